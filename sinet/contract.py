@@ -1,0 +1,87 @@
+"""The border between a model and the harness.
+
+A model sees sentences, a label inventory and an encoder. It never sees a path, a seed, a config file, a metric
+or the test set; the harness (`sinet.run`) names no model, it finds them (`sinet.systems`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from sinet.data.sentence import Entity, Labels, Relation, Sentence
+
+__all__ = ["Batch", "Entity", "Extractor", "Labels", "Prediction", "Relation", "Sentence"]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one sentence: typed spans, and relations that index into them."""
+
+    entities: tuple[Entity, ...] = ()
+    relations: tuple[Relation, ...] = ()
+
+
+@dataclass
+class Batch:
+    """The sentences of one step and the tensors a model made of them."""
+
+    sentences: Sequence[Sentence]
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with its tensors on `device`."""
+        return Batch(self.sentences, {k: v.to(device, non_blocking=True) for k, v in self.tensors.items()})
+
+
+class Extractor(nn.Module):
+    """A joint entity and relation extractor.
+
+    A subclass takes `(labels, encoder, **settings)`, every setting with a default; its module in `baselines/`
+    (or `sinet/model/sinet.py`) names it `System`.
+    """
+
+    cites: ClassVar[str]
+    """Authors, year, venue and title of the paper that defines the system."""
+    tiny: ClassVar[dict]
+    """Settings under which it runs in two seconds on a CPU; the generic test-suite uses them."""
+
+    def __init__(self, labels: Labels, encoder: nn.Module) -> None:
+        super().__init__()
+        self.labels = labels
+        self.encoder = encoder
+
+    def collate(self, sentences: Sequence[Sentence]) -> Batch:
+        """Turn sentences into tensors on the CPU; gold tensors are made of whatever labels they carry."""
+        raise NotImplementedError  # abstract: each system's own
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The training loss of a labelled batch, a scalar."""
+        raise NotImplementedError  # abstract: each system's own
+
+    def decode(self, batch: Batch) -> list[Prediction]:
+        """One prediction a sentence, in the order of the batch."""
+        raise NotImplementedError  # abstract: each system's own
+
+    def param_groups(self, encoder_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
+        """Optimiser groups: encoder and heads at their own rates, no decay on biases and LayerNorm."""
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                rate = encoder_lr if name.startswith("encoder.") else head_lr
+                decay = 0.0 if parameter.ndim < 2 else weight_decay
+                groups.setdefault((rate, decay), []).append(parameter)
+        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+
+    def attention(self, sentence: Sentence) -> dict[str, Tensor]:
+        """Attention over words by direction, each `(heads, words)`; empty where a system has none."""
+        return {}
+

@@ -1,0 +1,1 @@
+"""Sentences: one format, where files come from, what they hold. Free of torch."""

@@ -1,0 +1,1 @@
+"""Encoders, span arithmetic and SINET itself."""

@@ -1,0 +1,106 @@
+"""Pretrained encoders behind one wrapper: BERT, ALBERT, MPNet or whatever `AutoModel` builds.
+
+Word pieces are made word by word, as SpERT, SINET, PFN and PURE do: a word's pieces do not depend on its
+neighbours, so each distinct word is cut once and remembered.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sinet.contract import Sentence
+
+WORD_CACHE = 1 << 18
+"""Distinct words remembered with their pieces; a stream of raw text must not grow the memory without bound."""
+
+
+@dataclass
+class Pieces:
+    """The encoder's input for a batch and where its words lie.
+
+    `input_ids`, `attention_mask` (batch, pieces); `word_start`, `word_end` (words) rows of each word's pieces
+    in the flattened (batch * pieces) axis; `lengths` the number of words of each sentence that fit the encoder.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    word_start: Tensor
+    word_end: Tensor
+    lengths: list[int]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As entries of a `Batch`; `longest_word` (in pieces) and `longest` (in words) are scalars on the CPU."""
+        return {
+            "input_ids": self.input_ids,
+            "attention_mask": self.attention_mask,
+            "word_start": self.word_start,
+            "word_end": self.word_end,
+            "lengths": torch.tensor(self.lengths),
+        }
+
+
+class Encoder(nn.Module):
+    """A Hugging Face encoder with its tokenizer."""
+
+    def __init__(self, model: nn.Module, tokenizer: object) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.hidden_size: int = model.config.hidden_size
+        self.max_pieces: int = _max_pieces(model.config)
+        self.truncated_words = 0
+        self._words: dict[str, tuple[int, ...]] = {}
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Last hidden state, `(batch, pieces, hidden)`."""
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def word_pieces(self, words: Sequence[str]) -> list[tuple[int, ...]]:
+        """The piece ids of each word; a word that the tokenizer drops altogether becomes its unknown piece."""
+        new = [word for word in dict.fromkeys(words) if word not in self._words]
+        if new:
+            if len(self._words) + len(new) > WORD_CACHE:
+                self._words.clear()
+                new = list(dict.fromkeys(words))
+            ids = self.tokenizer(new, add_special_tokens=False)["input_ids"]
+            unknown = (self.tokenizer.unk_token_id,)
+            self._words.update((word, tuple(pieces) or unknown) for word, pieces in zip(new, ids, strict=True))
+        return [self._words[word] for word in words]
+
+    def collate(self, sentences: Sequence[Sentence]) -> Pieces:
+        """[CLS] pieces [SEP], padded to the longest sentence.
+
+        A sentence with more pieces than the encoder has positions keeps the words that fit; what lies beyond cannot
+        be predicted, counts as missed by the scorer, and is counted in `truncated_words`.
+        """
+        cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        rows, offsets, lengths = [], [], []
+        for sentence in sentences:
+            ids, ends = [cls], [1]
+            for pieces in self.word_pieces(sentence.tokens):
+                if len(ids) + len(pieces) >= self.max_pieces:
+                    break
+                ids.extend(pieces)
+                ends.append(len(ids))
+            ids.append(sep)
+            rows.append(ids)
+            offsets.append(ends)
+            lengths.append(len(ends) - 1)
+            self.truncated_words += len(sentence.tokens) - lengths[-1]
+        width = max(map(len, rows))
+        pad = self.tokenizer.pad_token_id
+        return Pieces(
+            torch.tensor([ids + [pad] * (width - len(ids)) for ids in rows]),
+            torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in rows]),
+            torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[:-1]]),
+            torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[1:]]),
+            lengths,
+        )
+
+
+def _max_pieces(config: object) -> int:
+    # MPNet and RoBERTa start counting positions behind the padding index, so two positions are never used
+    shifted = config.model_type in {"mpnet", "roberta", "xlm-roberta", "camembert"}
+    return config.max_position_embeddings - (config.pad_token_id + 1 if shifted else 0)

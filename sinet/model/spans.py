@@ -1,0 +1,175 @@
+"""Arithmetic on spans, with the words of a batch laid end to end.
+
+A *row* is a position on one packed axis: all word pieces of a padded batch (`batch * pieces` rows), or all its
+words (`words` rows, no padding). A span is a half-open range of rows [start, end). Nothing here loops over spans or
+pairs, and no (spans x words) mask is ever made.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sinet.contract import Entity, Labels, Prediction, Relation, Sentence
+
+
+class RangeMax:
+    """Maxima over arbitrary row ranges from a table of maxima over power-of-two windows.
+
+    Building costs log2(longest) element-wise maxima over the rows; each query reads two table rows. Maxima are
+    exact, and gradients reach the maximal element with weight one.
+    """
+
+    def __init__(self, rows: Tensor, longest: int) -> None:
+        """`rows` (rows, hidden); `longest` bounds the width of the ranges that will be asked for."""
+        levels, window = [rows], 1
+        while 2 * window <= longest:
+            levels.append(torch.maximum(levels[-1][:-window], levels[-1][window:]))
+            window *= 2
+        device = rows.device
+        self.table = torch.cat(levels) if len(levels) > 1 else rows
+        sizes = torch.tensor([0] + [len(level) for level in levels[:-1]], device=device)
+        self.level_start = sizes.cumsum(0)
+        # level_of[w] = floor(log2(w)), from integers so that no rounding can misplace a power of two
+        self.level_of = torch.tensor([max(0, w.bit_length() - 1) for w in range(longest + 1)], device=device)
+
+    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
+        """Maxima over [start, end), `(queries, hidden)`; zero vectors where the range is empty."""
+        width = (end - start).clamp(min=0)
+        level = self.level_of[width]
+        base = self.level_start[level]
+        empty = width == 0
+        left = (base + start).masked_fill(empty, 0)
+        right = (base + end - 2**level).masked_fill(empty, 0)
+        maxima = torch.maximum(self.table.index_select(0, left), self.table.index_select(0, right))
+        return maxima.masked_fill(empty.unsqueeze(-1), 0)
+
+
+def sliding_max(rows: Tensor, max_width: int) -> Tensor:
+    """Maxima over every window of 1 to `max_width` rows, `(rows, max_width, hidden)`; for inference only.
+
+    Entry [a, k] covers rows [a, a + k + 1); windows that run past the last row repeat the widest one that fits.
+    """
+    pooled = rows.new_empty(len(rows), max_width, rows.shape[-1])
+    pooled[:, 0] = rows
+    for k in range(1, max_width):
+        pooled[:, k] = pooled[:, k - 1]
+        torch.maximum(pooled[:-k, k - 1], rows[k:], out=pooled[:-k, k])
+    return pooled
+
+
+def span_grid(lengths: Tensor, max_width: int) -> Tensor:
+    """Which windows stay inside their sentence, `(words, max_width)` boolean, for packed `lengths` (batch)."""
+    ends = lengths.cumsum(0).repeat_interleave(lengths)
+    remaining = ends - torch.arange(len(ends), device=lengths.device)
+    return torch.arange(max_width, device=lengths.device) < remaining.unsqueeze(1)
+
+
+def ordered_pairs(counts: Tensor) -> Tensor:
+    """All ordered pairs of distinct items of the same group, `(pairs, 2)`, for items packed by group `counts`."""
+    group_end = counts.cumsum(0)
+    per_item = counts.repeat_interleave(counts)
+    head = torch.arange(len(per_item), device=counts.device).repeat_interleave(per_item)
+    first_of_group = (group_end - counts).repeat_interleave(counts).repeat_interleave(per_item)
+    first_of_item = per_item.cumsum(0) - per_item
+    tail = first_of_group + torch.arange(len(head), device=counts.device) - first_of_item.repeat_interleave(per_item)
+    pairs = torch.stack([head, tail], dim=1)
+    return pairs[head != tail]
+
+
+def sample_per_group(group: Tensor, groups: int, n: int) -> Tensor:
+    """Positions of at most `n` random items of each group, drawn without replacement by torch's generator.
+
+    Args:
+        group: (items) group index of each item, any order.
+    """
+    if not len(group):
+        return group
+    order = torch.argsort(group + torch.rand(len(group), dtype=torch.float64, device=group.device))
+    sizes = torch.bincount(group, minlength=groups)
+    rank = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group[order]]
+    return order[rank < n]
+
+
+def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: Labels) -> dict[str, Tensor]:
+    """Gold spans and related pairs of a batch in packed word rows.
+
+    Returns:
+        `gold_spans` (spans, 2) start and end row; `gold_types` (spans) entity class, None = 0;
+        `gold_counts` (batch) spans per sentence; `gold_pairs` (pairs, 2) positions in `gold_spans`;
+        `gold_relations` (pairs, relation types) 0/1; `not_negative` (keys) `head * spans + tail` of pairs that may
+        not serve as negatives.
+
+    Symmetric relations are stored with the argument that starts first as head, and their reverse is no negative
+    either (as SpERT and SINET train). Entities beyond the words that fit the encoder are left out.
+    """
+    entity_class = {t: i + 1 for i, t in enumerate(labels.entity_types)}
+    relation_class = {t: i for i, t in enumerate(labels.relation_types)}
+    spans, types, counts = [], [], []
+    related: dict[tuple[int, int], set[int]] = {}
+    excluded: set[tuple[int, int]] = set()
+    row = 0
+    for sentence, length in zip(sentences, lengths, strict=True):
+        position = {}
+        for i, e in enumerate(sentence.entities):
+            if e.end <= length:
+                position[i] = len(spans)
+                spans.append((row + e.start, row + e.end))
+                types.append(entity_class[e.type])
+        for r in sentence.relations:
+            if r.head not in position or r.tail not in position:
+                continue
+            head, tail = position[r.head], position[r.tail]
+            if r.type in labels.symmetric:
+                if spans[tail][0] < spans[head][0]:
+                    head, tail = tail, head
+                excluded.add((tail, head))
+            excluded.add((head, tail))
+            related.setdefault((head, tail), set()).add(relation_class[r.type])
+        counts.append(len(position))
+        row += length
+    targets = torch.zeros(len(related), len(relation_class))
+    for i, classes in enumerate(related.values()):
+        targets[i, list(classes)] = 1
+    return {
+        "gold_spans": torch.tensor(spans, dtype=torch.long).view(-1, 2),
+        "gold_types": torch.tensor(types, dtype=torch.long),
+        "gold_counts": torch.tensor(counts, dtype=torch.long),
+        "gold_pairs": torch.tensor(list(related), dtype=torch.long).view(-1, 2),
+        "gold_relations": targets,
+        "not_negative": torch.tensor([h * len(spans) + t for h, t in sorted(excluded)], dtype=torch.long),
+    }
+
+
+def group_index(counts: Tensor) -> Tensor:
+    """The group of each item when groups of `counts` items are laid end to end, `(items)`."""
+    return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+
+
+def assemble(
+    labels: Labels, batch: int, entities: Tensor, entity_scores: Tensor, relations: Tensor, relation_scores: Tensor
+) -> list[Prediction]:
+    """Turn index tensors into predictions, with one copy to the CPU each.
+
+    Args:
+        entities: (entities, 4) sentence, start, end, class (None = 0), ordered by sentence;
+        relations: (relations, 3) head and tail as positions in `entities`, relation class.
+
+    A symmetric relation gets the argument that starts first as head; of two directions folded into one the first
+    keeps its score (as SpERT and SINET decode).
+    """
+    entity_lists: list[list[Entity]] = [[] for _ in range(batch)]
+    relation_lists: list[dict[tuple[str, int, int], Relation]] = [{} for _ in range(batch)]
+    home = []
+    for (sentence, start, end, kind), score in zip(entities.tolist(), entity_scores.tolist(), strict=True):
+        home.append((sentence, len(entity_lists[sentence])))
+        entity_lists[sentence].append(Entity(labels.entity_types[kind - 1], start, end, score))
+    for (head, tail, kind), score in zip(relations.tolist(), relation_scores.tolist(), strict=True):
+        name = labels.relation_types[kind]
+        sentence, head = home[head]
+        tail = home[tail][1]
+        found = entity_lists[sentence]
+        if name in labels.symmetric and found[tail].start < found[head].start:
+            head, tail = tail, head
+        relation_lists[sentence].setdefault((name, head, tail), Relation(name, head, tail, score))
+    return [Prediction(tuple(e), tuple(r.values())) for e, r in zip(entity_lists, relation_lists, strict=True)]

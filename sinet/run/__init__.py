@@ -1,0 +1,1 @@
+"""Training, prediction, FLOPs and timing of any model behind `sinet.contract`."""

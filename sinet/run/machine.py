@@ -1,0 +1,90 @@
+"""The machine a figure is measured on: device, threads, precision, versions, memory."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+
+import torch
+
+from sinet.errors import UserError
+
+PACKAGES = ("torch", "transformers", "tokenizers", "snakemake", "fvcore", "numpy", "pandas", "matplotlib")
+
+
+def use_device() -> torch.device:
+    """The GPU if there is one, else the CPU with one thread per CPU this process may run on.
+
+    The affinity mask is what a scheduler really grants; `os.cpu_count()` is the whole machine.
+    """
+    threads = len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    # nothing here reads memory it has not written; filling it first would cost a twentieth of a training
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    # denormal numbers (vanishing gradients, saturated softmax) cost a CPU a hundred times an ordinary one
+    torch.set_flush_denormal(True)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware; a CPU that emulates it is two hundred times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16", "bf16"))
+
+
+def resolve_precision(setting: str, device: torch.device) -> str:
+    """`auto` is bfloat16 where the device multiplies it in hardware, else float32; the others are themselves."""
+    if setting not in ("auto", "float32", "bfloat16"):
+        raise UserError(f'precision: {setting!r} should be "auto", "float32" or "bfloat16"')
+    if setting == "auto":
+        return "bfloat16" if native_bfloat16(device) else "float32"
+    return setting
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
+    """Autocast to bfloat16 (weights stay float32), or nothing for float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for the device, so that a clock read afterwards has seen all the work."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def device_name(device: torch.device) -> str:
+    """As a table can print it: the GPU's name, or the CPU's model."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+        for line in info:
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def describe(device: torch.device, precision: str) -> dict:
+    """What a record says of the machine."""
+    return {
+        "device": device.type,
+        "device_name": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "versions": {"python": platform.python_version()}
+        | {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+
+
+def peak_memory_mib(device: torch.device) -> dict[str, float]:
+    """Peak resident memory of this process, and of the GPU's allocator, in MiB."""
+    scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    peak = {"resident": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)}
+    if device.type == "cuda":
+        peak["cuda"] = round(torch.cuda.max_memory_allocated(device) / (1 << 20), 1)
+    return peak

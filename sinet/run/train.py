@@ -1,0 +1,249 @@
+"""The one trainer: every system, encoder and dataset goes through this loop.
+
+AdamW with separate rates for encoder and heads, linear warm-up and decay, clipping by global norm, length-bucketed
+batches, bfloat16 autocast or float32, model selection on dev or the last epoch. A killed run goes on from its last
+epoch; a run that has finished before is not trained again but taken from its state.
+"""
+
+import csv
+import json
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from sinet import provenance, systems
+from sinet.contract import Extractor, Labels, Sentence
+from sinet.data.sentence import read_sentences
+from sinet.model.pretrained import load_encoder, save_encoder
+from sinet.run import machine
+from sinet.run.batches import bucketed
+from sinet.run.predict import predict
+from sinet.run.state import StateFolder, link_or_copy, write_json, write_weights
+from sinet.score.metrics import score
+
+log = logging.getLogger("sinet")
+
+LOG_COLUMNS = ("epoch", "loss", "sentences_per_s", "dev_ent", "dev_rel", "dev_rel_plus", "train_s", "dev_s")
+OUTPUTS = ("model.safetensors", "log.csv", "training.json", "model.json")
+
+
+@dataclass
+class Data:
+    """What a run may learn from: never the test set."""
+
+    labels: Labels
+    train: list[Sentence]
+    dev: list[Sentence]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Data":
+        labels = Labels.from_json(json.loads((folder / "labels.json").read_text(encoding="utf-8")))
+        return cls(labels, read_sentences(folder / "train.jsonl"), read_sentences(folder / "dev.jsonl"))
+
+
+def train_run(run: dict, data_folder: Path, out: Path, state_root: Path) -> None:
+    """Train one run of a plan and leave its outputs in `out`.
+
+    Args:
+        run: an entry of `python -m sinet plan`: system, settings, encoder, recipe, seed, mirrors.
+        data_folder: a prepared dataset.
+        out: receives `model.safetensors`, `model.json`, `tokenizer/`, `log.csv`, `training.json`.
+        state_root: states are kept below it, in a folder named by the run's digest.
+    """
+    device = machine.use_device()
+    recipe = run["recipe"]
+    precision = machine.resolve_precision(recipe["precision"], device)
+    key = {
+        "run": {k: v for k, v in run.items() if k not in ("model", "mirrors", "dataset")},
+        "precision": precision,
+        "device": [machine.device_name(device), torch.get_num_threads()],
+        "code": provenance.digest("sinet.run.train", systems.module_name(run["system"])),
+        "data": [provenance.file_sha256(data_folder / f) for f in ("train.jsonl", "dev.jsonl", "labels.json")],
+    }
+    state = StateFolder(state_root / provenance.digest_of(key))
+    if all((state.folder / name).is_file() for name in OUTPUTS):
+        log.info("trained before with the same settings, code and data: taken from %s", state.folder)
+    else:
+        _train(run, Data.read(data_folder), device, precision, state)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "tokenizer").mkdir(exist_ok=True)
+    for path in sorted((state.folder / "tokenizer").iterdir()):
+        link_or_copy(path, out / "tokenizer" / path.name)
+    for name in OUTPUTS:
+        link_or_copy(state.folder / name, out / name)
+
+
+def _train(run: dict, data: Data, device: torch.device, precision: str, state: StateFolder) -> None:
+    recipe, seed = run["recipe"], run["seed"]
+    torch.manual_seed(seed)
+    encoder, encoder_source = load_encoder(run["encoder"], run["mirrors"])
+    model = systems.load(run["system"])(data.labels, encoder, **run["settings"]).to(device)
+    groups = model.param_groups(recipe["encoder_lr"], recipe["head_lr"], recipe["weight_decay"])
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    steps_per_epoch = -(-len(data.train) // recipe["batch_size"])
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, linear_schedule(recipe["warmup"], recipe["epochs"] * steps_per_epoch)
+    )
+    lengths = [sum(map(len, encoder.word_pieces(s.tokens))) for s in data.train]
+    rows: list[dict] = []
+    best = {"epoch": 0, "scores": None}
+    if (saved := state.load()) is not None:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        restore_random_state(saved["random"], device)
+        rows, best = saved["rows"], saved["best"]
+        log.info("resumed after epoch %d of %d from %s", len(rows), recipe["epochs"], state.folder)
+
+    with tqdm(
+        total=recipe["epochs"] * len(data.train),
+        initial=len(rows) * len(data.train),
+        desc=f"{run['dataset']}/{run['encoder']['name']}/{run['model']}/{seed}",
+        unit="sent",
+        mininterval=2,
+        maxinterval=20,
+    ) as bar:
+        for epoch in range(len(rows) + 1, recipe["epochs"] + 1):
+            began = time.perf_counter()
+            batches = bucketed(lengths, recipe["batch_size"], seed, epoch)
+            loss = train_epoch(model, data.train, batches, optimizer, schedule, recipe["clip"], device, precision, bar)
+            trained = time.perf_counter()
+            row = {"epoch": epoch, "loss": loss}
+            if data.dev and (recipe["selection"] == "best_dev" or epoch == recipe["epochs"]):
+                scores = score(data.dev, predict(model, data.dev, device, precision), data.labels)["symmetric"]
+                row |= {f"dev_{m}": scores[m]["f1"] for m in ("ent", "rel", "rel_plus")}
+                bar.set_postfix_str(f"dev Ent {row['dev_ent']:.1f} Rel+ {row['dev_rel_plus']:.1f}")
+            row |= {
+                "train_s": trained - began,
+                "sentences_per_s": len(data.train) / (trained - began),
+                "dev_s": time.perf_counter() - trained,
+            }
+            rows.append(row)
+            if better(row, best["scores"], recipe["selection"]):
+                best = {"epoch": epoch, "scores": {k: row[k] for k in row if k.startswith("dev_")}}
+                write_weights(state.folder / "best.safetensors", model)
+            state.save(
+                epoch,
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "schedule": schedule.state_dict(),
+                    "random": random_state(device),
+                    "rows": rows,
+                    "best": best,
+                },
+            )
+            log.info("epoch %d/%d: %s", epoch, recipe["epochs"], ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
+
+    write_log(state.folder / "log.csv", rows)
+    (state.folder / "tokenizer").mkdir(exist_ok=True)
+    encoder_config = save_encoder(encoder, state.folder / "tokenizer")
+    link_or_copy(state.folder / "best.safetensors", state.folder / "model.safetensors")
+    write_json(
+        state.folder / "model.json",
+        {
+            "system": run["system"],
+            "settings": run["settings"],
+            "labels": data.labels.to_json(),
+            "encoder": run["encoder"]["name"],
+            "encoder_config": encoder_config,
+            "precision": precision,
+        },
+    )
+    write_json(
+        state.folder / "training.json",
+        {
+            "run": run,
+            "cites": model.cites,
+            "encoder_source": encoder_source,
+            "selected_epoch": best["epoch"],
+            "dev": best["scores"],
+            "train_sentences": len(data.train),
+            "dev_sentences": len(data.dev),
+            "truncated_words": encoder.truncated_words,
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "seconds": {"train": sum(r["train_s"] for r in rows), "dev": sum(r["dev_s"] for r in rows)},
+            "sentences_per_s": sum(r["sentences_per_s"] for r in rows) / len(rows),
+            "peak_memory_mib": machine.peak_memory_mib(device),
+            "git_commit": provenance.git_commit(),
+            **machine.describe(device, precision),
+        },
+    )
+    state.clear()
+
+
+def train_epoch(
+    model: Extractor,
+    sentences: list[Sentence],
+    batches: list[list[int]],
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    clip: float,
+    device: torch.device,
+    precision: str,
+    bar: tqdm,
+) -> float:
+    """One pass over the training batches; returns the mean loss of a batch."""
+    model.train()
+    total = torch.zeros((), device=device)
+    for positions in batches:
+        batch = model.collate([sentences[i] for i in positions]).to(device)
+        with machine.autocast(device, precision):
+            loss = model.loss(batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+        optimizer.step()
+        schedule.step()
+        total += loss.detach()
+        bar.update(len(positions))
+    mean = float(total) / len(batches)
+    if not mean < float("inf"):
+        raise FloatingPointError(f"the loss is {mean} after epoch {schedule.last_epoch // len(batches)}")
+    return mean
+
+
+def linear_schedule(warmup: float, steps: int) -> object:
+    """Factor of the learning rate by step: up over the first `warmup` share of the steps, then down to zero."""
+    rising = round(warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return step / rising
+        return max(0.0, (steps - step) / max(1, steps - rising))
+
+    return factor
+
+
+def better(row: dict, best: dict | None, selection: str) -> bool:
+    """`last` takes every epoch; `best_dev` the highest dev Rel+, then Ent, the earlier epoch on a tie."""
+    if selection == "last" or best is None:
+        return True
+    return (row["dev_rel_plus"], row["dev_ent"]) > (best["dev_rel_plus"], best["dev_ent"])
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Torch's generators; batches depend on seed and epoch alone, and nothing else draws."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+def write_log(path: Path, rows: list[dict]) -> None:
+    """`log.csv`: one row an epoch; loss is the mean over batches, dev scores are F1 x 100, times in seconds."""
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in rows)

@@ -1,0 +1,1 @@
+"""The only scorer. Free of torch."""

@@ -1,0 +1,84 @@
+"""The only scorer: micro precision, recall and F1 of sets, per sentence, over a whole split.
+
+Ent: type and boundaries. Rel: relation type and both boundaries. Rel+ (strict): also both entity types. Duplicates
+collapse; gold that no model can reach stays in. Two readings of symmetric types (SciERC: Compare, Conjunction):
+*symmetric*, in which the argument that starts first is the head in gold and prediction alike (SINET, SpERT), and
+*directed* (PURE, PFN, DyGIE++).
+
+A symmetric relation whose arguments start at the same word is ordered by where they end. SpERT's released scorer
+leaves those as they stand, so that its figure depends on the direction in which they were annotated.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+
+from sinet.data.sentence import Labels, Sentence
+from sinet.errors import UserError
+
+METRICS = ("ent", "rel", "rel_plus")
+READINGS = ("symmetric", "directed")
+
+
+def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Labels) -> dict:
+    """Score predictions against gold, sentence by sentence in the same order.
+
+    Returns:
+        `{reading: {metric: {"precision", "recall", "f1", "gold", "predicted", "correct", "types": {type: ...}}}}`
+        with percentages; `types` holds the same figures for each type, entity types under `ent`, relation types
+        under `rel` and `rel_plus`.
+
+    Raises:
+        UserError: when the two lists are not the same sentences.
+    """
+    if len(gold) != len(predicted):
+        raise UserError(f"{len(gold)} gold sentences but {len(predicted)} predicted ones; score the same file")
+    for g, p in zip(gold, predicted, strict=True):
+        if g.tokens != p.tokens:
+            raise UserError(f"sentence {g.id!r}: gold and prediction {p.id!r} have different words")
+    return {
+        reading: {
+            metric: _figures(
+                [(facts(g, metric, symmetric), facts(p, metric, symmetric)) for g, p in zip(gold, predicted, strict=True)],
+                labels.entity_types if metric == "ent" else labels.relation_types,
+            )
+            for metric in METRICS
+        }
+        for reading, symmetric in (("symmetric", labels.symmetric), ("directed", frozenset()))
+    }
+
+
+def facts(sentence: Sentence, metric: str, symmetric: Collection[str]) -> set[tuple]:
+    """What a sentence claims under a metric, as a set; the type comes first in each claim."""
+    if metric == "ent":
+        return {(e.type, e.start, e.end) for e in sentence.entities}
+    claims = set()
+    for relation in sentence.relations:
+        arguments = [sentence.entities[relation.head], sentence.entities[relation.tail]]
+        if relation.type in symmetric:
+            arguments.sort(key=lambda e: (e.start, e.end, e.type))
+        fields = ("start", "end", "type") if metric == "rel_plus" else ("start", "end")
+        claims.add((relation.type, *(tuple(getattr(e, f) for f in fields) for e in arguments)))
+    return claims
+
+
+def _figures(pairs: Iterable[tuple[set, set]], types: Sequence[str]) -> dict:
+    gold, predicted, correct = Counter(), Counter(), Counter()
+    for gold_facts, predicted_facts in pairs:
+        gold.update(fact[0] for fact in gold_facts)
+        predicted.update(fact[0] for fact in predicted_facts)
+        correct.update(fact[0] for fact in gold_facts & predicted_facts)
+    return precision_recall(gold.total(), predicted.total(), correct.total()) | {
+        "types": {t: precision_recall(gold[t], predicted[t], correct[t]) for t in types}
+    }
+
+
+def precision_recall(gold: int, predicted: int, correct: int) -> dict:
+    """Percentages from counts; a ratio over nothing is 0, as in the published scorers."""
+    return {
+        "precision": 100 * correct / predicted if predicted else 0.0,
+        "recall": 100 * correct / gold if gold else 0.0,
+        "f1": 200 * correct / (gold + predicted) if gold + predicted else 0.0,
+        "gold": gold,
+        "predicted": predicted,
+        "correct": correct,
+    }

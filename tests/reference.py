@@ -1,0 +1,67 @@
+"""Reading the figures of the authors' released code (`SINET_REFERENCE_DIR`, default `../shared/reference`).
+
+Nothing here knows a shape: sizes, labels and weights are read from the files, so other files of the same form pass.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import BertConfig, BertModel
+
+from sinet.contract import Labels
+from sinet.model.encoder import Encoder
+
+FOLDER = Path(os.environ.get("SINET_REFERENCE_DIR", "../shared/reference"))
+
+
+class Reference:
+    """One `.npz` file: `config`, arrays by name, and weights by their released names."""
+
+    def __init__(self, name: str) -> None:
+        self.arrays = np.load(FOLDER / name)
+        self.config = json.loads(bytes(self.arrays["config"]))
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return torch.from_numpy(self.arrays[name])
+
+    def weights(self, prefix: str = "weight/") -> dict[str, torch.Tensor]:
+        return {n.removeprefix(prefix): self[n] for n in self.arrays.files if n.startswith(prefix)}
+
+    def groups(self, stem: str) -> list[str]:
+        """`sentence0`, `sentence1`, ... in order."""
+        names = {n.split("/")[0] for n in self.arrays.files if n.startswith(stem)}
+        return sorted(names, key=lambda n: int(n.removeprefix(stem)))
+
+
+class Vocabulary:
+    """Stands in for a tokenizer where a test brings word pieces of its own: a word is its piece ids, `"5 17 3"`."""
+
+    unk_token_id, pad_token_id = 100, 0
+
+    def __init__(self, cls: int = 101, sep: int = 102) -> None:
+        self.cls_token_id, self.sep_token_id = cls, sep
+
+    def __call__(self, words: list[str], add_special_tokens: bool) -> dict:
+        assert not add_special_tokens
+        return {"input_ids": [[int(piece) for piece in word.split()] for word in words]}
+
+
+def bert_encoder(sizes: dict, **special: int) -> Encoder:
+    """A BERT of the reference's sizes, weights still random."""
+    config = BertConfig(**sizes, pad_token_id=0, attn_implementation="eager")
+    return Encoder(BertModel(config, add_pooling_layer=False), Vocabulary(**special))
+
+
+def words_of(input_ids: torch.Tensor, word_offsets: torch.Tensor) -> tuple[str, ...]:
+    """The words of a stored sentence in `Vocabulary`'s notation."""
+    return tuple(" ".join(map(str, input_ids[a:b].tolist())) for a, b in word_offsets.tolist())
+
+
+def numbered_labels(entity_classes: int, relation_types: int) -> Labels:
+    """As many labels as the reference has; the names do not matter."""
+    return Labels(
+        tuple(f"E{i}" for i in range(1, entity_classes)), tuple(f"R{i}" for i in range(relation_types)), frozenset()
+    )
