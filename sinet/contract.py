@@ -84,4 +84,3 @@ class Extractor(nn.Module):
     def attention(self, sentence: Sentence) -> dict[str, Tensor]:
         """Attention over words by direction, each `(heads, words)`; empty where a system has none."""
         return {}
-

@@ -30,7 +30,9 @@ def renamed(weights: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str
         if ".pooler." in name:
             continue
         prefix = max((p for p in names if name.startswith(p + ".")), key=len)
-        out[names[prefix] + name[len(prefix) :]] = value.squeeze(0) if name.endswith((".ln.weight", ".ln.bias")) else value
+        out[names[prefix] + name[len(prefix) :]] = (
+            value.squeeze(0) if name.endswith((".ln.weight", ".ln.bias")) else value
+        )
     return out
 
 

@@ -10,6 +10,7 @@ figures it has alone; the released code attends over padding.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -52,15 +53,15 @@ class CrossTaskAttention(nn.Module):
         batch, hidden = own_cls.shape
         size = hidden // self.heads
         query = self.query(own_cls).view(batch, self.heads, size)
-        folded = torch.einsum("bhe,hed->bhd", query, self.key.weight.view(self.heads, size, hidden))
+        folded = (query.transpose(0, 1) @ self.key.weight.view(self.heads, size, hidden)).transpose(0, 1)
         own = own_cls.unsqueeze(1)
         scores = torch.cat([folded @ own.transpose(1, 2), folded @ other[:, 1:].transpose(1, 2)], dim=-1)
         scores = scores.float() / size**0.5
         weights = scores.masked_fill(~mask.bool().unsqueeze(1), float("-inf")).softmax(dim=-1)
         kept = self.dropout(weights).to(other.dtype)
         mixed = kept[..., 1:] @ other[:, 1:] + kept[..., :1] * own
-        values = torch.einsum("bhd,hed->bhe", mixed, self.value.weight.view(self.heads, size, hidden))
-        out = self.dropout(self.output(values.reshape(batch, hidden)))
+        values = mixed.transpose(0, 1) @ self.value.weight.view(self.heads, size, hidden).transpose(1, 2)
+        out = self.dropout(self.output(values.transpose(0, 1).reshape(batch, hidden)))
         return self.norm(out + own_cls), weights
 
 
@@ -79,7 +80,7 @@ class System(Extractor):
         "Luo et al., LREC-COLING 2024: Synergetic Interaction Network with Cross-task Attention for Joint "
         "Relational Triple Extraction"
     )
-    tiny = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20, "negative_pairs": 20}
+    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20}
 
     def __init__(
         self,
@@ -294,5 +295,3 @@ class System(Extractor):
                 summed = weights.new_zeros(weights.shape[1], int(word[-1]) + 1)
                 maps[name] = summed.index_add_(1, word, weights[0])
         return maps
-
-

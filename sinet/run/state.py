@@ -4,56 +4,22 @@ A state lives in `state/<digest>/`, keyed by everything that determines the run 
 Snakemake deletes a job's declared outputs before it starts and after it fails, and never looks here.
 """
 
-import json
 import logging
-import os
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from sinet.files import write_atomically
+
 log = logging.getLogger("sinet")
 KEPT = 2
-
-
-def write_atomically(path: Path, write: object) -> None:
-    """Call `write(temporary path)`, then move the result into place; a crash leaves the old file or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        write(partial)
-        with open(partial, "rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def write_json(path: Path, record: object) -> None:
-    """Indented JSON, atomically."""
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def write_weights(path: Path, model: torch.nn.Module) -> None:
     """A model's state dict as safetensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(path, lambda partial: save_file(tensors, partial))
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give `target` the bytes of `source`, without a second copy on the disk where the file system allows."""
-    import shutil
-
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 class StateFolder:

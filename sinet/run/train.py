@@ -19,11 +19,12 @@ from tqdm import tqdm
 from sinet import provenance, systems
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
+from sinet.files import link_or_copy, write_json
 from sinet.model.pretrained import load_encoder, save_encoder
 from sinet.run import machine
 from sinet.run.batches import bucketed
 from sinet.run.predict import predict
-from sinet.run.state import StateFolder, link_or_copy, write_json, write_weights
+from sinet.run.state import StateFolder, write_weights
 from sinet.score.metrics import score
 
 log = logging.getLogger("sinet")

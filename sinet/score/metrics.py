@@ -38,7 +38,10 @@ def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Label
     return {
         reading: {
             metric: _figures(
-                [(facts(g, metric, symmetric), facts(p, metric, symmetric)) for g, p in zip(gold, predicted, strict=True)],
+                [
+                    (facts(g, metric, symmetric), facts(p, metric, symmetric))
+                    for g, p in zip(gold, predicted, strict=True)
+                ],
                 labels.entity_types if metric == "ent" else labels.relation_types,
             )
             for metric in METRICS

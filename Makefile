@@ -1,0 +1,41 @@
+# make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
+# make test      set up, run the whole test suite                             make lint    formatters and linters
+CONFIG ?= config.yaml
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: tables quick setup test lint format lock
+.DELETE_ON_ERROR:
+
+tables: setup
+	snakemake --cores all --configfile $(CONFIG)
+	@python -m sinet summary --config $(CONFIG)
+
+quick:
+	@$(MAKE) tables CONFIG=config/quick.yaml
+
+setup: .venv/.ready
+
+.venv/.ready: envs/requirements.lock
+	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
+	@touch $@
+
+test: setup
+	python -m pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+format: setup
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+lock: setup
+	python envs/lock.py

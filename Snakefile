@@ -1,0 +1,31 @@
+# SINET and its rivals on equal terms: raw data -> trained runs -> scores, FLOPs and times -> tables and figures.
+#   snakemake --cores all                                     the grid of config.yaml
+#   snakemake --cores all --configfile config/full.yaml       another grid, laid over it
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+configfile: "config/datasets.yaml"
+configfile: "config/encoders.yaml"
+configfile: "config/models.yaml"
+configfile: "config/recipes.yaml"
+configfile: "config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/efficiency.smk"
+include: "workflow/rules/paper.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=TABLES, ending=["csv", "md", "tex"]),
+        figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=FIGURES, ending=["pdf", "png", "md"]),

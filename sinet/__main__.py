@@ -1,0 +1,249 @@
+"""`python -m sinet`: the steps of the workflow, each usable by itself."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from sinet.errors import UserError
+
+DESCRIPTION = """\
+Train, score, time and compare systems for joint entity and relation extraction.
+The workflow (`make tables`, `snakemake --cores all`) calls these steps in their order; each works by itself.
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one step; exit status 0, or 2 after a one-line message about what the user gave."""
+    options = build_parser().parse_args(arguments)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    try:
+        if options.log:
+            options.log.parent.mkdir(parents=True, exist_ok=True)
+            handlers.append(logging.FileHandler(options.log, mode="w", encoding="utf-8"))
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True
+        )
+        options.run_step(options)
+    except UserError as error:
+        logging.getLogger("sinet").error("sinet %s: %s", options.step, error)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        # a fault of ours: the traceback goes to the log as well as to the terminal
+        logging.getLogger("sinet").exception("sinet %s failed", options.step)
+        return 1
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line: one sub-parser a step."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sinet", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    steps = parser.add_subparsers(dest="step", required=True, metavar="STEP")
+
+    def step(name: str, run: object, help: str, description: str = "") -> argparse.ArgumentParser:
+        sub = steps.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}. {description}".strip())
+        sub.add_argument("--log", type=Path, metavar="FILE", help="also write messages to this file")
+        sub.set_defaults(run_step=run)
+        return sub
+
+    s = step("plan", plan, "print the runs of a grid, one JSON object a line, and those left out")
+    s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
+
+    s = step(
+        "prepare",
+        prepare,
+        "obtain a declared dataset, check it, write it in one format with a card",
+        "Writes train.jsonl, dev.jsonl, test.jsonl, labels.json, card.json and card.md.",
+    )
+    s.add_argument("dataset", help="name of a declared dataset")
+    s.add_argument("--declared", metavar="JSON", help="its declaration; default: config/datasets.yaml")
+    s.add_argument("--mirrors", nargs="*", metavar="DIR", help="folders to search; default: config.yaml")
+    s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+
+    s = step(
+        "train",
+        train,
+        "train one run; a killed run goes on from its last epoch",
+        "Writes model.safetensors, model.json, tokenizer/, log.csv and training.json.",
+    )
+    s.add_argument("--run", required=True, metavar="JSON", help="a line of `plan`, or a file that holds one")
+    s.add_argument("--data", type=Path, required=True, metavar="DIR", help="a prepared dataset")
+    s.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
+    s.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="resumable states (default: state)")
+
+    s = step("predict", predict, "predict a JSON-lines file with a trained run")
+    s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
+    s.add_argument("--input", type=Path, required=True, metavar="FILE", help="sentences; labels are ignored")
+    s.add_argument("--output", type=Path, required=True, metavar="FILE", help="predictions, in the same order")
+
+    s = step("score", score, "score predictions against gold: Ent, Rel, Rel+; prints JSON")
+    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
+    s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the same sentences, predicted")
+    s.add_argument(
+        "--labels", type=Path, metavar="FILE", help="labels.json with the symmetric types; default: beside --gold"
+    )
+    s.add_argument("--out", type=Path, metavar="FILE", help="write the JSON here instead of printing it")
+
+    s = step("collect", collect, "join what training and scoring left into a run's record.json")
+    s.add_argument("--training", type=Path, required=True, metavar="FILE", help="training.json of the run")
+    s.add_argument("--scores", type=Path, required=True, metavar="FILE", help="scores.json of the run")
+    s.add_argument("--test", type=Path, required=True, metavar="FILE", help="the split that was scored")
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="record.json")
+
+    for name, run, help in (
+        ("flops", flops, "count multiply-adds of inference over a split (fvcore)"),
+        ("time", time, "time inference over a split, from token ids to triples; needs the machine for itself"),
+    ):
+        s = step(name, run, help)
+        s.add_argument("--runs", nargs="+", required=True, metavar="NAME=DIR", help="trained runs")
+        s.add_argument("--test", type=Path, required=True, metavar="FILE", help="sentences, JSON lines")
+        s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
+
+    s = step("attend", attend, "cross-task attention of chosen sentences, as data for the figure")
+    s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
+    s.add_argument("--test", type=Path, required=True, metavar="FILE", help="gold sentences")
+    s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the run's predictions of them")
+    s.add_argument("--sentences", required=True, metavar="JSON", help="how many to choose, or a list of ids")
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
+
+    s = step("tables", tables, "write the main, ablation and efficiency tables (csv, md, tex)")
+    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of each run")
+    s.add_argument("--efficiency", type=Path, nargs="*", default=[], metavar="DIR", help="DATASET/ENCODER folders")
+    s.add_argument("--declared", required=True, metavar="JSON", help="titles of datasets, encoders and models")
+    s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+
+    s = step("figures", figures, "draw an attention figure (pdf, png) with its caption")
+    s.add_argument("--attention", type=Path, required=True, metavar="FILE", help="what `attend` wrote")
+    s.add_argument("--number", type=int, required=True, help="which sentence of it, from 1")
+    s.add_argument("--what", required=True, help="what was measured, for the caption")
+    s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")
+
+    s = step("summary", summary, "print the main table of a finished grid and the paths of what it made")
+    s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
+    return parser
+
+
+# Each step imports what it needs when it runs: torch and transformers cost seconds a process.
+
+
+def plan(options: argparse.Namespace) -> None:
+    from sinet.config import load_config, resolve
+
+    planned = resolve(load_config(*options.config))
+    for run in planned.runs:
+        print(json.dumps(run.details))
+    for run, reason in planned.left_out:
+        print(f"left out: {run.path}: {reason}", file=sys.stderr)
+
+
+def _json(text: str, option: str) -> object:
+    """JSON given on the command line, or in a file named there."""
+    try:
+        return json.loads(text if text.lstrip()[:1] in ("{", "[") or text.isdigit() else Path(text).read_text())
+    except OSError as error:
+        raise UserError(f"{option}: {text}: {error.strerror}; give JSON or a file that holds it") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{option}: broken JSON: {error.msg} at column {error.colno}") from None
+
+
+def prepare(options: argparse.Namespace) -> None:
+    from sinet.config import load_config
+    from sinet.data.card import card_markdown
+    from sinet.data.prepare import prepare
+    from sinet.errors import nearest
+
+    config = load_config()
+    declared = _json(options.declared, "--declared") if options.declared else config["datasets"].get(options.dataset)
+    if declared is None:
+        raise UserError(f"dataset {options.dataset!r} is not declared, {nearest(options.dataset, config['datasets'])}")
+    mirrors = config["mirrors"] if options.mirrors is None else options.mirrors
+    print(card_markdown(prepare(options.dataset, declared, mirrors, options.out)))
+
+
+def train(options: argparse.Namespace) -> None:
+    run = _json(options.run, "--run")
+    from sinet.run.train import train_run
+
+    train_run(run, options.data, options.out, options.state)
+
+
+def predict(options: argparse.Namespace) -> None:
+    from sinet.run.predict import predict_file
+
+    predict_file(options.run, options.input, options.output)
+
+
+def score(options: argparse.Namespace) -> None:
+    from sinet.data.sentence import Labels
+    from sinet.run.record import score_files
+
+    path = options.labels or options.gold.parent / "labels.json"
+    try:
+        labels = Labels.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; name the file with the label inventory by --labels") from None
+    text = json.dumps(score_files(options.gold, options.predictions, labels), indent=2)
+    if options.out:
+        options.out.write_text(text + "\n", encoding="utf-8")
+    else:
+        print(text)
+
+
+def collect(options: argparse.Namespace) -> None:
+    from sinet.run.record import collect
+
+    collect(options.training, options.scores, options.test, options.out)
+
+
+def _named(runs: list[str]) -> dict[str, Path]:
+    for run in runs:
+        if "=" not in run:
+            raise UserError(f"--runs: {run!r} should be NAME=DIR")
+    return {name: Path(folder) for name, folder in (run.split("=", 1) for run in runs)}
+
+
+def flops(options: argparse.Namespace) -> None:
+    from sinet.run.flops import count_runs
+
+    count_runs(_named(options.runs), options.test, options.out)
+
+
+def time(options: argparse.Namespace) -> None:
+    from sinet.run.timing import time_runs
+
+    time_runs(_named(options.runs), options.test, options.out)
+
+
+def attend(options: argparse.Namespace) -> None:
+    from sinet.run.attend import attend
+
+    attend(options.run, options.test, options.predictions, _json(options.sentences, "--sentences"), options.out)
+
+
+def tables(options: argparse.Namespace) -> None:
+    from sinet.paper.tables import write_tables
+
+    write_tables(options.records, options.efficiency, _json(options.declared, "--declared"), options.out)
+
+
+def figures(options: argparse.Namespace) -> None:
+    from sinet.paper.attention import draw
+
+    draw(options.attention, options.number, options.what, options.out)
+
+
+def summary(options: argparse.Namespace) -> None:
+    from sinet.config import load_config, resolve
+    from sinet.paper.summary import summary
+
+    config = load_config(*options.config)
+    print(summary(Path(config["results"]), resolve(config)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

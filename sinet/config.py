@@ -1,0 +1,270 @@
+"""From configuration to plan: everything is checked here, before the first job runs.
+
+A configuration is `config.yaml` over `config/{datasets,encoders,models,recipes}.yaml`, with any `--configfile` laid
+over it key by key (as Snakemake merges them). `resolve` turns it into runs, each with all it needs spelled out.
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from sinet import systems
+from sinet.data.sources import find_file
+from sinet.errors import UserError, nearest
+from sinet.provenance import ROOT
+
+BASE_FILES = (*(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes")), "config.yaml")
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: where it stands in the grid, and everything `train` needs as one JSON object."""
+
+    dataset: str
+    encoder: str
+    model: str
+    seed: int
+    details: dict
+
+    @property
+    def path(self) -> str:
+        """`dataset/encoder/model/seed`, its place under `results/runs/`."""
+        return f"{self.dataset}/{self.encoder}/{self.model}/{self.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a grid in its order, and those left out with the reason."""
+
+    runs: tuple[Run, ...]
+    left_out: tuple[tuple[Run, str], ...]
+
+
+def load_config(*overlays: Path | str) -> dict:
+    """The base files with `overlays` laid over them."""
+    config: dict = {}
+    for path in (*(ROOT / name for name in BASE_FILES), *map(Path, overlays)):
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            raise UserError(f"{where}: broken YAML: {getattr(error, 'problem', error)}") from None
+        if not isinstance(loaded, dict):
+            raise UserError(f"{path}: should be a mapping of keys such as `grid:`")
+        _lay_over(config, loaded)
+    return config
+
+
+def _lay_over(config: dict, overlay: dict) -> None:
+    for key, value in overlay.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            _lay_over(config[key], value)
+        else:
+            config[key] = value
+
+
+def resolve(config: dict) -> Plan:
+    """Check a configuration and spell out its runs.
+
+    Raises:
+        UserError: the first mistakes found, one a line, each naming the key and what would be right.
+    """
+    mistakes = list(_schema_mistakes(config)) or list(_reference_mistakes(config))
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    runs, left_out, seen = [], [], {}
+    for number, block in enumerate(config["grid"]):
+        for run in _runs_of(config, block):
+            if run.path in seen:
+                raise UserError(
+                    f"grid[{number}]: {run.path} stands in grid[{seen[run.path]}] already; a run has one recipe"
+                )
+            seen[run.path] = number
+            reason = _absent(config, run.dataset)
+            (left_out.append((run, reason)) if reason else runs.append(run))
+    return Plan(tuple(runs), tuple(left_out))
+
+
+def encoder_declaration(config: dict, name: str) -> dict:
+    """An encoder's declaration with its name, its tokenizer's declaration in place of a name."""
+    declared = {"name": name} | config["encoders"][name]
+    if "tokenizer" in declared:
+        declared["tokenizer"] = encoder_declaration(config, declared["tokenizer"])
+    return declared
+
+
+def _runs_of(config: dict, block: dict) -> Iterator[Run]:
+    for dataset in block["datasets"]:
+        for encoder in block["encoders"]:
+            for model in block["models"]:
+                declared = config["models"][model]
+                training = dict(config["recipes"][block["recipe"]][declared["system"]])
+                settings = training.pop("settings", {}) | declared.get("settings", {})
+                for seed in block["seeds"]:
+                    details = {
+                        "dataset": dataset,
+                        "encoder": encoder_declaration(config, encoder),
+                        "model": model,
+                        "system": declared["system"],
+                        "settings": settings,
+                        "recipe": {"name": block["recipe"]} | training,
+                        "seed": seed,
+                        "mirrors": config["mirrors"],
+                    }
+                    yield Run(dataset, encoder, model, seed, details)
+
+
+def _absent(config: dict, dataset: str) -> str | None:
+    declared = config["datasets"][dataset]
+    folder = declared.get("folder", dataset)
+    for file in declared["files"].values():
+        if not file.get("url") and not find_file(folder, file["path"], config["mirrors"]):
+            what = f"licensed corpus {declared['licence']}" if "licence" in declared else "it has no public URL"
+            return f"{declared['title']}: {folder}/{file['path']} is in none of the mirrors ({what})"
+    return None
+
+
+# -- mistakes against the schema ---------------------------------------------------------------------------------
+
+
+@functools.cache
+def _schema() -> dict:
+    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+
+
+def _schema_mistakes(config: dict) -> Iterator[str]:
+    validator = jsonschema.Draft202012Validator(_schema())
+    for error in sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
+        yield from _explain(error)
+
+
+def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
+    key = _dotted(error.absolute_path)
+    value = error.instance
+    match error.validator:
+        case "additionalProperties" if isinstance(value, dict):
+            for unknown in sorted(set(value) - set(error.schema.get("properties", {}))):
+                where = _dotted([*error.absolute_path, unknown])
+                yield f"{where}: unknown key, {nearest(unknown, error.schema.get('properties', {}))}"
+        case "required":
+            for missing in error.validator_value:
+                if missing not in value:
+                    described = error.schema["properties"].get(missing, {}).get("description", "")
+                    yield f"{key or 'config'}: key {missing!r} is missing ({described.rstrip('.')})"
+        case "type":
+            wanted = {
+                "integer": "a whole number",
+                "number": "a number",
+                "string": "text",
+                "array": "a list",
+                "object": "a mapping",
+            }
+            kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
+            right = " or ".join(wanted.get(k, k) for k in kinds)
+            hint = ""
+            if isinstance(value, str) and "number" in kinds and (number := _as_number(value)) is not None:
+                hint = f"; YAML reads {value} as text, write {number}"
+            yield f"{key}: {value!r} is {_kind(value)}, should be {right}{hint}"
+        case "minItems":
+            yield f"{key}: the list is empty; name at least one"
+        case "uniqueItems":
+            twice = sorted({str(v) for v in value if value.count(v) > 1})
+            yield f"{key}: {', '.join(twice)} stands there twice; name each once"
+        case "minimum" | "exclusiveMinimum" | "maximum":
+            right = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}[error.validator]
+            yield f"{key}: {value} should be {right} {error.validator_value}"
+        case "enum":
+            yield f"{key}: {value!r} is unknown, {nearest(value, [v for v in error.validator_value if v is not None])}"
+        case "oneOf" if key.startswith("encoders."):
+            yield f"{key}: needs one of package + folder, hub + revision, architecture + tokenizer"
+        case "oneOf":
+            yield f"{key}: {value!r} should be a number of at least 1, or a list of ids"
+        case _:
+            yield f"{key}: {error.message}"
+
+
+def _dotted(path: object) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _kind(value: object) -> str:
+    kinds = ((bool, "true/false"), (str, "text"), (int | float, "a number"), (list, "a list"), (dict, "a mapping"))
+    return next((name for kind, name in kinds if isinstance(value, kind)), "nothing")
+
+
+def _as_number(text: str) -> str | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    mantissa, _, exponent = f"{number:e}".partition("e")
+    mantissa = mantissa.rstrip("0")
+    return f"{mantissa}{'0' if mantissa.endswith('.') else ''}e{int(exponent):+d}".replace("e+", "e+")
+
+
+# -- mistakes in what names what -----------------------------------------------------------------------------------
+
+
+def _reference_mistakes(config: dict) -> Iterator[str]:
+    for number, block in enumerate(config["grid"]):
+        where = f"grid[{number}]"
+        for kind in ("datasets", "encoders", "models"):
+            for name in block[kind]:
+                if name not in config[kind]:
+                    yield f"{where}.{kind}: {name!r} is not declared, {nearest(name, config[kind])}"
+        recipe = config["recipes"].get(block["recipe"])
+        if recipe is None:
+            yield f"{where}.recipe: {block['recipe']!r} is not declared, {nearest(block['recipe'], config['recipes'])}"
+            continue
+        for model in block["models"]:
+            system = config["models"].get(model, {}).get("system")
+            if system in systems.sources() and system not in recipe:
+                yield f"recipes.{block['recipe']}: no training for {system}, which grid[{number}] asks for ({model})"
+    for name, model in config["models"].items():
+        yield from _system_mistakes(f"models.{name}", model["system"], model.get("settings", {}), ".system")
+    for name, recipe in config["recipes"].items():
+        for system, training in recipe.items():
+            yield from _system_mistakes(f"recipes.{name}.{system}", system, training.get("settings", {}), "")
+    for name, dataset in config["datasets"].items():
+        for kind in dataset.get("symmetric", []):
+            if kind not in dataset["relation_types"]:
+                hint = nearest(kind, dataset["relation_types"])
+                yield f"datasets.{name}.symmetric: {kind!r} is no relation type, {hint}"
+    for name, encoder in config["encoders"].items():
+        tokenizer = encoder.get("tokenizer")
+        if tokenizer and "architecture" in config["encoders"].get(tokenizer, {"architecture": None}):
+            yield f"encoders.{name}.tokenizer: {tokenizer!r} is no declared encoder with a tokenizer of its own"
+    model = config["case_study"]["model"]
+    if model not in config["models"]:
+        yield f"case_study.model: {model!r} is not declared, {nearest(model, config['models'])}"
+
+
+def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Iterator[str]:
+    known = systems.sources()
+    if system not in known:
+        yield f"{where}{field}: unknown system {system!r}, {nearest(system, known)}"
+        return
+    defaults = systems.default_settings(system)
+    for key, value in settings.items():
+        if key not in defaults:
+            yield f"{where}.settings.{key}: {system} has no such setting, {nearest(key, defaults)}"
+            continue
+        default = defaults[key]
+        same = isinstance(value, bool) == isinstance(default, bool) and isinstance(
+            value, (int, float) if isinstance(default, float) else type(default)
+        )
+        if not same:
+            yield f"{where}.settings.{key}: {value!r} is {_kind(value)}, should be {_kind(default)} such as {default!r}"
+        elif isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+            yield f"{where}.settings.{key}: {value} is negative; should be such as {default!r}"

@@ -1,0 +1,109 @@
+"""Dataset cards: what a dataset holds, counted, and held against what its declaration says it holds."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from sinet.data.sentence import Labels, Sentence
+from sinet.errors import UserError
+
+WIDE = 8
+"""Entities of more words than this are called wide: the span-based systems enumerate spans of up to 8 words."""
+
+SCALARS = {
+    "sentences": "sentences",
+    "tokens": "tokens",
+    "overlapping_entities": "overlapping entity pairs",
+    "wide_entities": f"entities wider than {WIDE} words",
+    "duplicate_entities": "exact duplicate entities",
+    "duplicate_relations": "exact duplicate relations",
+    "repeated_sentences": "sentences that repeat an earlier one",
+    "without_entities": "sentences without an entity",
+    "longest": "longest sentence (words)",
+}
+
+
+def count(sentences: Sequence[Sentence], labels: Labels) -> dict:
+    """The figures of one split; types that never occur are counted as 0."""
+    entities = Counter({t: 0 for t in labels.entity_types})
+    relations = Counter({t: 0 for t in labels.relation_types})
+    overlapping = wide = duplicate_entities = duplicate_relations = 0
+    for s in sentences:
+        entities.update(e.type for e in s.entities)
+        relations.update(r.type for r in s.relations)
+        overlapping += sum(a.start < b.end and b.start < a.end for a, b in combinations(s.entities, 2))
+        wide += sum(e.end - e.start > WIDE for e in s.entities)
+        duplicate_entities += len(s.entities) - len({(e.type, e.start, e.end) for e in s.entities})
+        duplicate_relations += len(s.relations) - len({(r.type, r.head, r.tail) for r in s.relations})
+    return {
+        "sentences": len(sentences),
+        "tokens": sum(len(s.tokens) for s in sentences),
+        "entities": dict(entities),
+        "relations": dict(relations),
+        "overlapping_entities": overlapping,
+        "wide_entities": wide,
+        "duplicate_entities": duplicate_entities,
+        "duplicate_relations": duplicate_relations,
+        "repeated_sentences": len(sentences) - len({s.tokens for s in sentences}),
+        "without_entities": sum(not s.entities for s in sentences),
+        "longest": max((len(s.tokens) for s in sentences), default=0),
+    }
+
+
+def shared_sentences(splits: Mapping[str, Sequence[Sentence]]) -> dict[str, int]:
+    """How many distinct sentences each pair of splits has in common, as `train/test`."""
+    words = {name: {s.tokens for s in sentences} for name, sentences in splits.items()}
+    return {f"{a}/{b}": len(words[a] & words[b]) for a, b in combinations(words, 2)}
+
+
+def check_counts(dataset: str, split: str, found: dict, declared: dict) -> None:
+    """Refuse a split that does not hold what is declared, listing every difference."""
+
+    def differ(name: str, actual: int, expected: int) -> list[str]:
+        return [f"{name} {actual}, declared {expected}"] if actual != expected else []
+
+    differences: list[str] = []
+    for field, expected in declared.items():
+        actual = found[field]
+        if isinstance(expected, dict):
+            for kind in sorted(expected.keys() | actual.keys()):
+                differences += differ(f"{field} {kind}", actual.get(kind, 0), expected.get(kind, 0))
+        else:
+            differences += differ(field, actual, expected)
+    if differences:
+        raise UserError(f"{dataset} {split}: {'; '.join(differences)}")
+
+
+def card_markdown(card: dict) -> str:
+    """The card as a page: one table of figures, one of entity and one of relation types, splits as columns."""
+    splits = list(card["splits"])
+
+    def table(title: str, rows: list[tuple[str, list[int]]]) -> list[str]:
+        head = [f"| {title} | " + " | ".join(splits) + " |", "|---|" + "---:|" * len(splits)]
+        return [*head, *(f"| {name} | " + " | ".join(f"{v:,}" for v in values) + " |" for name, values in rows), ""]
+
+    def column(field: str) -> list:
+        return [card["splits"][s][field] for s in splits]
+
+    def typed(field: str) -> list[tuple[str, list[int]]]:
+        counts = column(field)
+        kinds = sorted(counts[0], key=lambda t: -counts[0][t])
+        return [("**all**", [sum(c.values()) for c in counts]), *((t, [c[t] for c in counts]) for t in kinds)]
+
+    shared = ", ".join(f"{pair} {n}" for pair, n in card["shared_sentences"].items())
+    return "\n".join(
+        [
+            f"# {card['title']}",
+            "",
+            *table("figure", [(title, column(field)) for field, title in SCALARS.items()]),
+            *table("entities", typed("entities")),
+            *table("relations", typed("relations")),
+            f"Symmetric relation types: {', '.join(card['labels']['symmetric']) or 'none'}.",
+            f"Sentences shared between splits: {shared}.",
+            "",
+            "Files: "
+            + "; ".join(f"{f['split']} `{f['path']}` SHA-256 {f['sha256'][:16]}…" for f in card["files"])
+            + ".",
+            "",
+        ]
+    )

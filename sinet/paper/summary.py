@@ -1,0 +1,23 @@
+"""What a finished grid prints: its main table, and where everything lies."""
+
+from pathlib import Path
+
+from sinet.config import Plan
+from sinet.errors import UserError
+
+
+def summary(results: Path, plan: Plan) -> str:
+    """The main table and the paths of tables, figures, cards and records.
+
+    Raises:
+        UserError: when the grid has not been run.
+    """
+    main = results / "tables" / "main.md"
+    if not main.is_file():
+        raise UserError(f"{main} is missing; run the grid first: make tables")
+    records = [results / "runs" / run.path / "record.json" for run in plan.runs]
+    lines = [main.read_text(encoding="utf-8")]
+    for what, pattern in (("tables", "tables/*"), ("figures", "figures/*"), ("cards", "data/*/card.md")):
+        lines.append(f"{what}: " + ", ".join(str(p) for p in sorted(results.glob(pattern))))
+    lines.append(f"records: {sum(r.is_file() for r in records)} of {len(records)} under {results / 'runs'}/")
+    return "\n".join(lines)

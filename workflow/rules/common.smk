@@ -1,0 +1,101 @@
+# The plan: the configuration is checked and spelled out before any rule is read.
+import json
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+sys.path.insert(0, str(Path(workflow.basedir)))
+
+from sinet import config as grid
+from sinet import provenance, systems
+from sinet.errors import UserError
+
+try:
+    PLAN = grid.resolve(config)
+except UserError as error:
+    raise WorkflowError(f"the configuration has mistakes:\n{error}") from None
+
+for left_out, reason in PLAN.left_out:
+    logger.warning(f"left out: {left_out.path}: {reason}")
+if not PLAN.runs:
+    raise WorkflowError("every run of the grid is left out; see the reasons above")
+
+RESULTS = config["results"]
+RUN = f"{RESULTS}/runs/{{dataset}}/{{encoder}}/{{model}}/{{seed}}"
+DATA = f"{RESULTS}/data/{{dataset}}"
+EFFICIENCY = f"{RESULTS}/efficiency/{{dataset}}/{{encoder}}"
+LOGS = f"{RESULTS}/logs"
+
+RUNS = {run.path: run for run in PLAN.runs}
+TABLES = ["main", "ablation", "efficiency"]
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9._-]+",
+    encoder="[A-Za-z0-9._-]+",
+    model="[A-Za-z0-9._-]+",
+    seed="[0-9]+",
+    number="[0-9]+",
+
+
+def details(wildcards):
+    """All that `train` needs of a run, as JSON: a change of any of it re-runs the training and nothing else."""
+    run = RUNS[f"{wildcards.dataset}/{wildcards.encoder}/{wildcards.model}/{wildcards.seed}"]
+    return json.dumps(run.details, sort_keys=True)
+
+
+def code(*modules):
+    """A rule's param that changes when a source it uses is edited (touching a file changes nothing)."""
+    return provenance.digest(*modules)
+
+
+def system_code(*modules):
+    """The same, with the source of the run's own system: editing one baseline leaves the others alone."""
+
+    def digest(wildcards):
+        system = config["models"][wildcards.model]["system"]
+        return provenance.digest(*modules, systems.module_name(system))
+
+    return digest
+
+
+def measured_models(dataset, encoder):
+    """Models to count and time: systems as published, not the steps of an ablation; the first seed of each."""
+    chosen = {}
+    for run in PLAN.runs:
+        declared = config["models"][run.model]
+        if (run.dataset, run.encoder) == (dataset, encoder) and ("published" in declared or "setting" not in declared):
+            chosen.setdefault(run.model, run)
+    return chosen
+
+
+def measured_runs(wildcards):
+    """Folders of those runs, as NAME=DIR."""
+    chosen = measured_models(wildcards.dataset, wildcards.encoder)
+    return [f"{name}={RESULTS}/runs/{run.path}" for name, run in chosen.items()]
+
+
+def measured_inputs(name):
+    def inputs(wildcards):
+        chosen = measured_models(wildcards.dataset, wildcards.encoder)
+        return [f"{RESULTS}/runs/{run.path}/{name}" for run in chosen.values()]
+
+    return inputs
+
+
+def measured_code(*modules):
+    def digest(wildcards):
+        chosen = measured_models(wildcards.dataset, wildcards.encoder)
+        used = sorted({systems.module_name(config["models"][name]["system"]) for name in chosen})
+        return provenance.digest(*modules, *used)
+
+    return digest
+
+
+# the case study: first run of the grid with the chosen model
+CASE = next((run for run in PLAN.runs if run.model == config["case_study"]["model"]), None)
+CASE_SENTENCES = config["case_study"]["sentences"]
+CASE_COUNT = CASE_SENTENCES if isinstance(CASE_SENTENCES, int) else len(CASE_SENTENCES)
+FIGURES = [f"attention_{number}" for number in range(1, CASE_COUNT + 1)] if CASE else []

@@ -1,0 +1,38 @@
+# All systems of one dataset and encoder in one process: the same sentences, the same clock.
+
+
+rule count_flops:
+    input:
+        weights=measured_inputs("model.safetensors"),
+        test=f"{DATA}/test.jsonl",
+    output:
+        flops=f"{EFFICIENCY}/flops.json",
+    log:
+        f"{LOGS}/count_flops/{{dataset}}/{{encoder}}.log",
+    benchmark:
+        f"{LOGS}/count_flops/{{dataset}}/{{encoder}}.benchmark.tsv"
+    threads: workflow.cores
+    params:
+        runs=measured_runs,
+        code=measured_code("sinet.run.flops"),
+    shell:
+        "python -m sinet flops --runs {params.runs:q} --test {input.test:q} --out {output.flops:q} --log {log:q}"
+
+
+# alone on the machine: it asks for every core, so nothing else is started beside it
+rule time_inference:
+    input:
+        weights=measured_inputs("model.safetensors"),
+        test=f"{DATA}/test.jsonl",
+    output:
+        timing=f"{EFFICIENCY}/timing.json",
+    log:
+        f"{LOGS}/time_inference/{{dataset}}/{{encoder}}.log",
+    benchmark:
+        f"{LOGS}/time_inference/{{dataset}}/{{encoder}}.benchmark.tsv"
+    threads: workflow.cores
+    params:
+        runs=measured_runs,
+        code=measured_code("sinet.run.timing"),
+    shell:
+        "python -m sinet time --runs {params.runs:q} --test {input.test:q} --out {output.timing:q} --log {log:q}"

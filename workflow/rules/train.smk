@@ -1,0 +1,27 @@
+# One training a run. It takes all CPUs that it is given (torch sizes its pool by the affinity mask), so local
+# trainings follow one another.
+
+
+rule train:
+    input:
+        train=f"{DATA}/train.jsonl",
+        dev=f"{DATA}/dev.jsonl",
+        labels=f"{DATA}/labels.json",
+    output:
+        weights=f"{RUN}/model.safetensors",
+        model=f"{RUN}/model.json",
+        log=f"{RUN}/log.csv",
+        training=f"{RUN}/training.json",
+        tokenizer=directory(f"{RUN}/tokenizer"),
+    log:
+        f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
+    benchmark:
+        f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    threads: workflow.cores
+    params:
+        run=details,
+        data=DATA,
+        out=RUN,
+        code=system_code("sinet.run.train"),
+    shell:
+        "python -m sinet train --run {params.run:q} --data {params.data:q} --out {params.out:q} --log {log:q}"
