@@ -22,9 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
         if options.log:
             options.log.parent.mkdir(parents=True, exist_ok=True)
             handlers.append(logging.FileHandler(options.log, mode="w", encoding="utf-8"))
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True
-        )
+        logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True)
+        logging.getLogger("sinet").setLevel(logging.INFO)
         options.run_step(options)
     except UserError as error:
         logging.getLogger("sinet").error("sinet %s: %s", options.step, error)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from sinet.contract import Sentence
+from sinet.model.dropout import replace_dropout
 
 WORD_CACHE = 1 << 18
 """Distinct words remembered with their pieces; a stream of raw text must not grow the memory without bound."""
@@ -46,6 +47,7 @@ class Encoder(nn.Module):
 
     def __init__(self, model: nn.Module, tokenizer: object) -> None:
         super().__init__()
+        replace_dropout(model)
         self.model = model
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
+from sinet.model.dropout import Dropout
 
 WIDTHS = 100
 """Rows of the width embedding; wider spans share the last one."""
@@ -41,7 +42,7 @@ class CrossTaskAttention(nn.Module):
         self.value = nn.Linear(hidden, hidden, bias=False)
         self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden, eps=1e-5)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, other: Tensor, own_cls: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Let `own_cls` (batch, hidden) attend over `other` (batch, pieces, hidden).
@@ -114,7 +115,7 @@ class System(Extractor):
         self.width = nn.Embedding(WIDTHS, width_size)
         self.entity_classifier = nn.Linear(2 * hidden + width_size, len(labels.entity_types) + 1)
         self.relation_classifier = nn.Linear(4 * hidden + 2 * width_size, len(labels.relation_types))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding) and not name.startswith("encoder."):
                 nn.init.normal_(module.weight, std=0.02)

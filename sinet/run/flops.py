@@ -112,7 +112,8 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
 def count_sentences(model: Extractor, sentences: Sequence[Sentence], progress: str | None = None) -> dict:
     """Mean multiply-adds per sentence, each decoded without padding.
 
-    Sentences of equal piece count share a batch, so the sum is that of the sentences one by one.
+    Sentences of equal piece count share a batch: the sum is that of the sentences one by one, less what a batch does
+    once for all of them (in SINET the product of the width table with the classifier, a millionth of the total).
     """
     model.eval()
     groups = defaultdict(list)

@@ -1,0 +1,1 @@
+"""One module a system; `sinet.systems` finds them by file name."""

@@ -1,0 +1,72 @@
+"""What several tests share: a tiny encoder on disk, a hand-made corpus, a prepared dataset."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AlbertConfig, BertConfig, BertTokenizerFast, MPNetConfig
+
+from sinet.contract import Labels
+from sinet.data.sentence import read_sentences
+from sinet.model.encoder import Encoder
+
+DATASETS = Path(os.environ.get("SINET_TEST_DATASETS", "../shared/datasets"))
+CORPUS = Path(__file__).parent / "data" / "ten.jsonl"
+LABELS = Labels(
+    ("Method", "Task", "Material"), ("Used-for", "Part-of", "Compare", "Never-seen"), frozenset({"Compare"})
+)
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+CONFIGS = {
+    "bert": BertConfig(**SMALL, vocab_size=200, max_position_embeddings=160),
+    "albert": AlbertConfig(**SMALL, vocab_size=200, embedding_size=16, max_position_embeddings=160),
+    "mpnet": MPNetConfig(**SMALL, vocab_size=200, max_position_embeddings=162),
+}
+
+
+def tiny_tokenizer(folder: Path) -> BertTokenizerFast:
+    """A word-piece vocabulary of the corpus's words and of letters, so that unknown words have several pieces."""
+    words = sorted({w.lower() for s in read_sentences(CORPUS) for w in s.tokens})
+    letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *letters, *(f"##{c}" for c in letters)]
+    vocabulary = folder / "vocab.txt"
+    vocabulary.write_text("\n".join(dict.fromkeys(pieces)), encoding="utf-8")
+    return BertTokenizerFast(str(vocabulary), do_lower_case=True)
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory):
+    """Writes a tiny random encoder of an architecture to disk, as a hub would hold it."""
+    from transformers import AutoModel
+
+    def make(kind: str) -> Path:
+        folder = tmp_path_factory.mktemp(kind)
+        torch.manual_seed(0)
+        AutoModel.from_config(CONFIGS[kind]).save_pretrained(folder)
+        tiny_tokenizer(folder).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def tiny_encoder(tmp_path):
+    """A fresh tiny BERT with fixed weights."""
+    from transformers import AutoConfig, AutoModel
+
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(**{"model_type": "bert"} | SMALL | {"vocab_size": 200})
+    model = AutoModel.from_config(config, attn_implementation="eager", add_pooling_layer=False)
+    return Encoder(model, tiny_tokenizer(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> Path:
+    """The hand-made corpus as a prepared dataset: all three splits are the same ten sentences."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for split in ("train", "dev", "test"):
+        (folder / f"{split}.jsonl").write_text(CORPUS.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "labels.json").write_text(json.dumps(LABELS.to_json()), encoding="utf-8")
+    return folder

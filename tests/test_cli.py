@@ -1,0 +1,64 @@
+"""The command line: help that explains, one line and a status for what a user got wrong."""
+
+import json
+import re
+
+import pytest
+
+from sinet.__main__ import build_parser, main
+from tests.conftest import CORPUS, LABELS
+
+STEPS = sorted(build_parser()._subparsers._group_actions[0].choices)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_each_step_explains_itself(step, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([step, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    for option in build_parser()._subparsers._group_actions[0].choices[step]._actions:
+        assert option.help, f"{step} {option.dest} has no help"
+    assert re.search(r"usage: python -m sinet " + step, text)
+
+
+def test_scores_print_as_json(tmp_path, capsys):
+    (tmp_path / "labels.json").write_text(json.dumps(LABELS.to_json()))
+    arguments = [
+        "score",
+        "--gold",
+        str(CORPUS),
+        "--predictions",
+        str(CORPUS),
+        "--labels",
+        str(tmp_path / "labels.json"),
+    ]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["symmetric"]["rel_plus"]["f1"] == 100
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["score", "--gold", "nowhere.jsonl", "--predictions", "x"], "labels.json is missing; name the file"),
+        (["prepare", "scirec", "--out", "x"], "'scirec' is not declared, did you mean 'scierc'?"),
+        (["train", "--run", "{", "--data", "x", "--out", "x"], "--run: broken JSON"),
+        (["train", "--run", "nowhere.json", "--data", "x", "--out", "x"], "nowhere.json: No such file"),
+        (
+            ["predict", "--run", "nowhere", "--input", "x", "--output", "y"],
+            "nowhere: no model.json, so no finished run",
+        ),
+        (["plan", "--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
+    ],
+)
+def test_mistakes_are_one_line_and_status_2(arguments, message, capsys):
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+
+
+def test_plan_prints_runs_and_what_is_left_out(capsys):
+    assert main(["plan", "--config", "config/paper.yaml"]) == 0
+    out, err = capsys.readouterr()
+    assert all(json.loads(line)["system"] == "sinet" for line in out.splitlines())
+    assert "left out: ace04" in err

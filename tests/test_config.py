@@ -1,0 +1,117 @@
+"""Every mistake in a configuration is refused before any job, naming the key and what would be right."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from sinet import systems
+from sinet.config import ROOT, _lay_over, load_config, resolve
+from sinet.errors import UserError
+
+
+def changed(text: str) -> dict:
+    config = load_config()
+    _lay_over(config, yaml.safe_load(text))
+    return config
+
+
+MISTAKES = {
+    "gird: []": r"gird: unknown key, did you mean 'grid'\?",
+    "grid: []": r"grid: the list is empty",
+    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [], recipe: full}]": r"seeds: the list is",
+    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0, 0], recipe: full}]": r"seeds: 0 st",
+    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [-1], recipe: short}]": r"-1 should be at",
+    "grid: [{datasets: [scirec], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}]": r"mean 'scierc'\?",
+    "grid: [{datasets: [scierc], encoders: [minlm], models: [sinet], seeds: [0], recipe: short}]": r"mean 'minilm'\?",
+    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinett], seeds: [0], recipe: short}]": r"mean 'sinet'\?",
+    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0], recipe: shrt}]": r"mean 'short'\?",
+    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0]}]": r"key 'recipe' is missing",
+    "recipes: {short: {sinet: {encoder_lr: 1e-5}}}": r"'1e-5' is text, should be a number; .* write 1.0e-5",
+    "recipes: {short: {sinet: {epochs: -3}}}": r"recipes.short.sinet.epochs: -3 should be at least 1",
+    "recipes: {short: {sinet: {epochs: 2.5}}}": r"epochs: 2.5 is a number, should be a whole number",
+    "recipes: {short: {sinet: {clip: 0}}}": r"clip: 0 should be above 0",
+    "recipes: {short: {sinet: {selection: best}}}": r"selection: 'best' is unknown, did you mean 'best_dev'\?",
+    "recipes: {short: {sinet: {settings: {max_span_with: 8}}}}": r"no such setting, did you mean 'max_span_width'\?",
+    "recipes: {short: {sinet: {settings: {dropout: -0.1}}}}": r"settings.dropout: -0.1 is negative",
+    "recipes: {short: {spurt: {}}}": r"recipes.short.spurt: key",
+    "models: {sinet: {system: sine}}": r"models.sinet.system: unknown system 'sine', did you mean 'sinet'\?",
+    "models: {sinet: {settings: {tap: 1}}}": r"models.sinet.settings.tap: 1 is a number, should be true/false",
+    "datasets: {scierc: {symmetric: [Compair]}}": r"'Compair' is no relation type, did you mean 'Compare'\?",
+    "datasets: {scierc: {format: spret}}": r"format: 'spret' is unknown, did you mean 'spert'\?",
+    "datasets: {scierc: {counts: {train: {setences: 1}}}}": r"setences: unknown key, did you mean 'sentences'\?",
+    "encoders: {mine: {title: Mine}}": r"encoders.mine: needs one of package",
+    "encoders: {scibert-sizes: {tokenizer: nowhere}}": r"encoders.scibert-sizes.tokenizer: 'nowhere' is no declared",
+    "case_study: {model: sinnet}": r"case_study.model: 'sinnet' is not declared, did you mean 'sinet'\?",
+    "case_study: {sentences: 0}": r"case_study.sentences: 0 should be a number of at least 1",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES, ids=list(MISTAKES.values()))
+def test_mistakes_are_named(text):
+    with pytest.raises(UserError, match=MISTAKES[text]):
+        resolve(changed(text))
+
+
+def test_a_run_has_one_recipe():
+    config = load_config()
+    config["grid"].append(dict(config["grid"][0], recipe="full"))
+    with pytest.raises(UserError, match=r"grid\[1\]: scierc/minilm/sinet-base/0 stands in grid\[0\] already"):
+        resolve(config)
+
+
+@pytest.mark.parametrize("overlay", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
+def test_every_shipped_configuration_resolves(overlay):
+    plan = resolve(load_config(overlay))
+    assert plan.runs
+    for run, reason in plan.left_out:
+        assert "none of the mirrors" in reason and run.dataset in ("ace04", "ace05")
+
+
+def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch):
+    for split in ("train", "dev", "test"):
+        (tmp_path / "ace05").mkdir(exist_ok=True)
+        (tmp_path / "ace05" / f"{split}.json").write_text("[]")
+    monkeypatch.setenv("SINET_MIRRORS", str(tmp_path))
+    plan = resolve(load_config(ROOT / "config" / "paper.yaml"))
+    assert "ace05" in {run.dataset for run in plan.runs}
+    assert {run.dataset for run, _ in plan.left_out} == {"ace04"}
+
+
+def test_settings_are_read_without_importing_torch():
+    code = "import sys; from sinet.config import *; resolve(load_config()); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_settings_read_from_the_source_are_those_of_the_class():
+    import inspect
+
+    for name in systems.sources():
+        signature = inspect.signature(systems.load(name).__init__)
+        keywords = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+        assert systems.default_settings(name) == keywords
+
+
+def test_every_key_of_the_schemas_is_described():
+    def walk(node: object, where: str) -> None:
+        if isinstance(node, dict):
+            for key, child in node.get("properties", {}).items():
+                described = "description" in child or "description" in _target(child)
+                assert described, f"{where}.{key} has no description"
+                walk(child, f"{where}.{key}")
+            if "properties" in node:
+                assert node.get("additionalProperties") is False, f"{where} accepts every typo"
+            for key in ("items", "$defs"):
+                for child in node[key].values() if key == "$defs" and key in node else [node.get(key)]:
+                    walk(child, f"{where}.{key}")
+
+    for path in sorted((ROOT / "workflow" / "schemas").glob("*.yaml")):
+        schema = yaml.safe_load(path.read_text(encoding="utf-8"))
+
+        def _target(child: dict, schema: dict = schema) -> dict:
+            reference = child.get("$ref")
+            return schema["$defs"][reference.rsplit("/", 1)[1]] if reference else {}
+
+        walk(schema, path.stem)

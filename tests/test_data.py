@@ -1,0 +1,214 @@
+"""The sentence format, the readers, where files come from, and dataset cards."""
+
+import http.server
+import json
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+from sinet.config import load_config
+from sinet.data import sources
+from sinet.data.card import check_counts, count
+from sinet.data.formats import READERS, read_spert
+from sinet.data.prepare import prepare
+from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
+from sinet.errors import UserError
+from sinet.provenance import file_sha256
+from tests.conftest import CORPUS, DATASETS, LABELS
+
+
+def line(**changes) -> dict:
+    record = {"tokens": ["a", "b", "c"], "entities": [{"type": "Task", "start": 0, "end": 2}], "relations": []}
+    return record | changes
+
+
+def written(folder: Path, *records: object) -> Path:
+    path = folder / "in.jsonl"
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in records), encoding="utf-8")
+    return path
+
+
+def test_round_trip(tmp_path):
+    sentences = [
+        Sentence(
+            "x", ("naïve", "b"), (Entity("Task", 0, 1, 0.5), Entity("Task", 1, 2)), (Relation("Compare", 0, 1),), "d"
+        ),
+        Sentence("raw", ("only", "words")),
+    ]
+    write_sentences(tmp_path / "out.jsonl", sentences)
+    assert read_sentences(tmp_path / "out.jsonl") == sentences
+
+
+def test_raw_text_needs_no_labels(tmp_path):
+    (sentence,) = read_sentences(written(tmp_path, {"tokens": ["a"]}))
+    assert sentence == Sentence("0", ("a",))
+
+
+@pytest.mark.parametrize(
+    "record, message",
+    [
+        ('{"tokens": [', r":1: broken JSON"),
+        ("[1]", r":1: a sentence is an object"),
+        (line(tokens=[]), r":1: tokens: should be a list of at least one word"),
+        (line(tokens=["a", " "]), r":1: tokens\[1\]: should be a word"),
+        (line(entities=[{"type": "Task", "start": 0, "end": 4}]), r":1: entities\[0\]: \[0, 4\) is no span of the 3"),
+        (line(entities=[{"type": "Task", "start": 2, "end": 2}]), r":1: .*end is exclusive"),
+        (line(entities=[{"type": "Task", "start": True, "end": 2}]), r":1: entities\[0\]"),
+        (line(entities={"type": "Task"}), r":1: entities: should be a list"),
+        (line(relations=[{"type": "X", "head": 0, "tail": 1}]), r":1: relations\[0\].tail: 1 is no position"),
+        (line(relations=[{"head": 0, "tail": 0}]), r":1: relations\[0\]: should be an object"),
+    ],
+)
+def test_faults_are_named_with_file_line_and_field(tmp_path, record, message):
+    with pytest.raises(UserError, match=r"in\.jsonl" + message):
+        read_sentences(written(tmp_path, record))
+
+
+def test_not_utf8(tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(b'{"tokens": ["\xe9"]}')
+    with pytest.raises(UserError, match="not UTF-8"):
+        read_sentences(tmp_path / "in.jsonl")
+
+
+def test_spert_form(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([line(orig_id="doc")]), encoding="utf-8")
+    (sentence,) = read_spert(tmp_path / "a.json")
+    assert (sentence.document, sentence.id) == ("doc", "a-0")
+    (tmp_path / "a.json").write_text(json.dumps(line()), encoding="utf-8")
+    with pytest.raises(UserError, match="should be a JSON array"):
+        READERS["spert"](tmp_path / "a.json")
+
+
+def test_counts_by_hand():
+    figures = count(read_sentences(CORPUS), LABELS)
+    assert figures["sentences"] == 10 and figures["relations"]["Never-seen"] == 0
+    assert figures["overlapping_entities"] == 1 and figures["without_entities"] == 1 and figures["wide_entities"] == 0
+    twice = Sentence("t", ("a",) * 12, (Entity("Task", 0, 9), Entity("Task", 0, 9)), (Relation("Part-of", 0, 1),) * 2)
+    figures = count([twice, twice], LABELS)
+    assert (figures["wide_entities"], figures["duplicate_entities"], figures["duplicate_relations"]) == (4, 2, 2)
+    assert figures["repeated_sentences"] == 1
+
+
+def test_wrong_counts_are_all_listed():
+    found = count(read_sentences(CORPUS), LABELS)
+    with pytest.raises(UserError, match="ten test: sentences 10, declared 9; entities Task") as caught:
+        check_counts("ten", "test", found, {"sentences": 9, "entities": found["entities"] | {"Task": 99}})
+    assert "Method" not in str(caught.value)
+
+
+def check_figures(readme: str) -> dict[str, list[list[int]]]:
+    """The rows of the README's table on SciERC: label -> figures of train, dev and test."""
+    rows = {}
+    for row in readme.splitlines():
+        cells = [cell.strip() for cell in row.strip("|").split("|")]
+        if len(cells) == 4 and all(re.fullmatch(r"[\d,;/ ]+", cell) for cell in cells[1:]):
+            rows[cells[0]] = [[int(n.replace(",", "")) for n in re.split(r"; | / |, ", cell)] for cell in cells[1:]]
+    return rows
+
+
+def test_scierc_reproduces_every_published_figure(tmp_path):
+    card = prepare("scierc", load_config()["datasets"]["scierc"], [str(DATASETS)], tmp_path)["splits"]
+    rows = check_figures((DATASETS / "README.md").read_text(encoding="utf-8"))
+    checked = 0
+    for number, split in enumerate(("train", "dev", "test")):
+        found = card[split]
+        assert len(read_sentences(tmp_path / f"{split}.jsonl")) == found["sentences"]
+        for label, columns in rows.items():
+            if label.startswith("SciERC sentences"):
+                ours = [found["sentences"], found["tokens"]]
+            elif label.startswith("entities / relations"):
+                ours = [sum(found["entities"].values()), sum(found["relations"].values())]
+            elif label.startswith("overlapping entity pairs"):
+                ours = [found["overlapping_entities"], found["wide_entities"], found["duplicate_relations"]]
+            elif (
+                set(label.split(", ")) == found["entities"].keys()
+                or set(label.split(", ")) == found["relations"].keys()
+            ):
+                ours = [(found["entities"] | found["relations"])[kind] for kind in label.split(", ")]
+            else:
+                continue
+            assert ours == columns[number], (split, label)
+            checked += 1
+    assert checked == 15
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A loopback server of one folder that fails the first request with 503."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        failures = 1
+
+        def __init__(self, *arguments):
+            super().__init__(*arguments, directory=str(folder))
+
+        def do_GET(self):
+            if Handler.failures:
+                Handler.failures -= 1
+                self.send_error(503)
+            else:
+                super().do_GET()
+
+        def log_message(self, *arguments):
+            pass
+
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+
+
+def test_download_retries_checks_and_becomes_a_mirror(server, tmp_path, monkeypatch):
+    folder, url = server
+    (folder / "f.json").write_text("[]")
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path / "mirror")
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
+    declared = {"path": "f.json", "url": f"{url}/f.json", "sha256": file_sha256(folder / "f.json")}
+    path = sources.obtain_file("toy", declared, [str(tmp_path / "mirror")])
+    assert path.read_text() == "[]"
+    (folder / "f.json").unlink()
+    assert sources.obtain_file("toy", declared, [str(tmp_path / "mirror")]) == path
+    with pytest.raises(UserError, match="SHA-256"):
+        sources.obtain_file("toy", declared | {"sha256": "0" * 64}, [str(tmp_path / "mirror")])
+
+
+def test_absent_names_both_ways(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path / "mirror")
+    declared = {"path": "f.json", "url": "http://127.0.0.1:1/f.json"}
+    with pytest.raises(UserError, match=r"cannot fetch http://127.*go online, or put f.json into one of"):
+        sources.obtain_file("toy", declared, [str(tmp_path)])
+    with pytest.raises(UserError, match=r"no public URL \(licensed\); put f.json"):
+        sources.obtain_file("toy", {"path": "f.json"}, [str(tmp_path)])
+
+
+def test_mirror_from_the_environment_comes_first(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name / "toy").mkdir(parents=True)
+        (tmp_path / name / "toy" / "f").write_text(name)
+    monkeypatch.setenv(sources.MIRRORS_VARIABLE, str(tmp_path / "two"))
+    assert sources.find_file("toy", "f", [str(tmp_path / "one")]).read_text() == "two"
+
+
+def test_nothing_is_written_on_failure(tmp_path):
+    (tmp_path / "m" / "toy").mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        (tmp_path / "m" / "toy" / f"{split}.jsonl").write_text(json.dumps(line()))
+    declared = {
+        "title": "Toy",
+        "format": "jsonl",
+        "files": {s: {"path": f"{s}.jsonl"} for s in ("train", "dev", "test")},
+        "entity_types": ["Tsak"],
+        "relation_types": ["Compare"],
+    }
+    with pytest.raises(UserError, match=r"unknown type 'Task', did you mean 'Tsak'\?"):
+        prepare("toy", declared, [str(tmp_path / "m")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    declared["entity_types"] = ["Task"]
+    card = prepare("toy", declared, [str(tmp_path / "m")], tmp_path / "out")
+    assert card["shared_sentences"] == {"train/dev": 1, "train/test": 1, "dev/test": 1}
+    assert Labels.from_json(json.loads((tmp_path / "out" / "labels.json").read_text())).entity_types == ("Task",)

@@ -1,0 +1,95 @@
+"""Encoders of any architecture, from where they may come, and how words become pieces."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from sinet.contract import Sentence
+from sinet.data.sentence import read_sentences
+from sinet.errors import UserError
+from sinet.model.pretrained import load_encoder, rebuild_encoder, save_encoder
+from sinet.model.sinet import System
+from sinet.provenance import file_sha256
+from tests.conftest import CONFIGS, CORPUS, LABELS
+
+REVISION = "0" * 40
+
+
+def in_mirror(folder, mirror, name):
+    target = mirror / "encoders" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(folder, target)
+    return {"name": name, "title": name, "hub": f"nobody/{name}", "revision": REVISION}
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_every_architecture_carries_sinet(kind, encoder_folder, tmp_path):
+    declared = in_mirror(encoder_folder(kind), tmp_path, f"tiny-{kind}")
+    declared["sha256"] = {
+        "model.safetensors": file_sha256(tmp_path / "encoders" / f"tiny-{kind}" / "model.safetensors")
+    }
+    encoder, source = load_encoder(declared, [str(tmp_path)])
+    assert source["source"] == "mirror" and source["revision"] == REVISION
+    sentences = read_sentences(CORPUS)
+    model = System(LABELS, encoder, **System.tiny)
+    loss = model.loss(model.collate(sentences))
+    loss.backward()
+    assert torch.isfinite(loss) and all(p.grad is not None for p in model.project_entities.parameters())
+
+    folder = tmp_path / "saved"
+    again = rebuild_encoder(json.loads(json.dumps(save_encoder(encoder, folder))), folder)
+    again.load_state_dict(encoder.state_dict())
+    batch = encoder.collate(sentences)
+    assert torch.equal(batch.input_ids, again.collate(sentences).input_ids)
+    with torch.no_grad():
+        ours, theirs = (e.eval()(batch.input_ids, batch.attention_mask) for e in (encoder, again))
+    assert torch.equal(ours, theirs)
+
+
+def test_default_encoder_is_in_an_installed_package():
+    from sinet.config import encoder_declaration, load_config
+
+    encoder, source = load_encoder(encoder_declaration(load_config(), "minilm"), [])
+    assert encoder.hidden_size == 384 and source["sha256"]["model.safetensors"].startswith("53aa5117")
+
+
+def test_architecture_alone(monkeypatch):
+    from sinet.config import encoder_declaration, load_config
+
+    declared = encoder_declaration(load_config(), "scibert-sizes")
+    declared["architecture"] |= {"num_hidden_layers": 1}
+    encoder, source = load_encoder(declared, [])
+    assert encoder.hidden_size == 768 and source["revision"] is None and "random" in source["source"]
+
+
+def test_wrong_weights_are_refused(encoder_folder, tmp_path):
+    declared = in_mirror(encoder_folder("bert"), tmp_path, "tiny") | {"sha256": {"model.safetensors": "0" * 64}}
+    with pytest.raises(UserError, match=r"model.safetensors: SHA-256 is .*'tiny' declares 000"):
+        load_encoder(declared, [str(tmp_path)])
+
+
+def test_offline_and_absent_is_one_clear_message(monkeypatch, tmp_path):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    declared = {"name": "absent", "hub": "nobody/absent", "revision": REVISION}
+    with pytest.raises(UserError, match=r"encoder 'absent': not in a mirror .*put its files into data/mirror/encoders"):
+        load_encoder(declared, [str(tmp_path)])
+    with pytest.raises(UserError, match="the package no_such_package is not installed; run `make setup`"):
+        load_encoder({"name": "p", "package": "no_such_package", "folder": "m"}, [])
+
+
+def test_words_are_cut_one_by_one(tiny_encoder):
+    words = ("neural", "parsers", "Nasal", "🙂", "neural")
+    batch = tiny_encoder.collate([Sentence("a", words), Sentence("b", ("parsers",))])
+    ids = batch.input_ids.flatten()
+    pieces = [ids[a:b].tolist() for a, b in zip(batch.word_start.tolist(), batch.word_end.tolist(), strict=True)]
+    alone = [tiny_encoder.tokenizer(w, add_special_tokens=False)["input_ids"] for w in (*words, "parsers")]
+    assert pieces == alone and len(pieces[2]) == 5
+    assert batch.attention_mask.sum(1).tolist() == [2 + sum(map(len, alone[:5])), 3]
+
+
+def test_what_does_not_fit_is_counted_not_lost_silently(tiny_encoder):
+    tiny_encoder.max_pieces = 6
+    batch = tiny_encoder.collate([Sentence("a", ("neural", "parsers", "nasal", "parsers"))])
+    assert batch.lengths == [2] and batch.input_ids.shape == (1, 4) and tiny_encoder.truncated_words == 2

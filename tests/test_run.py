@@ -1,0 +1,247 @@
+"""Training, its state, prediction, counting and the clock."""
+
+import copy
+import csv
+import json
+import time
+
+import jsonschema
+import pytest
+import torch
+import yaml
+
+from sinet.contract import Batch
+from sinet.data.sentence import read_sentences
+from sinet.model.sinet import System
+from sinet.provenance import file_sha256
+from sinet.run import batches, flops, machine, state, timing, train
+from sinet.run.predict import load_run, predict_file
+from sinet.run.record import SCHEMA, collect, score_files
+from tests.conftest import CORPUS, LABELS, SMALL
+
+CPU = torch.device("cpu")
+RECIPE = {
+    "name": "tiny",
+    "epochs": 3,
+    "batch_size": 4,
+    "encoder_lr": 3e-3,
+    "head_lr": 3e-3,
+    "weight_decay": 0.01,
+    "warmup": 0.1,
+    "clip": 1.0,
+    "selection": "best_dev",
+    "precision": "float32",
+}
+
+
+@pytest.fixture
+def run(encoder_folder, tmp_path):
+    """A run on the hand-made corpus with a tiny encoder from a mirror."""
+    folder = encoder_folder("bert")
+    (tmp_path / "encoders").mkdir()
+    (tmp_path / "encoders" / "tiny").symlink_to(folder)
+    return {
+        "dataset": "ten",
+        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40},
+        "model": "sinet",
+        "system": "sinet",
+        "settings": dict(System.tiny),
+        "recipe": dict(RECIPE),
+        "seed": 3,
+        "mirrors": [str(tmp_path)],
+    }
+
+
+def weights(folder) -> str:
+    return file_sha256(folder / "model.safetensors")
+
+
+def test_same_seed_same_bits_and_another_seed_others(run, prepared, tmp_path):
+    for name in ("a", "b"):
+        train.train_run(run, prepared, tmp_path / name, tmp_path / f"state-{name}")
+        predict_file(tmp_path / name, prepared / "test.jsonl", tmp_path / name / "predictions.jsonl")
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert (tmp_path / "a" / "predictions.jsonl").read_bytes() == (tmp_path / "b" / "predictions.jsonl").read_bytes()
+    train.train_run(run | {"seed": 4}, prepared, tmp_path / "c", tmp_path / "state-c")
+    assert weights(tmp_path / "c") != weights(tmp_path / "a")
+
+
+def test_a_killed_run_ends_as_if_it_had_not_been_killed(run, prepared, tmp_path, monkeypatch):
+    train.train_run(run, prepared, tmp_path / "whole", tmp_path / "state-whole")
+
+    save = state.StateFolder.save
+
+    def save_and_die(self, epoch, saved):
+        save(self, epoch, saved)
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(state.StateFolder, "save", save_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
+    monkeypatch.setattr(state.StateFolder, "save", save)
+    epochs = []
+    monkeypatch.setattr(train, "train_epoch", lambda *a, original=train.train_epoch: epochs.append(1) or original(*a))
+    train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
+    assert len(epochs) == 1, "only the epoch that was missing"
+    assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+
+
+def test_a_finished_run_is_not_trained_again_but_an_edited_one_is(run, prepared, tmp_path, monkeypatch):
+    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    first = weights(tmp_path / "out")
+    for name in train.OUTPUTS:
+        (tmp_path / "out" / name).unlink()  # as Snakemake does before a job
+    monkeypatch.setattr(train, "_train", lambda *a: pytest.fail("trained again"))
+    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    assert weights(tmp_path / "out") == first
+    with pytest.raises(pytest.fail.Exception, match="trained again"):
+        train.train_run(run | {"recipe": RECIPE | {"epochs": 4}}, prepared, tmp_path / "out", tmp_path / "state")
+
+
+def test_damaged_state_is_reported_and_the_one_before_used(tmp_path, caplog):
+    folder = state.StateFolder(tmp_path)
+    for epoch in (1, 2, 3):
+        folder.save(epoch, {"epoch": epoch, "weights": torch.ones(9)})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0002.pt", "epoch-0003.pt"]
+    newest = tmp_path / "epoch-0003.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert folder.load()["epoch"] == 2
+    assert "epoch-0003.pt is damaged" in caplog.text
+
+
+def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
+    out = tmp_path / "out"
+    train.train_run(run, prepared, out, tmp_path / "state")
+    predict_file(out, prepared / "test.jsonl", out / "predictions.jsonl")
+    (out / "scores.json").write_text(
+        json.dumps(score_files(prepared / "test.jsonl", out / "predictions.jsonl", LABELS))
+    )
+    collect(out / "training.json", out / "scores.json", prepared / "test.jsonl", out / "record.json")
+    record = json.loads((out / "record.json").read_text())
+    assert record["split"] == "test" and record["test_sentences"] == 10 and record["seed"] == 3
+    assert record["precision"] == "float32" and record["threads"] >= 1
+    rows = list(csv.DictReader((out / "log.csv").read_text().splitlines()))
+    assert [r["epoch"] for r in rows] == ["1", "2", "3"] and all(float(r["loss"]) > 0 for r in rows)
+    best = max(rows, key=lambda r: (float(r["dev_rel_plus"]), float(r["dev_ent"])))
+    assert record["dev"]["dev_rel_plus"] == pytest.approx(float(best["dev_rel_plus"]), rel=1e-4)
+    schema = yaml.safe_load(SCHEMA.read_text())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(record | {"typo": 1}, schema)
+
+
+def test_last_selection_keeps_the_last_epoch(run, prepared, tmp_path):
+    recipe = RECIPE | {"selection": "last", "epochs": 2}
+    train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+    rows = list(csv.DictReader((tmp_path / "out" / "log.csv").read_text().splitlines()))
+    assert rows[0]["dev_ent"] == "" and rows[1]["dev_ent"] != ""
+    assert json.loads((tmp_path / "out" / "training.json").read_text())["selected_epoch"] == 2
+
+
+def test_auto_precision_follows_the_hardware(monkeypatch):
+    for native, expected in ((True, "bfloat16"), (False, "float32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda native=native: {"avx512_bf16": native})
+        assert machine.resolve_precision("auto", CPU) == expected
+        assert machine.resolve_precision("float32", CPU) == "float32"
+
+
+def test_batches_hold_every_sentence_once_and_little_padding():
+    lengths = torch.randint(3, 60, (500,), generator=torch.Generator().manual_seed(0)).tolist()
+    one, same, other = (batches.bucketed(lengths, 8, seed=1, epoch=e) for e in (1, 1, 2))
+    assert sorted(i for b in one for i in b) == list(range(500)) and one == same and one != other
+    padded = sum(len(b) * max(lengths[i] for i in b) for b in one)
+    assert padded < 1.1 * sum(lengths)
+
+
+def test_schedule_rises_and_falls():
+    factor = train.linear_schedule(0.1, 100)
+    assert [factor(s) for s in (0, 5, 10, 55, 100)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+    assert train.linear_schedule(0.0, 4)(0) == 1
+
+
+# -- FLOPs -----------------------------------------------------------------------------------------------------------
+
+
+def test_flops_of_the_encoder_follow_the_closed_formula(tiny_encoder):
+    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    batch = model.collate([s.without_labels() for s in read_sentences(CORPUS)[:1]])
+    counted = flops.count_batch(model, batch)
+    n, d, inner = batch["input_ids"].shape[1], SMALL["hidden_size"], SMALL["intermediate_size"]
+    formula = SMALL["num_hidden_layers"] * (4 * n * d * d + 2 * n * d * inner + 2 * n * n * d)
+    products = sum(v for k, v in counted["encoder"].items() if k not in flops.NORMALISATION)
+    assert products == formula
+    assert counted["heads"]["linear"] >= 2 * n * d * d, "at least the two projections"
+
+
+def test_flops_of_a_split_are_those_of_its_sentences_but_for_what_batches_share(tiny_encoder):
+    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    sentences = read_sentences(CORPUS)
+    together = flops.count_sentences(model, sentences)["total"] * len(sentences)
+    alone = sum(flops.count_sentences(model, [s])["total"] for s in sentences)
+    batches_ = len({sum(map(len, tiny_encoder.word_pieces(s.tokens))) for s in sentences})
+    widths_times_classes = model.max_span_width * model.width.embedding_dim * (len(LABELS.entity_types) + 1)
+    assert alone - together == (len(sentences) - batches_) * widths_times_classes
+
+
+def test_an_operator_without_a_count_is_an_error(tiny_encoder):
+    class Odd(System):
+        def decode(self, batch: Batch):
+            torch.linalg.inv(torch.eye(3) + self.encode(batch)["raw"].sum())
+            return super().decode(batch)
+
+    model = Odd(LABELS, tiny_encoder, **System.tiny).eval()
+    with pytest.raises(RuntimeError, match="without a count: .*aten::linalg_inv"):
+        flops.count_batch(model, model.collate(read_sentences(CORPUS)[:1]))
+
+
+def test_fused_attention_is_noticed(tiny_encoder):
+    tiny_encoder.model.set_attn_implementation("sdpa")
+    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    with pytest.raises(RuntimeError):
+        flops.count_batch(model, model.collate(read_sentences(CORPUS)[:1]))
+
+
+# -- the clock --------------------------------------------------------------------------------------------------------
+
+
+def test_the_clock_measures_what_a_pass_takes():
+    times = timing.measure(
+        {"slow": lambda: time.sleep(0.05), "fast": lambda: time.sleep(0.01)}, CPU, repeats=4, seconds=0.1
+    )
+    assert len(times["slow"]) >= 4 and len(times["fast"]) == len(times["slow"]) and sum(times["fast"]) >= 0.1
+    assert all(0.05 <= t < 0.1 for t in sorted(times["slow"])[:3]) and all(t >= 0.01 for t in times["fast"])
+
+
+def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0.1)
+    monkeypatch.setattr(timing.measure, "__defaults__", (2, 0.1))
+    train.train_run(copy.deepcopy(run) | {"recipe": RECIPE | {"epochs": 1}}, prepared, tmp_path / "out", tmp_path / "s")
+    timing.time_runs({"a": tmp_path / "out", "b": tmp_path / "out"}, prepared / "test.jsonl", tmp_path / "t.json")
+    timed = json.loads((tmp_path / "t.json").read_text())
+    assert {"device_name", "threads", "precision", "batch_size", "versions"} <= set(timed) and timed["sentences"] == 10
+    for system in timed["systems"].values():
+        low, high = system["quartiles_s"]
+        assert low <= system["median_s"] <= high and system["repeats"] >= 2
+
+
+def test_a_run_folder_is_enough(run, prepared, tmp_path):
+    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    predict_file(tmp_path / "out", prepared / "test.jsonl", tmp_path / "here.jsonl")
+    (tmp_path / "out").rename(tmp_path / "moved")
+    (tmp_path / "encoders" / "tiny").unlink()
+    model, made = load_run(tmp_path / "moved", CPU)
+    assert made["system"] == "sinet" and not model.training
+    predict_file(tmp_path / "moved", prepared / "test.jsonl", tmp_path / "there.jsonl")
+    assert (tmp_path / "here.jsonl").read_bytes() == (tmp_path / "there.jsonl").read_bytes()
+
+
+def test_attention_rows_are_distributions_over_the_words(tiny_encoder):
+    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    sentence = read_sentences(CORPUS)[6]
+    maps = model.attention(sentence)
+    assert set(maps) == {"entity", "relation"}
+    for weights_ in maps.values():
+        assert weights_.shape == (System.tiny["heads"], len(sentence.tokens) + 2)
+        assert torch.allclose(weights_.sum(1), torch.ones(len(weights_)), atol=1e-5)
+    base = System(LABELS, tiny_encoder, **System.tiny | {"tap": False, "ctam": "none"}).eval()
+    assert base.attention(sentence) == {}

@@ -1,0 +1,97 @@
+"""SINET's ablation settings and its loss."""
+
+import pytest
+import torch
+
+from sinet.contract import Sentence
+from sinet.data.sentence import Entity, read_sentences
+from sinet.model.sinet import CrossTaskAttention, System
+from tests.conftest import CORPUS, LABELS
+
+SETTINGS = [
+    {"tap": False, "ctam": "none"},
+    {"tap": True, "ctam": "none"},
+    {"tap": True, "ctam": "entities"},
+    {"tap": True, "ctam": "relations"},
+    {"tap": True, "ctam": "both"},
+]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_each_setting_has_the_parts_it_names(settings, tiny_encoder):
+    model = System(LABELS, tiny_encoder, **System.tiny, **settings).eval()
+    parts = {name.split(".")[0] for name, _ in model.named_parameters()}
+    assert ("project_entities" in parts) == settings["tap"]
+    assert ("cross_attention" in parts) == (settings["ctam"] != "none")
+    states = model.encode(model.collate(read_sentences(CORPUS)[:2]))
+    assert ("entity_attention" in states) == (settings["ctam"] in ("entities", "both"))
+    assert ("relation_attention" in states) == (settings["ctam"] in ("relations", "both"))
+
+
+def test_base_feeds_the_raw_cls_to_both_classifiers(tiny_encoder):
+    model = System(LABELS, tiny_encoder, **System.tiny, tap=False, ctam="none").eval()
+    batch = model.collate(read_sentences(CORPUS)[:2])
+    states = model.encode(batch)
+    raw = tiny_encoder.eval()(batch["input_ids"], batch["attention_mask"])[:, 0]
+    assert torch.equal(states["entity_cls"], raw) and torch.equal(states["relation_cls"], raw)
+
+
+def test_settings_that_contradict_each_other_are_refused(tiny_encoder):
+    with pytest.raises(ValueError, match="ctam needs tap"):
+        System(LABELS, tiny_encoder, tap=False)
+    with pytest.raises(ValueError, match="should be"):
+        System(LABELS, tiny_encoder, ctam="all")
+    with pytest.raises(ValueError, match="3 attention heads do not divide the hidden size 32"):
+        CrossTaskAttention(32, 3, 0.0)
+
+
+def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
+    """With room for every negative there is no chance left, and the loss can be computed by loops."""
+    sentences = read_sentences(CORPUS)
+    model = System(LABELS, tiny_encoder, **System.tiny | {"negative_spans": 10**6, "negative_pairs": 10**6}).eval()
+    batch = model.collate(sentences)
+    states = model.encode(batch)
+    entity_terms, relation_terms, row = [], [], 0
+    for b, sentence in enumerate(sentences):
+        gold = {(e.start, e.end): e.type for e in sentence.entities}
+        n = len(sentence.tokens)
+        grid = [(i, j) for i in range(n) for j in range(i + 1, min(n, i + model.max_span_width) + 1)]
+        for i, j in grid:
+            logits = model.entity_logits(
+                states["entity"][row + i : row + j].max(0).values, states["entity_cls"][b], torch.tensor(j - i)
+            )
+            target = LABELS.entity_types.index(gold[i, j]) + 1 if (i, j) in gold else 0
+            entity_terms.append(-logits.log_softmax(-1)[target])
+        related = {}
+        for r in sentence.relations:
+            head, tail = r.head, r.tail
+            if r.type in LABELS.symmetric and sentence.entities[tail].start < sentence.entities[head].start:
+                head, tail = tail, head
+            related.setdefault((head, tail), set()).add(r.type)
+        for i, head in enumerate(sentence.entities):
+            for j, tail in enumerate(sentence.entities):
+                reverse_symmetric = any(t in LABELS.symmetric for t in related.get((j, i), ()))
+                if i == j or reverse_symmetric:
+                    continue
+                low, high = min(head.end, tail.end), max(head.start, tail.start)
+                context = states["raw"][row + low : row + high]
+                context = context.max(0).values if len(context) else torch.zeros(32)
+                logits = model.relation_logits(
+                    context,
+                    states["relation_cls"][b],
+                    states["relation"][row + head.start : row + head.end].max(0).values,
+                    states["relation"][row + tail.start : row + tail.end].max(0).values,
+                    torch.tensor(head.end - head.start),
+                    torch.tensor(tail.end - tail.start),
+                )
+                target = torch.tensor([float(t in related.get((i, j), ())) for t in LABELS.relation_types])
+                relation_terms.append(torch.nn.functional.binary_cross_entropy_with_logits(logits, target))
+        row += n
+    expected = torch.stack(entity_terms).mean() + torch.stack(relation_terms).mean()
+    assert model.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_gold_wider_than_the_candidates_is_trained_on(tiny_encoder):
+    wide = Sentence("w", ("neural",) * 8, (Entity("Task", 0, 7),))
+    model = System(LABELS, tiny_encoder, **System.tiny | {"negative_spans": 0, "negative_pairs": 0}).eval()
+    assert float(model.loss(model.collate([wide]))) > 0

@@ -1,0 +1,75 @@
+"""Span arithmetic against plain loops."""
+
+import itertools
+
+import pytest
+import torch
+
+from sinet.model import spans as S
+from tests.conftest import CORPUS, LABELS, read_sentences
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("rows, longest", [(1, 1), (7, 7), (33, 8), (33, 33), (40, 31)])
+def test_range_maxima_are_exact(rows, longest):
+    values = torch.randn(rows, 5)
+    ranges = [(a, b) for a in range(rows + 1) for b in range(a, min(rows, a + longest) + 1)]
+    start, end = torch.tensor(ranges).unbind(1)
+    table = S.RangeMax(values, longest)
+    expected = [values[a:b].max(0).values if b > a else torch.zeros(5) for a, b in ranges]
+    assert torch.equal(table(start, end), torch.stack(expected))
+    assert torch.equal(table(torch.tensor([3 % rows]), torch.tensor([0])), torch.zeros(1, 5)), "reversed is empty"
+
+
+def test_range_maximum_has_the_gradient_of_a_maximum():
+    values = torch.randn(12, 3, requires_grad=True)
+    S.RangeMax(values, 12)(torch.tensor([1]), torch.tensor([8])).sum().backward()
+    expected = torch.zeros(12, 3)
+    expected[values[1:8].argmax(0) + 1, torch.arange(3)] = 1
+    assert torch.allclose(values.grad, expected)
+
+
+def test_sliding_maxima_equal_range_maxima_inside_sentences():
+    lengths = torch.tensor([1, 6, 3])
+    rows = torch.randn(int(lengths.sum()), 4)
+    inside = S.span_grid(lengths, 4)
+    start, width = inside.nonzero(as_tuple=True)
+    assert inside.sum() == sum(n - k for n in (1, 6, 3) for k in range(min(n, 4)))
+    assert torch.equal(S.sliding_max(rows, 4)[start, width], S.RangeMax(rows, 4)(start, start + width + 1))
+
+
+def test_ordered_pairs():
+    counts = [2, 0, 1, 3]
+    first = [0, 2, 2, 3]
+    expected = [
+        (a + i, a + j) for a, n in zip(first, counts, strict=True) for i, j in itertools.permutations(range(n), 2)
+    ]
+    assert sorted(map(tuple, S.ordered_pairs(torch.tensor(counts)).tolist())) == sorted(expected)
+    assert S.ordered_pairs(torch.tensor([0, 1])).shape == (0, 2)
+
+
+def test_sampling_takes_at_most_n_of_each_group_and_all_are_possible():
+    group = torch.tensor([2, 0, 0, 2, 0, 0, 0, 2])
+    seen = set()
+    for _ in range(50):
+        chosen = S.sample_per_group(group, 4, 3)
+        assert torch.bincount(group[chosen], minlength=4).tolist() == [3, 0, 3, 0]
+        assert len(set(chosen.tolist())) == 6
+        seen.update(chosen.tolist())
+    assert seen == set(range(8))
+
+
+def test_gold_tensors_orient_symmetric_relations():
+    sentence = read_sentences(CORPUS)[3]  # Compare is annotated right to left there
+    gold = S.gold_tensors([sentence, sentence], [len(sentence.tokens)] * 2, LABELS)
+    assert gold["gold_spans"].tolist()[3:] == [[a + 10, b + 10] for a, b in gold["gold_spans"].tolist()[:3]]
+    compare = LABELS.relation_types.index("Compare")
+    oriented = [
+        tuple(p) for p, t in zip(gold["gold_pairs"].tolist(), gold["gold_relations"], strict=True) if t[compare]
+    ]
+    assert oriented == [(0, 1), (3, 4)]
+    assert {0 * 6 + 1, 1 * 6 + 0} <= set(gold["not_negative"].tolist()), "neither direction may be a negative"

@@ -1,0 +1,96 @@
+"""What every system must do; systems are discovered, so a new one needs no test file."""
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sinet import systems
+from sinet.contract import Batch, Extractor, Labels, Sentence
+from sinet.data.sentence import read_sentences
+from sinet.model.encoder import Encoder
+from sinet.run.predict import predict
+from sinet.run.state import write_weights
+from sinet.score.metrics import score
+from tests.conftest import CORPUS, LABELS
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(params=sorted(systems.sources()))
+def system(request) -> type[Extractor]:
+    return systems.load(request.param)
+
+
+def build(system: type[Extractor], encoder: Encoder, labels: Labels = LABELS) -> Extractor:
+    torch.manual_seed(1)
+    return system(labels, encoder, **system.tiny)
+
+
+def learn(model: Extractor, sentences: list[Sentence], steps: int) -> Extractor:
+    optimizer = torch.optim.AdamW(model.param_groups(3e-3, 3e-3, 0.0))
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model.loss(model.collate(sentences)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+    return model
+
+
+def without_scores(sentence: Sentence) -> tuple:
+    return (
+        [(e.type, e.start, e.end) for e in sentence.entities],
+        [(r.type, r.head, r.tail) for r in sentence.relations],
+    )
+
+
+def test_says_whom_it_follows_and_how_it_is_small(system):
+    assert len(system.cites) > 20 and any(c.isdigit() for c in system.cites)
+    assert set(system.tiny) <= set(systems.default_settings(system.__module__.rsplit(".", 1)[1]))
+
+
+def test_learns_ten_sentences_and_survives_a_reload(system, tiny_encoder, tmp_path):
+    sentences = read_sentences(CORPUS)
+    model = learn(build(system, tiny_encoder), sentences, 250)
+    found = predict(model, sentences, CPU, "float32")
+    figures = score(sentences, found, LABELS)["symmetric"]
+    assert figures["ent"]["f1"] > 95 and figures["rel_plus"]["f1"] > 95, figures
+
+    write_weights(tmp_path / "m.safetensors", model)
+    torch.manual_seed(5)
+    again = system(LABELS, tiny_encoder, **system.tiny)
+    again.load_state_dict(load_file(tmp_path / "m.safetensors"))
+    assert predict(again, sentences, CPU, "float32") == found
+
+    for size in (1, 3, 7):
+        other = predict(model, sentences, CPU, "float32", batch_size=size)
+        assert list(map(without_scores, other)) == list(map(without_scores, found))
+    half = score(sentences, predict(model, sentences, CPU, "bfloat16"), LABELS)["symmetric"]
+    assert half["ent"]["f1"] > 90
+
+
+def test_survives_odd_sentences(system, tiny_encoder):
+    odd = [
+        Sentence("one", ("Translation",)),
+        Sentence("long", ("neural", "parsers") * 60),
+        Sentence("none", ("Nothing", "is", "known", ".")),
+    ]
+    model = build(system, tiny_encoder)
+    model.loss(model.collate(odd)).backward()
+    model.loss(model.collate(odd[:1])).backward()
+    found = predict(model, odd, CPU, "float32")
+    for sentence in found:
+        for entity in sentence.entities:
+            assert 0 <= entity.start < entity.end <= len(sentence.tokens)
+
+
+def test_gold_labels_are_not_seen_when_predicting(system, tiny_encoder):
+    model = build(system, tiny_encoder)
+    seen: list[Batch] = []
+    collate = model.collate
+    model.collate = lambda sentences: seen.append(sentences) or collate(sentences)
+    predict(model, read_sentences(CORPUS), CPU, "float32")
+    assert seen and all(not s.entities and not s.relations for batch in seen for s in batch)

@@ -1,0 +1,168 @@
+"""The whole chain through Snakemake: a complete run of the quick grid, and what re-runs when something changes."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sinet.config import load_config, resolve
+from sinet.provenance import ROOT, closure, digest
+from tests.conftest import DATASETS
+
+SOURCES = ("Snakefile", "config.yaml", "config", "workflow", "sinet", "baselines")
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        ["snakemake", "--cores", "all", "--configfile", "config/quick.yaml", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"SINET_MIRRORS": str(DATASETS.resolve())},
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A copy of the project in which the quick grid has been run."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in SOURCES:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+def jobs(folder: Path, *arguments: str) -> set[str]:
+    """Rules that a dry run would start."""
+    done = snakemake(folder, "-n", *arguments)
+    assert done.returncode == 0, done.stderr[-4000:]
+    text = done.stdout + done.stderr
+    return {line.split()[1].rstrip(":") for line in text.splitlines() if line.startswith(("rule ", "localrule "))} - {
+        "all"
+    }
+
+
+def test_every_run_leaves_what_it_should(finished):
+    plan = resolve(load_config(ROOT / "config" / "quick.yaml"))
+    for run in plan.runs:
+        folder = finished / "results" / "quick" / "runs" / run.path
+        for name in ("model.safetensors", "predictions.jsonl", "log.csv", "record.json"):
+            assert (folder / name).stat().st_size > 0
+        record = json.loads((folder / "record.json").read_text())
+        assert (record["model"], record["seed"], record["test_sentences"]) == (run.model, run.seed, 60)
+        assert len((folder / "predictions.jsonl").read_text().splitlines()) == 60
+
+
+def test_tables_hold_published_and_measured_rows(finished):
+    tables = finished / "results" / "quick" / "tables"
+    rows = list(csv.DictReader((tables / "main.csv").read_text().splitlines()))
+    published = {
+        (r["system"], r["encoder"], r["dataset"], r["figure"]): r["mean"] for r in rows if r["source"] == "published"
+    }
+    assert published["SINET", "SciBERT", "SciERC", "Rel+"] == "40.13"
+    measured = {r["figure"]: r for r in rows if r["source"].startswith("measured")}
+    record = json.loads((finished / "results/quick/runs/scierc/minilm/sinet/0/record.json").read_text())
+    assert float(measured["Ent"]["mean"]) == pytest.approx(record["scores"]["symmetric"]["ent"]["f1"], abs=1e-3)
+    text = (tables / "efficiency.md").read_text()
+    assert "multiply-adds per sentence" in text and "SINET (ours)" in text
+    assert "not run" in (tables / "ablation.md").read_text(), "three of the five settings are not in this grid"
+
+
+def test_figures_are_there_in_both_forms(finished):
+    figures = finished / "results" / "quick" / "figures"
+    assert (figures / "attention_1.pdf").read_bytes().startswith(b"%PDF")
+    assert (figures / "attention_1.png").read_bytes().startswith(b"\x89PNG")
+    assert "Gold triples:" in (figures / "attention_1.md").read_text()
+
+
+def test_rebuilt_tables_and_figures_are_the_same_bytes(finished):
+    made = sorted(p for d in ("tables", "figures") for p in (finished / "results/quick" / d).iterdir())
+    before = {p.name: p.read_bytes() for p in made}
+    done = snakemake(finished, "--forcerun", "tabulate", "draw_attention")
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert {p.name: p.read_bytes() for p in made} == before
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed; .ci/run installs it")
+def test_tex_tables_compile(finished, tmp_path):
+    tables = sorted((finished / "results" / "quick" / "tables").glob("*.tex"))
+    body = "\n".join(f"\\input{{{path.resolve()}}}" for path in tables)
+    document = f"\\documentclass{{article}}\\usepackage{{booktabs,graphicx}}\\begin{{document}}{body}\\end{{document}}"
+    (tmp_path / "t.tex").write_text(document)
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert len(tables) == 3
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    assert jobs(finished) == set()
+
+
+def test_touched_files_re_run_nothing(finished):
+    for pattern in ("sinet/**/*.py", "results/quick/runs/**/*", "results/quick/data/**/*", "config.yaml"):
+        for path in finished.glob(pattern):
+            path.touch()
+    assert jobs(finished) == set()
+
+
+@pytest.mark.parametrize(
+    "source, rerun",
+    [
+        ("sinet/paper/attention.py", {"draw_attention"}),
+        ("sinet/paper/tables.py", {"tabulate"}),
+        ("sinet/run/timing.py", {"time_inference", "tabulate"}),
+    ],
+)
+def test_an_edited_source_re_runs_what_depends_on_it(finished, source, rerun):
+    path = finished / source
+    before = path.read_text()
+    try:
+        path.write_text(before + "\n# edited\n")
+        assert jobs(finished) == rerun
+    finally:
+        path.write_text(before)
+
+
+def test_an_edited_model_re_trains(finished):
+    path = finished / "sinet" / "model" / "sinet.py"
+    before = path.read_text()
+    try:
+        path.write_text(before + "\n# edited\n")
+        assert {"train", "predict", "score", "collect", "tabulate"} <= jobs(finished)
+        assert "prepare" not in jobs(finished)
+    finally:
+        path.write_text(before)
+
+
+def test_digests_follow_imports():
+    used = closure("sinet.run.train", "sinet.model.sinet")
+    assert {"sinet.run.train", "sinet.score.metrics", "sinet.model.spans", "sinet.contract"} <= set(used)
+    assert not any(m.startswith(("sinet.paper", "baselines.")) for m in used)
+    assert digest("sinet.score.metrics") != digest("sinet.run.train")
+
+
+def test_a_mistake_is_refused_before_any_job(finished):
+    done = subprocess.run(
+        ["snakemake", "--cores", "1", "--config", "resutls=x"], cwd=finished, capture_output=True, text=True
+    )
+    assert done.returncode != 0 and "did you mean 'results'?" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_paper_grid_plans_and_names_what_is_left_out(finished):
+    done = subprocess.run(
+        ["snakemake", "-n", "--configfile", "config/paper.yaml"], cwd=finished, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "left out: ace05/albert-xxlarge/sinet/0" in done.stdout + done.stderr
+    assert "scibert-cased" in done.stdout + done.stderr
