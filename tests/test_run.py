@@ -190,7 +190,7 @@ def test_an_operator_without_a_count_is_an_error(tiny_encoder):
             return super().decode(batch)
 
     model = Odd(LABELS, tiny_encoder, **System.tiny).eval()
-    with pytest.raises(RuntimeError, match="without a count: .*aten::linalg_inv"):
+    with pytest.raises(RuntimeError, match=r"without a count: .*aten::linalg_inv"):
         flops.count_batch(model, model.collate(read_sentences(CORPUS)[:1]))
 
 
