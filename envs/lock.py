@@ -1,4 +1,4 @@
-"""Write envs/requirements.lock: the exact versions, in this environment, of envs/requirements.in and all it needs.
+"""Write envs/requirements.lock and environment.yaml: the exact versions here of envs/requirements.in and all it needs.
 
 torch's own CUDA packages are left out: the release pins them itself, and a CPU build has none.
 """
@@ -11,6 +11,17 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 FOLDER = Path(__file__).resolve().parent
+CONDA = """\
+# conda env create --file envs/environment.yaml: the interpreter from conda, every package from the same pins.
+name: sinet
+channels: [conda-forge, nodefaults]
+dependencies:
+  - python=3.11
+  - git
+  - make
+  - pip
+  - pip:
+"""
 CUDA = re.compile(r"^(nvidia-|cuda-|triton$)")
 
 
@@ -42,6 +53,8 @@ def main() -> None:
     header = "# Made by envs/lock.py (make lock) from envs/requirements.in; Python 3.11.\n"
     body = "".join(f"{name}=={version}\n" for name, version in sorted(pins.items()))
     (FOLDER / "requirements.lock").write_text(header + body, encoding="utf-8")
+    listed = "".join(f"      - {line}\n" for line in body.splitlines())
+    (FOLDER / "environment.yaml").write_text(f"{header}{CONDA}{listed}", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,8 @@ EFFICIENCY = f"{RESULTS}/efficiency/{{dataset}}/{{encoder}}"
 LOGS = f"{RESULTS}/logs"
 
 RUNS = {run.path: run for run in PLAN.runs}
+# used with --software-deployment-method conda; otherwise every step runs in the environment of the call
+ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
 TABLES = ["main", "ablation", "efficiency"]
 
 
@@ -44,6 +46,11 @@ def details(wildcards):
     """All that `train` needs of a run, as JSON: a change of any of it re-runs the training and nothing else."""
     run = RUNS[f"{wildcards.dataset}/{wildcards.encoder}/{wildcards.model}/{wildcards.seed}"]
     return json.dumps(run.details, sort_keys=True)
+
+
+def declaration(wildcards):
+    """A dataset's declaration as JSON."""
+    return json.dumps(config["datasets"][wildcards.dataset], sort_keys=True)
 
 
 def code(*modules):

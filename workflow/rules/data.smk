@@ -1,10 +1,6 @@
 # Raw files -> one sentence format, with a card.
 
 
-def declaration(wildcards):
-    return json.dumps(config["datasets"][wildcards.dataset], sort_keys=True)
-
-
 rule prepare:
     output:
         train=f"{DATA}/train.jsonl",
@@ -16,10 +12,12 @@ rule prepare:
         f"{LOGS}/prepare/{{dataset}}.log",
     benchmark:
         f"{LOGS}/prepare/{{dataset}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     params:
         declared=declaration,
         mirrors=config["mirrors"],
-        out=DATA,
+        out=subpath(output.train, parent=True),
         code=code("sinet.data.prepare"),
     shell:
         "python -m sinet prepare {wildcards.dataset} --declared {params.declared:q} --mirrors {params.mirrors:q}"

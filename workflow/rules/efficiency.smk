@@ -11,6 +11,8 @@ rule count_flops:
         f"{LOGS}/count_flops/{{dataset}}/{{encoder}}.log",
     benchmark:
         f"{LOGS}/count_flops/{{dataset}}/{{encoder}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     params:
         runs=measured_runs,
@@ -30,6 +32,8 @@ rule time_inference:
         f"{LOGS}/time_inference/{{dataset}}/{{encoder}}.log",
     benchmark:
         f"{LOGS}/time_inference/{{dataset}}/{{encoder}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     params:
         runs=measured_runs,

@@ -12,9 +12,11 @@ rule predict:
         f"{LOGS}/predict/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
         f"{LOGS}/predict/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     params:
-        run=RUN,
+        run=subpath(input.weights, parent=True),
         code=system_code("sinet.run.predict"),
     shell:
         "python -m sinet predict --run {params.run:q} --input {input.test:q} --output {output.predictions:q}"
@@ -32,6 +34,8 @@ rule score:
         f"{LOGS}/score/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
         f"{LOGS}/score/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     params:
         code=code("sinet.score.metrics"),
     shell:
@@ -50,6 +54,8 @@ rule collect:
         f"{LOGS}/collect/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
         f"{LOGS}/collect/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     params:
         code=code("sinet.run.record"),
     shell:

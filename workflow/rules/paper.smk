@@ -34,10 +34,12 @@ rule tabulate:
         f"{LOGS}/tabulate.log",
     benchmark:
         f"{LOGS}/tabulate.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     params:
         declared=json.dumps(DECLARED, sort_keys=True),
         efficiency=[f"{RESULTS}/efficiency/{dataset}/{encoder}" for dataset, encoder in MEASURED],
-        out=f"{RESULTS}/tables",
+        out=lambda wildcards, output: str(Path(output[0]).parent),
         code=code("sinet.paper.tables"),
         published=provenance.file_sha256(Path(workflow.basedir) / "sinet" / "paper" / "published.yaml"),
     shell:
@@ -59,9 +61,11 @@ if CASE:
             f"{LOGS}/attend.log",
         benchmark:
             f"{LOGS}/attend.benchmark.tsv"
+        conda:
+            ENVIRONMENT
         threads: workflow.cores
         params:
-            run=f"{RESULTS}/runs/{CASE.path}",
+            run=subpath(input.weights, parent=True),
             sentences=json.dumps(CASE_SENTENCES),
             code=code("sinet.run.attend", systems.module_name(CASE.details["system"])),
         shell:
@@ -83,9 +87,11 @@ if CASE:
             f"{LOGS}/draw_attention/{{number}}.log",
         benchmark:
             f"{LOGS}/draw_attention/{{number}}.benchmark.tsv"
+        conda:
+            ENVIRONMENT
         params:
             what=f"{', '.join(t['title'] for t in CASE_TITLES)} (test split), seed {CASE.seed}, recipe {CASE.details['recipe']['name']}",
-            stem=lambda wildcards, output: str(Path(output.pdf).with_suffix("")),
+            stem=subpath(output.pdf, strip_suffix=".pdf"),
             code=code("sinet.paper.attention"),
         shell:
             "python -m sinet figures --attention {input.attention:q} --number {wildcards.number} --what {params.what:q}"

@@ -17,11 +17,13 @@ rule train:
         f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
         f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
     threads: workflow.cores
     params:
         run=details,
-        data=DATA,
-        out=RUN,
+        data=subpath(input.train, parent=True),
+        out=subpath(output.weights, parent=True),
         code=system_code("sinet.run.train"),
     shell:
         "python -m sinet train --run {params.run:q} --data {params.data:q} --out {params.out:q} --log {log:q}"
