@@ -27,8 +27,9 @@ class RangeMax:
             levels.append(torch.maximum(levels[-1][:-window], levels[-1][window:]))
             window *= 2
         device = rows.device
-        self.table = torch.cat(levels) if len(levels) > 1 else rows
-        sizes = torch.tensor([0] + [len(level) for level in levels[:-1]], device=device)
+        # row 0 is the maximum of an empty range
+        self.table = torch.cat([rows.new_zeros(1, rows.shape[-1]), *levels])
+        sizes = torch.tensor([1] + [len(level) for level in levels[:-1]], device=device)
         self.level_start = sizes.cumsum(0)
         # level_of[w] = floor(log2(w)), from integers so that no rounding can misplace a power of two
         self.level_of = torch.tensor([max(0, w.bit_length() - 1) for w in range(longest + 1)], device=device)
@@ -41,8 +42,7 @@ class RangeMax:
         empty = width == 0
         left = (base + start).masked_fill(empty, 0)
         right = (base + end - 2**level).masked_fill(empty, 0)
-        maxima = torch.maximum(self.table.index_select(0, left), self.table.index_select(0, right))
-        return maxima.masked_fill(empty.unsqueeze(-1), 0)
+        return torch.maximum(self.table.index_select(0, left), self.table.index_select(0, right))
 
 
 def sliding_max(rows: Tensor, max_width: int) -> Tensor:
