@@ -28,6 +28,13 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         logging.getLogger("sinet").error("sinet %s: %s", options.step, error)
         return 2
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        logging.getLogger("sinet").error("sinet %s: %s%s", options.step, where, error.strerror or error)
+        return 2
+    except json.JSONDecodeError as error:
+        logging.getLogger("sinet").error("sinet %s: a file that should be JSON is not: %s", options.step, error)
+        return 2
     except KeyboardInterrupt:
         return 130
     except Exception:
@@ -74,6 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--data", type=Path, required=True, metavar="DIR", help="a prepared dataset")
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
     s.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="resumable states (default: state)")
+    s.add_argument(
+        "--mirrors", nargs="*", metavar="DIR", help="folders to search for the encoder; default: config.yaml"
+    )
 
     s = step("predict", predict, "predict a JSON-lines file with a trained run")
     s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
@@ -84,8 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
     s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the same sentences, predicted")
     s.add_argument(
-        "--labels", type=Path, metavar="FILE", help="labels.json with the symmetric types; default: beside --gold"
+        "--labels", type=Path, metavar="FILE", help="labels.json of the dataset; default: beside --gold, if there"
     )
+    s.add_argument("--symmetric", nargs="*", metavar="TYPE", help="relation types without a direction, for want of it")
     s.add_argument("--out", type=Path, metavar="FILE", help="write the JSON here instead of printing it")
 
     s = step("collect", collect, "join what training and scoring left into a run's record.json")
@@ -166,28 +177,30 @@ def prepare(options: argparse.Namespace) -> None:
 
 def train(options: argparse.Namespace) -> None:
     run = _json(options.run, "--run")
+    from sinet.config import load_config
     from sinet.run.train import train_run
 
-    train_run(run, options.data, options.out, options.state)
+    mirrors = load_config()["mirrors"] if options.mirrors is None else options.mirrors
+    train_run(run, options.data, options.out, options.state, mirrors)
 
 
 def predict(options: argparse.Namespace) -> None:
     from sinet.run.predict import predict_file
 
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     predict_file(options.run, options.input, options.output)
 
 
 def score(options: argparse.Namespace) -> None:
-    from sinet.data.sentence import Labels
-    from sinet.run.record import score_files
+    from sinet.data.sentence import read_sentences
+    from sinet.run.record import labels_for
+    from sinet.score.metrics import score
 
-    path = options.labels or options.gold.parent / "labels.json"
-    try:
-        labels = Labels.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; name the file with the label inventory by --labels") from None
-    text = json.dumps(score_files(options.gold, options.predictions, labels), indent=2)
+    gold, predicted = read_sentences(options.gold), read_sentences(options.predictions)
+    labels = labels_for(options.labels or options.gold.parent / "labels.json", gold, predicted, options.symmetric)
+    text = json.dumps(score(gold, predicted, labels), indent=2)
     if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text + "\n", encoding="utf-8")
     else:
         print(text)

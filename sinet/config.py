@@ -5,11 +5,13 @@ over it key by key (as Snakemake merges them). `resolve` turns it into runs, eac
 """
 
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import jsonschema
+import jsonschema.protocols
 import yaml
 
 from sinet import systems
@@ -18,6 +20,13 @@ from sinet.errors import UserError, nearest
 from sinet.provenance import ROOT
 
 BASE_FILES = (*(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes")), "config.yaml")
+WANTED = {
+    "integer": "a whole number",
+    "number": "a finite number",
+    "string": "text",
+    "array": "a list",
+    "object": "a mapping",
+}
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
 
@@ -94,8 +103,8 @@ def resolve(config: dict) -> Plan:
 
 
 def encoder_declaration(config: dict, name: str) -> dict:
-    """An encoder's declaration with its name, its tokenizer's declaration in place of a name."""
-    declared = {"name": name} | config["encoders"][name]
+    """An encoder's declaration with its name, its tokenizer's declaration in place of a name, and no title."""
+    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k != "title"}
     if "tokenizer" in declared:
         declared["tokenizer"] = encoder_declaration(config, declared["tokenizer"])
     return declared
@@ -117,7 +126,6 @@ def _runs_of(config: dict, block: dict) -> Iterator[Run]:
                         "settings": settings,
                         "recipe": {"name": block["recipe"]} | training,
                         "seed": seed,
-                        "mirrors": config["mirrors"],
                     }
                     yield Run(dataset, encoder, model, seed, details)
 
@@ -136,42 +144,38 @@ def _absent(config: dict, dataset: str) -> str | None:
 
 
 @functools.cache
-def _schema() -> dict:
-    return yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+def _validator() -> jsonschema.protocols.Validator:
+    """The schema's validator, in which 3.0 is no whole number (`range` refuses it) and infinity no number."""
+    whole = lambda _, v: isinstance(v, int) and not isinstance(v, bool)  # noqa: E731
+    real = lambda _, v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)  # noqa: E731
+    base = jsonschema.Draft202012Validator
+    kinds = base.TYPE_CHECKER.redefine("integer", whole).redefine("number", real)
+    return jsonschema.validators.extend(base, type_checker=kinds)(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
 
 
 def _schema_mistakes(config: dict) -> Iterator[str]:
-    validator = jsonschema.Draft202012Validator(_schema())
-    for error in sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
+    for error in sorted(_validator().iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
         yield from _explain(error)
 
 
 def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
     key = _dotted(error.absolute_path)
     value = error.instance
+    known = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
     match error.validator:
         case "additionalProperties" if isinstance(value, dict):
-            for unknown in sorted(set(value) - set(error.schema.get("properties", {}))):
-                where = _dotted([*error.absolute_path, unknown])
-                yield f"{where}: unknown key, {nearest(unknown, error.schema.get('properties', {}))}"
+            for unknown in sorted(map(str, set(value) - set(known))):
+                yield f"{_dotted([*error.absolute_path, unknown])}: unknown key, {nearest(unknown, known)}"
         case "required":
-            for missing in error.validator_value:
-                if missing not in value:
-                    described = error.schema["properties"].get(missing, {}).get("description", "")
-                    yield f"{key or 'config'}: key {missing!r} is missing ({described.rstrip('.')})"
+            missing = next(k for k in error.validator_value if repr(k) in error.message)
+            described = known.get(missing, {}).get("description", "")
+            yield f"{key or 'config'}: key {missing!r} is missing{f' ({described})' if described else ''}"
         case "type":
-            wanted = {
-                "integer": "a whole number",
-                "number": "a number",
-                "string": "text",
-                "array": "a list",
-                "object": "a mapping",
-            }
             kinds = error.validator_value if isinstance(error.validator_value, list) else [error.validator_value]
-            right = " or ".join(wanted.get(k, k) for k in kinds)
             hint = ""
             if isinstance(value, str) and "number" in kinds and (number := _as_number(value)) is not None:
                 hint = f"; YAML reads {value} as text, write {number}"
+            right = " or ".join(WANTED.get(kind, kind) for kind in kinds)
             yield f"{key}: {value!r} is {_kind(value)}, should be {right}{hint}"
         case "minItems":
             yield f"{key}: the list is empty; name at least one"
@@ -210,7 +214,7 @@ def _as_number(text: str) -> str | None:
         return None
     mantissa, _, exponent = f"{number:e}".partition("e")
     mantissa = mantissa.rstrip("0")
-    return f"{mantissa}{'0' if mantissa.endswith('.') else ''}e{int(exponent):+d}".replace("e+", "e+")
+    return f"{mantissa}{'0' if mantissa.endswith('.') else ''}e{int(exponent):+d}"
 
 
 # -- mistakes in what names what -----------------------------------------------------------------------------------
@@ -241,13 +245,24 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
             if kind not in dataset["relation_types"]:
                 hint = nearest(kind, dataset["relation_types"])
                 yield f"datasets.{name}.symmetric: {kind!r} is no relation type, {hint}"
+        for split, counts in dataset.get("counts", {}).items():
+            for field in ("entities", "relations"):
+                types = dataset["entity_types" if field == "entities" else "relation_types"]
+                for kind in sorted(set(counts.get(field, {})) - set(types)):
+                    where = f"datasets.{name}.counts.{split}.{field}"
+                    yield f"{where}: {kind!r} is no declared type, {nearest(kind, types)}"
     for name, encoder in config["encoders"].items():
         tokenizer = encoder.get("tokenizer")
         if tokenizer and "architecture" in config["encoders"].get(tokenizer, {"architecture": None}):
             yield f"encoders.{name}.tokenizer: {tokenizer!r} is no declared encoder with a tokenizer of its own"
-    model = config["case_study"]["model"]
-    if model not in config["models"]:
-        yield f"case_study.model: {model!r} is not declared, {nearest(model, config['models'])}"
+    in_grid = {kind: {name for block in config["grid"] for name in block[kind]} for kind in ("models", "datasets")}
+    if (model := config["case_study"]["model"]) not in in_grid["models"]:
+        yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid['models'])}"
+    columns: dict[str, str] = {}
+    for name in sorted(in_grid["datasets"] & set(config["datasets"])):
+        column = config["datasets"][name].get("published")
+        if column and columns.setdefault(column, name) != name:
+            yield f"datasets.{name}.published: {columns[column]} stands under {column} already; only one of them may"
 
 
 def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Iterator[str]:
@@ -255,7 +270,7 @@ def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Ite
     if system not in known:
         yield f"{where}{field}: unknown system {system!r}, {nearest(system, known)}"
         return
-    defaults = systems.default_settings(system)
+    defaults, allowed = systems.default_settings(system), systems.allowed_values(system)
     for key, value in settings.items():
         if key not in defaults:
             yield f"{where}.settings.{key}: {system} has no such setting, {nearest(key, defaults)}"
@@ -266,5 +281,9 @@ def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Ite
         )
         if not same:
             yield f"{where}.settings.{key}: {value!r} is {_kind(value)}, should be {_kind(default)} such as {default!r}"
-        elif isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
-            yield f"{where}.settings.{key}: {value} is negative; should be such as {default!r}"
+        elif isinstance(value, str) and value not in allowed.get(key, (value,)):
+            yield f"{where}.settings.{key}: {value!r} is unknown, {nearest(value, allowed[key])}"
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            least, greatest = allowed.get(key, (0, math.inf))
+            if not least <= value <= greatest:
+                yield f"{where}.settings.{key}: {value} should be between {least} and {greatest}"

@@ -53,6 +53,9 @@ class Extractor(nn.Module):
     """Authors, year, venue and title of the paper that defines the system."""
     tiny: ClassVar[dict]
     """Settings under which it runs in two seconds on a CPU; the generic test-suite uses them."""
+    allowed: ClassVar[dict] = {}
+    """Right values of a setting, a literal: `(least, greatest)` for a number, all choices for a text. The
+    configuration is checked against it before any job; a number without an entry must not be negative."""
 
     def __init__(self, labels: Labels, encoder: nn.Module) -> None:
         super().__init__()

@@ -36,16 +36,24 @@ def load(system: str) -> type:
 
 def default_settings(system: str) -> dict[str, object]:
     """The settings a system takes with their defaults, read from the source of its constructor."""
+    for member in _class_body(system):
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            keywords = zip(member.args.kwonlyargs, member.args.kw_defaults, strict=True)
+            return {argument.arg: ast.literal_eval(default) for argument, default in keywords if default is not None}
+    raise UserError(f"{sources()[system]}: class `System` has no `__init__`; see CONTRIBUTING.md")
+
+
+def allowed_values(system: str) -> dict[str, tuple]:
+    """The class attribute `allowed` of a system (see `sinet.contract.Extractor`), read from its source."""
+    for member in _class_body(system):
+        if isinstance(member, ast.AnnAssign) and getattr(member.target, "id", None) == "allowed":
+            return ast.literal_eval(member.value)
+    return {}
+
+
+def _class_body(system: str) -> list[ast.stmt]:
     module_name(system)
-    tree = ast.parse(sources()[system].read_text(encoding="utf-8"))
-    for node in tree.body:
+    for node in ast.parse(sources()[system].read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == "System":
-            for member in node.body:
-                if isinstance(member, ast.FunctionDef) and member.name == "__init__":
-                    arguments = member.args
-                    return {
-                        a.arg: ast.literal_eval(d)
-                        for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-                        if d is not None
-                    }
-    raise UserError(f"{sources()[system]}: no class `System` with an `__init__`; see CONTRIBUTING.md")
+            return node.body
+    raise UserError(f"{sources()[system]}: no class `System`; see CONTRIBUTING.md")

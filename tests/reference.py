@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from transformers import BertConfig, BertModel
 
@@ -21,6 +22,8 @@ class Reference:
     """One `.npz` file: `config`, arrays by name, and weights by their released names."""
 
     def __init__(self, name: str) -> None:
+        if not (FOLDER / name).is_file():
+            pytest.fail(f"{FOLDER / name} is missing: set SINET_REFERENCE_DIR to the folder of the released figures")
         self.arrays = np.load(FOLDER / name)
         self.config = json.loads(bytes(self.arrays["config"]))
 

@@ -34,16 +34,25 @@ MISTAKES = {
     "recipes: {short: {sinet: {clip: 0}}}": r"clip: 0 should be above 0",
     "recipes: {short: {sinet: {selection: best}}}": r"selection: 'best' is unknown, did you mean 'best_dev'\?",
     "recipes: {short: {sinet: {settings: {max_span_with: 8}}}}": r"no such setting, did you mean 'max_span_width'\?",
-    "recipes: {short: {sinet: {settings: {dropout: -0.1}}}}": r"settings.dropout: -0.1 is negative",
+    "recipes: {short: {sinet: {settings: {dropout: -0.1}}}}": r"settings.dropout: -0.1 should be between",
     "recipes: {short: {spurt: {}}}": r"recipes.short.spurt: key",
     "models: {sinet: {system: sine}}": r"models.sinet.system: unknown system 'sine', did you mean 'sinet'\?",
-    "models: {sinet: {settings: {tap: 1}}}": r"models.sinet.settings.tap: 1 is a number, should be true/false",
+    "models: {sinet: {settings: {interaction: 1}}}": r"settings.interaction: 1 is a number, should be text",
+    "models: {sinet: {settings: {interaction: ctam_all}}}": r"'ctam_all' is unknown, (known: base|did you mean)",
+    "models: {sinet: {settings: {heads: 0}}}": r"models.sinet.settings.heads: 0 should be between 1 and",
+    "models: {sinet: {settings: {dropout: 1.5}}}": r"dropout: 1.5 should be between 0.0 and 0.99",
+    "recipes: {short: {sinet: {epochs: 3.0}}}": r"epochs: 3.0 is a number, should be a whole number",
+    "recipes: {short: {sinet: {clip: .inf}}}": r"clip: inf is a number, should be a finite number",
+    "encoders: {scibert-sizes: {architecture: {model_type: brt}}}": r"'brt' is unknown, did you mean 'bert'",
+    "encoders: {scibert-sizes: {architecture: {hiden_size: 3}}}": r"hiden_size: unknown key, did you mean 'hidden",
+    "datasets: {scierc: {counts: {test: {entities: {Taks: 1}}}}}": r"'Taks' is no declared type, did you mean 'Task'\?",
+    "datasets: {scierc: {1: 2, titel: 3}}": r"datasets.scierc.titel: unknown key, did you mean 'title'\?",
     "datasets: {scierc: {symmetric: [Compair]}}": r"'Compair' is no relation type, did you mean 'Compare'\?",
     "datasets: {scierc: {format: spret}}": r"format: 'spret' is unknown, did you mean 'spert'\?",
     "datasets: {scierc: {counts: {train: {setences: 1}}}}": r"setences: unknown key, did you mean 'sentences'\?",
     "encoders: {mine: {title: Mine}}": r"encoders.mine: needs one of package",
     "encoders: {scibert-sizes: {tokenizer: nowhere}}": r"encoders.scibert-sizes.tokenizer: 'nowhere' is no declared",
-    "case_study: {model: sinnet}": r"case_study.model: 'sinnet' is not declared, did you mean 'sinet'\?",
+    "case_study: {model: sinnet}": r"case_study.model: 'sinnet' is in no block of the grid, did you mean 'sinet'\?",
     "case_study: {sentences: 0}": r"case_study.sentences: 0 should be a number of at least 1",
 }
 
@@ -52,6 +61,14 @@ MISTAKES = {
 def test_mistakes_are_named(text):
     with pytest.raises(UserError, match=MISTAKES[text]):
         resolve(changed(text))
+
+
+def test_one_missing_key_is_one_line():
+    config = load_config()
+    del config["recipes"]["short"]["sinet"]["epochs"], config["recipes"]["short"]["sinet"]["clip"]
+    with pytest.raises(UserError) as caught:
+        resolve(config)
+    assert len(str(caught.value).splitlines()) == 2 and "key 'epochs' is missing (Passes over" in str(caught.value)
 
 
 def test_a_run_has_one_recipe():
@@ -92,6 +109,8 @@ def test_settings_read_from_the_source_are_those_of_the_class():
         signature = inspect.signature(systems.load(name).__init__)
         keywords = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
         assert systems.default_settings(name) == keywords
+        assert systems.allowed_values(name) == systems.load(name).allowed
+        assert set(systems.load(name).allowed) <= set(keywords)
 
 
 def test_every_key_of_the_schemas_is_described():

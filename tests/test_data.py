@@ -15,6 +15,7 @@ from sinet.data.formats import READERS, read_spert
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.provenance import file_sha256
 from tests.conftest import CORPUS, DATASETS, LABELS
 
@@ -190,7 +191,7 @@ def test_mirror_from_the_environment_comes_first(tmp_path, monkeypatch):
     for name in ("one", "two"):
         (tmp_path / name / "toy").mkdir(parents=True)
         (tmp_path / name / "toy" / "f").write_text(name)
-    monkeypatch.setenv(sources.MIRRORS_VARIABLE, str(tmp_path / "two"))
+    monkeypatch.setenv(MIRRORS_VARIABLE, str(tmp_path / "two"))
     assert sources.find_file("toy", "f", [str(tmp_path / "one")]).read_text() == "two"
 
 

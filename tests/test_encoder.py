@@ -9,7 +9,7 @@ import torch
 from sinet.contract import Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
-from sinet.model.pretrained import load_encoder, rebuild_encoder, save_encoder
+from sinet.model.pretrained import load_encoder, locate_encoder, rebuild_encoder, save_encoder
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from tests.conftest import CONFIGS, CORPUS, LABELS
@@ -30,8 +30,9 @@ def test_every_architecture_carries_sinet(kind, encoder_folder, tmp_path):
     declared["sha256"] = {
         "model.safetensors": file_sha256(tmp_path / "encoders" / f"tiny-{kind}" / "model.safetensors")
     }
-    encoder, source = load_encoder(declared, [str(tmp_path)])
-    assert source["source"] == "mirror" and source["revision"] == REVISION
+    located = locate_encoder(declared, [str(tmp_path)])
+    assert "mirror" in located.source and located.sha256 == declared["sha256"]
+    encoder = load_encoder(declared, located)
     sentences = read_sentences(CORPUS)
     model = System(LABELS, encoder, **System.tiny)
     loss = model.loss(model.collate(sentences))
@@ -51,8 +52,9 @@ def test_every_architecture_carries_sinet(kind, encoder_folder, tmp_path):
 def test_default_encoder_is_in_an_installed_package():
     from sinet.config import encoder_declaration, load_config
 
-    encoder, source = load_encoder(encoder_declaration(load_config(), "minilm"), [])
-    assert encoder.hidden_size == 384 and source["sha256"]["model.safetensors"].startswith("53aa5117")
+    declared = encoder_declaration(load_config(), "minilm")
+    located = locate_encoder(declared)
+    assert load_encoder(declared, located).hidden_size == 384 and located.sha256 == declared["sha256"]
 
 
 def test_architecture_alone(monkeypatch):
@@ -60,23 +62,29 @@ def test_architecture_alone(monkeypatch):
 
     declared = encoder_declaration(load_config(), "scibert-sizes")
     declared["architecture"] |= {"num_hidden_layers": 1}
-    encoder, source = load_encoder(declared, [])
-    assert encoder.hidden_size == 768 and source["revision"] is None and "random" in source["source"]
+    located = locate_encoder(declared)
+    assert load_encoder(declared, located).hidden_size == 768 and "random" in located.source
 
 
 def test_wrong_weights_are_refused(encoder_folder, tmp_path):
     declared = in_mirror(encoder_folder("bert"), tmp_path, "tiny") | {"sha256": {"model.safetensors": "0" * 64}}
     with pytest.raises(UserError, match=r"model.safetensors: SHA-256 is .*'tiny' declares 000"):
-        load_encoder(declared, [str(tmp_path)])
+        locate_encoder(declared, [str(tmp_path)])
+    (tmp_path / "encoders" / "tiny" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"model\.safetensors is missing"):
+        locate_encoder(declared, [str(tmp_path)])
+    del declared["sha256"]
+    with pytest.raises(UserError, match=r"holds none of model\.safetensors, pytorch_model"):
+        locate_encoder(declared, [str(tmp_path)])
 
 
 def test_offline_and_absent_is_one_clear_message(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     declared = {"name": "absent", "hub": "nobody/absent", "revision": REVISION}
     with pytest.raises(UserError, match=r"encoder 'absent': not in a mirror .*put its files into data/mirror/encoders"):
-        load_encoder(declared, [str(tmp_path)])
+        locate_encoder(declared, [str(tmp_path)])
     with pytest.raises(UserError, match="the package no_such_package is not installed; run `make setup`"):
-        load_encoder({"name": "p", "package": "no_such_package", "folder": "m"}, [])
+        locate_encoder({"name": "p", "package": "no_such_package", "folder": "m"})
 
 
 def test_words_are_cut_one_by_one(tiny_encoder):
@@ -91,5 +99,7 @@ def test_words_are_cut_one_by_one(tiny_encoder):
 
 def test_what_does_not_fit_is_counted_not_lost_silently(tiny_encoder):
     tiny_encoder.max_pieces = 6
-    batch = tiny_encoder.collate([Sentence("a", ("neural", "parsers", "nasal", "parsers"))])
-    assert batch.lengths == [2] and batch.input_ids.shape == (1, 4) and tiny_encoder.truncated_words == 2
+    sentences = [Sentence("a", ("neural", "parsers", "nasal", "parsers")), Sentence("b", ("parsers",) * 4)]
+    batch = tiny_encoder.collate(sentences)
+    assert batch.lengths == [2, 4] and batch.input_ids.shape == (2, 6)
+    assert tiny_encoder.truncated_words(sentences) == 2

@@ -16,7 +16,8 @@ from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import batches, flops, machine, state, timing, train
 from sinet.run.predict import load_run, predict_file
-from sinet.run.record import SCHEMA, collect, score_files
+from sinet.run.record import SCHEMA, collect
+from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS, SMALL
 
 CPU = torch.device("cpu")
@@ -35,11 +36,12 @@ RECIPE = {
 
 
 @pytest.fixture
-def run(encoder_folder, tmp_path):
+def run(encoder_folder, tmp_path, monkeypatch):
     """A run on the hand-made corpus with a tiny encoder from a mirror."""
     folder = encoder_folder("bert")
     (tmp_path / "encoders").mkdir()
     (tmp_path / "encoders" / "tiny").symlink_to(folder)
+    monkeypatch.setenv("SINET_MIRRORS", str(tmp_path))
     return {
         "dataset": "ten",
         "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40},
@@ -48,7 +50,6 @@ def run(encoder_folder, tmp_path):
         "settings": dict(System.tiny),
         "recipe": dict(RECIPE),
         "seed": 3,
-        "mirrors": [str(tmp_path)],
     }
 
 
@@ -114,9 +115,8 @@ def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
     out = tmp_path / "out"
     train.train_run(run, prepared, out, tmp_path / "state")
     predict_file(out, prepared / "test.jsonl", out / "predictions.jsonl")
-    (out / "scores.json").write_text(
-        json.dumps(score_files(prepared / "test.jsonl", out / "predictions.jsonl", LABELS))
-    )
+    gold, predicted = (read_sentences(path) for path in (prepared / "test.jsonl", out / "predictions.jsonl"))
+    (out / "scores.json").write_text(json.dumps(score(gold, predicted, LABELS)))
     collect(out / "training.json", out / "scores.json", prepared / "test.jsonl", out / "record.json")
     record = json.loads((out / "record.json").read_text())
     assert record["split"] == "test" and record["test_sentences"] == 10 and record["seed"] == 3
@@ -197,7 +197,7 @@ def test_an_operator_without_a_count_is_an_error(tiny_encoder):
 def test_fused_attention_is_noticed(tiny_encoder):
     tiny_encoder.model.set_attn_implementation("sdpa")
     model = System(LABELS, tiny_encoder, **System.tiny).eval()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match=r"without a count|fvcore counts"):
         flops.count_batch(model, model.collate(read_sentences(CORPUS)[:1]))
 
 
@@ -213,7 +213,6 @@ def test_the_clock_measures_what_a_pass_takes():
 
 
 def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(timing, "SECONDS", 0.1)
     monkeypatch.setattr(timing.measure, "__defaults__", (2, 0.1))
     train.train_run(copy.deepcopy(run) | {"recipe": RECIPE | {"epochs": 1}}, prepared, tmp_path / "out", tmp_path / "s")
     timing.time_runs({"a": tmp_path / "out", "b": tmp_path / "out"}, prepared / "test.jsonl", tmp_path / "t.json")
@@ -243,5 +242,5 @@ def test_attention_rows_are_distributions_over_the_words(tiny_encoder):
     for weights_ in maps.values():
         assert weights_.shape == (System.tiny["heads"], len(sentence.tokens) + 2)
         assert torch.allclose(weights_.sum(1), torch.ones(len(weights_)), atol=1e-5)
-    base = System(LABELS, tiny_encoder, **System.tiny | {"tap": False, "ctam": "none"}).eval()
+    base = System(LABELS, tiny_encoder, **System.tiny, interaction="base").eval()
     assert base.attention(sentence) == {}

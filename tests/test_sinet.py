@@ -8,39 +8,39 @@ from sinet.data.sentence import Entity, read_sentences
 from sinet.model.sinet import CrossTaskAttention, System
 from tests.conftest import CORPUS, LABELS
 
-SETTINGS = [
-    {"tap": False, "ctam": "none"},
-    {"tap": True, "ctam": "none"},
-    {"tap": True, "ctam": "entities"},
-    {"tap": True, "ctam": "relations"},
-    {"tap": True, "ctam": "both"},
-]
+# setting -> projection, attention for the entity classifier, attention for the relation classifier
+SETTINGS = {
+    "base": (False, False, False),
+    "tap": (True, False, False),
+    "ctam_ner": (True, True, False),
+    "ctam_re": (True, False, True),
+    "ctam": (True, True, True),
+}
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
-def test_each_setting_has_the_parts_it_names(settings, tiny_encoder):
-    model = System(LABELS, tiny_encoder, **System.tiny, **settings).eval()
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_each_setting_has_the_parts_it_names(setting, tiny_encoder):
+    projects, entities, relations = SETTINGS[setting]
+    model = System(LABELS, tiny_encoder, **System.tiny, interaction=setting).eval()
     parts = {name.split(".")[0] for name, _ in model.named_parameters()}
-    assert ("project_entities" in parts) == settings["tap"]
-    assert ("cross_attention" in parts) == (settings["ctam"] != "none")
+    assert ("project_entities" in parts) == ("project_relations" in parts) == projects
+    assert ("cross_attention" in parts) == (entities or relations)
     states = model.encode(model.collate(read_sentences(CORPUS)[:2]))
-    assert ("entity_attention" in states) == (settings["ctam"] in ("entities", "both"))
-    assert ("relation_attention" in states) == (settings["ctam"] in ("relations", "both"))
+    assert ("entity_attention" in states) == entities
+    assert ("relation_attention" in states) == relations
 
 
 def test_base_feeds_the_raw_cls_to_both_classifiers(tiny_encoder):
-    model = System(LABELS, tiny_encoder, **System.tiny, tap=False, ctam="none").eval()
+    model = System(LABELS, tiny_encoder, **System.tiny, interaction="base").eval()
     batch = model.collate(read_sentences(CORPUS)[:2])
     states = model.encode(batch)
     raw = tiny_encoder.eval()(batch["input_ids"], batch["attention_mask"])[:, 0]
     assert torch.equal(states["entity_cls"], raw) and torch.equal(states["relation_cls"], raw)
 
 
-def test_settings_that_contradict_each_other_are_refused(tiny_encoder):
-    with pytest.raises(ValueError, match="ctam needs tap"):
-        System(LABELS, tiny_encoder, tap=False)
-    with pytest.raises(ValueError, match="should be"):
-        System(LABELS, tiny_encoder, ctam="all")
+def test_settings_that_cannot_be_are_refused(tiny_encoder):
+    with pytest.raises(ValueError, match="interaction: 'all' should be one of base, tap"):
+        System(LABELS, tiny_encoder, interaction="all")
     with pytest.raises(ValueError, match="3 attention heads do not divide the hidden size 32"):
         CrossTaskAttention(32, 3, 0.0)
 

@@ -4,7 +4,7 @@ A mirror is a folder laid out as `DATASET/file` (and `encoders/NAME/`). What is 
 so it is a mirror from then on. Either way the SHA-256 is checked.
 """
 
-import os
+import http.client
 import time
 import urllib.error
 import urllib.request
@@ -12,17 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sinet.errors import UserError
+from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
 from sinet.provenance import file_sha256
 
 DOWNLOADS = Path("data/mirror")
-MIRRORS_VARIABLE = "SINET_MIRRORS"
 RETRIES = 4
-
-
-def mirror_folders(mirrors: Sequence[str]) -> list[Path]:
-    """The folders to look into, those of the environment variable `SINET_MIRRORS` (`:`-separated) first."""
-    extra = [folder for folder in os.environ.get(MIRRORS_VARIABLE, "").split(os.pathsep) if folder]
-    return [Path(folder) for folder in (*extra, *mirrors)]
 
 
 def find_file(dataset: str, path: str, mirrors: Sequence[str]) -> Path | None:
@@ -60,22 +54,31 @@ def _download(dataset: str, declared: dict, mirrors: Sequence[str]) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(target.suffix + ".part")
     for attempt in range(RETRIES):
+        if attempt:
+            time.sleep(2**attempt)
         try:
-            with urllib.request.urlopen(declared["url"], timeout=30) as response, open(partial, "wb") as file:
-                while block := response.read(1 << 20):
-                    file.write(block)
+            _fetch(declared["url"], partial)
             if declared.get("sha256") and (actual := file_sha256(partial)) != declared["sha256"]:
-                raise UserError(
-                    f"{declared['url']}: SHA-256 is {actual}, {dataset} declares {declared['sha256']}; {by_hand}"
-                )
+                reason = f"SHA-256 is {actual}, {dataset} declares {declared['sha256']}"
+                continue
             partial.replace(target)
             return target
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            reason = getattr(error, "reason", error)
-            if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+        except urllib.error.HTTPError as error:
+            reason = error
+            if error.code < 500:
                 break
-            if attempt + 1 < RETRIES:
-                time.sleep(2**attempt)
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
         finally:
             partial.unlink(missing_ok=True)
     raise UserError(f"{dataset}: cannot fetch {declared['url']} ({reason}); go online, or {by_hand}")
+
+
+def _fetch(url: str, target: Path) -> None:
+    """Download `url`, raising an `OSError` when fewer bytes came than were announced."""
+    with urllib.request.urlopen(url, timeout=30) as response, open(target, "wb") as file:
+        while block := response.read(1 << 20):
+            file.write(block)
+        announced = response.headers.get("Content-Length")
+        if announced and file.tell() != int(announced):
+            raise ConnectionError(f"{file.tell()} of {announced} bytes came")

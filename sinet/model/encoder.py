@@ -1,4 +1,4 @@
-"""Pretrained encoders behind one wrapper: BERT, ALBERT, MPNet or whatever `AutoModel` builds.
+"""Pretrained encoders behind one wrapper: BERT, ALBERT, MPNet and their like.
 
 Word pieces are made word by word, as SpERT, SINET, PFN and PURE do: a word's pieces do not depend on its
 neighbours, so each distinct word is cut once and remembered.
@@ -32,7 +32,7 @@ class Pieces:
     lengths: list[int]
 
     def tensors(self) -> dict[str, Tensor]:
-        """As entries of a `Batch`; `longest_word` (in pieces) and `longest` (in words) are scalars on the CPU."""
+        """As entries of a `Batch`."""
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
@@ -52,7 +52,6 @@ class Encoder(nn.Module):
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size
         self.max_pieces: int = _max_pieces(model.config)
-        self.truncated_words = 0
         self._words: dict[str, tuple[int, ...]] = {}
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -75,7 +74,7 @@ class Encoder(nn.Module):
         """[CLS] pieces [SEP], padded to the longest sentence.
 
         A sentence with more pieces than the encoder has positions keeps the words that fit; what lies beyond cannot
-        be predicted, counts as missed by the scorer, and is counted in `truncated_words`.
+        be predicted and counts as missed by the scorer; `truncated_words` counts it.
         """
         cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         rows, offsets, lengths = [], [], []
@@ -90,7 +89,6 @@ class Encoder(nn.Module):
             rows.append(ids)
             offsets.append(ends)
             lengths.append(len(ends) - 1)
-            self.truncated_words += len(sentence.tokens) - lengths[-1]
         width = max(map(len, rows))
         pad = self.tokenizer.pad_token_id
         return Pieces(
@@ -100,6 +98,19 @@ class Encoder(nn.Module):
             torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[1:]]),
             lengths,
         )
+
+    def truncated_words(self, sentences: Sequence[Sentence]) -> int:
+        """How many words of the sentences do not fit the encoder."""
+        room = self.max_pieces - 2
+        beyond = 0
+        for sentence in sentences:
+            total = 0
+            for i, pieces in enumerate(self.word_pieces(sentence.tokens)):
+                total += len(pieces)
+                if total > room:
+                    beyond += len(sentence.tokens) - i
+                    break
+        return beyond
 
 
 def _max_pieces(config: object) -> int:

@@ -1,20 +1,20 @@
 """Where an encoder's weights come from: an installed package, a mirror folder, the hub, or nowhere.
 
-Only safetensors and weights-only checkpoints are read, no code from a hub is run, and weights with a declared
-SHA-256 are checked before use. Declarations are in `config/encoders.yaml`.
+Whatever the source, weights are read from a local folder, hashed, and held against a declared SHA-256 before use. Only
+safetensors and weights-only checkpoints are read, and no code from a hub is run. Declarations: `config/encoders.yaml`.
 """
 
 import importlib.util
 import json
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from sinet.data.sources import mirror_folders
 from sinet.errors import UserError
+from sinet.mirrors import mirror_folders
 from sinet.model.encoder import Encoder
 from sinet.provenance import file_sha256
 
@@ -24,44 +24,65 @@ hf_logging.disable_progress_bar()
 # attention is eager because FLOPs are counted on the model as it runs (fused kernels are invisible to the counter)
 # and because it is the faster kind on a CPU for sentences
 ATTENTION = "eager"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
-def load_encoder(declared: dict, mirrors: Sequence[str]) -> tuple[Encoder, dict]:
-    """Build a declared encoder.
+@dataclass(frozen=True)
+class Located:
+    """An encoder's files on this machine; `folder` is None for an architecture with random weights."""
+
+    folder: Path | None
+    tokenizer: Path
+    source: str
+    revision: str | None
+    sha256: dict[str, str]
+
+    def record(self) -> dict:
+        """What a run's record says of it."""
+        return {"source": self.source, "revision": self.revision, "sha256": self.sha256}
+
+
+def locate_encoder(declared: dict, mirrors: Sequence[str] = ()) -> Located:
+    """Find or fetch a declared encoder and check its weights.
 
     Args:
         declared: `name` and one of `package` + `folder`, `hub` + `revision`, or `architecture` + `tokenizer`.
 
-    Returns:
-        the encoder, and where it came from: `source`, the resolved `revision`, `sha256` of the weights.
-
     Raises:
-        UserError: when the weights are nowhere to be had or are not the declared ones.
+        UserError: when the files are nowhere to be had, or the weights are not the declared ones.
     """
     if "architecture" in declared:
-        sizes = dict(declared["architecture"])
-        config = AutoConfig.for_model(sizes.pop("model_type"), **sizes)
-        model = AutoModel.from_config(config, attn_implementation=ATTENTION, add_pooling_layer=False)
-        tokenizer = _tokenizer(*_locate(declared["tokenizer"], mirrors)[:2])
-        return Encoder(model, tokenizer), {"source": "architecture, random weights", "revision": None, "sha256": {}}
-    place, revision, source = _locate(declared, mirrors)
-    checked = {}
-    for file, expected in declared.get("sha256", {}).items():
-        path = Path(place) / file if Path(place).is_dir() else _hub_file(place, file, revision)
-        checked[file] = file_sha256(path)
-        if checked[file] != expected:
+        tokenizer = locate_encoder(declared["tokenizer"], mirrors).tokenizer
+        return Located(None, tokenizer, "architecture, random weights", None, {})
+    folder, source, revision = _find(declared, mirrors)
+    expected_sums = declared.get("sha256", {})
+    used = next((name for name in WEIGHTS if (folder / name).is_file()), None)
+    sums = {n: file_sha256(folder / n) for n in {used, *expected_sums} if n and (folder / n).is_file()}
+    for name, expected in expected_sums.items():
+        if name not in sums:
+            raise UserError(f"encoder {declared['name']!r}: {folder / name} is missing; fetch the encoder again")
+        if sums[name] != expected:
             raise UserError(
-                f"{path}: SHA-256 is {checked[file]}, the encoder {declared['name']!r} declares {expected}; "
+                f"{folder / name}: SHA-256 is {sums[name]}, the encoder {declared['name']!r} declares {expected}; "
                 "delete the file and fetch it again"
             )
-    model = _offline_message(
-        declared,
-        lambda: AutoModel.from_pretrained(
-            place, revision=revision, attn_implementation=ATTENTION, add_pooling_layer=False, trust_remote_code=False
-        ),
-    )
-    resolved = getattr(model.config, "_commit_hash", None) or revision
-    return Encoder(model, _tokenizer(place, revision)), {"source": source, "revision": resolved, "sha256": checked}
+    if not sums:
+        raise UserError(f"encoder {declared['name']!r}: {folder} holds none of {', '.join(WEIGHTS)}")
+    return Located(folder, folder, source, revision, sums)
+
+
+def load_encoder(declared: dict, located: Located) -> Encoder:
+    """Build a located encoder; raises `UserError` when its files cannot be read."""
+    if located.folder is None:
+        model = _from_config(dict(declared["architecture"]))
+    else:
+        model = _readable(
+            located.folder,
+            lambda: AutoModel.from_pretrained(
+                located.folder, attn_implementation=ATTENTION, add_pooling_layer=False, trust_remote_code=False
+            ),
+        )
+    return Encoder(model, _tokenizer(located.tokenizer))
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> dict:
@@ -72,47 +93,52 @@ def save_encoder(encoder: Encoder, folder: Path) -> dict:
 
 def rebuild_encoder(config: dict, folder: Path) -> Encoder:
     """The encoder of a finished run, weights still to be loaded: its configuration and its tokenizer folder."""
-    config = AutoConfig.for_model(config["model_type"], **{k: v for k, v in config.items() if k != "model_type"})
-    model = AutoModel.from_config(config, attn_implementation=ATTENTION, add_pooling_layer=False)
-    return Encoder(model, _tokenizer(str(folder), None))
+    return Encoder(_from_config(dict(config)), _tokenizer(folder))
 
 
-def _tokenizer(place: str, revision: str | None) -> object:
-    return AutoTokenizer.from_pretrained(place, revision=revision, use_fast=True, trust_remote_code=False)
+def _from_config(config: dict) -> object:
+    config = AutoConfig.for_model(config.pop("model_type"), **config)
+    return AutoModel.from_config(config, attn_implementation=ATTENTION, add_pooling_layer=False)
 
 
-def _locate(declared: dict, mirrors: Sequence[str]) -> tuple[str, str | None, str]:
-    """Folder or hub name, revision, and a description of the place."""
+def _tokenizer(folder: Path) -> object:
+    return _readable(folder, lambda: AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False))
+
+
+def _readable(folder: Path, load: Callable[[], object]) -> object:
+    try:
+        return load()
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{folder}: no encoder that can be read: {str(error).strip().splitlines()[0]}") from None
+
+
+def _find(declared: dict, mirrors: Sequence[str]) -> tuple[Path, str, str | None]:
+    """Folder, a description of the source, and the resolved revision."""
     name = declared["name"]
     if "package" in declared:
         package = importlib.util.find_spec(declared["package"])
         if package is None:
             raise UserError(f"encoder {name!r}: the package {declared['package']} is not installed; run `make setup`")
-        folder = Path(package.submodule_search_locations[0]) / declared["folder"]
-        return str(folder), None, f"package {declared['package']}"
+        return Path(package.submodule_search_locations[0]) / declared["folder"], f"package {declared['package']}", None
     for mirror in mirror_folders(mirrors):
-        folder = mirror / "encoders" / name
-        if (folder / "config.json").is_file():
-            return str(folder), declared["revision"], "mirror"
-    return declared["hub"], declared["revision"], "hub"
+        if (mirror / "encoders" / name / "config.json").is_file():
+            return mirror / "encoders" / name, f"mirror, declared revision {declared['revision']}", None
+    folder = _snapshot(declared, ["*.json", "*.txt", "*.model", "*.safetensors"])
+    if not any((folder / weights).is_file() for weights in WEIGHTS):
+        folder = _snapshot(declared, ["pytorch_model.bin"])
+    return folder, f"hub {declared['hub']}", folder.name  # the hub's cache names a snapshot's folder by its commit
 
 
-def _hub_file(repository: str, file: str, revision: str | None) -> Path:
-    from huggingface_hub import hf_hub_download
+def _snapshot(declared: dict, patterns: list[str]) -> Path:
+    from huggingface_hub import snapshot_download
 
-    declared = {"name": repository, "hub": repository}
-    return Path(_offline_message(declared, lambda: hf_hub_download(repository, file, revision=revision)))
-
-
-def _offline_message(declared: dict, load: object) -> object:
     try:
-        return load()
-    except (OSError, ValueError) as error:
-        if "hub" not in declared:
-            raise
-        first = str(error).strip().splitlines()[0]
-        offline = " (HF_HUB_OFFLINE is set)" if os.environ.get("HF_HUB_OFFLINE") else ""
+        return Path(
+            snapshot_download(declared["hub"], revision=declared["revision"], allow_patterns=patterns, max_workers=2)
+        )
+    except Exception as error:  # the hub's client raises some thirty kinds
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"encoder {declared['name']!r}: not in a mirror and not to be had from the hub{offline}: {first}. "
+            f"encoder {declared['name']!r}: not in a mirror and not to be had from the hub: {first} "
             f"Go online once, or put its files into data/mirror/encoders/{declared['name']}/"
         ) from None

@@ -67,14 +67,14 @@ class CrossTaskAttention(nn.Module):
 
 
 class System(Extractor):
-    """SINET. `tap` and `ctam` choose the ablation setting: `tap=False, ctam="none"` is Base.
+    """SINET. `interaction` chooses the ablation setting; the default is the full model.
 
     Settings:
         max_span_width: widest candidate, in words. width_size: size of the width embedding.
         heads: attention heads of CTAM. dropout: on classifier inputs; attention_dropout: inside CTAM.
         negative_spans, negative_pairs: sampled per sentence in training. threshold: of a relation's sigmoid.
-        tap: project the encoder's output per task. ctam: "none", "entities", "relations" or "both", the
-        classifiers whose [CLS] has seen the other task.
+        interaction: "base" (one representation for both tasks), "tap" (one projection a task), "ctam_ner",
+        "ctam_re" or "ctam" (besides, cross-task attention for the entity, the relation or both classifiers).
     """
 
     cites = (
@@ -82,6 +82,15 @@ class System(Extractor):
         "Relational Triple Extraction"
     )
     tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20}
+    allowed: ClassVar[dict] = {
+        "max_span_width": (1, 100),
+        "width_size": (1, 10_000),
+        "heads": (1, 1024),
+        "dropout": (0.0, 0.99),
+        "attention_dropout": (0.0, 0.99),
+        "threshold": (0.0, 1.0),
+        "interaction": ("base", "tap", "ctam_ner", "ctam_re", "ctam"),
+    }
 
     def __init__(
         self,
@@ -96,22 +105,20 @@ class System(Extractor):
         negative_spans: int = 100,
         negative_pairs: int = 100,
         threshold: float = 0.5,
-        tap: bool = True,
-        ctam: str = "both",
+        interaction: str = "ctam",
     ) -> None:
         super().__init__(labels, encoder)
-        if ctam not in ("none", "entities", "relations", "both"):
-            raise ValueError(f'ctam: {ctam!r} should be "none", "entities", "relations" or "both"')
-        if ctam != "none" and not tap:
-            raise ValueError("ctam needs tap: true, it attends over the other task's projection")
+        if interaction not in self.allowed["interaction"]:
+            raise ValueError(f"interaction: {interaction!r} should be one of {', '.join(self.allowed['interaction'])}")
         hidden = encoder.hidden_size
         self.max_span_width = max_span_width
         self.negative_spans, self.negative_pairs = negative_spans, negative_pairs
         self.threshold = threshold
-        self.ctam_entities, self.ctam_relations = ctam in ("entities", "both"), ctam in ("relations", "both")
+        self.ctam_entities, self.ctam_relations = (interaction in (task, "ctam") for task in ("ctam_ner", "ctam_re"))
+        tap, ctam = interaction != "base", self.ctam_entities or self.ctam_relations
         self.project_entities = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.project_relations = nn.Linear(hidden, hidden, bias=False) if tap else None
-        self.cross_attention = CrossTaskAttention(hidden, heads, attention_dropout) if ctam != "none" else None
+        self.cross_attention = CrossTaskAttention(hidden, heads, attention_dropout) if ctam else None
         self.width = nn.Embedding(WIDTHS, width_size)
         self.entity_classifier = nn.Linear(2 * hidden + width_size, len(labels.entity_types) + 1)
         self.relation_classifier = nn.Linear(4 * hidden + 2 * width_size, len(labels.relation_types))

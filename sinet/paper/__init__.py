@@ -1,1 +1,1 @@
-"""Records in, tables and figures out; nothing is computed here. Free of torch."""
+"""Records in, tables and figures out; no model runs here, figures are only averaged over seeds. Free of torch."""

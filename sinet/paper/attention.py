@@ -9,6 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+from matplotlib.patches import Patch
 
 COLUMN_INCHES = 3.3
 INSIDE, OUTSIDE = "#0072b2", "#d55e00"  # told apart by every kind of colour vision
@@ -23,7 +24,8 @@ def draw(attention: Path, number: int, what: str, out: Path) -> None:
 
     A file with fewer sentences, or a model without cross-task attention, gives a figure that says so.
     """
-    sentences = json.loads(attention.read_text(encoding="utf-8"))["sentences"]
+    written = json.loads(attention.read_text(encoding="utf-8"))
+    sentences = written["sentences"]
     sns.set_theme(context="paper", style="white", font_scale=0.7)
     plt.rcParams.update({"svg.hashsalt": "sinet", "pdf.fonttype": 42, "font.family": "DejaVu Sans"})
     case = sentences[number - 1] if number <= len(sentences) else None
@@ -35,7 +37,7 @@ def draw(attention: Path, number: int, what: str, out: Path) -> None:
         caption = f"n/a: {reason}."
     else:
         figure = _heatmaps(case)
-        caption = _caption(case, what)
+        caption = _caption(case, what, written["choice"])
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None, "ModDate": None})
     figure.savefig(out.with_suffix(".png"), bbox_inches="tight", dpi=300, metadata={"Software": None})
@@ -48,7 +50,7 @@ def _heatmaps(case: dict) -> plt.Figure:
     heads = len(next(iter(case["attention"].values())))
     rows = len(case["attention"])
     figure, axes = plt.subplots(
-        rows, 1, figsize=(COLUMN_INCHES, 0.55 + rows * (0.16 * (heads + 1) + 0.25)), sharex=True, layout="constrained"
+        rows, 1, figsize=(COLUMN_INCHES, 0.75 + rows * (0.16 * (heads + 1) + 0.25)), sharex=True, layout="constrained"
     )
     for axis, (direction, weights) in zip(np.atleast_1d(axes), case["attention"].items(), strict=True):
         table = np.array([*weights, np.mean(weights, axis=0)])
@@ -69,8 +71,16 @@ def _heatmaps(case: dict) -> plt.Figure:
         axis.tick_params(axis="x", length=0)
         axis.collections[0].colorbar.ax.tick_params(labelsize=5, length=1.5)
     inside, outside = _entity_words(case["gold"])
+    figure.legend(
+        handles=[Patch(color=INSIDE, label="entity in a triple"), Patch(color=OUTSIDE, label="entity in no triple")],
+        loc="outside lower center",
+        ncols=2,
+        fontsize=6,
+        frameon=False,
+        handlelength=1,
+    )
     for position, label in enumerate(np.atleast_1d(axes)[-1].get_xticklabels()):
-        label.set(fontsize=6, rotation=90)
+        label.set(fontsize=6, rotation=90, parse_math=False)
         if position - 1 in inside or position - 1 in outside:
             label.set(color=INSIDE if position - 1 in inside else OUTSIDE, fontweight="bold")
     return figure
@@ -85,13 +95,13 @@ def _entity_words(gold: dict) -> tuple[set[int], set[int]]:
     return words[0], words[1] - words[0]
 
 
-def _caption(case: dict, what: str) -> str:
+def _caption(case: dict, what: str, choice: str) -> str:
     gold, predicted = case["gold"], case["predicted"]
     lonely = [
         e for i, e in enumerate(gold["entities"]) if all(i not in (r["head"], r["tail"]) for r in gold["relations"])
     ]
     return (
-        f"Cross-task attention, {what}, sentence `{gold['id']}`: “{' '.join(gold['tokens'])}” "
+        f"Cross-task attention, {what}, sentence `{gold['id']}`: “{' '.join(gold['tokens'])}” ({choice}). "
         "Each row is a head of the attention module, the last their mean; a word's pieces are summed; [CLS] is the "
         "task's own. Words of entities in a gold triple are blue, of other gold entities orange.\n\n"
         f"- Gold triples: {_triples(gold)}\n- Predicted triples: {_triples(predicted)}\n"

@@ -18,7 +18,6 @@ PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
 PUBLISHED_DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
 NOT_REPORTED, NOT_RUN = "n.r.", "not run"
-LONG_RECIPE = "make tables CONFIG=config/full.yaml"
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,15 @@ def write_tables(records: Sequence[Path], efficiency: Sequence[Path], declared: 
     Args:
         records: `record.json` of every run of the grid.
         efficiency: folders `.../{dataset}/{encoder}` with `flops.json` and `timing.json`.
-        declared: `datasets`, `encoders`, `models` as configured, and `left_out` runs with their reasons.
+        declared: `datasets`, `encoders`, `models` as configured, the grid's `remark`, and `left_out` runs with reasons.
     """
-    runs = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(records)]
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in records]
     published = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
     out.mkdir(parents=True, exist_ok=True)
     for table in (
         main_table(runs, published["main"], declared),
         ablation_table(runs, published["ablation"], declared),
-        efficiency_table(efficiency, published["efficiency"], declared),
+        efficiency_table(efficiency, published["efficiency"], runs, declared),
     ):
         table.tidy.to_csv(out / f"{table.name}.csv", index=False, lineterminator="\n")
         (out / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
@@ -71,7 +70,7 @@ def main_table(runs: list[dict], published: list[dict], declared: dict) -> Table
         for dataset, title in datasets.items():
             for metric, name in METRICS.items():
                 value = row.get(dataset, {}).get(PUBLISHED_METRICS[metric])
-                cells[(title, name)] = NOT_REPORTED if value is None else f"{value:.1f}"
+                cells[(title, name)] = NOT_REPORTED if value is None else f"{value:.2f}"
                 if value is not None:
                     tidy.append(
                         _tidy("published", row["system"], PUBLISHED_ENCODERS[row["encoder"]], title, name, [value])
@@ -122,7 +121,7 @@ def ablation_table(runs: list[dict], published: dict, declared: dict) -> Table:
             titles = declared["datasets"][dataset]["title"], declared["encoders"][encoder]["title"]
             for metric, name in METRICS.items():
                 values = [r["scores"]["symmetric"][metric]["f1"] for r in group]
-                cells[(f"{titles[0]}, {titles[1]}, ours", name)] = mean_sd(values) if values else NOT_RUN
+                cells[(f"{titles[0]}, {titles[1]}, ours ({recipe})", name)] = mean_sd(values) if values else NOT_RUN
                 if values:
                     seeds = [r["seed"] for r in group]
                     tidy.append(_tidy(f"measured, recipe {recipe}", setting, titles[1], titles[0], name, values, seeds))
@@ -135,7 +134,7 @@ def ablation_table(runs: list[dict], published: dict, declared: dict) -> Table:
     return Table("ablation", "Ablation", _frame(rows), pd.DataFrame(tidy), notes)
 
 
-def efficiency_table(folders: Sequence[Path], published: dict, declared: dict) -> Table:
+def efficiency_table(folders: Sequence[Path], published: dict, runs: list[dict], declared: dict) -> Table:
     """Multiply-adds and time of inference; the deck states neither input, batch nor device for its figures."""
     rows, tidy, notes = [], [], []
     columns = ("Encoder FLOPs (M)", "Head FLOPs (M)", "Total FLOPs (M)", "Inference (s)", "Sentences/s")
@@ -171,6 +170,9 @@ def efficiency_table(folders: Sequence[Path], published: dict, declared: dict) -
             rows.append(_efficiency_row(f"{title} (ours)", *where, "measured", dict(zip(columns, texts, strict=True))))
             tidy += [_tidy("measured", title, where[1], where[0], c, [v]) for c, v in zip(columns, values, strict=True)]
             pieces = counted["word_pieces"]
+        weights = "; ".join(
+            f"{declared['models'][m]['title']} {_weights(runs, dataset, encoder, m)}" for m in flops["systems"]
+        )
         repeats = min(t["repeats"] for t in timing["systems"].values())
         notes.append(
             f"{where[0]}, {where[1]}, ours: FLOPs are multiply-adds per sentence, mean over the {flops['split']} split "
@@ -178,13 +180,13 @@ def efficiency_table(folders: Sequence[Path], published: dict, declared: dict) -
             f"attention, no padding. Inference: median [quartiles] of {repeats} or more passes over the "
             f"{timing['sentences']} sentences of the {timing['split']} split, token ids to triples, batch "
             f"{timing['batch_size']} sorted by length, {timing['precision']}, {timing['device_name']} "
-            f"({timing['device']}, {timing['threads']} threads), alone on the machine."
+            f"({timing['device']}, {timing['threads']} threads), alone on the machine. Weights: {weights}."
         )
     notes.insert(
         0,
         f"Published: the deck states no unit, input, batch size or device. {NOT_REPORTED}: not reported there.",
     )
-    return Table("efficiency", "Efficiency", _frame(rows), pd.DataFrame(tidy), tuple(notes))
+    return Table("efficiency", "Efficiency", _frame(rows), pd.DataFrame(tidy), (*notes, *_remarks(declared)))
 
 
 # -- their parts ---------------------------------------------------------------------------------------------------
@@ -192,8 +194,14 @@ def efficiency_table(folders: Sequence[Path], published: dict, declared: dict) -
 
 def mean_sd(values: Sequence[float]) -> str:
     """`mean ± standard deviation` over seeds; the mean alone for one seed."""
-    mean = f"{statistics.fmean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.1f}"
+    mean = f"{statistics.fmean(values):.2f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
+
+
+def _weights(runs: list[dict], dataset: str, encoder: str, model: str) -> str:
+    """Which run was counted and timed: the first seed of the grid."""
+    run = next(r for r in runs if (r["dataset"], r["encoder"], r["model"]) == (dataset, encoder, model))
+    return f"of recipe {run['recipe']['name']}, seed {run['seed']}, epoch {run['selected_epoch']} ({run['selection']})"
 
 
 def _column(dataset: str, declared: dict) -> tuple[str, str]:
@@ -215,7 +223,7 @@ def _measured(group: list[dict]) -> str:
     for run in group:
         per_dataset.setdefault(run["dataset"], set()).add(run["seed"])
     counts = sorted({len(seeds) for seeds in per_dataset.values()})
-    return f"measured, n={'/'.join(map(str, counts))}"
+    return f"measured, {group[0]['recipe']['name']}, n={'/'.join(map(str, counts))}"
 
 
 def _protocol(runs: list[dict], declared: dict) -> list[str]:
@@ -232,9 +240,13 @@ def _protocol(runs: list[dict], declared: dict) -> list[str]:
         )
         seeds.setdefault(setting, set()).add(run["seed"])
     lines = [f"{setting}{', '.join(map(str, sorted(used)))}." for setting, used in seeds.items()]
-    if any(run["recipe"]["name"] == "short" for run in runs):
-        lines.append(f"SHORT RECIPE, not converged. The converged grid: {LONG_RECIPE}")
-    return lines + [f"Left out: {path}: {reason}." for path, reason in declared["left_out"]]
+    return lines + _remarks(declared)
+
+
+def _remarks(declared: dict) -> list[str]:
+    """The grid's own remark, and the runs left out with their reasons."""
+    remark = [declared["remark"]] if declared["remark"] else []
+    return remark + [f"Left out: {path}: {reason}." for path, reason in declared["left_out"]]
 
 
 def _tidy(

@@ -13,6 +13,10 @@ from sinet.score.metrics import facts
 
 LONGEST = 24
 """Words of a sentence that a column-wide figure can label legibly."""
+RULE = (
+    f"chosen by a rule: at most {LONGEST} words, an entity in a triple and one in none, most triples predicted right; "
+    "not a sample of the typical"
+)
 
 
 def choose(gold: Sequence[Sentence], predicted: Sequence[Sentence], n: int) -> list[int]:
@@ -64,6 +68,7 @@ def attend(run: Path, test: Path, predictions: Path, sentences: int | list[str],
                     },
                 }
                 for i in chosen
-            ]
+            ],
+            "choice": RULE if isinstance(sentences, int) else "chosen by id",
         },
     )

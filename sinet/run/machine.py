@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import platform
 import resource
-import sys
 
 import torch
 
@@ -83,8 +82,7 @@ def describe(device: torch.device, precision: str) -> dict:
 
 def peak_memory_mib(device: torch.device) -> dict[str, float]:
     """Peak resident memory of this process, and of the GPU's allocator, in MiB."""
-    scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    peak = {"resident": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale, 1)}
+    peak = {"resident": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
     if device.type == "cuda":
         peak["cuda"] = round(torch.cuda.max_memory_allocated(device) / (1 << 20), 1)
     return peak

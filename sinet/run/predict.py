@@ -16,7 +16,7 @@ from sinet.run import machine
 from sinet.run.batches import by_length
 
 BATCH = 32
-"""Sentences a batch; sorted by length, more does not help a CPU (see `make bench`)."""
+"""Sentences a batch; they are sorted by length."""
 
 
 def predict(

@@ -1,22 +1,35 @@
 """The record of one run: everything a table or a reader needs to know of it, in one validated JSON file."""
 
 import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import jsonschema
 import yaml
 
-from sinet.data.sentence import Labels, read_sentences
+from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.files import write_json
 from sinet.provenance import ROOT
-from sinet.score.metrics import score
 
+log = logging.getLogger("sinet")
 SCHEMA = ROOT / "workflow" / "schemas" / "record.schema.yaml"
 
 
-def score_files(gold: Path, predictions: Path, labels: Labels) -> dict:
-    """Scores of a predictions file against a gold file, by reading and metric."""
-    return score(read_sentences(gold), read_sentences(predictions), labels)
+def labels_for(
+    path: Path, gold: Sequence[Sentence], predicted: Sequence[Sentence], symmetric: Sequence[str] | None
+) -> Labels:
+    """The label inventory in `path`; where there is none, the types that occur, with the given symmetric ones."""
+    if path.is_file() and symmetric is None:
+        return Labels.from_json(json.loads(path.read_text(encoding="utf-8")))
+    if symmetric is None:
+        log.warning("%s is missing: every relation type counts as directed; name others by --symmetric", path)
+    sentences = (*gold, *predicted)
+    return Labels(
+        tuple(sorted({e.type for s in sentences for e in s.entities})),
+        tuple(sorted({r.type for s in sentences for r in s.relations})),
+        frozenset(symmetric or ()),
+    )
 
 
 def collect(training: Path, scores: Path, test: Path, out: Path) -> None:

@@ -9,6 +9,7 @@ import csv
 import json
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from tqdm import tqdm
 from sinet import provenance, systems
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
+from sinet.errors import UserError
 from sinet.files import link_or_copy, write_json
-from sinet.model.pretrained import load_encoder, save_encoder
+from sinet.model.pretrained import Located, load_encoder, locate_encoder, save_encoder
 from sinet.run import machine
 from sinet.run.batches import bucketed
 from sinet.run.predict import predict
@@ -30,7 +32,7 @@ from sinet.score.metrics import score
 log = logging.getLogger("sinet")
 
 LOG_COLUMNS = ("epoch", "loss", "sentences_per_s", "dev_ent", "dev_rel", "dev_rel_plus", "train_s", "dev_s")
-OUTPUTS = ("model.safetensors", "log.csv", "training.json", "model.json")
+OUTPUTS = ("model.safetensors", "log.csv", "model.json")
 
 
 @dataclass
@@ -47,43 +49,61 @@ class Data:
         return cls(labels, read_sentences(folder / "train.jsonl"), read_sentences(folder / "dev.jsonl"))
 
 
-def train_run(run: dict, data_folder: Path, out: Path, state_root: Path) -> None:
+def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors: Sequence[str] = ()) -> None:
     """Train one run of a plan and leave its outputs in `out`.
 
     Args:
-        run: an entry of `python -m sinet plan`: system, settings, encoder, recipe, seed, mirrors.
+        run: an entry of `python -m sinet plan`: system, settings, encoder, recipe, seed, and what it is called.
         data_folder: a prepared dataset.
         out: receives `model.safetensors`, `model.json`, `tokenizer/`, `log.csv`, `training.json`.
-        state_root: states are kept below it, in a folder named by the run's digest.
+        state_root: states are kept below it, in a folder named by a digest of all that determines the result.
+        mirrors: folders to look for the encoder in.
+
+    Raises:
+        UserError: an encoder that is not to be had, settings it cannot carry, or a loss that diverges.
     """
     device = machine.use_device()
-    recipe = run["recipe"]
-    precision = machine.resolve_precision(recipe["precision"], device)
+    precision = machine.resolve_precision(run["recipe"]["precision"], device)
+    located = locate_encoder(run["encoder"], mirrors)
+    described = machine.describe(device, precision) | {"git_commit": provenance.git_commit()}
     key = {
-        "run": {k: v for k, v in run.items() if k not in ("model", "mirrors", "dataset")},
-        "precision": precision,
-        "device": [machine.device_name(device), torch.get_num_threads()],
+        "system": run["system"],
+        "settings": run["settings"],
+        "encoder": {k: v for k, v in run["encoder"].items() if k == "architecture"} | located.sha256,
+        "recipe": {k: v for k, v in run["recipe"].items() if k != "name"},
+        "seed": run["seed"],
+        "machine": [described[k] for k in ("device_name", "threads", "precision")],
+        "versions": [described["versions"][package] for package in ("torch", "transformers", "tokenizers")],
         "code": provenance.digest("sinet.run.train", systems.module_name(run["system"])),
         "data": [provenance.file_sha256(data_folder / f) for f in ("train.jsonl", "dev.jsonl", "labels.json")],
     }
     state = StateFolder(state_root / provenance.digest_of(key))
-    if all((state.folder / name).is_file() for name in OUTPUTS):
+    if all((state.folder / name).is_file() for name in (*OUTPUTS, "measured.json")):
         log.info("trained before with the same settings, code and data: taken from %s", state.folder)
     else:
-        _train(run, Data.read(data_folder), device, precision, state)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "tokenizer").mkdir(exist_ok=True)
+        _train(run, Data.read(data_folder), located, described, device, precision, state)
+    (out / "tokenizer").mkdir(parents=True, exist_ok=True)
     for path in sorted((state.folder / "tokenizer").iterdir()):
         link_or_copy(path, out / "tokenizer" / path.name)
     for name in OUTPUTS:
         link_or_copy(state.folder / name, out / name)
+    # what a run is called is no part of its result: two names may share one state
+    measured = json.loads((state.folder / "measured.json").read_text(encoding="utf-8"))
+    write_json(out / "training.json", {"run": run} | measured)
 
 
-def _train(run: dict, data: Data, device: torch.device, precision: str, state: StateFolder) -> None:
+def _train(
+    run: dict, data: Data, located: Located, described: dict, device: torch.device, precision: str, state: StateFolder
+) -> None:
     recipe, seed = run["recipe"], run["seed"]
     torch.manual_seed(seed)
-    encoder, encoder_source = load_encoder(run["encoder"], run["mirrors"])
-    model = systems.load(run["system"])(data.labels, encoder, **run["settings"]).to(device)
+    if recipe["selection"] == "best_dev" and not data.dev:
+        raise UserError(f"{run['dataset']} has no dev sentences to select on; set selection: last in the recipe")
+    encoder = load_encoder(run["encoder"], located)
+    try:
+        model = systems.load(run["system"])(data.labels, encoder, **run["settings"]).to(device)
+    except ValueError as error:
+        raise UserError(f"{run['model']} with {run['encoder']['name']}: {error}") from None
     groups = model.param_groups(recipe["encoder_lr"], recipe["head_lr"], recipe["weight_decay"])
     optimizer = torch.optim.AdamW(groups, fused=True)
     steps_per_epoch = -(-len(data.train) // recipe["batch_size"])
@@ -157,22 +177,20 @@ def _train(run: dict, data: Data, device: torch.device, precision: str, state: S
         },
     )
     write_json(
-        state.folder / "training.json",
+        state.folder / "measured.json",
         {
-            "run": run,
             "cites": model.cites,
-            "encoder_source": encoder_source,
+            "encoder_source": located.record(),
             "selected_epoch": best["epoch"],
             "dev": best["scores"],
             "train_sentences": len(data.train),
             "dev_sentences": len(data.dev),
-            "truncated_words": encoder.truncated_words,
+            "truncated_words": encoder.truncated_words([*data.train, *data.dev]),
             "parameters": sum(p.numel() for p in model.parameters()),
             "seconds": {"train": sum(r["train_s"] for r in rows), "dev": sum(r["dev_s"] for r in rows)},
             "sentences_per_s": sum(r["sentences_per_s"] for r in rows) / len(rows),
             "peak_memory_mib": machine.peak_memory_mib(device),
-            "git_commit": provenance.git_commit(),
-            **machine.describe(device, precision),
+            **described,
         },
     )
     state.clear()
@@ -205,11 +223,12 @@ def train_epoch(
         bar.update(len(positions))
     mean = float(total) / len(batches)
     if not mean < float("inf"):
-        raise FloatingPointError(f"the loss is {mean} after epoch {schedule.last_epoch // len(batches)}")
+        epoch = schedule.last_epoch // len(batches)
+        raise UserError(f"the mean loss of epoch {epoch} is {mean}: it diverged; lower encoder_lr or head_lr")
     return mean
 
 
-def linear_schedule(warmup: float, steps: int) -> object:
+def linear_schedule(warmup: float, steps: int) -> Callable[[int], float]:
     """Factor of the learning rate by step: up over the first `warmup` share of the steps, then down to zero."""
     rising = round(warmup * steps)
 

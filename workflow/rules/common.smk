@@ -1,5 +1,6 @@
 # The plan: the configuration is checked and spelled out before any rule is read.
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -10,7 +11,12 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from sinet import config as grid
 from sinet import provenance, systems
+from sinet.data.sources import find_file
 from sinet.errors import UserError
+from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
+
+# steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
+os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(config.get("mirrors", []))))
 
 try:
     PLAN = grid.resolve(config)
@@ -43,14 +49,24 @@ wildcard_constraints:
 
 
 def details(wildcards):
-    """All that `train` needs of a run, as JSON: a change of any of it re-runs the training and nothing else."""
-    run = RUNS[f"{wildcards.dataset}/{wildcards.encoder}/{wildcards.model}/{wildcards.seed}"]
-    return json.dumps(run.details, sort_keys=True)
+    """All that `train` needs of a run, as JSON; a change of any of it re-runs that training."""
+    path = f"{wildcards.dataset}/{wildcards.encoder}/{wildcards.model}/{wildcards.seed}"
+    if path not in RUNS:
+        raise WorkflowError(f"{path} is not in the grid; runs: {', '.join(RUNS)}")
+    return json.dumps(RUNS[path].details, sort_keys=True)
 
 
 def declaration(wildcards):
     """A dataset's declaration as JSON."""
     return json.dumps(config["datasets"][wildcards.dataset], sort_keys=True)
+
+
+def undeclared_sums(wildcards):
+    """SHA-256 of the files whose checksum is not declared: they are watched instead."""
+    declared = config["datasets"][wildcards.dataset]
+    unwatched = [file["path"] for file in declared["files"].values() if "sha256" not in file]
+    found = [find_file(declared.get("folder", wildcards.dataset), path, config["mirrors"]) for path in unwatched]
+    return [provenance.file_sha256(path) for path in found if path]
 
 
 def code(*modules):

@@ -7,6 +7,7 @@ rule prepare:
         dev=f"{DATA}/dev.jsonl",
         test=f"{DATA}/test.jsonl",
         labels=f"{DATA}/labels.json",
+        counts=f"{DATA}/card.json",
         card=report(f"{DATA}/card.md", caption="../report/card.rst", category="Datasets"),
     log:
         f"{LOGS}/prepare/{{dataset}}.log",
@@ -16,9 +17,9 @@ rule prepare:
         ENVIRONMENT
     params:
         declared=declaration,
-        mirrors=config["mirrors"],
+        sums=undeclared_sums,
         out=subpath(output.train, parent=True),
         code=code("sinet.data.prepare"),
     shell:
-        "python -m sinet prepare {wildcards.dataset} --declared {params.declared:q} --mirrors {params.mirrors:q}"
+        "python -m sinet prepare {wildcards.dataset} --declared {params.declared:q}"
         " --out {params.out:q} --log {log:q} > /dev/null"

@@ -37,7 +37,7 @@ rule score:
     conda:
         ENVIRONMENT
     params:
-        code=code("sinet.score.metrics"),
+        code=code("sinet.run.record", "sinet.score.metrics"),
     shell:
         "python -m sinet score --gold {input.gold:q} --predictions {input.predictions:q} --labels {input.labels:q}"
         " --out {output.scores:q} --log {log:q}"
@@ -58,6 +58,7 @@ rule collect:
         ENVIRONMENT
     params:
         code=code("sinet.run.record"),
+        schema=provenance.file_sha256(Path(workflow.basedir) / "workflow" / "schemas" / "record.schema.yaml"),
     shell:
         "python -m sinet collect --training {input.training:q} --scores {input.scores:q} --test {input.test:q}"
         " --out {output.record:q} --log {log:q}"

@@ -6,6 +6,7 @@ DECLARED = {
     "models": {
         name: {k: m[k] for k in ("title", "published", "setting") if k in m} for name, m in config["models"].items()
     },
+    "remark": config.get("remark"),
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
 }
 MEASURED = sorted({(run.dataset, run.encoder) for run in PLAN.runs if measured_models(run.dataset, run.encoder)})
