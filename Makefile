@@ -1,7 +1,7 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make test      set up, run the whole test suite                             make lint    formatters and linters
 CONFIG ?= config.yaml
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
@@ -18,7 +18,8 @@ quick:
 setup: .venv/.ready
 
 .venv/.ready: envs/requirements.lock
-	@command -v $(PYTHON) > /dev/null || { echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2> /dev/null || \
+		{ echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv .venv
 	python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
 	@touch $@

@@ -37,10 +37,23 @@ def test_scores_print_as_json(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["symmetric"]["rel_plus"]["f1"] == 100
 
 
+def test_scores_without_a_label_file_take_the_types_that_occur(tmp_path, capsys):
+    written = '"type": "Compare", "head": 1, "tail": 0'
+    reverse = CORPUS.read_text().replace(written, '"type": "Compare", "head": 0, "tail": 1')
+    assert reverse != CORPUS.read_text()
+    (tmp_path / "p.jsonl").write_text(reverse)
+    arguments = ["score", "--gold", str(CORPUS), "--predictions", str(tmp_path / "p.jsonl")]
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["symmetric"]["rel"]["f1"] < 100 and "every relation type counts as directed" in err
+    assert main([*arguments, "--symmetric", "Compare"]) == 0
+    assert json.loads(capsys.readouterr().out)["symmetric"]["rel"]["f1"] == 100
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["score", "--gold", "nowhere.jsonl", "--predictions", "x"], "labels.json is missing; name the file"),
+        (["score", "--gold", "nowhere.jsonl", "--predictions", "x"], "nowhere.jsonl: No such file"),
         (["prepare", "scirec", "--out", "x"], "'scirec' is not declared, did you mean 'scierc'?"),
         (["train", "--run", "{", "--data", "x", "--out", "x"], "--run: broken JSON"),
         (["train", "--run", "nowhere.json", "--data", "x", "--out", "x"], "nowhere.json: No such file"),
