@@ -161,9 +161,26 @@ def _train(
             )
             log.info("epoch %d/%d: %s", epoch, recipe["epochs"], ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
 
+    _finish(
+        run, model, encoder_source=located.record(), described=described, data=data, rows=rows, best=best, state=state
+    )
+    state.clear()
+
+
+def _finish(
+    run: dict,
+    model: Extractor,
+    encoder_source: dict,
+    described: dict,
+    data: Data,
+    rows: list[dict],
+    best: dict,
+    state: StateFolder,
+) -> None:
+    """Leave in the state's folder what a finished run is made of, `measured.json` last."""
     write_log(state.folder / "log.csv", rows)
     (state.folder / "tokenizer").mkdir(exist_ok=True)
-    encoder_config = save_encoder(encoder, state.folder / "tokenizer")
+    encoder_config = save_encoder(model.encoder, state.folder / "tokenizer")
     link_or_copy(state.folder / "best.safetensors", state.folder / "model.safetensors")
     write_json(
         state.folder / "model.json",
@@ -173,27 +190,26 @@ def _train(
             "labels": data.labels.to_json(),
             "encoder": run["encoder"]["name"],
             "encoder_config": encoder_config,
-            "precision": precision,
+            "precision": described["precision"],
         },
     )
     write_json(
         state.folder / "measured.json",
         {
             "cites": model.cites,
-            "encoder_source": located.record(),
+            "encoder_source": encoder_source,
             "selected_epoch": best["epoch"],
             "dev": best["scores"],
             "train_sentences": len(data.train),
             "dev_sentences": len(data.dev),
-            "truncated_words": encoder.truncated_words([*data.train, *data.dev]),
+            "truncated_words": model.encoder.truncated_words([*data.train, *data.dev]),
             "parameters": sum(p.numel() for p in model.parameters()),
             "seconds": {"train": sum(r["train_s"] for r in rows), "dev": sum(r["dev_s"] for r in rows)},
             "sentences_per_s": sum(r["sentences_per_s"] for r in rows) / len(rows),
-            "peak_memory_mib": machine.peak_memory_mib(device),
+            "peak_memory_mib": machine.peak_memory_mib(torch.device(described["device"])),
             **described,
         },
     )
-    state.clear()
 
 
 def train_epoch(
