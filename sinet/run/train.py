@@ -27,7 +27,7 @@ from sinet.run import machine
 from sinet.run.batches import bucketed
 from sinet.run.predict import predict
 from sinet.run.state import StateFolder, write_weights
-from sinet.score.metrics import score
+from sinet.score.metrics import METRICS, score
 
 log = logging.getLogger("sinet")
 
@@ -146,7 +146,7 @@ def _train(
             }
             rows.append(row)
             if better(row, best["scores"], recipe["selection"]):
-                best = {"epoch": epoch, "scores": {k: row[k] for k in row if k.startswith("dev_")}}
+                best = {"epoch": epoch, "scores": {m: row[f"dev_{m}"] for m in METRICS if f"dev_{m}" in row}}
                 write_weights(state.folder / "best.safetensors", model)
             state.save(
                 epoch,
@@ -260,7 +260,7 @@ def better(row: dict, best: dict | None, selection: str) -> bool:
     """`last` takes every epoch; `best_dev` the highest dev Rel+, then Ent, the earlier epoch on a tie."""
     if selection == "last" or best is None:
         return True
-    return (row["dev_rel_plus"], row["dev_ent"]) > (best["dev_rel_plus"], best["dev_ent"])
+    return (row["dev_rel_plus"], row["dev_ent"]) > (best["rel_plus"], best["ent"])
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:
