@@ -14,7 +14,7 @@ from sinet.score.metrics import facts
 LONGEST = 24
 """Words of a sentence that a column-wide figure can label legibly."""
 RULE = (
-    f"chosen by a rule: at most {LONGEST} words, an entity in a triple and one in none, most triples predicted right; "
+    f"chosen by a rule: at most {LONGEST} words, an entity in a triple and one apart in none, most triples predicted right; "
     "not a sample of the typical"
 )
 
@@ -27,10 +27,12 @@ def choose(gold: Sequence[Sentence], predicted: Sequence[Sentence], n: int) -> l
 
     def merit(i: int) -> tuple:
         true, claimed = (facts(s[i], "rel_plus", ()) for s in (gold, predicted))
+        spans = [set(range(e.start, e.end)) for e in gold[i].entities]
         inside = {j for r in gold[i].relations for j in (r.head, r.tail)}
+        covered = set().union(*(spans[j] for j in inside))
         return (
             len(gold[i].tokens) <= LONGEST,
-            0 < len(inside) < len(gold[i].entities),
+            bool(inside) and any(not span & covered for span in spans),
             len(true & claimed),
             -len(claimed - true),
             -len(gold[i].tokens),
