@@ -13,7 +13,7 @@ from sinet.config import load_config, resolve
 from sinet.provenance import ROOT, closure
 from tests.conftest import DATASETS
 
-SOURCES = ("Snakefile", "config.yaml", "config", "profiles", "workflow", "sinet", "baselines")
+SOURCES = ("Snakefile", "config.yaml", "config", "envs", "profiles", "workflow", "sinet", "baselines")
 
 
 def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:

@@ -14,8 +14,8 @@ from sinet.score.metrics import facts
 LONGEST = 24
 """Words of a sentence that a column-wide figure can label legibly."""
 RULE = (
-    f"chosen by a rule: at most {LONGEST} words, an entity in a triple and one apart in none, most triples predicted right; "
-    "not a sample of the typical"
+    f"chosen by a rule: at most {LONGEST} words, an entity in a triple and one apart in none, most triples predicted "
+    "right; not a sample of the typical"
 )
 
 
