@@ -89,6 +89,7 @@ def resolve(config: dict) -> Plan:
     mistakes = list(_schema_mistakes(config)) or list(_reference_mistakes(config))
     if mistakes:
         raise UserError("\n".join(mistakes))
+    reasons = {name: _absent(config, name) for block in config["grid"] for name in block["datasets"]}
     runs, left_out, seen = [], [], {}
     for number, block in enumerate(config["grid"]):
         for run in _runs_of(config, block):
@@ -97,7 +98,7 @@ def resolve(config: dict) -> Plan:
                     f"grid[{number}]: {run.path} stands in grid[{seen[run.path]}] already; a run has one recipe"
                 )
             seen[run.path] = number
-            reason = _absent(config, run.dataset)
+            reason = reasons[run.dataset]
             (left_out.append((run, reason)) if reason else runs.append(run))
     return Plan(tuple(runs), tuple(left_out))
 

@@ -5,6 +5,7 @@ plans before any of them runs.
 """
 
 import ast
+import functools
 import importlib
 from pathlib import Path
 
@@ -51,6 +52,7 @@ def allowed_values(system: str) -> dict[str, tuple]:
     return {}
 
 
+@functools.cache
 def _class_body(system: str) -> list[ast.stmt]:
     module_name(system)
     for node in ast.parse(sources()[system].read_text(encoding="utf-8")).body:

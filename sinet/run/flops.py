@@ -5,7 +5,6 @@ count for must be on `UNCOUNTED` (element-wise arithmetic, comparisons, moving d
 any other is an error. Attention must be eager: fused kernels are invisible to the counter.
 """
 
-import json
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -144,8 +143,3 @@ def count_runs(runs: dict[str, Path], test: Path, out: Path) -> None:
         model, _ = load_run(folder, torch.device("cpu"))
         counted[name] = count_sentences(model, sentences, progress=f"FLOPs of {name}")
     write_json(out, {"counter": "fvcore", "split": str(test.stem), "systems": counted})
-
-
-def read_flops(path: Path) -> dict:
-    """What `count_runs` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
