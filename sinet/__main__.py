@@ -85,6 +85,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--mirrors", nargs="*", metavar="DIR", help="folders to search for the encoder; default: config.yaml"
     )
 
+    s = step(
+        "tune",
+        tune,
+        "train the trials of config/trials.yaml and keep their dev scores as data",
+        "Never reads the test split. A killed trial goes on from its last epoch, a finished one is not repeated.",
+    )
+    s.add_argument("--trials", type=Path, default=Path("config/trials.yaml"), metavar="FILE", help="what to try")
+    s.add_argument("--systems", nargs="*", default=[], metavar="NAME", help="only these; default: all")
+    s.add_argument("--data", type=Path, required=True, metavar="DIR", help="the prepared dataset")
+    s.add_argument("--out", type=Path, default=Path("results/trials"), metavar="DIR", help="the trials' folders")
+    s.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="resumable states (default: state)")
+    s.add_argument("--table", type=Path, default=Path("config/trials.csv"), metavar="FILE", help="CSV to write")
+
     s = step("predict", predict, "predict a JSON-lines file with a trained run")
     s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
     s.add_argument("--input", type=Path, required=True, metavar="FILE", help="sentences; labels are ignored")
@@ -182,6 +195,13 @@ def train(options: argparse.Namespace) -> None:
 
     mirrors = load_config()["mirrors"] if options.mirrors is None else options.mirrors
     train_run(run, options.data, options.out, options.state, mirrors)
+
+
+def tune(options: argparse.Namespace) -> None:
+    from sinet.config import load_config
+    from sinet.run.tune import tune
+
+    tune(load_config(), options.trials, options.systems, options.data, options.out, options.state, options.table)
 
 
 def predict(options: argparse.Namespace) -> None:

@@ -1,0 +1,67 @@
+"""SpERT: span-based joint entity and relation extraction with transformer pre-training.
+
+Eberts and Ulges, ECAI 2020, section 3; details follow the released code (lavis-nlp/spert, commit a53f468). Spans are
+max-pooled from the encoder's output, the [CLS] vector enters the entity classifier only, the relation classifier sees
+[context ; head ; tail ; head width ; tail width].
+
+What differs from the released code: nothing that changes a figure. Its span machinery is SINET's, without loops or
+(spans x word pieces) masks: see `sinet.model.spanbased`.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from sinet.contract import Batch, Labels
+from sinet.model import spans as S
+from sinet.model.spanbased import SpanBased
+
+
+class System(SpanBased):
+    """SpERT; the defaults are the released ones.
+
+    Settings:
+        max_span_width: widest candidate, in words. width_size: size of the width embedding.
+        dropout: on classifier inputs. negative_spans, negative_pairs: sampled per sentence in training.
+        threshold: of a relation's sigmoid.
+    """
+
+    cites = "Eberts and Ulges, ECAI 2020: Span-based Joint Entity and Relation Extraction with Transformer Pre-training"
+    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "negative_spans": 20}
+    allowed: ClassVar[dict] = {
+        "max_span_width": (1, 100),
+        "width_size": (1, 10_000),
+        "dropout": (0.0, 0.99),
+        "threshold": (0.0, 1.0),
+    }
+
+    def __init__(
+        self,
+        labels: Labels,
+        encoder: nn.Module,
+        *,
+        max_span_width: int = 10,
+        width_size: int = 25,
+        dropout: float = 0.1,
+        negative_spans: int = 100,
+        negative_pairs: int = 100,
+        threshold: float = 0.4,
+    ) -> None:
+        super().__init__(
+            labels,
+            encoder,
+            relation_cls=False,
+            max_span_width=max_span_width,
+            width_size=width_size,
+            dropout=dropout,
+            negative_spans=negative_spans,
+            negative_pairs=negative_pairs,
+            threshold=threshold,
+        )
+        self.initialise()
+
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
+        start, end = batch["word_start"], batch["word_end"]
+        words = S.RangeMax(hidden.flatten(0, 1), int((end - start).max()))(start, end)
+        return {"raw": words, "entity": words, "relation": words, "entity_cls": hidden[:, 0]}

@@ -1,0 +1,108 @@
+"""Choosing a recipe on dev, with the same number of trials for every system; the test split is never read.
+
+`config/trials.yaml` names the trials: what each changes in the recipe it starts from. Their dev scores are kept as
+data in `config/trials.csv`, the recipe that came out best stands in `config/recipes.yaml`.
+"""
+
+import copy
+import csv
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+
+from sinet.config import Run, resolve
+from sinet.errors import UserError, nearest
+from sinet.files import write_atomically
+from sinet.run.train import train_run
+
+log = logging.getLogger("sinet")
+
+COLUMNS = (
+    *("system", "trial", "changes", "dataset", "encoder", "seeds", "selection", "dev_ent", "dev_rel", "dev_rel_plus"),
+    *("dev_rel_plus_per_seed", "train_minutes", "device", "precision"),
+)
+
+
+def trial_runs(config: dict, declared: dict) -> Iterator[tuple[str, str, dict, Run]]:
+    """The runs of every trial: system, trial, what it changes, run.
+
+    Args:
+        config: a loaded configuration; its grid is replaced.
+        declared: `dataset`, `encoder`, `recipe` (the one to start from), `seeds`, and `trials` by system and name.
+
+    Raises:
+        UserError: unequal numbers of trials, or a change that the configuration's checks refuse.
+    """
+    sizes = {system: len(trials) for system, trials in declared["trials"].items()}
+    if len(set(sizes.values())) > 1:
+        raise UserError(f"trials: every system needs the same number of trials, there are {sizes}")
+    for system, trials in declared["trials"].items():
+        for trial, changes in trials.items():
+            varied = copy.deepcopy(config)
+            start = varied["recipes"][declared["recipe"]].get(system)
+            if start is None:
+                raise UserError(f"trials.{system}: recipe {declared['recipe']!r} has no training for it")
+            settings = start.get("settings", {}) | changes.get("settings", {})
+            varied["recipes"]["trial"] = {system: start | changes | {"settings": settings}}
+            block = {"datasets": [declared["dataset"]], "encoders": [declared["encoder"]], "recipe": "trial"}
+            varied["grid"] = [block | {"models": [system], "seeds": declared["seeds"]}]
+            varied["case_study"]["model"] = system
+            for run in resolve(varied).runs:
+                yield system, trial, changes, run
+
+
+def tune(config: dict, trials: Path, only: Sequence[str], data: Path, out: Path, state: Path, table: Path) -> None:
+    """Train the trials of the systems in `only` (all by default) and write every trial known so far to `table`."""
+    declared = yaml.safe_load(trials.read_text(encoding="utf-8"))
+    planned = list(trial_runs(config, declared))
+    for system in only:
+        if system not in declared["trials"]:
+            raise UserError(f"{trials}: no trials for {system!r}, {nearest(system, declared['trials'])}")
+    for system, trial, _, run in planned:
+        if not only or system in only:
+            train_run(run.details, data, _folder(out, system, trial, run), state, config["mirrors"])
+            rows = [*_rows(planned, out)]
+            write_atomically(table, lambda partial: _write(partial, rows))  # noqa: B023 - called at once
+            log.info("%s trial %s: dev Rel+ %s", system, trial, rows[-1]["dev_rel_plus_per_seed"])
+
+
+def _folder(out: Path, system: str, trial: str, run: Run) -> Path:
+    return out / system / str(trial) / str(run.seed)
+
+
+def _rows(planned: list[tuple[str, str, dict, Run]], out: Path) -> Iterator[dict]:
+    """One row a trial whose runs have all been trained as they are declared now."""
+    for system, trial in dict.fromkeys((system, trial) for system, trial, _, _ in planned):
+        runs = [(changes, run) for s, t, changes, run in planned if (s, t) == (system, trial)]
+        paths = [_folder(out, system, trial, run) / "training.json" for _, run in runs]
+        if not all(path.is_file() for path in paths):
+            continue
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        if any(record["run"] != run.details for record, (_, run) in zip(records, runs, strict=True)):
+            continue
+        changes, run = runs[0]
+        mean = {m: sum(r["dev"][m] for r in records) / len(records) for m in ("ent", "rel", "rel_plus")}
+        yield {
+            "system": system,
+            "trial": trial,
+            "changes": json.dumps(changes),
+            "dataset": run.dataset,
+            "encoder": run.encoder,
+            "seeds": " ".join(str(run.seed) for _, run in runs),
+            "selection": run.details["recipe"]["selection"],
+            **{f"dev_{m}": f"{value:.2f}" for m, value in mean.items()},
+            "dev_rel_plus_per_seed": " ".join(f"{r['dev']['rel_plus']:.2f}" for r in records),
+            "train_minutes": f"{sum(r['seconds']['train'] for r in records) / len(records) / 60:.1f}",
+            "device": f"{records[0]['device_name']} ({records[0]['threads']} threads)",
+            "precision": records[0]["precision"],
+        }
+
+
+def _write(path: Path, rows: list[dict]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
