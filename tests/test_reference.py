@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines import spert
+from baselines import pfn, spert, table_sequence
 from sinet.contract import Labels, Sentence
 from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
@@ -159,4 +159,224 @@ def test_spert_decodes_as_the_released_code(spert_figures):
                 (r.type, spans[r.head], spans[r.tail]): pytest.approx(r.score, abs=2e-5) for r in ours.relations
             } == expected
             found += len(expected)
+    assert found
+
+
+# -- PFN -----------------------------------------------------------------------------------------------------------
+
+PFN_NAMES = {
+    "feature_extractor.unit.hidden_transform": "partition_filter.hidden_transform",
+    "feature_extractor.unit.input_transform": "partition_filter.input_transform",
+    "feature_extractor.unit.transform": "partition_filter.transform",
+    "ner.n": "entity_table.combine",
+    "ner.hid2hid": "entity_table.pair",
+    "ner.ln": "entity_table.norm",
+    "ner.hid2tag": "entity_table.classify",
+    "re.r": "relation_table.combine",
+    "re.hid2hid": "relation_table.pair",
+    "re.ln": "relation_table.norm",
+    "re.hid2rel": "relation_table.classify",
+}
+
+
+@pytest.fixture(scope="module")
+def pfn_figures() -> tuple[Reference, pfn.System]:
+    reference = Reference("pfn.npz")
+    config = reference.config
+    encoder = torch.nn.Module()  # the stored inputs are embeddings already
+    encoder.hidden_size = config["input_size"]
+    labels = numbered_labels(config["entity_types"] + 1, config["relation_types"])
+    model = pfn.System(labels, encoder, hidden_size=config["hidden_size"], dropconnect=config["dropconnect"])
+    model.load_state_dict(renamed(reference.weights(), PFN_NAMES), strict=True)
+    return reference, model.eval()
+
+
+def pfn_tables(
+    model: pfn.System, embeddings: torch.Tensor, mask: torch.Tensor, padding: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
+    """Our counterparts, batch first; `padding` (batch, length) is 0 where the global feature must not look."""
+    with torch.no_grad():
+        entity, relation, share = model.partition_filter(embeddings)
+        both = (mask.unsqueeze(2) * mask.unsqueeze(1)).unsqueeze(-1)
+        out = {"h_ner": entity, "h_re": relation, "h_share": share}
+        for name, table, task, ordered in (
+            ("ner_scores", model.entity_table, entity, True),
+            ("re_scores", model.relation_table, relation, False),
+        ):
+            summary = table.summary(share, task, padding)
+            scores = table(task, summary, ordered).sigmoid() * both
+            written_out = table.concatenated(task, summary).sigmoid() * both
+            if ordered:
+                written_out = written_out.permute(0, 3, 1, 2).triu().permute(0, 2, 3, 1)
+            torch.testing.assert_close(scores, written_out, atol=1e-6, rtol=0)
+            out[name] = scores
+    return out
+
+
+def pfn_batches(reference: Reference) -> list[tuple[str, torch.Tensor, torch.Tensor, list[int]]]:
+    """Name, embeddings (batch, length, input), mask (batch, length) and real lengths of each stored batch."""
+    found = []
+    for name in reference.groups("batch"):
+        mask = reference[f"{name}/mask"].T
+        lengths = [int(row.nonzero().max()) + 1 for row in mask]
+        found.append((name, reference[f"{name}/embeddings"].transpose(0, 1), mask, lengths))
+    return found
+
+
+def pfn_stored(reference: Reference, name: str, what: str) -> torch.Tensor:
+    """A stored array, batch first."""
+    array = reference[f"{name}/{what}"]
+    return array.transpose(0, 1) if array.ndim == 3 else array.permute(2, 0, 1, 3)
+
+
+def test_pfn_equals_the_released_code_with_its_mask_off(pfn_figures):
+    reference, model = pfn_figures
+    for name, embeddings, mask, _ in pfn_batches(reference):
+        for what, ours in pfn_tables(model, embeddings, mask, None).items():
+            torch.testing.assert_close(ours, pfn_stored(reference, name, what), atol=1e-5, rtol=0)
+
+
+def test_pfn_with_its_mask_equals_the_released_code_without_padding_and_ignores_padding(pfn_figures):
+    reference, model = pfn_figures
+    unpadded = differing = 0
+    for name, embeddings, mask, lengths in pfn_batches(reference):
+        padding = torch.arange(mask.shape[1]) < torch.tensor(lengths).unsqueeze(1)
+        together = pfn_tables(model, embeddings, mask, padding)
+        for b, n in enumerate(lengths):
+            alone = pfn_tables(model, embeddings[b : b + 1, :n], mask[b : b + 1, :n], None)
+            for what in ("ner_scores", "re_scores"):
+                torch.testing.assert_close(together[what][b, :n, :n], alone[what][0], atol=1e-6, rtol=0)
+                released = pfn_stored(reference, name, what)[b, :n, :n]
+                if n == mask.shape[1]:
+                    unpadded += 1
+                    torch.testing.assert_close(together[what][b, :n, :n], released, atol=1e-5, rtol=0)
+                else:
+                    differing += int(not torch.allclose(together[what][b, :n, :n], released, atol=1e-5, rtol=0))
+    assert unpadded and differing
+
+
+# -- table-sequence encoders ---------------------------------------------------------------------------------------
+
+
+def table_sequence_weights(stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Released weights under our names: products of concatenations apart, both directions of a recurrence together."""
+    ours = {
+        "reduce": "reduce_emb_dim",
+        "entity_tags": "ner_tag_logits_layer",
+        "relation_tags": "re_tag_logits_layer",
+    }
+    out = {f"{a}.{w}": stored[f"{b}.{w}"] for a, b in ours.items() for w in ("weight", "bias")}
+    prefixes = ["bi_encoding.layer0."]
+    while f"bi_encoding.layers.{len(prefixes) - 1}.seq_encoding.linear_o.weight" in stored:
+        prefixes.append(f"bi_encoding.layers.{len(prefixes) - 1}.")
+    for k, prefix in enumerate(prefixes):
+        layer = {n.removeprefix(prefix): v for n, v in stored.items() if n.startswith(prefix)}
+        new = {"score.weight": layer["seq_encoding.linear_qk.weight"]}
+        for a, b in {
+            "value": "linear_v",
+            "output": "linear_o",
+            "attention_norm": "norm0",
+            "norm": "norm1",
+            "feed_forward.0": "ffn.0",
+            "feed_forward.3": "ffn.3",
+        }.items():
+            new |= {f"{a}.{w}": layer[f"seq_encoding.{b}.{w}"] for w in ("weight", "bias")}
+        pair = layer["tab_encoding.seq2mat.reduce.weight"]
+        hidden = len(pair)
+        new |= {"row.weight": pair[:, :hidden], "column.weight": pair[:, hidden:]}
+        new["row.bias"] = layer["tab_encoding.seq2mat.reduce.bias"]
+        if (joined := layer.get("tab_encoding.reduce_X.weight")) is not None:
+            new |= {"cell.weight": joined[:, :hidden], "attention_input.weight": joined[:, hidden:]}
+            new["cell.bias"] = layer["tab_encoding.reduce_X.bias"]
+        cells = [
+            {w: layer[f"tab_encoding.mdrnn.{c}.{w}"] for w in ("Wi.weight", "Wi.bias", "Ws.weight", "Ws.bias")}
+            for c in ("cellf", "cellb")
+        ]
+        half = hidden // 2
+        new["recurrence.input.weight"] = torch.cat([c["Wi.weight"] for c in cells])
+        new["recurrence.input.bias"] = torch.cat([c["Wi.bias"] for c in cells])
+        new["recurrence.neighbours"] = torch.stack([c["Ws.weight"][:, : 2 * half].T for c in cells])
+        if k:
+            new["recurrence.below"] = torch.stack([c["Ws.weight"][:, 2 * half :].T for c in cells])
+        new["recurrence.state_bias"] = torch.stack([c["Ws.bias"] for c in cells])[:, None, None]
+        out |= {f"layers.{k}.{name}": value for name, value in new.items()}
+    return out
+
+
+@pytest.fixture(scope="module")
+def table_sequence_reference() -> Reference:
+    return Reference("table_sequence.npz")
+
+
+@pytest.fixture(params=["plain", "lm"])
+def table_sequence_variant(table_sequence_reference, request) -> tuple[str, dict, table_sequence.TableSequence]:
+    config = table_sequence_reference.config["variants"][request.param]
+    network = table_sequence.TableSequence(
+        config["word_input_size"],
+        config["hidden_size"],
+        config["attention_heads"],
+        config["layers"],
+        config["lm_attention_size"],
+        len(config["ner_tags"]),
+        len(config["re_tags"]),
+        0.5,
+    )
+    weights = table_sequence_weights(table_sequence_reference.weights(f"{request.param}/weight/"))
+    network.load_state_dict(weights, strict=True)
+    return request.param, config, network.eval()
+
+
+def table_sequence_batches(reference: Reference, variant: str) -> list[tuple[str, tuple, torch.Tensor]]:
+    """Prefix of the stored arrays, network input, mask, of each stored batch."""
+    found = []
+    for b in range(reference.config["variants"][variant]["batches"]):
+        prefix = f"{variant}/batch{b}"
+        maps = f"{prefix}/lm_attention"
+        maps = reference[maps] if maps in reference.arrays.files else None
+        found.append((prefix, (reference[f"{prefix}/word_inputs"], maps), reference[f"{prefix}/mask"].bool()))
+    return found
+
+
+def test_table_sequence_equals_the_released_code(table_sequence_reference, table_sequence_variant):
+    reference, (variant, config, network) = table_sequence_reference, table_sequence_variant
+    for prefix, (words, maps), mask in table_sequence_batches(reference, variant):
+        both = mask.unsqueeze(2) & mask.unsqueeze(1)
+        with torch.no_grad():
+            states, (entity, relation) = network.states(words, maps, mask), network(words, maps, mask)
+            assert len(states) == config["layers"]
+            torch.testing.assert_close(network.reduce(words), reference[f"{prefix}/S_0"], atol=1e-5, rtol=0)
+        for k, (sequence, table, attention, (row, column, _)) in enumerate(states, 1):
+            table = table_sequence.as_table(torch.cat(table.unbind(0), dim=-1), row, column, words.shape[1])
+            queries = mask.nonzero(as_tuple=True)
+            for ours, name, inside in (
+                (sequence, "S", mask),
+                (table, "T", both),
+                (attention.transpose(1, 2), "attention", queries),
+            ):
+                theirs = reference[f"{prefix}/{name}_{k}"]
+                theirs = theirs.transpose(1, 2) if name == "attention" else theirs
+                torch.testing.assert_close(ours[inside], theirs[inside], atol=1e-5, rtol=0)
+        torch.testing.assert_close(entity[mask], reference[f"{prefix}/ner_logits"][mask], atol=5e-5, rtol=0)
+        torch.testing.assert_close(relation[both], reference[f"{prefix}/re_logits"][both], atol=5e-5, rtol=0)
+
+
+def test_table_sequence_decodes_as_the_released_code(table_sequence_reference, table_sequence_variant):
+    variant, config, network = table_sequence_variant
+    types = tuple(tag[2:] for tag in config["ner_tags"] if tag.startswith("B-"))
+    relations = tuple(tag.split(":")[2] for tag in config["re_tags"] if ":fw:" in tag)
+    assert config["ner_tags"] == ["O", *(f"{x}-{t}" for t in types for x in "BI")]
+    assert config["re_tags"] == ["O", *(f"I:{way}:{r}" for r in relations for way in ("fw", "bw"))]
+    labels, found = Labels(types, relations, frozenset()), 0
+    for (_, inputs, mask), stored in zip(
+        table_sequence_batches(table_sequence_reference, variant), config["decoded"], strict=True
+    ):
+        with torch.no_grad():
+            predicted = table_sequence.decode_tags(labels, *network(*inputs, mask), mask)
+        for ours, theirs in zip(predicted, stored, strict=True):
+            spans = [[e.start, e.end, e.type] for e in ours.entities]
+            assert spans == theirs["entities"]
+            assert sorted([spans[r.head][:2], spans[r.tail][:2], r.type] for r in ours.relations) == sorted(
+                theirs["relations"]
+            )
+            found += len(theirs["relations"])
     assert found

@@ -58,6 +58,13 @@ class Encoder(nn.Module):
         """Last hidden state, `(batch, pieces, hidden)`."""
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
+    def all_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Hidden states of embeddings and layers, and each layer's attention (batch, heads, pieces, pieces)."""
+        out = self.model(
+            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, output_attentions=True
+        )
+        return out.hidden_states, out.attentions
+
     def word_pieces(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         """The piece ids of each word; a word that the tokenizer drops altogether becomes its unknown piece."""
         new = [word for word in dict.fromkeys(words) if word not in self._words]

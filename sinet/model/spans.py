@@ -58,6 +58,16 @@ def sliding_max(rows: Tensor, max_width: int) -> Tensor:
     return pooled
 
 
+def endpoint_sums(first: Tensor, last: Tensor, max_width: int) -> Tensor:
+    """`first[a] + last[a + k]` for every window of 1 to `max_width` rows, `(rows, max_width, hidden)`.
+
+    A linear map of [first word ; last word] of every span, for the price of one product a word. Windows that run past
+    the last row read the last row.
+    """
+    end = torch.arange(len(last), device=last.device).unsqueeze(1) + torch.arange(max_width, device=last.device)
+    return first.unsqueeze(1) + last[end.clamp(max=len(last) - 1)]
+
+
 def span_grid(lengths: Tensor, max_width: int) -> Tensor:
     """Which windows stay inside their sentence, `(words, max_width)` boolean, for packed `lengths` (batch)."""
     ends = lengths.cumsum(0).repeat_interleave(lengths)

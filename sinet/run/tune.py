@@ -22,7 +22,7 @@ log = logging.getLogger("sinet")
 
 COLUMNS = (
     *("system", "trial", "changes", "dataset", "encoder", "seeds", "selection", "dev_ent", "dev_rel", "dev_rel_plus"),
-    *("dev_rel_plus_per_seed", "train_minutes", "device", "precision"),
+    *("dev_rel_plus_per_seed", "device", "precision"),
 )
 
 
@@ -95,7 +95,6 @@ def _rows(planned: list[tuple[str, str, dict, Run]], out: Path) -> Iterator[dict
             "selection": run.details["recipe"]["selection"],
             **{f"dev_{m}": f"{value:.2f}" for m, value in mean.items()},
             "dev_rel_plus_per_seed": " ".join(f"{r['dev']['rel_plus']:.2f}" for r in records),
-            "train_minutes": f"{sum(r['seconds']['train'] for r in records) / len(records) / 60:.1f}",
             "device": f"{records[0]['device_name']} ({records[0]['threads']} threads)",
             "precision": records[0]["precision"],
         }

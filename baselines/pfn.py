@@ -1,0 +1,254 @@
+"""PFN: a partition filter network for joint entity and relation extraction.
+
+Yan et al., EMNLP 2021, sections 3.2 (encoder) and 3.3 (NER and RE units); details follow the released code
+(Coopercoppers/PFN, commit 6173b3e). Tokens are word pieces, [CLS] and [SEP] included; labels sit on the first piece
+of a word.
+
+What differs from the released code:
+- The linear layers over [h_i ; h_j ; g] are sums of three linear maps, so that no (length x length x 3 hidden) tensor
+  exists: the same figures. `formulation: concatenated` is the published form, kept to count its FLOPs.
+- The global feature is a maximum over real pieces; the released one runs over padding, so that a sentence's scores
+  depend on its batch.
+- Decoding looks at cells of first pieces only, the only ones that can name a word span. Sentences are not cut at 128.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.model import spans as S
+from sinet.model.dropout import Dropout
+
+PER_START = 4
+"""Entities that a relation cell can hold for at either word: more start at one word only in an untrained model, whose
+relations would otherwise grow with the fourth power of the length."""
+
+
+class PartitionFilter(nn.Module):
+    """The partition filter encoder: a recurrence whose cell is split between the two tasks (eqs. 1 to 8).
+
+    With r = cs(.) and e = 1 - cs(.) the published sums telescope: up + overlap = r and down + overlap = e, so that
+    c_re = r_in c_{t-1} + r c~, c_ner = e_in c_{t-1} + e c~ and share = (r e)_in c_{t-1} + r e c~.
+    """
+
+    def __init__(self, inputs: int, hidden: int, dropconnect: float) -> None:
+        super().__init__()
+        self.hidden, self.dropconnect = hidden, dropconnect
+        self.input_transform = nn.Linear(inputs, 5 * hidden)
+        self.hidden_transform = nn.Linear(hidden, 5 * hidden)
+        self.transform = nn.Linear(3 * hidden, hidden)
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of (batch, length, inputs) for entities, relations and both, each (batch, length, hidden)."""
+        recurrent = self.hidden_transform.weight
+        if self.training:
+            recurrent = recurrent * (torch.rand_like(recurrent) >= self.dropconnect)
+        else:
+            recurrent = recurrent * (1 - self.dropconnect)
+        projected = self.input_transform(inputs) + self.hidden_transform.bias
+        batch = len(inputs)
+        # small products in a long chain: nothing to gain from half precision, and accuracy to lose
+        with torch.autocast(inputs.device.type, enabled=False):
+            projected, recurrent = projected.float().unbind(1), recurrent.T.float()
+            h = cell = projected[0].new_zeros(batch, self.hidden)
+            partitions = []
+            for step in projected:
+                candidate, gates = torch.addmm(step, h, recurrent).split([self.hidden, 4 * self.hidden], dim=1)
+                # (batch, previous cell or candidate, entity or relation, hidden)
+                cumulated = gates.view(batch, 2, 2, self.hidden).softmax(-1).cumsum(-1)
+                entity, relation = 1 - cumulated[:, :, 0], cumulated[:, :, 1]
+                cells = torch.stack([cell, candidate.tanh()], dim=1)
+                kept = torch.stack([relation, entity, relation * entity], dim=1)
+                partition = (kept * cells.unsqueeze(1)).sum(2)
+                cell = self.transform(partition.flatten(1))
+                h = cell.tanh()
+                partitions.append(partition)
+            relation, entity, share = torch.stack(partitions, dim=1).tanh().unbind(2)
+        return entity, relation, share
+
+
+class PairTable(nn.Module):
+    """The NER or RE unit: scores of every pair of positions (eqs. 9 to 12)."""
+
+    def __init__(self, hidden: int, types: int, dropout: float) -> None:
+        super().__init__()
+        self.combine = nn.Linear(2 * hidden, hidden)
+        self.pair = nn.Linear(3 * hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.classify = nn.Linear(hidden, types)
+        self.dropout = Dropout(dropout)
+
+    def summary(self, share: Tensor, task: Tensor, mask: Tensor | None) -> Tensor:
+        """The global feature (batch, hidden) of features (batch, length, hidden); without a mask over padding too."""
+        combined = self.combine(torch.cat([share, task], dim=-1)).tanh()
+        if mask is not None:
+            combined = combined.masked_fill(~mask.bool().unsqueeze(-1), -1.0)  # the least that tanh can give
+        return combined.max(1).values
+
+    def forward(self, task: Tensor, summary: Tensor, ordered: bool) -> Tensor:
+        """Logits of the pairs (i, j) of positions, (batch, length, length, types).
+
+        Args:
+            task: (batch, length, hidden); summary: (batch, hidden).
+            ordered: only pairs with i <= j; the others get minus infinity.
+        """
+        length = task.shape[1]
+        first, second, whole = self.pair.weight.chunk(3, dim=1)
+        first, second = F.linear(task, first), F.linear(task, second)
+        whole = F.linear(summary, whole, self.pair.bias).unsqueeze(1)
+        if not ordered:
+            return self._score(first.unsqueeze(2) + (second + whole).unsqueeze(1))
+        i, j = torch.triu_indices(length, length, device=task.device)
+        scores = self._score(first.index_select(1, i) + (second + whole).index_select(1, j))
+        return scores.new_full((len(task), length, length, scores.shape[-1]), -torch.inf).index_put(
+            (torch.arange(len(task), device=task.device).unsqueeze(1), i, j), scores
+        )
+
+    def concatenated(self, task: Tensor, summary: Tensor) -> Tensor:
+        """The same logits over all pairs as the paper writes them, through [h_i ; h_j ; g]."""
+        length = task.shape[1]
+        first = task.unsqueeze(2).expand(-1, -1, length, -1)
+        whole = summary[:, None, None].expand_as(first)
+        return self._score(self.pair(torch.cat([first, first.transpose(1, 2), whole], dim=-1)))
+
+    def _score(self, pairs: Tensor) -> Tensor:
+        return self.classify(F.elu(self.dropout(self.norm(pairs))))
+
+
+class System(Extractor):
+    """PFN; the defaults are the released ones.
+
+    Settings:
+        hidden_size: of the recurrence and the tables. dropconnect: of the recurrent weights.
+        dropout: on the encoder's output and in the tables. threshold: of a cell's sigmoid.
+        formulation: "split", or "concatenated" as published (the same figures, slower).
+    """
+
+    cites = "Yan et al., EMNLP 2021: A Partition Filter Network for Joint Entity and Relation Extraction"
+    tiny: ClassVar[dict] = {"hidden_size": 32}
+    allowed: ClassVar[dict] = {
+        "hidden_size": (1, 10_000),
+        "dropconnect": (0.0, 0.99),
+        "dropout": (0.0, 0.99),
+        "threshold": (0.0, 1.0),
+        "formulation": ("split", "concatenated"),
+    }
+
+    def __init__(
+        self,
+        labels: Labels,
+        encoder: nn.Module,
+        *,
+        hidden_size: int = 300,
+        dropconnect: float = 0.1,
+        dropout: float = 0.1,
+        threshold: float = 0.5,
+        formulation: str = "split",
+    ) -> None:
+        super().__init__(labels, encoder)
+        if formulation not in self.allowed["formulation"]:
+            raise ValueError(f"formulation: {formulation!r} should be one of {', '.join(self.allowed['formulation'])}")
+        self.threshold, self.formulation = threshold, formulation
+        self.partition_filter = PartitionFilter(encoder.hidden_size, hidden_size, dropconnect)
+        self.entity_table = PairTable(hidden_size, len(labels.entity_types), dropout)
+        self.relation_table = PairTable(hidden_size, len(labels.relation_types), dropout)
+        self.dropout = Dropout(dropout)
+
+    def collate(self, sentences: Sequence[Sentence]) -> Batch:
+        """Besides the pieces, `gold_entities` and `gold_relations` (cells, 4): sentence, two positions, type."""
+        pieces = self.encoder.collate(sentences)
+        width = pieces.input_ids.shape[1]
+        first_piece = (pieces.word_start % width).tolist()
+        entity_type = {t: i for i, t in enumerate(self.labels.entity_types)}
+        relation_type = {t: i for i, t in enumerate(self.labels.relation_types)}
+        entities, relations, row = [], [], 0
+        for b, (sentence, length) in enumerate(zip(sentences, pieces.lengths, strict=True)):
+            at = first_piece[row : row + length]
+            for e in sentence.entities:
+                if e.end <= length:
+                    entities.append((b, at[e.start], at[e.end - 1], entity_type[e.type]))
+            for r in sentence.relations:
+                head, tail = sentence.entities[r.head], sentence.entities[r.tail]
+                if max(head.end, tail.end) <= length:
+                    relations.append((b, at[head.start], at[tail.start], relation_type[r.type]))
+            row += length
+        gold = {"gold_entities": entities, "gold_relations": relations}
+        return Batch(
+            sentences,
+            pieces.tensors()
+            | {name: torch.tensor(cells, dtype=torch.long).view(-1, 4) for name, cells in gold.items()},
+        )
+
+    def encode(self, batch: Batch) -> tuple[tuple[PairTable, Tensor, Tensor], tuple[PairTable, Tensor, Tensor]]:
+        """For entities and relations the table, its features (batch, pieces, hidden) and their summary."""
+        hidden = self.dropout(self.encoder(batch["input_ids"], batch["attention_mask"]))
+        entity, relation, share = self.partition_filter(hidden)
+        return tuple(
+            (table, task, table.summary(share, task, batch["attention_mask"]))
+            for table, task in ((self.entity_table, entity), (self.relation_table, relation))
+        )
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Binary cross-entropy summed over the cells of both tables, divided by the length of the batch."""
+        mask = batch["attention_mask"].bool()
+        both = mask.unsqueeze(2) & mask.unsqueeze(1)
+        loss = 0.0
+        for (table, task, summary), gold, ordered in zip(
+            self.encode(batch), (batch["gold_entities"], batch["gold_relations"]), (True, False), strict=True
+        ):
+            logits = table(task, summary, ordered).float()
+            cells = both.triu() if ordered else both
+            target = torch.zeros_like(logits)
+            target[gold.unbind(1)] = 1.0
+            loss = loss + F.binary_cross_entropy_with_logits(logits[cells], target[cells], reduction="sum")
+        return loss / mask.shape[1]
+
+    @torch.no_grad()
+    def decode(self, batch: Batch) -> list[Prediction]:
+        """Entity cells at the threshold; a relation cell holds for the entities that start at its two words."""
+        entity, relation = (
+            self._word_table(batch, *parts, ordered)
+            for parts, ordered in zip(self.encode(batch), (True, False), strict=True)
+        )
+        entities = (entity >= self.threshold).nonzero()
+        sentence, start, last, kind = entities.unbind(1)
+        number = entities.new_full(entity.shape, -1)
+        number[entities.unbind(1)] = torch.arange(len(entities), device=number.device)
+        likeliest = entity.flatten(2).topk(min(PER_START, entity.shape[2] * entity.shape[3]), dim=2).indices
+        starting = number.flatten(2).gather(2, likeliest)
+        cells = (relation >= self.threshold).nonzero()
+        head = starting[cells[:, 0], cells[:, 1]].unsqueeze(2)
+        tail = starting[cells[:, 0], cells[:, 2]].unsqueeze(1)
+        linked = ((head >= 0) & (tail >= 0) & (head != tail)).nonzero()
+        cell, head, tail = linked[:, 0], head[linked[:, 0], linked[:, 1], 0], tail[linked[:, 0], 0, linked[:, 2]]
+        return S.assemble(
+            self.labels,
+            len(batch),
+            torch.stack([sentence, start, last + 1, kind + 1], dim=1),
+            entity[entities.unbind(1)],
+            torch.stack([head, tail, cells[cell, 3]], dim=1),
+            relation[cells.unbind(1)][cell],
+        )
+
+    def _word_table(self, batch: Batch, table: PairTable, task: Tensor, summary: Tensor, ordered: bool) -> Tensor:
+        """Probabilities over pairs of words, zero beyond a sentence: (batch, words, words, types)."""
+        lengths = batch["lengths"].tolist()
+        if self.formulation == "split":
+            words = pad_sequence(task.flatten(0, 1)[batch["word_start"]].split(lengths), batch_first=True)
+            logits = table(words, summary, ordered)
+        else:
+            logits = table.concatenated(task, summary)
+            column = pad_sequence((batch["word_start"] % task.shape[1]).split(lengths), batch_first=True)
+            rows = torch.arange(len(column), device=column.device)[:, None, None]
+            logits = logits[rows, column.unsqueeze(2), column.unsqueeze(1)]
+            if ordered:
+                below = torch.ones_like(logits[..., 0], dtype=torch.bool).tril(-1)
+                logits = logits.masked_fill(below.unsqueeze(-1), -torch.inf)
+        inside = torch.arange(logits.shape[1], device=logits.device) < batch["lengths"].unsqueeze(1)
+        both = inside.unsqueeze(2) & inside.unsqueeze(1)
+        return logits.float().sigmoid().masked_fill(~both.unsqueeze(-1), 0.0)

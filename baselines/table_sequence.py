@@ -1,0 +1,441 @@
+"""Table-sequence encoders: "Two are Better than One: Joint Entity and Relation Extraction with Table-Sequence Encoders".
+
+Wang and Lu, EMNLP 2020, sections 3.2 (table encoder), 3.3 (sequence encoder) and 3.4 (training); details follow the
+released code (LorrinWWW/two-are-better-than-one, commit a75de25). The encoder is frozen: word vectors are the mean of
+its last four layers, and its attention maps of all layers and heads enter the table.
+
+What differs from the released code:
+- Words are represented by the encoder and a character BiLSTM; the released code adds GloVe vectors.
+- Adam's schedule is that of the one trainer (linear warm-up and decay).
+- Gold entities that overlap an earlier one are left out of training (the tags can hold flat entities only).
+
+The recurrence over the table runs one anti-diagonal at a time, for both directions and the whole batch at once; the
+table is kept in the order of its anti-diagonals throughout, so that a step reads and writes contiguous cells.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from baselines._cache import TensorCache
+from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.model import spans as S
+from sinet.model.dropout import Dropout
+
+CHARACTERS = 256
+"""Code points with an embedding of their own; 0 is padding, all others share the last row."""
+CHARACTER_SIZE = 30
+LONGEST_WORD = 30
+"""Characters read of a word."""
+
+
+def diagonal_order(length: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
+    """Rows and columns (cells) of a square table by anti-diagonal, then row, and the size of each anti-diagonal."""
+    row = torch.arange(length, device=device).repeat_interleave(length)
+    column = torch.arange(length, device=device).repeat(length)
+    order = (row + column).argsort(stable=True)
+    return row[order], column[order], [min(d, 2 * length - 2 - d) + 1 for d in range(2 * length - 1)]
+
+
+class TableRecurrence(nn.Module):
+    """Multi-dimensional GRU over a table, from its first and from its last cell (eqs. 5 to 7 and appendix A).
+
+    States of a cell are its left and upper neighbour (right and lower in the second direction) and, from the second
+    layer on, the same cell one layer below. Both directions are one product: weights are (2, inputs, outputs).
+    """
+
+    def __init__(self, inputs: int, hidden: int, states: int) -> None:
+        super().__init__()
+        self.hidden, self.states = hidden, states
+        blocks = 3 + (1 if states == 2 else states)
+        self.input = nn.Linear(inputs, 2 * blocks * hidden)
+        self.neighbours = nn.Parameter(torch.empty(2, 2 * hidden, blocks * hidden))
+        self.below = nn.Parameter(torch.empty(2, hidden, blocks * hidden)) if states == 3 else None
+        self.state_bias = nn.Parameter(torch.zeros(2, 1, 1, blocks * hidden))
+        for weight in (self.neighbours, self.below):
+            if weight is not None:
+                nn.init.uniform_(weight, -((states * hidden) ** -0.5), (states * hidden) ** -0.5)
+
+    def forward(self, table: Tensor, below: Tensor | None, mask: Tensor, diagonals: list[int]) -> Tensor:
+        """States of every cell, `(2, cells, batch, hidden)`; the second direction runs from the last cell.
+
+        Args:
+            table: (cells, batch, inputs), cells in the order of anti-diagonals; below: the layer below's result;
+            mask: (cells, batch, 1), 0 at padding, whose states are zero.
+        """
+        cells, batch, _ = table.shape
+        # the second direction starts at the other end: its order of cells is the reverse
+        projected = self.input(table).view(cells, batch, 2, -1).permute(2, 0, 1, 3)
+        projected = torch.stack([projected[0], projected[1].flip(0)]).float()
+        through = self.state_bias.expand(2, cells, batch, -1)
+        if below is not None:
+            below = torch.stack([below[0], below[1].flip(0)])
+            through = torch.bmm(below.flatten(1, 2), self.below).view(2, cells, batch, -1).float() + self.state_bias
+            below = below.split(diagonals, dim=1)
+        masks = torch.stack([mask, mask.flip(0)]).split(diagonals, dim=1)
+        state, found = projected.new_zeros(2, 0, batch, self.hidden), []
+        for d, (x, u, m) in enumerate(
+            zip(projected.split(diagonals, dim=1), through.split(diagonals, dim=1), masks, strict=True)
+        ):
+            if len(found) < len(diagonals) // 2 + 1:  # the table widens: the outer cells lack a neighbour
+                state = F.pad(state, (0, 0, 0, 0, 1, 1))
+            states = [state[:, 1:], state[:, :-1]]
+            if not d:
+                states = [s[:, :1] for s in states]
+            v = torch.bmm(torch.cat(states, dim=-1).flatten(1, 2), self.neighbours).view(u.shape) + u
+            if below is not None:
+                states.append(below[d])
+            state = self._cell(x, v, states) * m
+            found.append(state)
+        found = torch.cat(found, dim=1)
+        return torch.stack([found[0], found[1].flip(0)])
+
+    def _cell(self, x: Tensor, v: Tensor, states: list[Tensor]) -> Tensor:
+        """x: input part of the gates; v: state part; each (2, cells of the diagonal, batch, blocks * hidden)."""
+        h = self.hidden
+        gates = x + v
+        keep, update = gates[..., : 2 * h].sigmoid().chunk(2, dim=-1)
+        new = (x[..., 2 * h : 3 * h] + (1 - keep) * v[..., 2 * h : 3 * h]).tanh()
+        if len(states) == 2:
+            mixed = torch.lerp(states[1], states[0], gates[..., 3 * h :].sigmoid())
+        else:
+            shares = gates[..., 3 * h :].unflatten(-1, (3, h)).softmax(-2)
+            mixed = (shares * torch.stack(states, dim=-2)).sum(-2)
+        return torch.lerp(new, mixed, update)
+
+
+class Layer(nn.Module):
+    """One table layer and the sequence layer that its table guides."""
+
+    def __init__(self, hidden: int, heads: int, attention_channels: int, states: int, dropout: float) -> None:
+        super().__init__()
+        self.row, self.column = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden, bias=False)
+        self.cell = nn.Linear(hidden, hidden) if attention_channels else None
+        self.attention_input = nn.Linear(attention_channels, hidden, bias=False) if attention_channels else None
+        self.recurrence = TableRecurrence(hidden, hidden // 2, states)
+        self.score = nn.Linear(hidden, heads, bias=False)
+        self.value = nn.Linear(hidden, hidden)
+        self.output = nn.Linear(hidden, hidden)
+        self.attention_norm = nn.LayerNorm(hidden)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(hidden, 4 * hidden), nn.ReLU(), Dropout(dropout), nn.Linear(4 * hidden, hidden)
+        )
+        self.norm = nn.LayerNorm(hidden)
+        self.dropout = Dropout(dropout)
+        self.heads = heads
+
+    def forward(
+        self, words: Tensor, maps: Tensor | None, below: Tensor | None, mask: Tensor, order: tuple
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The next sequence (batch, length, hidden), table (2, cells, batch, hidden / 2) and attention.
+
+        Args:
+            words: (batch, length, hidden); maps: (cells, batch, channels), the frozen encoder's attention;
+            below: the table of the layer below; mask: (batch, length); order: of `diagonal_order`.
+        """
+        row, column, diagonals = order
+        batch, length, hidden = words.shape
+        by_word = words.transpose(0, 1)
+        table = F.relu(self.row(by_word)[row] + self.column(by_word)[column])
+        if self.cell is not None:
+            table = F.relu(self.cell(table) + self.attention_input(maps))
+        inside = mask.T[row] * mask.T[column]
+        table = self.recurrence(table, below, inside.unsqueeze(-1).float(), diagonals)
+
+        cells = torch.cat(table.unbind(0), dim=-1)
+        scores = as_table(self.score(cells), row, column, length).permute(0, 3, 1, 2).float()
+        weights = scores.masked_fill(~mask.bool()[:, None, None], -1000.0).softmax(-1)
+        values = self.value(words).view(batch, length, self.heads, -1).transpose(1, 2)
+        mixed = (weights.to(values.dtype) @ values).transpose(1, 2).reshape(batch, length, hidden)
+        words = self.attention_norm(words + self.dropout(F.relu(self.output(mixed))))
+        return self.norm(words + self.dropout(self.feed_forward(words))), table, weights
+
+
+def as_table(cells: Tensor, row: Tensor, column: Tensor, length: int) -> Tensor:
+    """(cells, batch, channels) in the order of anti-diagonals as (batch, length, length, channels)."""
+    return cells[(row * length + column).argsort()].unflatten(0, (length, length)).permute(2, 0, 1, 3)
+
+
+class CharacterLSTM(nn.Module):
+    """The final states of a bidirectional LSTM over a word's characters."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        half = size // 2
+        self.embedding = nn.Embedding(CHARACTERS + 1, size, padding_idx=0)
+        self.input = nn.Linear(size, 2 * 4 * half)
+        self.recurrent = nn.Parameter(torch.empty(2, half, 4 * half).uniform_(-(half**-0.5), half**-0.5))
+
+    def forward(self, characters: Tensor) -> Tensor:
+        """(words, size) of the characters (words, longest), 0 at padding."""
+        lengths = (characters > 0).sum(1)
+        place = torch.arange(characters.shape[1], device=characters.device)
+        backward = characters.gather(1, (lengths.unsqueeze(1) - 1 - place).clamp(min=0))
+        half = self.recurrent.shape[1]
+        inputs = [self.input(self.embedding(c)).chunk(2, dim=-1)[k] for k, c in enumerate((characters, backward))]
+        h = cell = self.recurrent.new_zeros(2, len(characters), half)
+        for t, step in enumerate(torch.stack(inputs).float().unbind(2)):
+            gates = step + torch.bmm(h, self.recurrent)
+            keep, write, out = gates[..., : 3 * half].sigmoid().chunk(3, dim=-1)
+            cell_next = keep * cell + write * gates[..., 3 * half :].tanh()
+            going = (t < lengths).view(1, -1, 1)
+            h = torch.where(going, out * cell_next.tanh(), h)
+            cell = torch.where(going, cell_next, cell)
+        return torch.cat(h.unbind(0), dim=-1)
+
+
+class TableSequence(nn.Module):
+    """Everything between word representations and tag scores."""
+
+    def __init__(
+        self,
+        inputs: int,
+        hidden: int,
+        heads: int,
+        layers: int,
+        attention_channels: int,
+        entity_tags: int,
+        relation_tags: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if hidden % 2 or hidden % heads:
+            raise ValueError(f"hidden_size {hidden} should be even and a multiple of {heads} attention heads")
+        self.reduce = nn.Linear(inputs, hidden)
+        self.layers = nn.ModuleList(
+            Layer(hidden, heads, attention_channels, 3 if k else 2, dropout) for k in range(layers)
+        )
+        self.entity_tags = nn.Linear(hidden, entity_tags)
+        self.relation_tags = nn.Linear(hidden, relation_tags)
+
+    def forward(self, words: Tensor, maps: Tensor | None, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """BIO scores (batch, length, tags) and relation scores (batch, length, length, tags).
+
+        Args:
+            words: (batch, length, inputs); maps: (batch, length, length, channels); mask: (batch, length).
+        """
+        *_, (sequence, table, _, order) = self.states(words, maps, mask)
+        row, column, _ = order
+        scores = self.relation_tags(torch.cat(table.unbind(0), dim=-1))
+        return self.entity_tags(sequence), as_table(scores, row, column, words.shape[1])
+
+    def states(self, words: Tensor, maps: Tensor | None, mask: Tensor) -> list[tuple[Tensor, Tensor, Tensor, tuple]]:
+        """Of every layer the sequence, the table (cells by anti-diagonal), the attention and the cells' order."""
+        order = row, column, _ = diagonal_order(words.shape[1], words.device)
+        if maps is not None:
+            maps = maps[:, row, column].transpose(0, 1)
+        sequence, table, found = self.reduce(words), None, []
+        for layer in self.layers:
+            sequence, table, attention = layer(sequence, maps, table, mask, order)
+            found.append((sequence, table, attention, order))
+        return found
+
+
+class System(Extractor):
+    """Table-sequence encoders; the defaults are the released ones.
+
+    Settings:
+        hidden_size: of words and table cells. heads: of the table-guided attention. layers: of both encoders.
+        dropout: on word representations and in the layers. cache_mib: memory for the frozen encoder's features of
+        training sentences; more goes to disk.
+    """
+
+    cites = (
+        "Wang and Lu, EMNLP 2020: Two are Better than One: Joint Entity and Relation Extraction with Table-Sequence "
+        "Encoders"
+    )
+    tiny: ClassVar[dict] = {"hidden_size": 32, "heads": 4, "layers": 2}
+    allowed: ClassVar[dict] = {
+        "hidden_size": (2, 10_000),
+        "heads": (1, 1024),
+        "layers": (1, 100),
+        "dropout": (0.0, 0.99),
+    }
+
+    def __init__(
+        self,
+        labels: Labels,
+        encoder: nn.Module,
+        *,
+        hidden_size: int = 200,
+        heads: int = 8,
+        layers: int = 3,
+        dropout: float = 0.5,
+        cache_mib: int = 1024,
+    ) -> None:
+        super().__init__(labels, encoder)
+        encoder.requires_grad_(False)
+        config = encoder.model.config
+        channels = config.num_hidden_layers * config.num_attention_heads
+        self.characters = CharacterLSTM(CHARACTER_SIZE)
+        self.network = TableSequence(
+            encoder.hidden_size + CHARACTER_SIZE,
+            hidden_size,
+            heads,
+            layers,
+            channels,
+            1 + 2 * len(labels.entity_types),
+            1 + 2 * len(labels.relation_types),
+            dropout,
+        )
+        self.dropout = Dropout(dropout)
+        self._cache = TensorCache(cache_mib << 20)
+        self.register_load_state_dict_post_hook(lambda model, _: model._cache.clear())
+
+    def train(self, mode: bool = True) -> "System":
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    # -- input ---------------------------------------------------------------------------------------------
+
+    def collate(self, sentences: Sequence[Sentence]) -> Batch:
+        """Pieces, characters of the distinct words, and gold tags: `entity_tags` (batch, words), O = 0, B- and I- of
+        type k = 2k + 1 and 2k + 2; `rectangles` (relations, 6) sentence, head and tail span, type."""
+        pieces = self.encoder.collate(sentences)
+        tensors = pieces.tensors()
+        words = [w for s, n in zip(sentences, pieces.lengths, strict=True) for w in s.tokens[:n]]
+        distinct = {word: i for i, word in enumerate(dict.fromkeys(words))}
+        characters = [
+            torch.tensor([min(ord(c), CHARACTERS - 1) + 1 for c in word[:LONGEST_WORD]] or [CHARACTERS])
+            for word in distinct
+        ]
+        tensors["characters"] = pad_sequence(characters, batch_first=True)
+        tensors["word_form"] = torch.tensor([distinct[word] for word in words])
+        tags = torch.zeros(len(sentences), max(pieces.lengths), dtype=torch.long)
+        rectangles = []
+        for b, (sentence, length) in enumerate(zip(sentences, pieces.lengths, strict=True)):
+            flat = set()
+            for number, e in enumerate(sentence.entities):
+                if e.end <= length and not tags[b, e.start : e.end].any():
+                    kind = 2 * self.labels.entity_types.index(e.type)
+                    tags[b, e.start : e.end] = kind + 2
+                    tags[b, e.start] = kind + 1
+                    flat.add(number)
+            for r in sentence.relations:
+                if {r.head, r.tail} <= flat:
+                    head, tail = sentence.entities[r.head], sentence.entities[r.tail]
+                    kind = self.labels.relation_types.index(r.type)
+                    rectangles.append((b, head.start, head.end, tail.start, tail.end, kind))
+        tensors["entity_tags"] = tags
+        tensors["rectangles"] = torch.tensor(rectangles, dtype=torch.long).view(-1, 6)
+        return Batch(sentences, tensors)
+
+    # -- features of the frozen encoder --------------------------------------------------------------------
+
+    @torch.no_grad()
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Word vectors (batch, words, hidden) and attention between words (batch, words, words, layers * heads)."""
+        layers, attentions = self.encoder.all_layers(batch["input_ids"], batch["attention_mask"])
+        rows, width = batch["input_ids"].shape
+        lengths = batch["lengths"].tolist()
+        start, end = (pad_sequence(batch[name].split(lengths), batch_first=True) for name in ("word_start", "word_end"))
+        origin = torch.arange(rows, device=start.device).unsqueeze(1) * width
+        piece = torch.arange(width, device=start.device)
+        # (batch, words, pieces): 1 where the piece belongs to the word
+        belongs = (piece >= (start - origin).unsqueeze(-1)) & (piece < (end - origin).unsqueeze(-1))
+        belongs = belongs.to(layers[-1].dtype)
+        hidden = torch.stack(layers[-4:]).mean(0)
+        words = belongs @ hidden / belongs.sum(-1, keepdim=True).clamp(min=1)
+        maps = torch.cat(attentions, dim=1).to(hidden.dtype)
+        maps = belongs.unsqueeze(1) @ maps @ belongs.transpose(1, 2).unsqueeze(1)
+        return words, maps.permute(0, 2, 3, 1)
+
+    def cached_features(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The same, each sentence encoded once in the life of the model, and alone, so that order changes nothing."""
+        device = batch["input_ids"].device
+        found = []
+        for sentence in batch.sentences:
+            if sentence.tokens not in self._cache:
+                alone = Batch([sentence], self.encoder.collate([sentence]).tensors()).to(device)
+                self._cache.put(sentence.tokens, tuple(f[0] for f in self.features(alone)))
+            found.append(self._cache.get(sentence.tokens))
+        longest = max(len(words) for words, _ in found)
+        maps = found[0][1].new_zeros(len(found), longest, longest, found[0][1].shape[-1])
+        for b, (words, attention) in enumerate(found):
+            maps[b, : len(words), : len(words)] = attention
+        return pad_sequence([words for words, _ in found], batch_first=True).to(device), maps.to(device)
+
+    # -- training and prediction ---------------------------------------------------------------------------
+
+    def scores(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores of the entity and relation tags, and the mask of words (batch, words)."""
+        words, maps = self.cached_features(batch) if self.training else self.features(batch)
+        mask = torch.arange(words.shape[1], device=words.device) < batch["lengths"].unsqueeze(1)
+        forms = self.characters(batch["characters"])[batch["word_form"]]
+        forms = pad_sequence(forms.split(batch["lengths"].tolist()), batch_first=True)
+        inputs = self.dropout(torch.cat([words, forms.to(words.dtype)], dim=-1))
+        return *self.network(inputs, maps, mask), mask
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy summed over the words and over the cells of the table."""
+        entity, relation, mask = self.scores(batch)
+        target = torch.zeros(relation.shape[:3], dtype=torch.long, device=relation.device)
+        for b, head, head_end, tail, tail_end, kind in batch["rectangles"].tolist():
+            target[b, head:head_end, tail:tail_end] = 2 * kind + 1
+            target[b, tail:tail_end, head:head_end] = 2 * kind + 2
+        both = mask.unsqueeze(2) & mask.unsqueeze(1)
+        return F.cross_entropy(entity[mask].float(), batch["entity_tags"][mask], reduction="sum") + F.cross_entropy(
+            relation[both].float(), target[both], reduction="sum"
+        )
+
+    @torch.no_grad()
+    def decode(self, batch: Batch) -> list[Prediction]:
+        """BIO spans; for each ordered pair of them the likeliest relation type or none."""
+        entity, relation, mask = self.scores(batch)
+        return decode_tags(self.labels, entity.float(), relation.float(), mask)
+
+
+def decode_tags(labels: Labels, entity: Tensor, relation: Tensor, mask: Tensor) -> list[Prediction]:
+    """Predictions from tag scores.
+
+    An I tag continues the entity before it whatever its type, and is dropped after O. A pair's types are summed over
+    the rectangle of both spans (forward tags) and its mirror image (backward tags); all else counts as none.
+    """
+    tags = entity.argmax(-1).masked_fill(~mask, 0)
+    begins, inside = tags % 2 == 1, (tags > 0) & (tags % 2 == 0)
+    spans = bio_spans(begins, inside)
+    sentence, start, end = spans.unbind(1)
+    kind = (tags[sentence, start] + 1) // 2
+    score = entity.softmax(-1).amax(-1)[sentence, start]
+
+    pairs = S.ordered_pairs(torch.bincount(sentence, minlength=len(tags)))
+    head, tail = pairs.unbind(1)
+    both = (mask.unsqueeze(2) & mask.unsqueeze(1)).unsqueeze(-1)
+    # sums over rectangles from sums over corners; in double precision, as large sums are subtracted
+    sums = F.pad((relation.softmax(-1) * both).double().cumsum(1).cumsum(2), (0, 0, 1, 0, 1, 0))
+
+    def rectangle(rows: Tensor, columns: Tensor) -> Tensor:
+        b = sentence[rows]
+        top, bottom, left, right = start[rows], end[rows], start[columns], end[columns]
+        return sums[b, bottom, right] - sums[b, top, right] - sums[b, bottom, left] + sums[b, top, left]
+
+    types = rectangle(head, tail)[:, 1::2] + rectangle(tail, head)[:, 2::2]
+    size = (end - start)[head] * (end - start)[tail]
+    none = 2 * size.unsqueeze(1) - types.sum(1, keepdim=True)
+    best = torch.cat([none, types], dim=1).argmax(1)
+    related = best.nonzero().squeeze(1)
+    best = best[related]
+    return S.assemble(
+        labels,
+        len(tags),
+        torch.cat([spans, kind.unsqueeze(1)], dim=1),
+        score,
+        torch.stack([head[related], tail[related], best - 1], dim=1),
+        types[related, best - 1] / (2 * size[related]),
+    )
+
+
+def bio_spans(begins: Tensor, inside: Tensor) -> Tensor:
+    """Spans (spans, 3) sentence, start, end, of tags (batch, words): a B and the I tags that follow it."""
+    width = begins.shape[1]
+    place = torch.arange(width, device=begins.device).expand_as(begins)
+    # the word after the last that continues: the next word that is not inside
+    stops = F.pad(torch.where(inside, width, place), (0, 1), value=width)
+    end = stops.flip(1).cummin(1).values.flip(1)[:, 1:]
+    sentence, start = begins.nonzero(as_tuple=True)
+    return torch.stack([sentence, start, end[sentence, start]], dim=1)
