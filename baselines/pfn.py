@@ -169,9 +169,8 @@ class System(Extractor):
         entities, relations, row = [], [], 0
         for b, (sentence, length) in enumerate(zip(sentences, pieces.lengths, strict=True)):
             at = first_piece[row : row + length]
-            for e in sentence.entities:
-                if e.end <= length:
-                    entities.append((b, at[e.start], at[e.end - 1], entity_type[e.type]))
+            fitting = [e for e in sentence.entities if e.end <= length]
+            entities.extend((b, at[e.start], at[e.end - 1], entity_type[e.type]) for e in fitting)
             for r in sentence.relations:
                 head, tail = sentence.entities[r.head], sentence.entities[r.tail]
                 if max(head.end, tail.end) <= length:

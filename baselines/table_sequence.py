@@ -1,4 +1,4 @@
-"""Table-sequence encoders: "Two are Better than One: Joint Entity and Relation Extraction with Table-Sequence Encoders".
+"""Table-sequence encoders, "Two are Better than One".
 
 Wang and Lu, EMNLP 2020, sections 3.2 (table encoder), 3.3 (sequence encoder) and 3.4 (training); details follow the
 released code (LorrinWWW/two-are-better-than-one, commit a75de25). The encoder is frozen: word vectors are the mean of

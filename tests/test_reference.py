@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines import pfn, spert, table_sequence
+from baselines import pfn, pure, spert, table_sequence
 from sinet.contract import Labels, Sentence
 from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
@@ -380,3 +380,105 @@ def test_table_sequence_decodes_as_the_released_code(table_sequence_reference, t
             )
             found += len(theirs["relations"])
     assert found
+
+
+# -- PURE ----------------------------------------------------------------------------------------------------------
+
+PURE_ENTITY_NAMES = {
+    "bert": "encoder.model",
+    "width_embedding": "entity_model.width",
+    "ner_classifier.0._linear_layers.0": "entity_model.first",
+    "ner_classifier.0._linear_layers.1": "entity_model.second",
+    "ner_classifier.1": "entity_model.classify",
+}
+PURE_RELATION_NAMES = {
+    "bert": "relation_encoder.model",
+    "layer_norm": "relation_model.norm",
+    "classifier": "relation_model.classify",
+}
+
+
+def pure_model(reference: Reference, names: dict[str, str], labels: Labels, **settings: object) -> pure.System:
+    """PURE with the stored half of its weights; the other half stays random and is not used."""
+    config = reference.config
+    encoder = bert_encoder(config["encoder"], cls=config["cls_token_id"], sep=config["sep_token_id"])
+    # the stand-in for a tokenizer has no vocabulary to find markers in
+    encoder.tokenizer.get_vocab = lambda: {f"[unused{n}]": 0 for n in range(1, 4 * len(labels.entity_types) + 1)}
+    model = pure.System(labels, encoder, **settings)
+    missing, unexpected = model.load_state_dict(renamed(reference.weights(), names), strict=False)
+    assert not unexpected and not {n for n in missing if n.startswith(tuple(names.values()))}
+    return model.eval()
+
+
+def test_pure_entity_model_equals_the_released_code():
+    reference = Reference("pure_entity.npz")
+    config = reference.config
+    model = pure_model(
+        reference,
+        PURE_ENTITY_NAMES,
+        numbered_labels(len(config["labels"]), 1),
+        max_span_width=config["max_span_width"],
+        hidden_size=config["head_hidden_size"],
+        width_size=config["width_embedding_size"],
+    )
+    for group in reference.groups("batch"):
+        ids = reference[f"{group}/input_ids"]
+        offsets = [reference[f"{group}/word_offsets_{b}"] for b in range(len(ids))]
+        sentences = [Sentence(f"{group}/{b}", words_of(*pair)) for b, pair in enumerate(zip(ids, offsets, strict=True))]
+        batch = model.collate(sentences)
+        assert torch.equal(batch["input_ids"], ids)
+        with torch.no_grad():
+            scores, fits = model.entity_scores(batch)
+        kept = reference[f"{group}/spans_mask"].bool()
+        first_word = (batch["lengths"].cumsum(0) - batch["lengths"]).unsqueeze(1)
+        start, last = reference[f"{group}/word_spans"].unbind(-1)
+        rows, widths = (start + first_word)[kept], (last - start)[kept]
+        assert fits[rows, widths].all() and len(rows) == int(fits.sum())
+        torch.testing.assert_close(scores[rows, widths], reference[f"{group}/logits"][kept], atol=2e-5, rtol=0)
+
+
+def test_pure_relation_model_equals_the_released_code():
+    reference = Reference("pure_relation.npz")
+    config, pairs = reference.config, reference.config["pairs"]
+    types = sorted({p[side][2] for p in pairs for side in ("subject", "object")})
+    labels = Labels(tuple(types), tuple(config["labels"][1:]), frozenset())
+    model = pure_model(reference, PURE_RELATION_NAMES, labels)
+    model.relation_model.norm.eps = config["layer_norm_eps"]
+    model.relation_encoder.max_pieces = config["max_sequence_length"]
+    ids = config["marker_token_ids"]
+    names = [[[f"{role}_{end}={t}" for end in ("START", "END")] for role in ("SUBJ", "OBJ")] for t in types]
+    model.markers = torch.tensor([[[ids.get(n, -1) for n in role] for role in kind] for kind in names])
+    seen = []
+    model.relation_encoder.register_forward_hook(lambda _, inputs, out: seen.append((*inputs, out)))
+    model.relation_model.register_forward_hook(lambda _, inputs, out: seen.append(inputs[1:]))
+
+    sentences = [Sentence(str(i), tuple(" ".join(map(str, w)) for w in s)) for i, s in enumerate(config["sentences"])]
+    for number, sentence in enumerate(sentences):
+        rows = [i for i, p in enumerate(pairs) if p["sentence"] == number]
+        if not rows:
+            continue
+        arguments = [pairs[i][side] for i in rows for side in ("subject", "object")]
+        spans = torch.tensor([a[:2] for a in arguments])
+        kinds = torch.tensor([types.index(a[2]) for a in arguments])
+        seen.clear()
+        with torch.no_grad():
+            scores = model.relation_scores(
+                model.collate([sentence]), spans, kinds, torch.arange(len(arguments)).view(-1, 2)
+            )
+        torch.testing.assert_close(scores, reference["logits"][rows], atol=2e-5, rtol=0)
+        (inputs, mask, hidden), (subject, object) = seen
+        width = inputs.shape[1]
+        for ours, name in ((inputs, "input_ids"), (mask, "attention_mask")):
+            assert torch.equal(ours, reference[name][rows, :width]) and not reference[name][rows, width:].any()
+        real = mask.bool()
+        torch.testing.assert_close(hidden[real], reference["last_hidden_state"][rows, :width][real], atol=2e-5, rtol=0)
+        assert torch.equal(subject, reference["subject_index"][rows])
+        assert torch.equal(object, reference["object_index"][rows])
+    together = model.collate(sentences)
+    first = torch.tensor([0, *together["lengths"].cumsum(0).tolist()])
+    spans = torch.tensor([[first[p["sentence"]] + x for x in p[s][:2]] for p in pairs for s in ("subject", "object")])
+    kinds = torch.tensor([types.index(p[s][2]) for p in pairs for s in ("subject", "object")])
+    model.pair_batch = 3  # several batches, mixed sentences
+    with torch.no_grad():
+        scores = model.relation_scores(together, spans, kinds, torch.arange(len(spans)).view(-1, 2))
+    torch.testing.assert_close(scores, reference["logits"], atol=2e-5, rtol=0)

@@ -56,7 +56,7 @@ def test_sampling_takes_at_most_n_of_each_group_and_all_are_possible():
     group = torch.tensor([2, 0, 0, 2, 0, 0, 0, 2])
     seen = set()
     for _ in range(50):
-        chosen = S.sample_per_group(group, 4, 3)
+        chosen = S.sample_per_group(group, torch.full((4,), 3))
         assert torch.bincount(group[chosen], minlength=4).tolist() == [3, 0, 3, 0]
         assert len(set(chosen.tolist())) == 6
         seen.update(chosen.tolist())

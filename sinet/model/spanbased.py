@@ -141,7 +141,7 @@ class SpanBased(Extractor):
         in_grid = gold[:, 1] - gold[:, 0] <= self.max_span_width
         fits[gold[in_grid, 0], gold[in_grid, 1] - gold[in_grid, 0] - 1] = False
         start, width = fits.nonzero(as_tuple=True)
-        chosen = S.sample_per_group(sentence_of_word[start], len(lengths), self.negative_spans)
+        chosen = S.sample_per_group(sentence_of_word[start], torch.full_like(lengths, self.negative_spans))
         negative = torch.stack([start[chosen], start[chosen] + width[chosen] + 1], dim=1)
         spans = torch.cat([gold, negative])
         span_width = spans[:, 1] - spans[:, 0]
@@ -154,7 +154,8 @@ class SpanBased(Extractor):
         unrelated = ~torch.isin(pairs[:, 0] * len(gold) + pairs[:, 1], batch["not_negative"])
         unrelated &= (gold[pairs[:, 0]] != gold[pairs[:, 1]]).any(1)
         pairs = pairs[unrelated]
-        pairs = pairs[S.sample_per_group(sentence_of_word[gold[pairs[:, 0], 0]], len(lengths), self.negative_pairs)]
+        sentence = sentence_of_word[gold[pairs[:, 0], 0]]
+        pairs = pairs[S.sample_per_group(sentence, torch.full_like(lengths, self.negative_pairs))]
         related = batch["gold_relations"]
         pairs = torch.cat([batch["gold_pairs"], pairs])
         if len(pairs):

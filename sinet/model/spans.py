@@ -87,18 +87,32 @@ def ordered_pairs(counts: Tensor) -> Tensor:
     return pairs[head != tail]
 
 
-def sample_per_group(group: Tensor, groups: int, n: int) -> Tensor:
-    """Positions of at most `n` random items of each group, drawn without replacement by torch's generator.
+def first_per_group(group: Tensor, limit: Tensor) -> Tensor:
+    """Positions of the first `limit[g]` items of each group g, group by group; `group` (items), in any order."""
+    order = group.argsort(stable=True)
+    sizes = torch.bincount(group, minlength=len(limit))
+    rank = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group[order]]
+    return order[rank < limit[group[order]]]
+
+
+def likeliest_pairs(group: Tensor, scores: Tensor, groups: int, limit: int) -> Tensor:
+    """Ordered pairs of distinct items of the same group, `(pairs, 2)`, of each group's `limit` best items only.
+
+    Pairs grow with the square of the items, and an untrained model takes every span for an entity.
 
     Args:
-        group: (items) group index of each item, any order.
+        group: (items), in ascending order; scores: (items).
     """
-    if not len(group):
-        return group
-    order = torch.argsort(group + torch.rand(len(group), dtype=torch.float64, device=group.device))
-    sizes = torch.bincount(group, minlength=groups)
-    rank = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[group[order]]
-    return order[rank < n]
+    by_score = scores.argsort(descending=True, stable=True)
+    limits = torch.full((groups,), limit, device=group.device)
+    kept = by_score[first_per_group(group[by_score], limits)].sort().values
+    return kept[ordered_pairs(torch.bincount(group[kept], minlength=groups))]
+
+
+def sample_per_group(group: Tensor, limit: Tensor) -> Tensor:
+    """The same with random items, drawn without replacement by torch's generator."""
+    shuffled = torch.randperm(len(group), device=group.device)
+    return shuffled[first_per_group(group[shuffled], limit)]
 
 
 def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: Labels) -> dict[str, Tensor]:

@@ -1,0 +1,191 @@
+"""DyGIE++ without coreference: span enumeration, mention-score pruning, pair scores.
+
+Wadden et al., EMNLP 2019, section 3; details follow the released code (dwadden/dygiepp). A span is
+g = [first piece ; last piece ; width]; entities and mention scores come from feed-forward networks over g, relations
+from one over [g_i ; g_j ; g_i * g_j] of the spans with the best mention scores.
+
+What differs from the released code:
+- No coreference, no span-graph propagation (the released default for SciERC relations has none either).
+- First layers over concatenations are sums of products of words, widths and spans: the same figures, and no tensor of
+  (spans x 2 hidden) or (pairs x 6 hidden) is made for them.
+- A span is not paired with itself. Symmetric relations are trained with the argument that starts first as head.
+- A relation between spans of which one is no predicted entity has no place in the common format and is dropped.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.model import spans as S
+from sinet.model.dropout import Dropout
+
+
+class FeedForward(nn.Module):
+    """Two hidden layers with ReLU and dropout, and a linear output; takes the first layer's linear part ready-made."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.output = nn.Linear(hidden, outputs)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, first: Tensor) -> Tensor:
+        hidden = self.dropout(F.relu(first))
+        return self.output(self.dropout(F.relu(self.second(hidden))))
+
+
+class System(Extractor):
+    """DyGIE++; the defaults are the released ones.
+
+    Settings:
+        max_span_width: widest candidate, in words. width_size: size of the width embedding.
+        hidden_size: of the feed-forward networks. dropout: in them.
+        spans_per_word: share of the length of a sentence that is kept for relations.
+        entity_weight: of the entity loss; that of the relation loss is 1.
+    """
+
+    cites = "Wadden et al., EMNLP 2019: Entity, Relation, and Event Extraction with Contextualized Span Representations"
+    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "spans_per_word": 1.0}
+    allowed: ClassVar[dict] = {
+        "max_span_width": (1, 100),
+        "width_size": (1, 10_000),
+        "hidden_size": (1, 10_000),
+        "dropout": (0.0, 0.99),
+        "spans_per_word": (0.01, 100.0),
+    }
+
+    def __init__(
+        self,
+        labels: Labels,
+        encoder: nn.Module,
+        *,
+        max_span_width: int = 8,
+        width_size: int = 20,
+        hidden_size: int = 150,
+        dropout: float = 0.4,
+        spans_per_word: float = 0.5,
+        entity_weight: float = 0.2,
+    ) -> None:
+        super().__init__(labels, encoder)
+        self.max_span_width = max_span_width
+        self.spans_per_word, self.entity_weight = spans_per_word, entity_weight
+        size = 2 * encoder.hidden_size + width_size
+        self.width = nn.Embedding(max_span_width, width_size)
+        self.entity = FeedForward(size, hidden_size, len(labels.entity_types), dropout)
+        self.mention = FeedForward(size, hidden_size, 1, dropout)
+        self.relation = FeedForward(3 * size, hidden_size, len(labels.relation_types), dropout)
+
+    def collate(self, sentences: Sequence[Sentence]) -> Batch:
+        pieces = self.encoder.collate(sentences)
+        return Batch(sentences, pieces.tensors() | S.gold_tensors(sentences, pieces.lengths, self.labels))
+
+    # -- the network ---------------------------------------------------------------------------------------
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """First and last piece of every word, each (words, hidden)."""
+        rows = self.encoder(batch["input_ids"], batch["attention_mask"]).flatten(0, 1)
+        return rows.index_select(0, batch["word_start"]), rows.index_select(0, batch["word_end"] - 1)
+
+    def span_scores(self, network: FeedForward, first: Tensor, last: Tensor) -> Tensor:
+        """`network` over every span, `(words, max_span_width, outputs)`."""
+        hidden = first.shape[-1]
+        of_first, of_last, of_width = network.first.weight.split([hidden, hidden, self.width.embedding_dim], dim=1)
+        summed = S.endpoint_sums(F.linear(first, of_first), F.linear(last, of_last), self.max_span_width)
+        return network(summed + F.linear(self.width.weight, of_width, network.first.bias))
+
+    def prune(self, mention: Tensor, fits: Tensor, lengths: Tensor) -> Tensor:
+        """Spans with the best mention scores of each sentence, in order of position.
+
+        Args:
+            mention: (words, max_span_width); fits: the same, whether the span stays inside its sentence.
+
+        Returns:
+            (kept, 2) word row and width less one.
+        """
+        keep = (lengths * self.spans_per_word).ceil().long().clamp(min=1)
+        row, width = fits.nonzero(as_tuple=True)
+        sentence = S.group_index(lengths)[row]
+        by_score = mention[row, width].argsort(descending=True, stable=True)
+        kept = by_score[S.first_per_group(sentence[by_score], keep)].sort().values
+        return torch.stack([row[kept], width[kept]], dim=1)
+
+    def pair_scores(self, first: Tensor, last: Tensor, mention: Tensor, kept: Tensor, pairs: Tensor) -> Tensor:
+        """Relation scores, `(pairs, types)`; none has the score 0. `pairs` (pairs, 2) are positions in `kept`."""
+        row, width = kept.unbind(1)
+        spans = torch.cat([first[row], last[row + width], self.width(width).to(first.dtype)], dim=1)
+        of_head, of_tail, of_product = self.relation.first.weight.chunk(3, dim=1)
+        head, tail = pairs.unbind(1)
+        summed = F.linear(spans, of_head).index_select(0, head) + F.linear(spans, of_tail).index_select(0, tail)
+        product = F.linear(spans.index_select(0, head) * spans.index_select(0, tail), of_product)
+        scores = self.relation(summed + product + self.relation.first.bias)
+        mention = mention[row, width]
+        return scores + (mention[head] + mention[tail]).unsqueeze(1)
+
+    def scores(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Entity scores (words, max_span_width, None and types), which spans fit, those kept (kept, 2), their ordered
+        pairs (pairs, 2), and relation scores (pairs, none and types)."""
+        lengths = batch["lengths"]
+        first, last = self.encode(batch)
+        fits = S.span_grid(lengths, self.max_span_width)
+        mention = self.span_scores(self.mention, first, last).squeeze(-1).float()
+        kept = self.prune(mention.detach(), fits, lengths)
+        counts = torch.bincount(S.group_index(lengths)[kept[:, 0]], minlength=len(lengths))
+        pairs = S.ordered_pairs(counts)
+        relation = self.pair_scores(first, last, mention, kept, pairs)
+        with_none = [F.pad(s.float(), (1, 0)) for s in (self.span_scores(self.entity, first, last), relation)]
+        return with_none[0], fits, kept, pairs, with_none[1]
+
+    # -- training and prediction ---------------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Weighted sum of the cross-entropies, each summed over all spans or all pairs of kept spans."""
+        entity, fits, kept, pairs, relation = self.scores(batch)
+        gold = batch["gold_spans"]
+        width = gold[:, 1] - gold[:, 0] - 1
+        inside = width < self.max_span_width
+        target = torch.zeros_like(fits, dtype=torch.long)
+        target[gold[inside, 0], width[inside]] = batch["gold_types"][inside]
+        loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
+
+        # which kept span a gold span is, -1 where it was pruned
+        place = torch.full(fits.shape, -1, device=fits.device)
+        place[kept.unbind(1)] = torch.arange(len(kept), device=fits.device)
+        number = torch.full((len(gold),), -1, device=fits.device)
+        number[inside] = place[gold[inside, 0], width[inside]]
+        arguments = number[batch["gold_pairs"]]
+        found = (arguments >= 0).all(1)
+        key = pairs[:, 0] * len(kept) + pairs[:, 1]
+        gold_key = arguments[found, 0] * len(kept) + arguments[found, 1]
+        same = key.unsqueeze(1) == gold_key
+        kinds = batch["gold_relations"][found].argmax(1) + 1  # one type a pair
+        labels = (same * kinds).amax(1) if len(kinds) else torch.zeros_like(key)
+        return loss + F.cross_entropy(relation, labels, reduction="sum")
+
+    @torch.no_grad()
+    def decode(self, batch: Batch) -> list[Prediction]:
+        """The best type of every span, and the best relation of every pair of kept spans that are entities."""
+        entity, fits, kept, pairs, relation = self.scores(batch)
+        types = entity.argmax(-1).masked_fill(~fits, 0)
+        start, width = types.nonzero(as_tuple=True)
+        kinds = types[start, width]
+        number = torch.full(fits.shape, -1, device=fits.device)
+        number[start, width] = torch.arange(len(start), device=fits.device)
+        best = relation.argmax(-1)
+        arguments = number[kept.unbind(1)][pairs]
+        linked = (best > 0) & (arguments >= 0).all(1)
+        lengths = batch["lengths"]
+        sentence = S.group_index(lengths)[start]
+        local = start - (lengths.cumsum(0) - lengths)[sentence]
+        return S.assemble(
+            self.labels,
+            len(batch),
+            torch.stack([sentence, local, local + width + 1, kinds], dim=1),
+            entity[start, width].softmax(-1).gather(1, kinds.unsqueeze(1)).squeeze(1),
+            torch.cat([arguments[linked], best[linked].unsqueeze(1) - 1], dim=1),
+            relation[linked].softmax(-1).amax(1),
+        )

@@ -1,0 +1,254 @@
+"""PURE, single sentence: an entity model, and a relation model that sees typed markers around its two arguments.
+
+Zhong and Chen, NAACL 2021, section 3; details follow the released code (princeton-nlp/PURE, commit b1e9cad). Two
+encoders: one classifies spans [first piece ; last piece ; width], the other reads the sentence once for every ordered
+pair of entities. The relation model learns from gold entities and is applied to predicted ones.
+
+What differs from the released code:
+- Both models are trained side by side, on the same sentences and for the same number of epochs; they share no weight,
+  so neither learns from the other's loss. A step can take a random share of a sentence's pairs (`training_pairs`).
+- Markers are `[unusedN]` pieces in the order of the types, or pieces added to the vocabulary where it has none.
+- No cross-sentence context; new layers keep torch's initialisation.
+- Of a sentence's predicted entities at most the `max_arguments` likeliest are paired.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.model import spans as S
+from sinet.model.dropout import Dropout
+from sinet.model.encoder import Encoder
+
+
+class EntityModel(nn.Module):
+    """Scores of None and the entity types for every span."""
+
+    def __init__(self, hidden: int, width_size: int, size: int, classes: int, max_span_width: int, dropout: float):
+        super().__init__()
+        self.max_span_width = max_span_width
+        self.width = nn.Embedding(max_span_width + 1, width_size)
+        self.first = nn.Linear(2 * hidden + width_size, size)
+        self.second = nn.Linear(size, size)
+        self.classify = nn.Linear(size, classes)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, first: Tensor, last: Tensor) -> Tensor:
+        """(words, max_span_width, classes) of each word's first and last piece, (words, hidden) each."""
+        hidden = first.shape[-1]
+        # a sum of products of words and widths: [first ; last ; width] is never made
+        of_first, of_last, of_width = self.first.weight.split([hidden, hidden, self.width.embedding_dim], dim=1)
+        summed = S.endpoint_sums(F.linear(first, of_first), F.linear(last, of_last), self.max_span_width)
+        spans = self.dropout(F.relu(summed + F.linear(self.width.weight[1:], of_width, self.first.bias)))
+        return self.classify(self.dropout(F.relu(self.second(spans))))
+
+
+class RelationModel(nn.Module):
+    """Scores of no relation and the relation types from the two start markers."""
+
+    def __init__(self, hidden: int, classes: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(2 * hidden)
+        self.classify = nn.Linear(2 * hidden, classes)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, hidden: Tensor, subject: Tensor, object: Tensor) -> Tensor:
+        """(pairs, classes) of encoded pairs (pairs, pieces, hidden) and their marker positions (pairs)."""
+        pair = torch.arange(len(hidden), device=hidden.device)
+        return self.classify(self.dropout(self.norm(torch.cat([hidden[pair, subject], hidden[pair, object]], dim=1))))
+
+
+def insert_markers(
+    pieces: Tensor, lengths: Tensor, subject: Tensor, object: Tensor, markers: Tensor, longest: int, pad: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Put four markers around the two arguments of each pair.
+
+    Args:
+        pieces: (pairs, length) piece ids from [CLS] to [SEP], padded; lengths: (pairs) of them that are real;
+        subject, object: (pairs, 2) half-open ranges of pieces; markers: (pairs, 4) ids of the subject's start and
+        end and the object's start and end; longest: what lies beyond is cut, as the encoder cannot read it.
+
+    Returns:
+        input ids and attention mask (pairs, at most length + 4), and the positions of both start markers (pairs),
+        0, hence [CLS], where cut off (as released).
+    """
+    count, width = pieces.shape
+    # a marker stands before the piece at its boundary; where boundaries meet, ends stand before starts and the
+    # subject's marker before the object's
+    boundary = torch.stack([subject[:, 0], subject[:, 1], object[:, 0], object[:, 1]], dim=1)
+    key = 4 * boundary + torch.tensor([2, 0, 3, 1], device=pieces.device)
+    marker_at = boundary + (key.unsqueeze(1) < key.unsqueeze(2)).sum(2)
+    place = torch.arange(width, device=pieces.device)
+    piece_at = place + (boundary.unsqueeze(2) <= place).sum(1)
+    ids = pieces.new_full((count, width + 4), pad).scatter(1, piece_at, pieces).scatter(1, marker_at, markers)
+    mask = (torch.arange(width + 4, device=pieces.device) < lengths.unsqueeze(1) + 4).long()
+    starts = marker_at[:, 0::2]
+    starts = starts.masked_fill(starts >= longest, 0)
+    return ids[:, :longest], mask[:, :longest], starts[:, 0], starts[:, 1]
+
+
+class System(Extractor):
+    """PURE; the defaults are the released ones.
+
+    Settings:
+        max_span_width: widest candidate, in words. width_size: size of the width embedding.
+        hidden_size: of the entity model's feed-forward network. dropout: in it; relation_dropout: before the relation
+        classifier. training_pairs: pairs drawn a sentence and step, 0 for all. pair_batch: pairs encoded at once.
+        max_arguments: predicted entities of a sentence that are paired.
+    """
+
+    cites = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
+    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "max_arguments": 12}
+    allowed: ClassVar[dict] = {
+        "max_span_width": (1, 100),
+        "width_size": (1, 10_000),
+        "hidden_size": (1, 10_000),
+        "dropout": (0.0, 0.99),
+        "relation_dropout": (0.0, 0.99),
+        "pair_batch": (1, 100_000),
+        "max_arguments": (2, 100_000),
+    }
+
+    def __init__(
+        self,
+        labels: Labels,
+        encoder: nn.Module,
+        *,
+        max_span_width: int = 8,
+        width_size: int = 150,
+        hidden_size: int = 150,
+        dropout: float = 0.2,
+        relation_dropout: float = 0.1,
+        training_pairs: int = 0,
+        pair_batch: int = 64,
+        max_arguments: int = 40,
+    ) -> None:
+        super().__init__(labels, encoder)
+        types = len(labels.entity_types)
+        self.training_pairs, self.pair_batch, self.max_arguments = training_pairs, pair_batch, max_arguments
+        self.entity_model = EntityModel(
+            encoder.hidden_size, width_size, hidden_size, types + 1, max_span_width, dropout
+        )
+        self.relation_encoder = Encoder(copy.deepcopy(encoder.model), encoder.tokenizer)
+        self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, relation_dropout)
+        # (types, subject or object, start or end)
+        self.register_buffer("markers", self._marker_ids(4 * types).view(types, 2, 2))
+
+    def _marker_ids(self, count: int) -> Tensor:
+        vocabulary = self.relation_encoder.tokenizer.get_vocab()
+        unused = [vocabulary[p] for n in range(1, count + 1) if (p := f"[unused{n}]") in vocabulary]
+        rows = self.relation_encoder.model.get_input_embeddings().num_embeddings
+        added = list(range(rows, rows + count - len(unused)))
+        if added:
+            self.relation_encoder.model.resize_token_embeddings(rows + len(added), mean_resizing=False)
+        return torch.tensor(unused + added)
+
+    def param_groups(self, encoder_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
+        """Both encoders at the encoder's rate."""
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            rate = encoder_lr if name.startswith(("encoder.", "relation_encoder.")) else head_lr
+            groups.setdefault((rate, 0.0 if parameter.ndim < 2 else weight_decay), []).append(parameter)
+        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+
+    def collate(self, sentences: Sequence[Sentence]) -> Batch:
+        pieces = self.encoder.collate(sentences)
+        return Batch(sentences, pieces.tensors() | S.gold_tensors(sentences, pieces.lengths, self.labels))
+
+    # -- the two models ------------------------------------------------------------------------------------
+
+    def entity_scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Scores (words, max_span_width, None and types) of every span, and whether it fits its sentence."""
+        rows = self.encoder(batch["input_ids"], batch["attention_mask"]).flatten(0, 1)
+        first, last = rows.index_select(0, batch["word_start"]), rows.index_select(0, batch["word_end"] - 1)
+        return self.entity_model(first, last).float(), S.span_grid(batch["lengths"], self.entity_model.max_span_width)
+
+    def relation_scores(self, batch: Batch, spans: Tensor, kinds: Tensor, pairs: Tensor) -> Tensor:
+        """Scores (pairs, none and types) of typed entities.
+
+        Args:
+            spans: (spans, 2) word rows; kinds: (spans) entity type, None not counted; pairs: (pairs, 2) in `spans`.
+
+        Pairs go through the encoder sorted by the length of their sentence, `pair_batch` at a time.
+        """
+        width = batch["input_ids"].shape[1]
+        sentence = S.group_index(batch["lengths"])[spans[:, 0]]
+        extent = torch.stack([batch["word_start"][spans[:, 0]], batch["word_end"][spans[:, 1] - 1]], dim=1)
+        extent = extent - (sentence * width).unsqueeze(1)
+        lengths = batch["attention_mask"].sum(1)
+        order = lengths[sentence[pairs[:, 0]]].argsort(descending=True, stable=True)
+        scores = []
+        for part in pairs[order].split(self.pair_batch):
+            subject, object = part.unbind(1)
+            home = sentence[subject]
+            longest = int(lengths[home].max())
+            ids, mask, *starts = insert_markers(
+                batch["input_ids"][home, :longest],
+                lengths[home],
+                extent[subject],
+                extent[object],
+                torch.cat([self.markers[kinds[subject], 0], self.markers[kinds[object], 1]], dim=1),
+                self.relation_encoder.max_pieces,
+                self.relation_encoder.tokenizer.pad_token_id,
+            )
+            scores.append(self.relation_model(self.relation_encoder(ids, mask), *starts).float())
+        return torch.cat(scores)[order.argsort()]
+
+    # -- training and prediction ---------------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Cross-entropy of the entity model, summed over spans, plus that of the relation model, mean over pairs."""
+        scores, fits = self.entity_scores(batch)
+        gold = batch["gold_spans"]
+        width = gold[:, 1] - gold[:, 0] - 1
+        inside = width < fits.shape[1]
+        target = torch.zeros_like(fits, dtype=torch.long)
+        target[gold[inside, 0], width[inside]] = batch["gold_types"][inside]
+        loss = F.cross_entropy(scores[fits], target[fits], reduction="sum")
+
+        pairs = S.ordered_pairs(batch["gold_counts"])
+        if self.training_pairs:
+            sentence = S.group_index(batch["gold_counts"])[pairs[:, 0]]
+            pairs = pairs[S.sample_per_group(sentence, torch.full_like(batch["lengths"], self.training_pairs))]
+        if not len(pairs):
+            return loss
+        labels = torch.zeros(len(gold), len(gold), dtype=torch.long, device=gold.device)
+        related = batch["gold_pairs"]
+        labels[related.unbind(1)] = batch["gold_relations"].argmax(1) + 1  # one type a pair
+        scores = self.relation_scores(batch, gold, batch["gold_types"] - 1, pairs)
+        return loss + F.cross_entropy(scores, labels[pairs.unbind(1)])
+
+    @torch.no_grad()
+    def decode(self, batch: Batch) -> list[Prediction]:
+        """The best type of every span, then the best relation of every ordered pair of predicted entities."""
+        scores, fits = self.entity_scores(batch)
+        lengths = batch["lengths"]
+        types = scores.argmax(-1).masked_fill(~fits, 0)
+        start, width = types.nonzero(as_tuple=True)
+        kinds = types[start, width]
+        spans = torch.stack([start, start + width + 1], dim=1)
+        confidence = scores[start, width].softmax(-1).gather(1, kinds.unsqueeze(1)).squeeze(1)
+        sentence = S.group_index(lengths)[start]
+
+        pairs = S.likeliest_pairs(sentence, confidence, len(lengths), self.max_arguments)
+        relations, probabilities = pairs.new_zeros(0, 3), scores.new_zeros(0)
+        if len(pairs):
+            related = self.relation_scores(batch, spans, kinds - 1, pairs).softmax(-1)
+            best = related.argmax(-1)
+            found = best.nonzero().squeeze(1)
+            relations = torch.cat([pairs[found], best[found].unsqueeze(1) - 1], dim=1)
+            probabilities = related[found, best[found]]
+        local = spans - (lengths.cumsum(0) - lengths)[sentence].unsqueeze(1)
+        return S.assemble(
+            self.labels,
+            len(batch),
+            torch.cat([sentence.unsqueeze(1), local, kinds.unsqueeze(1)], dim=1),
+            confidence,
+            relations,
+            probabilities,
+        )

@@ -1,0 +1,318 @@
+"""SPAN Multi-Head: span-based joint extraction with attention-based span-specific and contextual representations.
+
+Ji et al., COLING 2020 (no released code), sections 3.2 to 3.4. A span is [sentence context ; span-specific ; head ;
+width]: attention of the span over the sentence, attention within the span, its first and last piece. A pair is
+[both spans ; local context between them ; full sentence context].
+
+Where the paper is silent or contradicts itself:
+- Attention is the scaled dot product per head (the paper prints an element-wise product); queries and keys pass through
+  feed-forward networks of their own, values through one linear map, all of `hidden_size`.
+- Relations are scored by sigmoids without a None class, trained with binary cross-entropy and kept at `threshold` (the
+  text says softmax, the loss says binary cross-entropy).
+- The local context of a pair without a word piece between its spans is zero. The sentence is [CLS] and its pieces.
+- All hidden layers have `hidden_size` units; a classifier is one hidden layer and a linear output.
+
+Written for speed: linear maps of concatenations are sums, so that what depends on a word or a width is multiplied once
+for all spans that share it; attention within all spans is accumulated word by word.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.model import spans as S
+from sinet.model.dropout import Dropout
+
+
+def feed_forward(inputs: int, hidden: int, layers: int, dropout: float) -> nn.Sequential:
+    """`layers` linear layers, each with ReLU and dropout."""
+    sizes = [inputs] + layers * [hidden]
+    parts = [(nn.Linear(a, b), nn.ReLU(), Dropout(dropout)) for a, b in pairwise(sizes)]
+    return nn.Sequential(*(module for part in parts for module in part))
+
+
+class MultiHead(nn.Module):
+    """Attention of vectors over the pieces of their sentence (section 3.2)."""
+
+    def __init__(self, queries: int, keys: int, hidden: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.query = feed_forward(queries, hidden, 2, dropout)
+        self.key = feed_forward(keys, hidden, 2, dropout)
+        self.value = nn.Linear(keys, hidden)
+        self.heads = heads
+
+    def forward(self, queries: Tensor, sentence: Tensor, mask: Tensor) -> Tensor:
+        """(batch, queries, hidden); zero where a query may look at nothing.
+
+        Args:
+            queries: (batch, queries, size); sentence: (batch, pieces, size);
+            mask: (batch, 1 or queries, pieces), which pieces a query may look at.
+        """
+        q, k, v = (
+            x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+            for x in (self.query(queries), self.key(sentence), self.value(sentence))
+        )
+        scores = (q @ k.transpose(-1, -2)).float() / q.shape[-1] ** 0.5
+        mask = mask.unsqueeze(1)
+        # a finite floor: a row without any piece must not become 0/0, it is set to zero instead
+        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
+        return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+
+
+class System(Extractor):
+    """SPAN Multi-Head; the defaults are the paper's.
+
+    Settings:
+        max_span_width: widest candidate, in words. width_size: size of the width embedding.
+        hidden_size: of all feed-forward networks. heads: of every attention. dropout: in the networks.
+        entity_weight: of the entity loss, the relation loss has the rest.
+        negative_ratio: negative spans and pairs for each gold one of a sentence. threshold: of a relation's sigmoid.
+        max_arguments: predicted entities of a sentence that are paired, the likeliest (a bound on memory).
+    """
+
+    cites = (
+        "Ji et al., COLING 2020: Span-based Joint Entity and Relation Extraction with Attention-based Span-specific "
+        "and Contextual Semantic Representations"
+    )
+    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "heads": 4}
+    allowed: ClassVar[dict] = {
+        "max_span_width": (1, 100),
+        "width_size": (1, 10_000),
+        "hidden_size": (1, 10_000),
+        "heads": (1, 1024),
+        "dropout": (0.0, 0.99),
+        "entity_weight": (0.0, 1.0),
+        "threshold": (0.0, 1.0),
+        "max_arguments": (2, 100_000),
+    }
+
+    def __init__(
+        self,
+        labels: Labels,
+        encoder: nn.Module,
+        *,
+        max_span_width: int = 10,
+        width_size: int = 50,
+        hidden_size: int = 256,
+        heads: int = 8,
+        dropout: float = 0.2,
+        entity_weight: float = 0.4,
+        negative_ratio: int = 30,
+        threshold: float = 0.5,
+        max_arguments: int = 60,
+    ) -> None:
+        super().__init__(labels, encoder)
+        if hidden_size % heads:
+            raise ValueError(f"{heads} attention heads do not divide hidden_size {hidden_size}")
+        hidden = encoder.hidden_size
+        self.max_span_width, self.negative_ratio = max_span_width, negative_ratio
+        self.entity_weight, self.threshold, self.max_arguments = entity_weight, threshold, max_arguments
+        self.width = nn.Embedding(max_span_width + 1, width_size)
+        self.span_weight = nn.Sequential(*feed_forward(hidden, hidden_size, 1, dropout), nn.Linear(hidden_size, 1))
+        self.sentence_context = MultiHead(hidden, hidden, hidden_size, heads, dropout)
+        size = hidden_size + 3 * hidden + width_size
+        self.entity_hidden = nn.Linear(size, hidden_size)
+        self.entity_output = nn.Linear(hidden_size, len(labels.entity_types) + 1)
+        self.reduce = feed_forward(size, hidden_size, 2, dropout)
+        self.local_context = MultiHead(2 * hidden_size, hidden, hidden_size, heads, dropout)
+        self.full_context = MultiHead(2 * hidden_size, hidden, hidden_size, heads, dropout)
+        self.local_reduce = feed_forward(hidden_size, hidden_size, 3, dropout)
+        self.full_reduce = feed_forward(hidden_size, hidden_size, 3, dropout)
+        self.relation = nn.Sequential(
+            *feed_forward(4 * hidden_size, hidden_size, 1, dropout), nn.Linear(hidden_size, len(labels.relation_types))
+        )
+        self.dropout = Dropout(dropout)
+
+    def collate(self, sentences: Sequence[Sentence]) -> Batch:
+        pieces = self.encoder.collate(sentences)
+        return Batch(sentences, pieces.tensors() | S.gold_tensors(sentences, pieces.lengths, self.labels))
+
+    # -- representations -----------------------------------------------------------------------------------
+
+    def encode(self, batch: Batch) -> dict[str, Tensor]:
+        """Encoder and attention within spans.
+
+        Returns:
+            `hidden` (batch, pieces, hidden); `sentence` (batch, 1, pieces), which of them are [CLS] or a word's;
+            `first`, `last` (words, hidden) pieces of every word; `specific` (words, max_span_width, hidden), F_s.
+        """
+        hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
+        sentence = batch["attention_mask"].bool()
+        sentence = F.pad(sentence[:, 1:], (0, 1)).unsqueeze(1)  # without [SEP]
+        rows = hidden.flatten(0, 1)
+        start, end = batch["word_start"], batch["word_end"]
+        return {
+            "hidden": hidden,
+            "sentence": sentence,
+            "first": rows.index_select(0, start),
+            "last": rows.index_select(0, end - 1),
+            "specific": self.within_spans(rows, start, end),
+        }
+
+    def within_spans(self, rows: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """F_s of every span: the mean of its pieces weighted by a softmax of their scores, in float32.
+
+        Args:
+            rows: (rows, hidden) pieces; start, end: (words) rows of each word's pieces.
+        """
+        scores = self.span_weight(rows).squeeze(-1).float()
+        # softmax sums of a word's pieces, then of spans one word wider at a time, each relative to its own maximum
+        peak = S.RangeMax(scores.detach().unsqueeze(1), int((end - start).max()))(start, end).squeeze(1)
+        row = torch.arange(len(rows), device=rows.device)
+        word = torch.bucketize(row, end, right=True).clamp(max=len(start) - 1)
+        inside = (row >= start[word]) & (row < end[word])
+        piece, word = row[inside], word[inside]
+        weight = (scores[piece] - peak[word]).exp().unsqueeze(1)
+        total = weight.new_zeros(len(start), 1).index_add(0, word, weight)
+        summed = weight.new_zeros(len(start), rows.shape[-1]).index_add(0, word, weight * rows[piece].float())
+        peak, pooled = peak.unsqueeze(1), [summed / total]
+        span_peak, span_total, span_sum = peak, total, summed
+        for k in range(1, self.max_span_width):
+            # words past the end of the batch add nothing; spans past the end of a sentence are never read
+            next_peak = F.pad(peak[k:], (0, 0, 0, min(k, len(peak))), value=-torch.inf)
+            highest = torch.maximum(span_peak, next_peak)
+            old, new = (span_peak - highest).exp(), (next_peak - highest).exp()
+            span_total = span_total * old + F.pad(total[k:], (0, 0, 0, min(k, len(peak)))) * new
+            span_sum = span_sum * old + F.pad(summed[k:], (0, 0, 0, min(k, len(peak)))) * new
+            span_peak = highest
+            pooled.append(span_sum / span_total)
+        return torch.stack(pooled, dim=1)
+
+    def context(self, states: dict[str, Tensor], specific: Tensor, counts: Tensor) -> Tensor:
+        """T_s of spans packed by sentence: `specific` (spans, hidden) to (spans, hidden_size)."""
+        queries = pad_sequence(specific.split(counts.tolist()), batch_first=True)
+        found = self.sentence_context(queries, states["hidden"], states["sentence"])
+        return found[torch.arange(found.shape[1], device=counts.device) < counts.unsqueeze(1)]
+
+    def entity_logits(self, states: dict[str, Tensor], spans: Tensor, specific: Tensor, context: Tensor) -> Tensor:
+        """Scores of None and the types of `spans` (spans, 2) word rows: FFNN of [T_s ; F_s ; first ; last ; width]."""
+        hidden = specific.shape[-1]
+        sizes = [context.shape[-1], hidden, hidden, hidden, self.width.embedding_dim]
+        of_context, of_specific, of_first, of_last, of_width = self.entity_hidden.weight.split(sizes, dim=1)
+        drop = self.dropout
+        summed = (
+            F.linear(drop(context), of_context)
+            + F.linear(drop(specific.to(context.dtype)), of_specific)
+            + F.linear(drop(states["first"]), of_first).index_select(0, spans[:, 0])
+            + F.linear(drop(states["last"]), of_last).index_select(0, spans[:, 1] - 1)
+            + F.linear(drop(self.width.weight), of_width, self.entity_hidden.bias)[self._width(spans)]
+        )
+        return self.entity_output(drop(F.relu(summed)))
+
+    def _width(self, spans: Tensor) -> Tensor:
+        return (spans[:, 1] - spans[:, 0]).clamp(max=self.max_span_width)
+
+    def pair_logits(
+        self, batch: Batch, states: dict[str, Tensor], spans: Tensor, specific: Tensor, context: Tensor, pairs: Tensor
+    ) -> Tensor:
+        """Relation scores (pairs, types) of `pairs` (pairs, 2), positions in `spans`, packed by sentence."""
+        hidden = states["hidden"]
+        parts = [context, specific.to(context.dtype), states["first"][spans[:, 0]], states["last"][spans[:, 1] - 1]]
+        parts = [part.to(context.dtype) for part in (*parts, self.width(self._width(spans)))]
+        reduced = self.reduce(self.dropout(torch.cat(parts, dim=-1)))
+        head, tail = pairs.unbind(1)
+        both = torch.cat([reduced.index_select(0, head), reduced.index_select(0, tail)], dim=-1)
+
+        sentence = S.group_index(batch["lengths"])[spans[head, 0]]
+        counts = torch.bincount(sentence, minlength=len(batch)).tolist()
+        queries = pad_sequence(both.split(counts), batch_first=True)
+        width = hidden.shape[1]
+        # word rows to pieces; the piece after the first span's last, the first piece of the second
+        begin = batch["word_end"][torch.minimum(spans[head, 1], spans[tail, 1]) - 1] - sentence * width
+        end = batch["word_start"][torch.maximum(spans[head, 0], spans[tail, 0])] - sentence * width
+        place = torch.arange(width, device=hidden.device)
+        between = (place >= begin.unsqueeze(1)) & (place < end.unsqueeze(1))
+        between = pad_sequence(between.split(counts), batch_first=True)
+        real = torch.arange(queries.shape[1], device=hidden.device) < torch.tensor(
+            counts, device=hidden.device
+        ).unsqueeze(1)
+        local = self.local_context(queries, hidden, between)[real]
+        full = self.full_context(queries, hidden, states["sentence"])[real]
+        return self.relation(torch.cat([both, self.local_reduce(local), self.full_reduce(full)], dim=-1))
+
+    # -- training ------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Weighted sum of the mean cross-entropy over spans and the mean binary cross-entropy over pairs."""
+        states = self.encode(batch)
+        lengths, gold = batch["lengths"], batch["gold_spans"]
+        sentence_of_word = S.group_index(lengths)
+        known = gold[:, 1] - gold[:, 0] <= self.max_span_width
+        fits = S.span_grid(lengths, self.max_span_width)
+        fits[gold[known, 0], gold[known, 1] - gold[known, 0] - 1] = False
+        start, width = fits.nonzero(as_tuple=True)
+        # as many of each sentence as its own gold spans ask for: a random order, cut at the sentence's share
+        chosen = S.sample_per_group(sentence_of_word[start], self.negative_ratio * batch["gold_counts"])
+        negative = torch.stack([start[chosen], start[chosen] + width[chosen] + 1], dim=1)
+
+        # a gold span wider than the candidates has no row in the grid of spans and takes no part
+        number = (known.cumsum(0) - 1).masked_fill(~known, -1)
+        spans = torch.cat([gold[known], negative])
+        target = F.pad(batch["gold_types"][known], (0, len(negative)))
+        order = sentence_of_word[spans[:, 0]].argsort(stable=True)
+        place = order.argsort()
+        spans, target = spans[order], target[order]
+        if not len(spans):
+            return 0.0 * states["hidden"].sum()
+        specific = states["specific"][spans[:, 0], spans[:, 1] - spans[:, 0] - 1]
+        context = self.context(states, specific, torch.bincount(sentence_of_word[spans[:, 0]], minlength=len(lengths)))
+        logits = self.entity_logits(states, spans, specific, context)
+        loss = self.entity_weight * F.cross_entropy(logits.float(), target)
+
+        pairs = S.ordered_pairs(batch["gold_counts"])
+        unrelated = ~torch.isin(pairs[:, 0] * len(gold) + pairs[:, 1], batch["not_negative"])
+        unrelated &= known[pairs].all(1) & (gold[pairs[:, 0]] != gold[pairs[:, 1]]).any(1)
+        pairs = pairs[unrelated]
+        usable = known[batch["gold_pairs"]].all(1)
+        related, kinds = batch["gold_pairs"][usable], batch["gold_relations"][usable]
+        per_sentence = torch.bincount(sentence_of_word[gold[related[:, 0], 0]], minlength=len(lengths))
+        sentence = sentence_of_word[gold[pairs[:, 0], 0]]
+        pairs = torch.cat([related, pairs[S.sample_per_group(sentence, self.negative_ratio * per_sentence)]])
+        if len(pairs):
+            target = F.pad(kinds, (0, 0, 0, len(pairs) - len(related)))
+            by_sentence = sentence_of_word[gold[pairs[:, 0], 0]].argsort(stable=True)
+            pairs, target = place[number[pairs[by_sentence]]], target[by_sentence]
+            logits = self.pair_logits(batch, states, spans, specific, context, pairs)
+            loss = loss + (1 - self.entity_weight) * F.binary_cross_entropy_with_logits(logits.float(), target)
+        return loss
+
+    # -- prediction ----------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def decode(self, batch: Batch) -> list[Prediction]:
+        """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
+        states = self.encode(batch)
+        lengths = batch["lengths"]
+        row, width = S.span_grid(lengths, self.max_span_width).nonzero(as_tuple=True)
+        spans = torch.stack([row, row + width + 1], dim=1)
+        sentence = S.group_index(lengths)[row]
+        specific = states["specific"][row, width]
+        context = self.context(states, specific, torch.bincount(sentence, minlength=len(lengths)))
+        logits = self.entity_logits(states, spans, specific, context).float()
+        types = logits.argmax(-1)
+        found = types.nonzero().squeeze(1)
+        spans, types, sentence = spans[found], types[found], sentence[found]
+        scores = logits[found].softmax(-1).gather(1, types.unsqueeze(1)).squeeze(1)
+
+        pairs = S.likeliest_pairs(sentence, scores, len(lengths), self.max_arguments)
+        relations, probabilities = pairs.new_zeros(0, 2), logits.new_zeros(0)
+        if len(pairs):
+            logits = self.pair_logits(batch, states, spans, specific[found], context[found], pairs)
+            probabilities = logits.float().sigmoid()
+            relations = (probabilities >= self.threshold).nonzero()
+            probabilities = probabilities[relations.unbind(1)]
+        local = spans - (lengths.cumsum(0) - lengths)[sentence].unsqueeze(1)
+        return S.assemble(
+            self.labels,
+            len(batch),
+            torch.cat([sentence.unsqueeze(1), local, types.unsqueeze(1)], dim=1),
+            scores,
+            torch.cat([pairs[relations[:, 0]], relations[:, 1:]], dim=1),
+            probabilities,
+        )

@@ -1,0 +1,277 @@
+"""Systems without released figures, against short calculations written from the equations in NumPy, by loops."""
+
+import numpy as np
+import pytest
+import torch
+
+from baselines import dygiepp, span_multihead
+from baselines._cache import TensorCache
+from sinet.contract import Extractor, Sentence
+from sinet.data.sentence import Entity, read_sentences
+from tests.conftest import CORPUS, LABELS
+
+
+def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
+    e = np.exp(x - x.max(axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def relu(x: np.ndarray) -> np.ndarray:
+    return np.maximum(x, 0)
+
+
+class Weights:
+    """A model's weights in float64; `linear(name, x)` is the named layer."""
+
+    def __init__(self, model: Extractor) -> None:
+        self.state = {n: v.double().numpy() for n, v in model.state_dict().items() if v.is_floating_point()}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.state[name]
+
+    def linear(self, name: str, x: np.ndarray) -> np.ndarray:
+        bias = self.state.get(f"{name}.bias", 0.0)
+        return self.state[f"{name}.weight"] @ x + bias
+
+    def feed_forward(self, name: str, x: np.ndarray) -> np.ndarray:
+        """All linear layers of a sequence, each with ReLU."""
+        numbers = sorted({int(n.split(".")[-2]) for n in self.state if n.startswith(f"{name}.")})
+        for number in numbers:
+            x = relu(self.linear(f"{name}.{number}", x))
+        return x
+
+
+def shuffled_weights(model: Extractor) -> Extractor:
+    """Weights large enough that every term of the equations matters."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if not name.startswith("encoder."):
+                parameter.normal_(std=0.3)
+    return model.eval()
+
+
+def sentence_arrays(model: Extractor, sentence: Sentence) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """The encoder's output (pieces, hidden) in float64 and the pieces [first, end) of every word."""
+    batch = model.collate([sentence])
+    with torch.no_grad():
+        hidden = model.encoder(batch["input_ids"], batch["attention_mask"])[0].double().numpy()
+    return hidden, list(zip(batch["word_start"].tolist(), batch["word_end"].tolist(), strict=True))
+
+
+def all_spans(length: int, widest: int) -> list[tuple[int, int]]:
+    return [(a, b) for a in range(length) for b in range(a + 1, min(length, a + widest) + 1)]
+
+
+# -- DyGIE++ -------------------------------------------------------------------------------------------------------
+
+
+def dygie_by_hand(model: dygiepp.System, sentence: Sentence) -> tuple[dict, list, dict, float]:
+    """Entity scores by span, kept spans, relation scores by pair of spans, and the loss."""
+    w, (hidden, words) = Weights(model), sentence_arrays(model, sentence)
+
+    def represent(span: tuple[int, int]) -> np.ndarray:
+        a, b = span
+        return np.concatenate([hidden[words[a][0]], hidden[words[b - 1][1] - 1], w["width.weight"][b - a - 1]])
+
+    def network(name: str, x: np.ndarray) -> np.ndarray:
+        return w.linear(f"{name}.output", relu(w.linear(f"{name}.second", relu(w.linear(f"{name}.first", x)))))
+
+    spans = all_spans(len(sentence.tokens), model.max_span_width)
+    entity = {s: np.concatenate([[0.0], network("entity", represent(s))]) for s in spans}
+    mention = {s: network("mention", represent(s))[0] for s in spans}
+    keep = max(1, int(np.ceil(model.spans_per_word * len(sentence.tokens))))
+    kept = sorted(sorted(spans, key=lambda s: -mention[s])[:keep])
+    relation = {}
+    for i in kept:
+        for j in kept:
+            if i != j:
+                g, h = represent(i), represent(j)
+                scores = network("relation", np.concatenate([g, h, g * h])) + mention[i] + mention[j]
+                relation[i, j] = np.concatenate([[0.0], scores])
+
+    gold = {(e.start, e.end): LABELS.entity_types.index(e.type) + 1 for e in sentence.entities}
+    related = {}
+    for r in sentence.relations:
+        head, tail = ((sentence.entities[i].start, sentence.entities[i].end) for i in (r.head, r.tail))
+        if r.type in LABELS.symmetric and tail < head:
+            head, tail = tail, head
+        related[head, tail] = LABELS.relation_types.index(r.type) + 1
+    loss = -model.entity_weight * sum(np.log(softmax(entity[s]))[gold.get(s, 0)] for s in spans)
+    loss -= sum(np.log(softmax(scores))[related.get(pair, 0)] for pair, scores in relation.items())
+    return entity, kept, relation, loss
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_dygiepp_follows_its_equations(number, tiny_encoder):
+    sentence = read_sentences(CORPUS)[number]
+    model = shuffled_weights(dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny | {"spans_per_word": 0.5}))
+    entity, kept, relation, loss = dygie_by_hand(model, sentence)
+    batch = model.collate([sentence])
+    with torch.no_grad():
+        ours, fits, ours_kept, pairs, scores = model.scores(batch)
+        assert float(model.loss(batch)) == pytest.approx(loss, rel=1e-4)
+    assert [(a, a + k + 1) for a, k in fits.nonzero().tolist()] == list(entity)
+    assert np.allclose(ours[fits].numpy(), np.stack(list(entity.values())), atol=1e-4)
+    ours_kept = [(a, a + k + 1) for a, k in ours_kept.tolist()]
+    assert ours_kept == kept
+    assert [(ours_kept[i], ours_kept[j]) for i, j in pairs.tolist()] == list(relation)
+    if relation:
+        assert np.allclose(scores.numpy(), np.stack(list(relation.values())), atol=2e-4, rtol=1e-4)
+
+
+def test_dygiepp_keeps_its_share_of_every_sentence(tiny_encoder):
+    sentences = read_sentences(CORPUS)
+    model = shuffled_weights(dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny | {"spans_per_word": 0.5}))
+    with torch.no_grad():
+        kept = model.scores(model.collate(sentences))[2]
+    first = np.cumsum([0] + [len(s.tokens) for s in sentences])
+    home = np.searchsorted(first, kept[:, 0].numpy(), side="right") - 1
+    for b, sentence in enumerate(sentences):
+        alone = dygie_by_hand(model, sentence)[1]
+        assert [(int(a - first[b]), int(a + k + 1 - first[b])) for a, k in kept[home == b].tolist()] == alone
+
+
+# -- SPAN Multi-Head -----------------------------------------------------------------------------------------------
+
+
+class SpanByHand:
+    """Section 3 of the paper for one sentence."""
+
+    def __init__(self, model: span_multihead.System, sentence: Sentence) -> None:
+        self.w, self.heads = Weights(model), model.sentence_context.heads
+        self.hidden, self.words = sentence_arrays(model, sentence)
+        self.sentence = self.hidden[:-1]  # [CLS] and pieces, no [SEP]
+
+    def multi_head(self, name: str, query: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        w = self.w
+        size = len(w[f"{name}.value.bias"])
+        if not len(rows):
+            return np.zeros(size)
+        q = w.feed_forward(f"{name}.query", query).reshape(self.heads, -1)
+        k = np.stack([w.feed_forward(f"{name}.key", row).reshape(self.heads, -1) for row in rows])
+        v = np.stack([w.linear(f"{name}.value", row).reshape(self.heads, -1) for row in rows])
+        out = []
+        for h in range(self.heads):
+            weights = softmax(k[:, h] @ q[h] / np.sqrt(q.shape[1]))
+            out.append(weights @ v[:, h])
+        return np.concatenate(out)
+
+    def span(self, span: tuple[int, int]) -> np.ndarray:
+        """R_s = [T_s ; F_s ; H_s ; W_k]."""
+        a, b = span
+        rows = self.hidden[self.words[a][0] : self.words[b - 1][1]]
+        scores = [self.w.linear("span_weight.3", relu(self.w.linear("span_weight.0", row)))[0] for row in rows]
+        specific = softmax(np.array(scores)) @ rows
+        context = self.multi_head("sentence_context", specific, self.sentence)
+        return np.concatenate([context, specific, rows[0], rows[-1], self.w["width.weight"][b - a]])
+
+    def entity_logits(self, span: tuple[int, int]) -> np.ndarray:
+        return self.w.linear("entity_output", relu(self.w.linear("entity_hidden", self.span(span))))
+
+    def relation_logits(self, head: tuple[int, int], tail: tuple[int, int]) -> np.ndarray:
+        w = self.w
+        both = np.concatenate([w.feed_forward("reduce", self.span(s)) for s in (head, tail)])
+        begin, end = self.words[min(head[1], tail[1]) - 1][1], self.words[max(head[0], tail[0])][0]
+        local = self.multi_head("local_context", both, self.hidden[begin:end] if begin < end else self.hidden[:0])
+        full = self.multi_head("full_context", both, self.sentence)
+        parts = [both, w.feed_forward("local_reduce", local), w.feed_forward("full_reduce", full)]
+        return w.linear("relation.3", relu(w.linear("relation.0", np.concatenate(parts))))
+
+
+@pytest.fixture
+def span_model(tiny_encoder) -> span_multihead.System:
+    settings = span_multihead.System.tiny | {"negative_ratio": 10**6}
+    return shuffled_weights(span_multihead.System(LABELS, tiny_encoder, **settings))
+
+
+def test_span_multihead_follows_its_equations(span_model):
+    sentences = read_sentences(CORPUS)[:4]
+    batch = span_model.collate(sentences)
+    first = [0, *np.cumsum([len(s.tokens) for s in sentences]).tolist()]
+    # distant, adjacent, nested and overlapping arguments, in both orders
+    local = [((0, 1), (3, 5)), ((3, 5), (0, 1)), ((0, 2), (2, 3)), ((1, 4), (2, 3)), ((0, 3), (2, 4))]
+    spans = [(a + first[b], e + first[b]) for b in range(4) for pair in local for a, e in pair]
+    with torch.no_grad():
+        states = span_model.encode(batch)
+        rows = torch.tensor(spans)
+        specific = states["specific"][rows[:, 0], rows[:, 1] - rows[:, 0] - 1]
+        context = span_model.context(states, specific, torch.tensor([2 * len(local)] * 4))
+        entity = span_model.entity_logits(states, rows, specific, context)
+        pairs = torch.arange(len(rows)).view(-1, 2)
+        relation = span_model.pair_logits(batch, states, rows, specific, context, pairs)
+    for b, sentence in enumerate(sentences):
+        by_hand = SpanByHand(span_model, sentence)
+        for i, (head, tail) in enumerate(local):
+            number = b * len(local) + i
+            for row, span in ((2 * number, head), (2 * number + 1, tail)):
+                assert np.allclose(entity[row].numpy(), by_hand.entity_logits(span), atol=1e-3, rtol=1e-4)
+            assert np.allclose(relation[number].numpy(), by_hand.relation_logits(head, tail), atol=1e-3, rtol=1e-4)
+
+
+def test_span_multihead_loss_is_the_weighted_mean_over_its_candidates(span_model):
+    """With room for every negative no chance is left."""
+    sentence = read_sentences(CORPUS)[3]
+    by_hand = SpanByHand(span_model, sentence)
+    gold = {(e.start, e.end): LABELS.entity_types.index(e.type) + 1 for e in sentence.entities}
+    spans = all_spans(len(sentence.tokens), span_model.max_span_width)
+    entity = -np.mean([np.log(softmax(by_hand.entity_logits(s)))[gold.get(s, 0)] for s in spans])
+    arguments = [(e.start, e.end) for e in sentence.entities]
+    related = {}
+    for r in sentence.relations:
+        head, tail = arguments[r.head], arguments[r.tail]
+        if r.type in LABELS.symmetric and tail < head:
+            head, tail = tail, head
+        related.setdefault((head, tail), np.zeros(len(LABELS.relation_types)))[LABELS.relation_types.index(r.type)] = 1
+    symmetric = {
+        (arguments[a], arguments[b])
+        for r in sentence.relations
+        if r.type in LABELS.symmetric
+        for a, b in ((r.head, r.tail), (r.tail, r.head))
+    }
+    terms = []
+    for head in arguments:
+        for tail in arguments:
+            pair = (head, tail)
+            if head != tail and (pair in related or pair not in symmetric):
+                p = 1 / (1 + np.exp(-by_hand.relation_logits(*pair)))
+                target = related.get(pair, np.zeros(len(p)))
+                terms.append(-(target * np.log(p) + (1 - target) * np.log(1 - p)))
+    with torch.no_grad():
+        loss = float(span_model.loss(span_model.collate([sentence])))
+    assert loss == pytest.approx(0.4 * entity + 0.6 * np.mean(terms), rel=1e-3)
+
+
+def test_span_multihead_draws_as_many_negatives_as_its_ratio_allows(tiny_encoder):
+    model = span_multihead.System(LABELS, tiny_encoder, **span_multihead.System.tiny | {"negative_ratio": 2})
+    drawn = []
+    model.entity_output.register_forward_hook(lambda _, inputs, out: drawn.append(len(out)))
+    sentences = read_sentences(CORPUS)
+    model.loss(model.collate(sentences))
+    assert drawn == [sum(3 * len(s.entities) for s in sentences)]
+
+
+def test_gold_wider_than_the_candidates_is_left_out(tiny_encoder):
+    wide = Sentence("wide", tuple("abcdefgh"), (Entity("Method", 0, 7), Entity("Task", 7, 8)))
+    for system in (span_multihead.System, dygiepp.System):
+        model = system(LABELS, tiny_encoder, **system.tiny)
+        assert model.loss(model.collate([wide])).item() > 0
+
+
+# -- features of a frozen encoder ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [0, 100, 10**6])
+def test_cache_gives_back_what_was_put(memory):
+    cache = TensorCache(memory)
+    made = {
+        n: (torch.randn(n, 3), torch.randn(n).to(torch.bfloat16), torch.arange(n).unsqueeze(0)) for n in range(1, 9)
+    }
+    for key, tensors in made.items():
+        cache.put(key, tensors)
+    for key, tensors in made.items():
+        assert key in cache
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(cache.get(key), tensors, strict=True))
+    assert cache._bytes <= memory and bool(cache._stored) == (memory < 1000)
+    cache.clear()
+    assert 1 not in cache
