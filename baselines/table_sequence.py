@@ -13,6 +13,7 @@ The recurrence over the table runs one anti-diagonal at a time, for both directi
 table is kept in the order of its anti-diagonals throughout, so that a step reads and writes contiguous cells.
 """
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines._cache import TensorCache
+from baselines._table_recurrence import TableRecurrence, diagonal_order, permute
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
@@ -31,81 +33,6 @@ CHARACTERS = 256
 CHARACTER_SIZE = 30
 LONGEST_WORD = 30
 """Characters read of a word."""
-
-
-def diagonal_order(length: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
-    """Rows and columns (cells) of a square table by anti-diagonal, then row, and the size of each anti-diagonal."""
-    row = torch.arange(length, device=device).repeat_interleave(length)
-    column = torch.arange(length, device=device).repeat(length)
-    order = (row + column).argsort(stable=True)
-    return row[order], column[order], [min(d, 2 * length - 2 - d) + 1 for d in range(2 * length - 1)]
-
-
-class TableRecurrence(nn.Module):
-    """Multi-dimensional GRU over a table, from its first and from its last cell (eqs. 5 to 7 and appendix A).
-
-    States of a cell are its left and upper neighbour (right and lower in the second direction) and, from the second
-    layer on, the same cell one layer below. Both directions are one product: weights are (2, inputs, outputs).
-    """
-
-    def __init__(self, inputs: int, hidden: int, states: int) -> None:
-        super().__init__()
-        self.hidden, self.states = hidden, states
-        blocks = 3 + (1 if states == 2 else states)
-        self.input = nn.Linear(inputs, 2 * blocks * hidden)
-        self.neighbours = nn.Parameter(torch.empty(2, 2 * hidden, blocks * hidden))
-        self.below = nn.Parameter(torch.empty(2, hidden, blocks * hidden)) if states == 3 else None
-        self.state_bias = nn.Parameter(torch.zeros(2, 1, 1, blocks * hidden))
-        for weight in (self.neighbours, self.below):
-            if weight is not None:
-                nn.init.uniform_(weight, -((states * hidden) ** -0.5), (states * hidden) ** -0.5)
-
-    def forward(self, table: Tensor, below: Tensor | None, mask: Tensor, diagonals: list[int]) -> Tensor:
-        """States of every cell, `(2, cells, batch, hidden)`; the second direction runs from the last cell.
-
-        Args:
-            table: (cells, batch, inputs), cells in the order of anti-diagonals; below: the layer below's result;
-            mask: (cells, batch, 1), 0 at padding, whose states are zero.
-        """
-        cells, batch, _ = table.shape
-        # the second direction starts at the other end: its order of cells is the reverse
-        projected = self.input(table).view(cells, batch, 2, -1).permute(2, 0, 1, 3)
-        projected = torch.stack([projected[0], projected[1].flip(0)]).float()
-        through = self.state_bias.expand(2, cells, batch, -1)
-        if below is not None:
-            below = torch.stack([below[0], below[1].flip(0)])
-            through = torch.bmm(below.flatten(1, 2), self.below).view(2, cells, batch, -1).float() + self.state_bias
-            below = below.split(diagonals, dim=1)
-        masks = torch.stack([mask, mask.flip(0)]).split(diagonals, dim=1)
-        state, found = projected.new_zeros(2, 0, batch, self.hidden), []
-        for d, (x, u, m) in enumerate(
-            zip(projected.split(diagonals, dim=1), through.split(diagonals, dim=1), masks, strict=True)
-        ):
-            if len(found) < len(diagonals) // 2 + 1:  # the table widens: the outer cells lack a neighbour
-                state = F.pad(state, (0, 0, 0, 0, 1, 1))
-            states = [state[:, 1:], state[:, :-1]]
-            if not d:
-                states = [s[:, :1] for s in states]
-            v = torch.bmm(torch.cat(states, dim=-1).flatten(1, 2), self.neighbours).view(u.shape) + u
-            if below is not None:
-                states.append(below[d])
-            state = self._cell(x, v, states) * m
-            found.append(state)
-        found = torch.cat(found, dim=1)
-        return torch.stack([found[0], found[1].flip(0)])
-
-    def _cell(self, x: Tensor, v: Tensor, states: list[Tensor]) -> Tensor:
-        """x: input part of the gates; v: state part; each (2, cells of the diagonal, batch, blocks * hidden)."""
-        h = self.hidden
-        gates = x + v
-        keep, update = gates[..., : 2 * h].sigmoid().chunk(2, dim=-1)
-        new = (x[..., 2 * h : 3 * h] + (1 - keep) * v[..., 2 * h : 3 * h]).tanh()
-        if len(states) == 2:
-            mixed = torch.lerp(states[1], states[0], gates[..., 3 * h :].sigmoid())
-        else:
-            shares = gates[..., 3 * h :].unflatten(-1, (3, h)).softmax(-2)
-            mixed = (shares * torch.stack(states, dim=-2)).sum(-2)
-        return torch.lerp(new, mixed, update)
 
 
 class Layer(nn.Module):
@@ -134,30 +61,31 @@ class Layer(nn.Module):
         """The next sequence (batch, length, hidden), table (2, cells, batch, hidden / 2) and attention.
 
         Args:
-            words: (batch, length, hidden); maps: (cells, batch, channels), the frozen encoder's attention;
-            below: the table of the layer below; mask: (batch, length); order: of `diagonal_order`.
+            words: (batch, length, hidden); maps: (cells, batch, channels), the frozen encoder's attention, row by
+            row; below: the table of the layer below; mask: (batch, length); order: of `diagonal_order`.
         """
-        row, column, diagonals = order
         batch, length, hidden = words.shape
+        order, inverse, diagonals = order
         by_word = words.transpose(0, 1)
-        table = F.relu(self.row(by_word)[row] + self.column(by_word)[column])
+        table = F.relu(self.row(by_word).unsqueeze(1) + self.column(by_word)).flatten(0, 1)
         if self.cell is not None:
             table = F.relu(self.cell(table) + self.attention_input(maps))
-        inside = mask.T[row] * mask.T[column]
-        table = self.recurrence(table, below, inside.unsqueeze(-1).float(), diagonals)
+        inside = (mask.T.unsqueeze(1) & mask.T).flatten(0, 1)[order]
+        table = self.recurrence(permute(table, order, inverse), below, inside.unsqueeze(-1).float(), diagonals)
 
-        cells = torch.cat(table.unbind(0), dim=-1)
-        scores = as_table(self.score(cells), row, column, length).permute(0, 3, 1, 2).float()
-        weights = scores.masked_fill(~mask.bool()[:, None, None], -1000.0).softmax(-1)
+        scores = as_table(self.score(torch.cat(table.unbind(0), dim=-1)), order, inverse)
+        scores = scores.permute(0, 3, 1, 2).float()
+        weights = scores.masked_fill(~mask[:, None, None], -1000.0).softmax(-1)
         values = self.value(words).view(batch, length, self.heads, -1).transpose(1, 2)
         mixed = (weights.to(values.dtype) @ values).transpose(1, 2).reshape(batch, length, hidden)
         words = self.attention_norm(words + self.dropout(F.relu(self.output(mixed))))
         return self.norm(words + self.dropout(self.feed_forward(words))), table, weights
 
 
-def as_table(cells: Tensor, row: Tensor, column: Tensor, length: int) -> Tensor:
+def as_table(cells: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
     """(cells, batch, channels) in the order of anti-diagonals as (batch, length, length, channels)."""
-    return cells[(row * length + column).argsort()].unflatten(0, (length, length)).permute(2, 0, 1, 3)
+    length = math.isqrt(len(cells))
+    return permute(cells, inverse, order).unflatten(0, (length, length)).permute(2, 0, 1, 3)
 
 
 class CharacterLSTM(nn.Module):
@@ -218,20 +146,21 @@ class TableSequence(nn.Module):
         Args:
             words: (batch, length, inputs); maps: (batch, length, length, channels); mask: (batch, length).
         """
-        *_, (sequence, table, _, order) = self.states(words, maps, mask)
-        row, column, _ = order
+        order = diagonal_order(words.shape[1], words.device)
+        *_, (sequence, table, _) = self.states(words, maps, mask, order)
         scores = self.relation_tags(torch.cat(table.unbind(0), dim=-1))
-        return self.entity_tags(sequence), as_table(scores, row, column, words.shape[1])
+        return self.entity_tags(sequence), as_table(scores, *order[:2])
 
-    def states(self, words: Tensor, maps: Tensor | None, mask: Tensor) -> list[tuple[Tensor, Tensor, Tensor, tuple]]:
-        """Of every layer the sequence, the table (cells by anti-diagonal), the attention and the cells' order."""
-        order = row, column, _ = diagonal_order(words.shape[1], words.device)
+    def states(
+        self, words: Tensor, maps: Tensor | None, mask: Tensor, order: tuple[Tensor, Tensor, list[int]]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Of every layer the sequence, the table (2, cells by anti-diagonal, batch, hidden / 2) and the attention."""
         if maps is not None:
-            maps = maps[:, row, column].transpose(0, 1)
+            maps = maps.permute(1, 2, 0, 3).flatten(0, 1)
         sequence, table, found = self.reduce(words), None, []
         for layer in self.layers:
             sequence, table, attention = layer(sequence, maps, table, mask, order)
-            found.append((sequence, table, attention, order))
+            found.append((sequence, table, attention))
         return found
 
 

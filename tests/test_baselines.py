@@ -6,6 +6,7 @@ import torch
 
 from baselines import dygiepp, span_multihead
 from baselines._cache import TensorCache
+from baselines._table_recurrence import TableRecurrence, diagonal_order
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, read_sentences
 from tests.conftest import CORPUS, LABELS
@@ -275,3 +276,77 @@ def test_cache_gives_back_what_was_put(memory):
     assert cache._bytes <= memory and bool(cache._stored) == (memory < 1000)
     cache.clear()
     assert 1 not in cache
+
+
+# -- the recurrence over a table -----------------------------------------------------------------------------------
+
+
+def recurrence_by_hand(model: TableRecurrence, table: np.ndarray, below: np.ndarray | None, length: int) -> np.ndarray:
+    """(2, length, length, hidden) for one sentence, cell by cell; `table` and `below` in rows and columns."""
+    w, h = Weights(model), model.hidden
+    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+    out = np.zeros((2, length, length, h))
+    gates = w["neighbours"].shape[2]
+    for way, (cells, step) in enumerate(((range(length), -1), (range(length - 1, -1, -1), 1))):
+        for i in cells:
+            for j in cells:
+                states = [
+                    out[way, i, j + step] if 0 <= j + step < length else np.zeros(h),
+                    out[way, i + step, j] if 0 <= i + step < length else np.zeros(h),
+                ]
+                x = w.linear("input", table[i, j])[way * gates : (way + 1) * gates]
+                v = w["state_bias"][way, 0] + np.concatenate(states) @ w["neighbours"][way]
+                if below is not None:
+                    states.append(below[way, i, j])
+                    v = v + below[way, i, j] @ w["below"][way]
+                r, z = sigmoid((x + v)[:h]), sigmoid((x + v)[h : 2 * h])
+                n = np.tanh(x[2 * h : 3 * h] + v[2 * h : 3 * h] - r * v[2 * h : 3 * h])
+                last = (x + v)[3 * h :]
+                two = [sigmoid(last), 1 - sigmoid(last)]
+                shares = two if below is None else softmax(last.reshape(3, h), axis=0)
+                mixed = sum(share * state for share, state in zip(shares, states, strict=True))
+                out[way, i, j] = n + z * (mixed - n)
+    return out
+
+
+@pytest.mark.parametrize("states", [2, 3])
+def test_table_recurrence_follows_its_equations_and_knows_its_gradient(states):
+    torch.manual_seed(0)
+    length, batch, inputs, hidden = 4, 3, 5, 3
+    model = TableRecurrence(inputs, hidden, states)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.7)
+    order, inverse, diagonals = diagonal_order(length, torch.device("cpu"))
+    row, column = (order // length).unsqueeze(1), (order % length).unsqueeze(1)
+    lengths = torch.tensor([4, 2, 1])
+    mask = ((row < lengths) & (column < lengths)).float().unsqueeze(-1)
+    table = torch.randn(length**2, batch, inputs, requires_grad=True)
+    below = torch.randn(2, length**2, batch, hidden, requires_grad=True) if states == 3 else None
+    out = model(table, below, mask, diagonals)
+    with torch.no_grad():
+        assert torch.equal(model(table, below, mask, diagonals), out)
+    for b, n in enumerate(lengths.tolist()):
+        grid = inverse.view(length, length).numpy()[:n, :n]
+        expected = recurrence_by_hand(
+            model,
+            table.detach().numpy()[grid, b],
+            None if below is None else below.detach().numpy()[:, grid, b],
+            n,
+        )
+        assert np.allclose(out.detach().numpy()[:, grid, b], expected, atol=1e-5)
+        assert not out[:, mask[:, b, 0] == 0, b].any()
+
+    # against differences of the function itself: the steepest directions of every argument
+    weight = torch.randn_like(out)
+    arguments = [t for t in (table, below, *model.parameters()) if t is not None]
+    gradients = torch.autograd.grad((out * weight).sum(), arguments)
+    for argument, gradient in zip(arguments, gradients, strict=True):
+        direction = gradient / gradient.norm()
+        with torch.no_grad():
+            sums = []
+            for step in (1e-2, -1e-2):
+                argument += step * direction
+                sums.append((model(table, below, mask, diagonals).double() * weight).sum().item())
+                argument -= step * direction
+        assert (sums[0] - sums[1]) / 2e-2 == pytest.approx(gradient.norm().item(), rel=5e-3)

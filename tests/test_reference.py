@@ -298,7 +298,7 @@ def table_sequence_weights(stored: dict[str, torch.Tensor]) -> dict[str, torch.T
         new["recurrence.neighbours"] = torch.stack([c["Ws.weight"][:, : 2 * half].T for c in cells])
         if k:
             new["recurrence.below"] = torch.stack([c["Ws.weight"][:, 2 * half :].T for c in cells])
-        new["recurrence.state_bias"] = torch.stack([c["Ws.bias"] for c in cells])[:, None, None]
+        new["recurrence.state_bias"] = torch.stack([c["Ws.bias"] for c in cells])[:, None]
         out |= {f"layers.{k}.{name}": value for name, value in new.items()}
     return out
 
@@ -342,11 +342,12 @@ def test_table_sequence_equals_the_released_code(table_sequence_reference, table
     for prefix, (words, maps), mask in table_sequence_batches(reference, variant):
         both = mask.unsqueeze(2) & mask.unsqueeze(1)
         with torch.no_grad():
-            states, (entity, relation) = network.states(words, maps, mask), network(words, maps, mask)
+            order = table_sequence.diagonal_order(words.shape[1], words.device)
+            states, (entity, relation) = network.states(words, maps, mask, order), network(words, maps, mask)
             assert len(states) == config["layers"]
             torch.testing.assert_close(network.reduce(words), reference[f"{prefix}/S_0"], atol=1e-5, rtol=0)
-        for k, (sequence, table, attention, (row, column, _)) in enumerate(states, 1):
-            table = table_sequence.as_table(torch.cat(table.unbind(0), dim=-1), row, column, words.shape[1])
+        for k, (sequence, table, attention) in enumerate(states, 1):
+            table = table_sequence.as_table(torch.cat(table.unbind(0), dim=-1), *order[:2])
             queries = mask.nonzero(as_tuple=True)
             for ours, name, inside in (
                 (sequence, "S", mask),

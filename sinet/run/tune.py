@@ -6,6 +6,7 @@ data in `config/trials.csv`, the recipe that came out best stands in `config/rec
 
 import copy
 import csv
+import functools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -64,9 +65,11 @@ def tune(config: dict, trials: Path, only: Sequence[str], data: Path, out: Path,
     for system, trial, _, run in planned:
         if not only or system in only:
             train_run(run.details, data, _folder(out, system, trial, run), state, config["mirrors"])
-            rows = [*_rows(planned, out)]
-            write_atomically(table, lambda partial: _write(partial, rows))  # noqa: B023 - called at once
-            log.info("%s trial %s: dev Rel+ %s", system, trial, rows[-1]["dev_rel_plus_per_seed"])
+            done = list(_rows(planned, out))
+            write_atomically(table, functools.partial(_write, rows=done))
+            for row in done:
+                if (row["system"], row["trial"]) == (system, trial):
+                    log.info("%s, trial %s: dev Rel+ %s", system, trial, row["dev_rel_plus_per_seed"])
 
 
 def _folder(out: Path, system: str, trial: str, run: Run) -> Path:
