@@ -17,6 +17,7 @@ from torch import Tensor, nn
 def diagonal_order(length: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
     """The cells (row * length + column) of a square table by anti-diagonal, then row; the order back; the sizes of the
     anti-diagonals."""
+    length = int(length)  # a tensor while the model is traced
     row = torch.arange(length, device=device).repeat_interleave(length)
     column = torch.arange(length, device=device).repeat(length)
     order = (row + column).argsort(stable=True)

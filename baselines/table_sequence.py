@@ -271,7 +271,9 @@ class System(Extractor):
         hidden = torch.stack(layers[-4:]).mean(0)
         words = belongs @ hidden / belongs.sum(-1, keepdim=True).clamp(min=1)
         maps = torch.cat(attentions, dim=1).to(hidden.dtype)
-        maps = belongs.unsqueeze(1) @ maps @ belongs.transpose(1, 2).unsqueeze(1)
+        # expanded, because fvcore's count of a product does not see a broadcast first factor
+        belongs = belongs.unsqueeze(1).expand(-1, maps.shape[1], -1, -1)
+        maps = belongs @ maps @ belongs.transpose(2, 3)
         return words, maps.permute(0, 2, 3, 1)
 
     def cached_features(self, batch: Batch) -> tuple[Tensor, Tensor]:

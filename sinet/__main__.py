@@ -92,7 +92,7 @@ def build_parser() -> argparse.ArgumentParser:
         "Never reads the test split. A killed trial goes on from its last epoch, a finished one is not repeated.",
     )
     s.add_argument("--trials", type=Path, default=Path("config/trials.yaml"), metavar="FILE", help="what to try")
-    s.add_argument("--systems", nargs="*", default=[], metavar="NAME", help="only these; default: all")
+    s.add_argument("--models", nargs="*", default=[], metavar="NAME", help="only these; default: all")
     s.add_argument("--data", type=Path, required=True, metavar="DIR", help="the prepared dataset")
     s.add_argument("--out", type=Path, default=Path("results/trials"), metavar="DIR", help="the trials' folders")
     s.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="resumable states (default: state)")
@@ -201,7 +201,7 @@ def tune(options: argparse.Namespace) -> None:
     from sinet.config import load_config
     from sinet.run.tune import tune
 
-    tune(load_config(), options.trials, options.systems, options.data, options.out, options.state, options.table)
+    tune(load_config(), options.trials, options.models, options.data, options.out, options.state, options.table)
 
 
 def predict(options: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from sinet import systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.model.encoder import Encoder
+from sinet.run import flops, machine
 from sinet.run.predict import predict
 from sinet.run.state import write_weights
 from sinet.score.metrics import score
@@ -94,3 +95,21 @@ def test_gold_labels_are_not_seen_when_predicting(system, tiny_encoder):
     model.collate = lambda sentences: seen.append(sentences) or collate(sentences)
     predict(model, read_sentences(CORPUS), CPU, "float32")
     assert seen and all(not s.entities and not s.relations for batch in seen for s in batch)
+
+
+def test_trains_in_half_precision(system, tiny_encoder):
+    model = build(system, tiny_encoder)
+    with machine.autocast(CPU, "bfloat16"):
+        loss = model.loss(model.collate(read_sentences(CORPUS)))
+    loss.backward()
+    trained = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
+    assert all(g is None or torch.isfinite(g).all() for g in trained.values())
+    without = [n for n, g in trained.items() if g is None]
+    assert not without, f"the loss does not reach {without}"
+
+
+def test_every_product_is_counted(system, tiny_encoder):
+    """`count_batch` raises for an operator without a count, and where torch counts other products than fvcore."""
+    model = build(system, tiny_encoder).eval()
+    counted = flops.count_batch(model, model.collate(read_sentences(CORPUS)[:2]))
+    assert sum(counted["encoder"].values()) > 0 and sum(counted["heads"].values()) > 0

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from sinet.contract import Batch, Extractor, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.files import write_json
+from sinet.model.encoder import Encoder
 from sinet.run import machine
 from sinet.run.predict import load_run
 
@@ -27,17 +28,18 @@ UNCOUNTED = frozenset(
     "aten::" + name
     for names in (
         # element-wise
-        "abs add add_ sub rsub mul mul_ div div_ neg exp log pow sqrt tanh sigmoid softmax gelu gelu_ relu elu",
-        "clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where masked_fill masked_fill_ fill_ dropout",
-        "logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
+        "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp log pow sqrt tanh sigmoid softmax gelu",
+        "gelu_ relu elu ceil clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where masked_fill",
+        "masked_fill_ fill_",
+        "dropout logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
         # reductions and searches without products
-        "sum mean max min amax argmax cumsum cumsum_ bincount isin bucketize nonzero nonzero_numpy sort argsort topk",
-        "any all",
+        "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
+        "topk any all",
         # making and moving data
-        "arange zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like empty_like rand",
-        "tensor copy_ clone resolve_conj resolve_neg to cat stack split unbind narrow index index_select index_put_",
-        "index_put gather scatter scatter_ index_add_ repeat repeat_interleave expand expand_as pad constant_pad_nd",
-        "embedding",
+        "arange triu_indices zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
+        "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
+        "narrow unflatten flip index index_select index_put_ index_put gather scatter scatter_ index_add index_add_",
+        "repeat repeat_interleave expand expand_as pad constant_pad_nd embedding",
     )
     for name in names.split()
 )
@@ -93,7 +95,10 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
         warnings.simplefilter("ignore")
         analysis = FlopCountAnalysis(_Decoding(model, batch), tuple(batch.tensors.values()))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        everything, encoder = analysis.by_operator(), analysis.by_module_and_operator()["model.encoder"]
+        everything, by_module = analysis.by_operator(), analysis.by_module_and_operator()
+        # a system may have several encoders (PURE has two)
+        encoders = [f"model.{name}" for name, module in model.named_modules() if isinstance(module, Encoder)]
+        encoder = sum((by_module[name] for name in encoders), Counter())
         unknown = set(analysis.unsupported_ops()) - UNCOUNTED
         with FlopCounterMode(display=False) as torch_counter:
             model.decode(batch)

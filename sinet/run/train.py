@@ -104,6 +104,8 @@ def _train(
         model = systems.load(run["system"])(data.labels, encoder, **run["settings"]).to(device)
     except ValueError as error:
         raise UserError(f"{run['model']} with {run['encoder']['name']}: {error}") from None
+    if recipe["encoder_lr"] is None and any(p.requires_grad for p in encoder.parameters()):
+        raise UserError(f"{run['model']} trains its encoder: encoder_lr should be a rate, not null")
     groups = model.param_groups(recipe["encoder_lr"], recipe["head_lr"], recipe["weight_decay"])
     optimizer = torch.optim.AdamW(groups, fused=True)
     steps_per_epoch = -(-len(data.train) // recipe["batch_size"])

@@ -22,65 +22,68 @@ from sinet.run.train import train_run
 log = logging.getLogger("sinet")
 
 COLUMNS = (
-    *("system", "trial", "changes", "dataset", "encoder", "seeds", "selection", "dev_ent", "dev_rel", "dev_rel_plus"),
+    *("model", "trial", "changes", "dataset", "encoder", "seeds", "selection", "dev_ent", "dev_rel", "dev_rel_plus"),
     *("dev_rel_plus_per_seed", "device", "precision"),
 )
 
 
 def trial_runs(config: dict, declared: dict) -> Iterator[tuple[str, str, dict, Run]]:
-    """The runs of every trial: system, trial, what it changes, run.
+    """The runs of every trial: model, trial, what it changes, run.
 
     Args:
         config: a loaded configuration; its grid is replaced.
-        declared: `dataset`, `encoder`, `recipe` (the one to start from), `seeds`, and `trials` by system and name.
+        declared: `dataset`, `encoder`, `recipe` (the one to start from), `seeds`, and `trials` by model and name.
 
     Raises:
         UserError: unequal numbers of trials, or a change that the configuration's checks refuse.
     """
-    sizes = {system: len(trials) for system, trials in declared["trials"].items()}
+    sizes = {model: len(trials) for model, trials in declared["trials"].items()}
     if len(set(sizes.values())) > 1:
-        raise UserError(f"trials: every system needs the same number of trials, there are {sizes}")
-    for system, trials in declared["trials"].items():
+        raise UserError(f"trials: every model needs the same number of trials, there are {sizes}")
+    for model, trials in declared["trials"].items():
+        if model not in config["models"]:
+            raise UserError(f"trials: {model!r} is not declared, {nearest(model, config['models'])}")
+        system = config["models"][model]["system"]
         for trial, changes in trials.items():
             varied = copy.deepcopy(config)
             start = varied["recipes"][declared["recipe"]].get(system)
             if start is None:
-                raise UserError(f"trials.{system}: recipe {declared['recipe']!r} has no training for it")
+                raise UserError(f"trials.{model}: recipe {declared['recipe']!r} has no training for {system}")
             settings = start.get("settings", {}) | changes.get("settings", {})
             varied["recipes"]["trial"] = {system: start | changes | {"settings": settings}}
             block = {"datasets": [declared["dataset"]], "encoders": [declared["encoder"]], "recipe": "trial"}
-            varied["grid"] = [block | {"models": [system], "seeds": declared["seeds"]}]
-            varied["case_study"]["model"] = system
+            varied["grid"] = [block | {"models": [model], "seeds": declared["seeds"]}]
+            varied["case_study"]["model"] = model
             for run in resolve(varied).runs:
-                yield system, trial, changes, run
+                yield model, trial, changes, run
 
 
 def tune(config: dict, trials: Path, only: Sequence[str], data: Path, out: Path, state: Path, table: Path) -> None:
-    """Train the trials of the systems in `only` (all by default) and write every trial known so far to `table`."""
+    """Train the trials of the models in `only` (all by default) and write every trial known so far to `table`."""
     declared = yaml.safe_load(trials.read_text(encoding="utf-8"))
     planned = list(trial_runs(config, declared))
-    for system in only:
-        if system not in declared["trials"]:
-            raise UserError(f"{trials}: no trials for {system!r}, {nearest(system, declared['trials'])}")
-    for system, trial, _, run in planned:
-        if not only or system in only:
-            train_run(run.details, data, _folder(out, system, trial, run), state, config["mirrors"])
+    for model in only:
+        if model not in declared["trials"]:
+            raise UserError(f"{trials}: no trials for {model!r}, {nearest(model, declared['trials'])}")
+    for model, trial, _, run in planned:
+        if not only or model in only:
+            train_run(run.details, data, _folder(out, model, trial, run), state, config["mirrors"])
             done = list(_rows(planned, out))
             write_atomically(table, functools.partial(_write, rows=done))
             for row in done:
-                if (row["system"], row["trial"]) == (system, trial):
-                    log.info("%s, trial %s: dev Rel+ %s", system, trial, row["dev_rel_plus_per_seed"])
+                if (row["model"], row["trial"]) == (model, trial):
+                    log.info("%s, trial %s: dev Rel+ %s", model, trial, row["dev_rel_plus_per_seed"])
 
 
-def _folder(out: Path, system: str, trial: str, run: Run) -> Path:
-    return out / system / str(trial) / str(run.seed)
+def _folder(out: Path, model: str, trial: str, run: Run) -> Path:
+    return out / model / str(trial) / str(run.seed)
 
 
 def _rows(planned: list[tuple[str, str, dict, Run]], out: Path) -> Iterator[dict]:
     """One row a trial whose runs have all been trained as they are declared now."""
-    for system, trial in dict.fromkeys((system, trial) for system, trial, _, _ in planned):
-        runs = [(changes, run) for s, t, changes, run in planned if (s, t) == (system, trial)]
-        paths = [_folder(out, system, trial, run) / "training.json" for _, run in runs]
+    for model, trial in dict.fromkeys((model, trial) for model, trial, _, _ in planned):
+        runs = [(changes, run) for m, t, changes, run in planned if (m, t) == (model, trial)]
+        paths = [_folder(out, model, trial, run) / "training.json" for _, run in runs]
         if not all(path.is_file() for path in paths):
             continue
         records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
@@ -89,7 +92,7 @@ def _rows(planned: list[tuple[str, str, dict, Run]], out: Path) -> Iterator[dict
         changes, run = runs[0]
         mean = {m: sum(r["dev"][m] for r in records) / len(records) for m in ("ent", "rel", "rel_plus")}
         yield {
-            "system": system,
+            "model": model,
             "trial": trial,
             "changes": json.dumps(changes),
             "dataset": run.dataset,
