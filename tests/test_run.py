@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 
+from sinet import systems
 from sinet.contract import Batch
 from sinet.data.sentence import read_sentences
 from sinet.model.sinet import System
@@ -67,7 +68,9 @@ def test_same_seed_same_bits_and_another_seed_others(run, prepared, tmp_path):
     assert weights(tmp_path / "c") != weights(tmp_path / "a")
 
 
-def test_a_killed_run_ends_as_if_it_had_not_been_killed(run, prepared, tmp_path, monkeypatch):
+@pytest.mark.parametrize("system", sorted(systems.sources()))
+def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, tmp_path, monkeypatch):
+    run |= {"model": system, "system": system, "settings": dict(systems.load(system).tiny)}
     train.train_run(run, prepared, tmp_path / "whole", tmp_path / "state-whole")
 
     save = state.StateFolder.save

@@ -1,0 +1,79 @@
+"""Trials of a recipe: the same number for every model, checked before any runs, kept as data."""
+
+import csv
+
+import pytest
+import yaml
+
+from sinet.config import load_config
+from sinet.errors import UserError
+from sinet.files import write_json
+from sinet.provenance import ROOT
+from sinet.run import tune
+from sinet.run.tune import trial_runs
+
+DECLARED = {
+    "dataset": "scierc",
+    "encoder": "minilm",
+    "recipe": "full",
+    "seeds": [0, 1],
+    "trials": {
+        "sinet": {1: {}, 2: {"epochs": 3, "settings": {"dropout": 0.4}}},
+        "span-multihead": {1: {}, 2: {"head_lr": 2.0e-3}},
+    },
+}
+
+
+def test_a_trial_is_the_recipe_with_its_changes():
+    config = load_config()
+    runs = list(trial_runs(config, DECLARED))
+    assert [(model, trial, run.seed) for model, trial, _, run in runs] == [
+        (m, t, s) for m in ("sinet", "span-multihead") for t in (1, 2) for s in (0, 1)
+    ]
+    full, changed = (config["recipes"]["full"]["sinet"], runs[2][3].details)
+    assert changed["recipe"]["epochs"] == 3 != full["epochs"]
+    assert changed["settings"] == full["settings"] | {"dropout": 0.4}
+    assert changed["recipe"]["head_lr"] == full["head_lr"]
+
+
+@pytest.mark.parametrize(
+    "trials, message",
+    [
+        ({"sinet": {1: {}, 2: {}}, "pfn": {1: {}}}, "the same number of trials"),
+        ({"sient": {1: {}}}, "'sient' is not declared, did you mean 'sinet'"),
+        ({"sinet": {1: {"epoch": 3}}}, "epoch: unknown key, did you mean 'epochs'"),
+        ({"sinet": {1: {"head_lr": "1e-3"}}}, "YAML reads 1e-3 as text"),
+    ],
+)
+def test_mistakes_are_refused_before_any_trial(trials, message):
+    with pytest.raises(UserError, match=message):
+        list(trial_runs(load_config(), DECLARED | {"trials": trials}))
+
+
+def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkeypatch):
+    def train(run, data, out, state, mirrors):
+        out.mkdir(parents=True)
+        scores = {m: 10.0 * run["recipe"]["epochs"] + run["seed"] for m in ("ent", "rel", "rel_plus")}
+        write_json(
+            out / "training.json",
+            {"run": run, "dev": scores, "device_name": "abacus", "threads": 1, "precision": "float32"},
+        )
+
+    monkeypatch.setattr(tune, "train_run", train)
+    declared = DECLARED | {"trials": {"sinet": {1: {"epochs": 1}, 2: {"epochs": 3}}, "pfn": {1: {}, 2: {}}}}
+    (tmp_path / "trials.yaml").write_text(yaml.safe_dump(declared))
+    table = tmp_path / "trials.csv"
+    tune.tune(load_config(), tmp_path / "trials.yaml", ["sinet"], tmp_path, tmp_path / "out", tmp_path, table)
+    rows = list(csv.DictReader(table.open()))
+    assert [(r["model"], r["trial"], r["dev_rel_plus"], r["seeds"]) for r in rows] == [
+        ("sinet", "1", "10.50", "0 1"),
+        ("sinet", "2", "30.50", "0 1"),
+    ]
+    declared["trials"]["sinet"][2]["epochs"] = 4  # what is declared no longer is what was run
+    (tmp_path / "trials.yaml").write_text(yaml.safe_dump(declared))
+    assert len(list(tune._rows(list(trial_runs(load_config(), declared)), tmp_path / "out"))) == 1
+
+
+def test_the_trials_of_the_project_can_be_run():
+    declared = yaml.safe_load((ROOT / "config" / "trials.yaml").read_text(encoding="utf-8"))
+    assert list(trial_runs(load_config(), declared))
