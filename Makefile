@@ -1,11 +1,12 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make test      set up, run the whole test suite                             make lint    formatters and linters
+# make tune      the trials of config/trials.yaml (MODELS="pfn pure": only these), dev scores into config/trials.csv
 CONFIG ?= config.yaml
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables quick setup test lint format lock
+.PHONY: tables quick tune setup test lint format lock
 .DELETE_ON_ERROR:
 
 tables: setup
@@ -14,6 +15,10 @@ tables: setup
 
 quick:
 	@$(MAKE) tables CONFIG=config/quick.yaml
+
+tune: setup
+	snakemake --cores all results/data/scierc/train.jsonl
+	python -m sinet tune --data results/data/scierc --models $(MODELS)
 
 setup: .venv/.ready
 
