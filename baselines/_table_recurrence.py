@@ -9,19 +9,72 @@ of zeros in the backward pass. Here the backward sweep is written out, and the g
 after it.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def diagonal_order(length: int, device: torch.device) -> tuple[Tensor, Tensor, list[int]]:
-    """The cells (row * length + column) of a square table by anti-diagonal, then row; the order back; the sizes of the
-    anti-diagonals."""
-    length = int(length)  # a tensor while the model is traced
-    row = torch.arange(length, device=device).repeat_interleave(length)
-    column = torch.arange(length, device=device).repeat(length)
-    order = (row + column).argsort(stable=True)
-    return order, order.argsort(), [min(d, 2 * length - 2 - d) + 1 for d in range(2 * length - 1)]
+class Order(NamedTuple):
+    """The order in which both directions meet the cells of a square table, read row by row.
+
+    `cells` (2, cells) numbers of cells by anti-diagonal, then row, the second direction from the other end;
+    `places` (2, cells) where each cell comes in it; `diagonals` how many cells a step has.
+    """
+
+    cells: Tensor
+    places: Tensor
+    diagonals: list[int]
+
+    @classmethod
+    def of(cls, length: int, device: torch.device) -> "Order":
+        """For a table of `length` rows and columns."""
+        length = int(length)  # a tensor while the model is traced
+        row = torch.arange(length, device=device).repeat_interleave(length)
+        first = (row + torch.arange(length, device=device).repeat(length)).argsort(stable=True)
+        cells = torch.stack([first, first.flip(0)])
+        return cls(cells, cells.argsort(1), [min(d, 2 * length - 2 - d) + 1 for d in range(2 * length - 1)])
+
+
+class _ToSweeps(torch.autograd.Function):
+    """Each direction's order of the cells; the gradient of general indexing, a slow accumulation, is not needed."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, cells: Tensor, order: Order) -> Tensor:
+        ctx.order = order
+        return cells.index_select(0, order.cells.flatten()).unflatten(0, (2, -1))
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, d_sweeps: Tensor) -> tuple[Tensor, None]:
+        return _FromSweeps.forward(ctx, d_sweeps, ctx.order), None
+
+
+class _FromSweeps(torch.autograd.Function):
+    """The adjoint: back to rows and columns, both directions summed."""
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, sweeps: Tensor, order: Order) -> Tensor:
+        ctx.order = order
+        return sweeps[0].index_select(0, order.places[0]) + sweeps[1].index_select(0, order.places[1])
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, d_cells: Tensor) -> tuple[Tensor, None]:
+        return _ToSweeps.forward(ctx, d_cells, ctx.order), None
+
+
+class _Plain:
+    """Stands in for a context where no gradient is wanted: a tracer cannot look into an autograd function."""
+
+
+def to_sweeps(cells: Tensor, order: Order) -> Tensor:
+    """(cells, ...) row by row as (2, cells, ...), in the order in which each direction meets them."""
+    return _ToSweeps.apply(cells, order) if torch.is_grad_enabled() else _ToSweeps.forward(_Plain(), cells, order)
+
+
+def from_sweeps(sweeps: Tensor, order: Order) -> Tensor:
+    """(2, cells, ...) in the order of each direction as their sum, (cells, ...) row by row."""
+    return _FromSweeps.apply(sweeps, order) if torch.is_grad_enabled() else _FromSweeps.forward(_Plain(), sweeps, order)
 
 
 class TableRecurrence(nn.Module):
@@ -33,106 +86,71 @@ class TableRecurrence(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, states: int) -> None:
         super().__init__()
-        self.hidden = hidden
-        blocks = 3 + (1 if states == 2 else states)
-        self.input = nn.Linear(inputs, 2 * blocks * hidden)
-        self.neighbours = nn.Parameter(torch.empty(2, 2 * hidden, blocks * hidden))
-        self.below = nn.Parameter(torch.empty(2, hidden, blocks * hidden)) if states == 3 else None
-        self.state_bias = nn.Parameter(torch.zeros(2, 1, blocks * hidden))
+        gates = (3 + (1 if states == 2 else states)) * hidden
+        self.input = nn.Parameter(torch.empty(2, inputs, gates).uniform_(-(inputs**-0.5), inputs**-0.5))
+        self.input_bias = nn.Parameter(torch.zeros(2, 1, gates))
         bound = (states * hidden) ** -0.5
-        for weight in (self.neighbours, self.below):
-            if weight is not None:
-                nn.init.uniform_(weight, -bound, bound)
+        self.state = nn.Parameter(torch.empty(2, states * hidden, gates).uniform_(-bound, bound))
+        self.state_bias = nn.Parameter(torch.zeros(2, 1, gates))
 
-    def forward(self, table: Tensor, below: Tensor | None, mask: Tensor, diagonals: list[int]) -> Tensor:
-        """States of every cell, `(2, cells, batch, hidden)`.
+    def forward(self, table: Tensor, below: Tensor | None, mask: Tensor, order: Order) -> Tensor:
+        """States of every cell, `(2, cells, batch, hidden)`, in the order of each direction.
 
         Args:
-            table: (cells, batch, inputs), cells in the order of anti-diagonals; below: the layer below's states;
-            mask: (cells, batch, 1), 0 at padding, whose states are zero; diagonals: their sizes.
+            table: (cells, batch, inputs), row by row; below: the states of the layer below;
+            mask: (cells, batch), whether a cell is real; the states of others are zero.
         """
-        kind = table.device.type
-        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
-        weight = self.neighbours if below is None else torch.cat([self.neighbours, self.below], dim=1)
-        arguments = (self.input(table), below, weight, self.state_bias, mask, diagonals, low)
+        swept = to_sweeps(table, order)
+        x = torch.baddbmm(self.input_bias, swept.flatten(1, 2), self.input).view(*swept.shape[:3], -1)
+        mask = to_sweeps(mask, order).unsqueeze(-1).to(x.dtype)
+        state, bias = self.state.to(x.dtype), self.state_bias.to(x.dtype)
         if torch.is_grad_enabled():
-            return _Sweep.apply(*arguments)
-        return sweep(*arguments)[0]
-
-
-def _places(diagonals: list[int]) -> list[tuple[slice, slice]]:
-    """Where the cells of each step lie, for the first direction and for the second, which starts at the other end."""
-    found, begin, cells = [], 0, sum(diagonals)
-    for size in diagonals:
-        found.append((slice(begin, begin + size), slice(cells - begin - size, cells - begin)))
-        begin += size
-    return found
-
-
-def _read(pair: tuple[Tensor, Tensor], place: tuple[slice, slice]) -> Tensor:
-    """One step of both directions, `(2, cells of the diagonal, ...)`, in float32."""
-    return torch.stack([pair[0][place[0]], pair[1][place[1]].flip(0)]).float()
-
-
-def _write(pair: tuple[Tensor, Tensor], place: tuple[slice, slice], step: Tensor) -> None:
-    pair[0][place[0]] = step[0]
-    pair[1][place[1]] = step[1].flip(0)
+            return _Sweep.apply(x, below, state, bias, mask, order.diagonals)
+        return sweep(x, below, state, bias, mask, order.diagonals)
 
 
 def sweep(
-    inputs: Tensor,
+    x: Tensor,
     below: Tensor | None,
     weight: Tensor,
     bias: Tensor,
     mask: Tensor,
     diagonals: list[int],
-    low: torch.dtype,
-    keep: bool = False,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The forward sweep; with `keep` also what the backward one needs. Products in `low`, all else in float32.
+    kept: list[tuple[Tensor, ...]] | None = None,
+) -> Tensor:
+    """The forward sweep, all in the type of `x`; what the backward one needs is appended to `kept`.
 
     Args:
-        inputs: (cells, batch, 2 * gates), the input's part of the gates of both directions;
-        weight: (2, states * hidden, gates); the others as above.
+        x: (2, cells, batch, gates), the input's part of the gates; below: (2, cells, batch, hidden) or None;
+        weight: (2, states * hidden, gates); bias: (2, 1, gates); mask: (2, cells, batch, 1).
     """
-    cells, batch, _ = inputs.shape
-    gates, hidden = weight.shape[2], bias.shape[2] // (4 if below is None else 6)
-    out = inputs.new_empty(2, cells, batch, hidden, dtype=torch.float32)
-    kept: dict[str, Tensor] = {}
-    if keep:
-        sizes = {"states": weight.shape[1], "rates": 2 * hidden, "shares": gates - 3 * hidden}
-        sizes |= dict.fromkeys(("new", "reset", "mixed"), hidden)
-        kept = {name: inputs.new_empty(2, cells, batch, size, dtype=low) for name, size in sizes.items()}
-    with torch.autocast(inputs.device.type, enabled=False):
-        weight = weight.to(low)
-        inputs, previous = inputs.chunk(2, dim=-1), out[:, :0]
-        for number, place in enumerate(_places(diagonals)):
-            size = diagonals[number]
-            if 2 * number < len(diagonals):  # the table widens: its outermost cells lack a neighbour
-                previous = F.pad(previous, (0, 0, 0, 0, 1, 1))
-            left, upper = previous[:, 1 : size + 1], previous[:, :size]
-            states = [left, upper] if below is None else [left, upper, _read(below, place)]
-            joined = torch.cat(states, dim=-1).to(low)
-            v = torch.bmm(joined.flatten(1, 2), weight).float() + bias
-            v = v.view(2, size, batch, gates)
-            reset = v[..., 2 * hidden : 3 * hidden]
-            total = _read(inputs, place) + v
-            rates = total[..., : 2 * hidden].sigmoid()
-            new = torch.addcmul(total[..., 2 * hidden : 3 * hidden], rates[..., :hidden], reset, value=-1).tanh()
-            if below is None:
-                shares = total[..., 3 * hidden :].sigmoid()
-                mixed = torch.lerp(upper, left, shares)
-            else:
-                shares = total[..., 3 * hidden :].unflatten(-1, (3, hidden)).softmax(-2).flatten(-2)
-                first, second, third = shares.chunk(3, dim=-1)
-                mixed = (first * left).addcmul_(second, upper).addcmul_(third, states[2])
-            previous = torch.lerp(new, mixed, rates[..., hidden:]) * _read((mask, mask), place)
-            _write(out, place, previous)
-            if keep:
-                found = {"states": joined, "rates": rates, "new": new, "reset": reset, "mixed": mixed, "shares": shares}
-                for name, value in found.items():
-                    kept[name][:, place[0]] = value
-    return out, kept
+    gates, hidden = weight.shape[2], weight.shape[2] // (4 if below is None else 6)
+    steps, begin = [], 0
+    previous = x.new_empty(2, 0, x.shape[2], hidden)
+    for number, size in enumerate(diagonals):
+        here = slice(begin, begin + size)
+        begin = begin + size
+        if 2 * number < len(diagonals):  # the table widens: its outermost cells lack a neighbour
+            previous = F.pad(previous, (0, 0, 0, 0, 1, 1))
+        left, upper = previous[:, 1 : size + 1], previous[:, :size]
+        states = [left, upper] if below is None else [left, upper, below[:, here]]
+        joined = torch.cat(states, dim=-1)
+        v = torch.baddbmm(bias, joined.flatten(1, 2), weight).view(2, size, -1, gates)
+        reset = v[..., 2 * hidden : 3 * hidden]
+        total = x[:, here] + v
+        rates = total[..., : 2 * hidden].sigmoid()
+        new = torch.addcmul(total[..., 2 * hidden : 3 * hidden], rates[..., :hidden], reset, value=-1).tanh()
+        if below is None:
+            shares = total[..., 3 * hidden :].sigmoid()
+            mixed = torch.lerp(upper, left, shares)
+        else:
+            shares = total[..., 3 * hidden :].unflatten(-1, (3, hidden)).softmax(-2).flatten(-2)
+            mixed = (shares * joined).unflatten(-1, (3, hidden)).sum(-2)
+        previous = torch.lerp(new, mixed, rates[..., hidden:]) * mask[:, here]
+        steps.append(previous)
+        if kept is not None:
+            kept.append((joined, rates, reset.contiguous(), new, mixed, shares))
+    return torch.cat(steps, dim=1)
 
 
 class _Sweep(torch.autograd.Function):
@@ -141,78 +159,54 @@ class _Sweep(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: torch.autograd.function.FunctionCtx,
-        inputs: Tensor,
+        x: Tensor,
         below: Tensor | None,
         weight: Tensor,
         bias: Tensor,
         mask: Tensor,
         diagonals: list[int],
-        low: torch.dtype,
     ) -> Tensor:
-        out, kept = sweep(inputs, below, weight, bias, mask, diagonals, low, keep=True)
-        ctx.kept, ctx.weight, ctx.mask, ctx.diagonals, ctx.low = kept, weight, mask, diagonals, low
-        ctx.dtype, ctx.layered = inputs.dtype, below is not None
-        return out
+        ctx.kept = []
+        ctx.weight, ctx.mask, ctx.diagonals, ctx.layered = weight, mask, diagonals, below is not None
+        with torch.autocast(x.device.type, enabled=False):
+            return sweep(x, below, weight, bias, mask, diagonals, ctx.kept)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, d_out: Tensor) -> tuple:
-        kept, weight, low, mask = ctx.kept, ctx.weight, ctx.low, ctx.mask
         _, cells, batch, hidden = d_out.shape
-        gates = weight.shape[2]
-        d_v = d_out.new_empty(2, cells, batch, gates, dtype=low)  # of the states' part of the gates
-        d_inputs = d_out.new_empty(cells, batch, 2 * gates, dtype=ctx.dtype)
+        d_x = d_out.new_empty(2, cells, batch, ctx.weight.shape[2])
         d_below = torch.empty_like(d_out) if ctx.layered else None
-        transposed = weight.transpose(1, 2).to(low)
-        places = _places(ctx.diagonals)
-        carried = d_out.new_zeros(2, 1, batch, hidden, dtype=torch.float32)
-        for number in reversed(range(len(places))):
-            place = places[number]
-            step = {name: value[:, place[0]].float() for name, value in kept.items()}
-            new, reset, mixed = step["new"], step["reset"], step["mixed"]
-            keep, update = step["rates"].chunk(2, dim=-1)
-            states, shares = step["states"].split(hidden, dim=-1), step["shares"].split(hidden, dim=-1)
-            d_h = (_read(d_out, place) + carried) * _read((mask, mask), place)
+        d_weight = torch.zeros_like(ctx.weight, dtype=torch.float32)
+        d_bias = d_weight.new_zeros(2, 1, ctx.weight.shape[2])
+        transposed = ctx.weight.transpose(1, 2)
+        end, carried = cells, d_out.new_zeros(2, 1, batch, hidden)
+        for number in reversed(range(len(ctx.diagonals))):
+            here = slice(end - ctx.diagonals[number], end)
+            end = here.start
+            joined, rates, reset, new, mixed, shares = ctx.kept.pop()
+            keep, update = rates.chunk(2, dim=-1)
+            states = joined.split(hidden, dim=-1)
+            d_h = (d_out[:, here] + carried) * ctx.mask[:, here]
             d_mixed = d_h * update
             d_z = (d_h - d_mixed) * (1 - new * new)
             d_gates = [-d_z * reset * keep * (1 - keep), d_h * (mixed - new) * update * (1 - update), d_z]
             if ctx.layered:
-                d_states = [d_mixed * share for share in shares]
+                d_states = [d_mixed * share for share in shares.split(hidden, dim=-1)]
                 d_gates += [part * (state - mixed) for part, state in zip(d_states, states, strict=True)]
             else:
-                d_states = [d_mixed * shares[0], d_mixed * (1 - shares[0])]
+                d_states = [d_mixed * shares, d_mixed * (1 - shares)]
                 d_gates.append(d_states[0] * (states[0] - mixed))
-            _write(d_inputs.chunk(2, dim=-1), place, torch.cat(d_gates, dim=-1))
+            d_x[:, here] = torch.cat(d_gates, dim=-1)
             d_gates[2] = d_z * (1 - keep)
-            d_step = torch.cat(d_gates, dim=-1).to(low)
-            d_v[:, place[0]] = d_step
-            through = torch.bmm(d_step.flatten(1, 2), transposed).float().view(*d_h.shape[:3], -1)
-            d_left, d_upper, *d_third = (
-                direct + part for direct, part in zip(d_states, through.split(hidden, dim=-1), strict=True)
-            )
+            d_v = torch.cat(d_gates, dim=-1).flatten(1, 2)
+            d_weight += torch.bmm(joined.flatten(1, 2).transpose(1, 2), d_v)
+            d_bias += d_v.sum(1, keepdim=True)
+            through = torch.bmm(d_v, transposed).view(*d_h.shape[:3], -1).split(hidden, dim=-1)
+            d_left, d_upper, *d_third = (direct + part for direct, part in zip(d_states, through, strict=True))
             if ctx.layered:
-                _write(d_below, place, d_third[0])
-            if 2 * number < len(places):
+                d_below[:, here] = d_third[0]
+            if 2 * number < len(ctx.diagonals):
                 carried = d_left[:, :-1] + d_upper[:, 1:]
             else:
                 carried = F.pad(d_left, (0, 0, 0, 0, 1, 0)) + F.pad(d_upper, (0, 0, 0, 0, 0, 1))
-        flat = d_v.flatten(1, 2)
-        d_weight = torch.bmm(kept["states"].flatten(1, 2).transpose(1, 2), flat).float()
-        return d_inputs, d_below, d_weight, d_v.float().sum((1, 2)).unsqueeze(1), None, None, None
-
-
-class Permute(torch.autograd.Function):
-    """Rows in another order; the gradient of general indexing, an accumulation, is not needed for it."""
-
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-        ctx.inverse = inverse
-        return rows.index_select(0, order)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, d_rows: Tensor) -> tuple[Tensor, None, None]:
-        return d_rows.index_select(0, ctx.inverse), None, None
-
-
-def permute(rows: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """`rows[order]`, where `inverse` is the order back."""
-    return Permute.apply(rows, order, inverse) if torch.is_grad_enabled() else rows.index_select(0, order)
+        return d_x, d_below, d_weight.to(ctx.weight.dtype), d_bias.to(ctx.weight.dtype), None, None

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines._cache import TensorCache
-from baselines._table_recurrence import TableRecurrence, diagonal_order, permute
+from baselines._table_recurrence import Order, TableRecurrence, from_sweeps
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
@@ -56,24 +56,22 @@ class Layer(nn.Module):
         self.heads = heads
 
     def forward(
-        self, words: Tensor, maps: Tensor | None, below: Tensor | None, mask: Tensor, order: tuple
+        self, words: Tensor, maps: Tensor | None, below: Tensor | None, mask: Tensor, order: Order
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The next sequence (batch, length, hidden), table (2, cells, batch, hidden / 2) and attention.
 
         Args:
             words: (batch, length, hidden); maps: (cells, batch, channels), the frozen encoder's attention, row by
-            row; below: the table of the layer below; mask: (batch, length); order: of `diagonal_order`.
+            row; below: the table of the layer below; mask: (batch, length).
         """
         batch, length, hidden = words.shape
-        order, inverse, diagonals = order
         by_word = words.transpose(0, 1)
         table = F.relu(self.row(by_word).unsqueeze(1) + self.column(by_word)).flatten(0, 1)
         if self.cell is not None:
             table = F.relu(self.cell(table) + self.attention_input(maps))
-        inside = (mask.T.unsqueeze(1) & mask.T).flatten(0, 1)[order]
-        table = self.recurrence(permute(table, order, inverse), below, inside.unsqueeze(-1).float(), diagonals)
+        table = self.recurrence(table, below, (mask.T.unsqueeze(1) & mask.T).flatten(0, 1), order)
 
-        scores = as_table(self.score(torch.cat(table.unbind(0), dim=-1)), order, inverse)
+        scores = table_linear(self.score, table, order)
         scores = scores.permute(0, 3, 1, 2).float()
         weights = scores.masked_fill(~mask[:, None, None], -1000.0).softmax(-1)
         values = self.value(words).view(batch, length, self.heads, -1).transpose(1, 2)
@@ -82,10 +80,16 @@ class Layer(nn.Module):
         return self.norm(words + self.dropout(self.feed_forward(words))), table, weights
 
 
-def as_table(cells: Tensor, order: Tensor, inverse: Tensor) -> Tensor:
-    """(cells, batch, channels) in the order of anti-diagonals as (batch, length, length, channels)."""
+def table_linear(layer: nn.Linear, table: Tensor, order: Order) -> Tensor:
+    """A linear map of every cell's [first direction ; second direction], (batch, length, length, outputs).
+
+    Both halves are multiplied in the order of their direction, so that only the few outputs are reordered.
+    """
+    parts = [F.linear(half, weight) for half, weight in zip(table, layer.weight.chunk(2, dim=1), strict=True)]
+    cells = from_sweeps(torch.stack(parts), order)
     length = math.isqrt(len(cells))
-    return permute(cells, inverse, order).unflatten(0, (length, length)).permute(2, 0, 1, 3)
+    cells = cells.unflatten(0, (length, length)).permute(2, 0, 1, 3)
+    return cells if layer.bias is None else cells + layer.bias
 
 
 class CharacterLSTM(nn.Module):
@@ -146,15 +150,14 @@ class TableSequence(nn.Module):
         Args:
             words: (batch, length, inputs); maps: (batch, length, length, channels); mask: (batch, length).
         """
-        order = diagonal_order(words.shape[1], words.device)
+        order = Order.of(words.shape[1], words.device)
         *_, (sequence, table, _) = self.states(words, maps, mask, order)
-        scores = self.relation_tags(torch.cat(table.unbind(0), dim=-1))
-        return self.entity_tags(sequence), as_table(scores, *order[:2])
+        return self.entity_tags(sequence), table_linear(self.relation_tags, table, order)
 
     def states(
-        self, words: Tensor, maps: Tensor | None, mask: Tensor, order: tuple[Tensor, Tensor, list[int]]
+        self, words: Tensor, maps: Tensor | None, mask: Tensor, order: Order
     ) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Of every layer the sequence, the table (2, cells by anti-diagonal, batch, hidden / 2) and the attention."""
+        """Of every layer the sequence, the table (2, cells, batch, hidden / 2) and the attention."""
         if maps is not None:
             maps = maps.permute(1, 2, 0, 3).flatten(0, 1)
         sequence, table, found = self.reduce(words), None, []

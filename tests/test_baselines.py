@@ -6,7 +6,7 @@ import torch
 
 from baselines import dygiepp, span_multihead
 from baselines._cache import TensorCache
-from baselines._table_recurrence import TableRecurrence, diagonal_order
+from baselines._table_recurrence import Order, TableRecurrence
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, read_sentences
 from tests.conftest import CORPUS, LABELS
@@ -283,10 +283,11 @@ def test_cache_gives_back_what_was_put(memory):
 
 def recurrence_by_hand(model: TableRecurrence, table: np.ndarray, below: np.ndarray | None, length: int) -> np.ndarray:
     """(2, length, length, hidden) for one sentence, cell by cell; `table` and `below` in rows and columns."""
-    w, h = Weights(model), model.hidden
+    w = Weights(model)
+    gates = w["state"].shape[2]
+    h = gates // (4 if below is None else 6)
     sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     out = np.zeros((2, length, length, h))
-    gates = w["neighbours"].shape[2]
     for way, (cells, step) in enumerate(((range(length), -1), (range(length - 1, -1, -1), 1))):
         for i in cells:
             for j in cells:
@@ -294,11 +295,10 @@ def recurrence_by_hand(model: TableRecurrence, table: np.ndarray, below: np.ndar
                     out[way, i, j + step] if 0 <= j + step < length else np.zeros(h),
                     out[way, i + step, j] if 0 <= i + step < length else np.zeros(h),
                 ]
-                x = w.linear("input", table[i, j])[way * gates : (way + 1) * gates]
-                v = w["state_bias"][way, 0] + np.concatenate(states) @ w["neighbours"][way]
                 if below is not None:
                     states.append(below[way, i, j])
-                    v = v + below[way, i, j] @ w["below"][way]
+                x = w["input_bias"][way, 0] + table[i, j] @ w["input"][way]
+                v = w["state_bias"][way, 0] + np.concatenate(states) @ w["state"][way]
                 r, z = sigmoid((x + v)[:h]), sigmoid((x + v)[h : 2 * h])
                 n = np.tanh(x[2 * h : 3 * h] + v[2 * h : 3 * h] - r * v[2 * h : 3 * h])
                 last = (x + v)[3 * h :]
@@ -317,25 +317,27 @@ def test_table_recurrence_follows_its_equations_and_knows_its_gradient(states):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.7)
-    order, inverse, diagonals = diagonal_order(length, torch.device("cpu"))
-    row, column = (order // length).unsqueeze(1), (order % length).unsqueeze(1)
+    order = Order.of(length, torch.device("cpu"))
     lengths = torch.tensor([4, 2, 1])
-    mask = ((row < lengths) & (column < lengths)).float().unsqueeze(-1)
+    number = torch.arange(length**2).unsqueeze(1)
+    mask = (number // length < lengths) & (number % length < lengths)
     table = torch.randn(length**2, batch, inputs, requires_grad=True)
     below = torch.randn(2, length**2, batch, hidden, requires_grad=True) if states == 3 else None
-    out = model(table, below, mask, diagonals)
+    out = model(table, below, mask, order)
     with torch.no_grad():
-        assert torch.equal(model(table, below, mask, diagonals), out)
+        assert torch.equal(model(table, below, mask, order), out)
+    ways = torch.arange(2)[:, None, None]
     for b, n in enumerate(lengths.tolist()):
-        grid = inverse.view(length, length).numpy()[:n, :n]
+        grid = torch.arange(length**2).view(length, length)[:n, :n]
+        met = order.places[:, grid]
         expected = recurrence_by_hand(
             model,
-            table.detach().numpy()[grid, b],
-            None if below is None else below.detach().numpy()[:, grid, b],
+            table.detach()[grid, b].numpy(),
+            None if below is None else below.detach()[ways, met, b].numpy(),
             n,
         )
-        assert np.allclose(out.detach().numpy()[:, grid, b], expected, atol=1e-5)
-        assert not out[:, mask[:, b, 0] == 0, b].any()
+        assert np.allclose(out.detach()[ways, met, b].numpy(), expected, atol=1e-5)
+        assert out[:, :, b].abs().sum(-1).count_nonzero() == 2 * n * n, "the states of padding are zero"
 
     # against differences of the function itself: the steepest directions of every argument
     weight = torch.randn_like(out)
@@ -347,6 +349,6 @@ def test_table_recurrence_follows_its_equations_and_knows_its_gradient(states):
             sums = []
             for step in (1e-2, -1e-2):
                 argument += step * direction
-                sums.append((model(table, below, mask, diagonals).double() * weight).sum().item())
+                sums.append((model(table, below, mask, order).double() * weight).sum().item())
                 argument -= step * direction
         assert (sums[0] - sums[1]) / 2e-2 == pytest.approx(gradient.norm().item(), rel=5e-3)

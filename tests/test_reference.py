@@ -292,12 +292,9 @@ def table_sequence_weights(stored: dict[str, torch.Tensor]) -> dict[str, torch.T
             {w: layer[f"tab_encoding.mdrnn.{c}.{w}"] for w in ("Wi.weight", "Wi.bias", "Ws.weight", "Ws.bias")}
             for c in ("cellf", "cellb")
         ]
-        half = hidden // 2
-        new["recurrence.input.weight"] = torch.cat([c["Wi.weight"] for c in cells])
-        new["recurrence.input.bias"] = torch.cat([c["Wi.bias"] for c in cells])
-        new["recurrence.neighbours"] = torch.stack([c["Ws.weight"][:, : 2 * half].T for c in cells])
-        if k:
-            new["recurrence.below"] = torch.stack([c["Ws.weight"][:, 2 * half :].T for c in cells])
+        new["recurrence.input"] = torch.stack([c["Wi.weight"].T for c in cells])
+        new["recurrence.input_bias"] = torch.stack([c["Wi.bias"] for c in cells])[:, None]
+        new["recurrence.state"] = torch.stack([c["Ws.weight"].T for c in cells])
         new["recurrence.state_bias"] = torch.stack([c["Ws.bias"] for c in cells])[:, None]
         out |= {f"layers.{k}.{name}": value for name, value in new.items()}
     return out
@@ -342,12 +339,13 @@ def test_table_sequence_equals_the_released_code(table_sequence_reference, table
     for prefix, (words, maps), mask in table_sequence_batches(reference, variant):
         both = mask.unsqueeze(2) & mask.unsqueeze(1)
         with torch.no_grad():
-            order = table_sequence.diagonal_order(words.shape[1], words.device)
+            order = table_sequence.Order.of(words.shape[1], words.device)
             states, (entity, relation) = network.states(words, maps, mask, order), network(words, maps, mask)
             assert len(states) == config["layers"]
             torch.testing.assert_close(network.reduce(words), reference[f"{prefix}/S_0"], atol=1e-5, rtol=0)
         for k, (sequence, table, attention) in enumerate(states, 1):
-            table = table_sequence.as_table(torch.cat(table.unbind(0), dim=-1), *order[:2])
+            rows = [way[places] for way, places in zip(table, order.places, strict=True)]
+            table = torch.cat(rows, dim=-1).unflatten(0, words.shape[1:2] * 2).permute(2, 0, 1, 3)
             queries = mask.nonzero(as_tuple=True)
             for ours, name, inside in (
                 (sequence, "S", mask),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 from fvcore.nn import FlopCountAnalysis
+from fvcore.nn.jit_handles import bmm_flop_jit
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -94,6 +95,8 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         analysis = FlopCountAnalysis(_Decoding(model, batch), tuple(batch.tensors.values()))
+        # fvcore knows the product without the sum: baddbmm(added, a, b)
+        analysis.set_op_handle("aten::baddbmm", lambda inputs, outputs: bmm_flop_jit(inputs[1:3], outputs))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         everything, by_module = analysis.by_operator(), analysis.by_module_and_operator()
         # a system may have several encoders (PURE has two)
