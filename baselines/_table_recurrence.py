@@ -9,6 +9,7 @@ of zeros in the backward pass. Here the backward sweep is written out, and the g
 after it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -104,6 +105,8 @@ class TableRecurrence(nn.Module):
         x = torch.baddbmm(self.input_bias, swept.flatten(1, 2), self.input).view(*swept.shape[:3], -1)
         mask = to_sweeps(mask, order).unsqueeze(-1).to(x.dtype)
         state, bias = self.state.to(x.dtype), self.state_bias.to(x.dtype)
+        if torch.jit.is_tracing():
+            return traced_sweep(x, below, state, bias, mask, order.diagonals)
         if torch.is_grad_enabled():
             return _Sweep.apply(x, below, state, bias, mask, order.diagonals)
         return sweep(x, below, state, bias, mask, order.diagonals)
@@ -151,6 +154,21 @@ def sweep(
         if kept is not None:
             kept.append((joined, rates, reset.contiguous(), new, mixed, shares))
     return torch.cat(steps, dim=1)
+
+
+@torch.library.custom_op("sinet::table_sweep", mutates_args=())
+def traced_sweep(
+    x: Tensor, below: Tensor | None, weight: Tensor, bias: Tensor, mask: Tensor, diagonals: list[int]
+) -> Tensor:
+    """`sweep` as one operator, for traces: unrolled it is thousands, and takes seconds a sentence to trace."""
+    return sweep(x, below, weight, bias, mask, diagonals)
+
+
+def sweep_multiply_adds(x: Sequence[int], *_: Sequence[int], out: Sequence[int]) -> int:
+    """Multiply-adds of a sweep, from the shapes of its arguments and its result."""
+    directions, cells, batch, gates = x
+    states = 2 if gates == 4 * out[-1] else 3
+    return directions * cells * batch * states * out[-1] * gates
 
 
 class _Sweep(torch.autograd.Function):

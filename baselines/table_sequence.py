@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines._cache import TensorCache
-from baselines._table_recurrence import Order, TableRecurrence, from_sweeps
+from baselines._table_recurrence import Order, TableRecurrence, from_sweeps, sweep_multiply_adds
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
@@ -187,6 +187,8 @@ class System(Extractor):
         "layers": (1, 100),
         "dropout": (0.0, 0.99),
     }
+
+    operators: ClassVar[dict] = {"sinet::table_sweep": sweep_multiply_adds}
 
     def __init__(
         self,

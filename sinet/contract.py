@@ -4,7 +4,7 @@ A model sees sentences, a label inventory and an encoder. It never sees a path, 
 or the test set; the harness (`sinet.run`) names no model, it finds them (`sinet.systems`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -56,6 +56,10 @@ class Extractor(nn.Module):
     allowed: ClassVar[dict] = {}
     """Right values of a setting, a literal: `(least, greatest)` for a number, all choices for a text. The
     configuration is checked against it before any job; a number without an entry must not be negative."""
+
+    operators: ClassVar[dict[str, Callable[..., int]]] = {}
+    """Operators of its own that decoding calls while it is traced, by name ("namespace::name"), and their multiply-adds
+    from the shapes of the arguments and `out`. The count is held against the products that torch sees untraced."""
 
     def __init__(self, labels: Labels, encoder: nn.Module) -> None:
         super().__init__()

@@ -7,14 +7,15 @@ any other is an error. Attention must be eager: fused kernels are invisible to t
 
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from fvcore.nn import FlopCountAnalysis
-from fvcore.nn.jit_handles import bmm_flop_jit
+from fvcore.nn.jit_handles import bmm_flop_jit, get_shape
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
@@ -53,7 +54,7 @@ class _Decoding(nn.Module):
     """Decoding as a function from tensors to tensors, the form that tracing needs.
 
     A trace drops whatever its outputs do not depend on, and predictions are no tensors; so every floating-point
-    result on the way is an output.
+    result that nothing else uses is an output.
     """
 
     def __init__(self, model: Extractor, batch: Batch) -> None:
@@ -65,21 +66,30 @@ class _Decoding(nn.Module):
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         with _Results() as results:
             self.model.decode(Batch(self.sentences, dict(zip(self.names, tensors, strict=True))))
-        return tuple(results.kept)
+        return tuple(results.kept.values())
 
 
 class _Results(TorchFunctionMode):
+    """The floating-point results on which no later one depends: few, and the trace of every other hangs on them."""
+
     def __init__(self) -> None:
         super().__init__()
-        self.kept: list[Tensor] = []
+        self.kept: dict[int, Tensor] = {}
 
     def __torch_function__(
         self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.is_floating_point():
-            self.kept.append(result)
+            for used in tree_leaves((args, kwargs)):
+                self.kept.pop(id(used), None)
+            self.kept[id(result)] = result
         return result
+
+
+def _handle(multiply_adds: Callable[..., int]) -> Callable[[list, list], int]:
+    """fvcore's form of a count from shapes."""
+    return lambda inputs, outputs: multiply_adds(*map(get_shape, inputs), out=get_shape(outputs[0]))
 
 
 def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
@@ -97,6 +107,8 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
         analysis = FlopCountAnalysis(_Decoding(model, batch), tuple(batch.tensors.values()))
         # fvcore knows the product without the sum: baddbmm(added, a, b)
         analysis.set_op_handle("aten::baddbmm", lambda inputs, outputs: bmm_flop_jit(inputs[1:3], outputs))
+        for operator, multiply_adds in model.operators.items():
+            analysis.set_op_handle(operator, _handle(multiply_adds))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
         everything, by_module = analysis.by_operator(), analysis.by_module_and_operator()
         # a system may have several encoders (PURE has two)
