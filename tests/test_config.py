@@ -28,7 +28,7 @@ MISTAKES = {
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinett], seeds: [0], recipe: short}]": r"mean 'sinet'\?",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0], recipe: shrt}]": r"mean 'short'\?",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0]}]": r"key 'recipe' is missing",
-    "recipes: {short: {sinet: {encoder_lr: 1e-5}}}": r"'1e-5' is text, finite number or null; .* write 1.0e-5",
+    "recipes: {short: {sinet: {encoder_lr: 1e-5}}}": r"'1e-5' is text, .*finite number or null; .* write 1.0e-5",
     "recipes: {short: {sinet: {epochs: -3}}}": r"recipes.short.sinet.epochs: -3 should be at least 1",
     "recipes: {short: {sinet: {epochs: 2.5}}}": r"epochs: 2.5 is a number, should be a whole number",
     "recipes: {short: {sinet: {clip: 0}}}": r"clip: 0 should be above 0",
