@@ -1,6 +1,6 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make test      set up, run the whole test suite                             make lint    formatters and linters
-# make tune      the trials of config/trials.yaml (MODELS="pfn pure": only these), dev scores into config/trials.csv
+# make tune      the trials of config/trials/trials.yaml (MODELS="pfn pure": only these), dev scores into config/trials/trials.csv
 CONFIG ?= config.yaml
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin

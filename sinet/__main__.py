@@ -88,15 +88,15 @@ def build_parser() -> argparse.ArgumentParser:
     s = step(
         "tune",
         tune,
-        "train the trials of config/trials.yaml and keep their dev scores as data",
+        "train the trials of config/trials/trials.yaml and keep their dev scores as data",
         "Never reads the test split. A killed trial goes on from its last epoch, a finished one is not repeated.",
     )
-    s.add_argument("--trials", type=Path, default=Path("config/trials.yaml"), metavar="FILE", help="what to try")
+    s.add_argument("--trials", type=Path, default=Path("config/trials/trials.yaml"), metavar="FILE", help="what to try")
     s.add_argument("--models", nargs="*", default=[], metavar="NAME", help="only these; default: all")
     s.add_argument("--data", type=Path, required=True, metavar="DIR", help="the prepared dataset")
     s.add_argument("--out", type=Path, default=Path("results/trials"), metavar="DIR", help="the trials' folders")
     s.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="resumable states (default: state)")
-    s.add_argument("--table", type=Path, default=Path("config/trials.csv"), metavar="FILE", help="CSV to write")
+    s.add_argument("--table", type=Path, default=Path("config/trials/trials.csv"), metavar="FILE", help="CSV to write")
 
     s = step("predict", predict, "predict a JSON-lines file with a trained run")
     s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")

@@ -74,7 +74,7 @@ def test_one_missing_key_is_one_line():
 def test_a_run_has_one_recipe():
     config = load_config()
     config["grid"].append(dict(config["grid"][0], recipe="full"))
-    with pytest.raises(UserError, match=r"grid\[1\]: scierc/minilm/sinet-base/0 stands in grid\[0\] already"):
+    with pytest.raises(UserError, match=r"grid\[1\]: scierc/minilm/sinet/0 stands in grid\[0\] already"):
         resolve(config)
 
 

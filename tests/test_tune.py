@@ -75,5 +75,5 @@ def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkey
 
 
 def test_the_trials_of_the_project_can_be_run():
-    declared = yaml.safe_load((ROOT / "config" / "trials.yaml").read_text(encoding="utf-8"))
+    declared = yaml.safe_load((ROOT / "config" / "trials" / "trials.yaml").read_text(encoding="utf-8"))
     assert list(trial_runs(load_config(), declared))
