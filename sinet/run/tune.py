@@ -1,7 +1,7 @@
 """Choosing a recipe on dev, with the same number of trials for every system; the test split is never read.
 
-`config/trials/trials.yaml` names the trials: what each changes in the recipe it starts from. Their dev scores are kept as
-data in `config/trials/trials.csv`, the recipe that came out best stands in `config/recipes.yaml`.
+`config/trials/trials.yaml` names the trials: what each changes in the recipe it starts from. Their dev scores are kept
+as data in `config/trials/trials.csv`, the recipe that came out best stands in `config/recipes.yaml`.
 """
 
 import copy
