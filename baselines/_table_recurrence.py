@@ -107,9 +107,10 @@ class TableRecurrence(nn.Module):
         state, bias = self.state.to(x.dtype), self.state_bias.to(x.dtype)
         if torch.jit.is_tracing():
             return traced_sweep(x, below, state, bias, mask, order.diagonals)
-        if torch.is_grad_enabled():
-            return _Sweep.apply(x, below, state, bias, mask, order.diagonals)
-        return sweep(x, below, state, bias, mask, order.diagonals)
+        # autocast has chosen the type of `x`; inside, it would only mix types
+        with torch.autocast(x.device.type, enabled=False):
+            run = _Sweep.apply if torch.is_grad_enabled() else sweep
+            return run(x, below, state, bias, mask, order.diagonals)
 
 
 def sweep(
@@ -186,8 +187,7 @@ class _Sweep(torch.autograd.Function):
     ) -> Tensor:
         ctx.kept = []
         ctx.weight, ctx.mask, ctx.diagonals, ctx.layered = weight, mask, diagonals, below is not None
-        with torch.autocast(x.device.type, enabled=False):
-            return sweep(x, below, weight, bias, mask, diagonals, ctx.kept)
+        return sweep(x, below, weight, bias, mask, diagonals, ctx.kept)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, d_out: Tensor) -> tuple:

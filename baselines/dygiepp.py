@@ -152,18 +152,16 @@ class System(Extractor):
         target[gold[inside, 0], width[inside]] = batch["gold_types"][inside]
         loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
 
-        # which kept span a gold span is, -1 where it was pruned
+        # which kept span a gold span is; the relations of one that was pruned are lost
         place = torch.full(fits.shape, -1, device=fits.device)
         place[kept.unbind(1)] = torch.arange(len(kept), device=fits.device)
         number = torch.full((len(gold),), -1, device=fits.device)
         number[inside] = place[gold[inside, 0], width[inside]]
         arguments = number[batch["gold_pairs"]]
         found = (arguments >= 0).all(1)
-        key = pairs[:, 0] * len(kept) + pairs[:, 1]
-        gold_key = arguments[found, 0] * len(kept) + arguments[found, 1]
-        same = key.unsqueeze(1) == gold_key
-        kinds = batch["gold_relations"][found].argmax(1) + 1  # one type a pair
-        labels = (same * kinds).amax(1) if len(kinds) else torch.zeros_like(key)
+        table = torch.zeros(len(kept), len(kept), dtype=torch.long, device=fits.device)
+        table[arguments[found].unbind(1)] = batch["gold_relations"][found].argmax(1) + 1  # one type a pair
+        labels = table[pairs.unbind(1)]
         return loss + F.cross_entropy(relation, labels, reduction="sum")
 
     @torch.no_grad()

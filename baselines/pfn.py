@@ -9,7 +9,8 @@ What differs from the released code:
   exists: the same figures. `formulation: concatenated` is the published form, kept to count its FLOPs.
 - The global feature is a maximum over real pieces; the released one runs over padding, so that a sentence's scores
   depend on its batch.
-- Decoding looks at cells of first pieces only, the only ones that can name a word span. Sentences are not cut at 128.
+- Decoding looks at cells of first pieces only, the only ones that can name a word span, and links at most `PER_START`
+  entities that start at one word. Sentences are not cut at 128 pieces.
 """
 
 from collections.abc import Sequence
@@ -235,7 +236,7 @@ class System(Extractor):
         )
 
     def _word_table(self, batch: Batch, table: PairTable, task: Tensor, summary: Tensor, ordered: bool) -> Tensor:
-        """Probabilities over pairs of words, zero beyond a sentence: (batch, words, words, types)."""
+        """Probabilities over pairs of words, -1 beyond a sentence: (batch, words, words, types)."""
         lengths = batch["lengths"].tolist()
         if self.formulation == "split":
             words = pad_sequence(task.flatten(0, 1)[batch["word_start"]].split(lengths), batch_first=True)
@@ -250,4 +251,4 @@ class System(Extractor):
                 logits = logits.masked_fill(below.unsqueeze(-1), -torch.inf)
         inside = torch.arange(logits.shape[1], device=logits.device) < batch["lengths"].unsqueeze(1)
         both = inside.unsqueeze(2) & inside.unsqueeze(1)
-        return logits.float().sigmoid().masked_fill(~both.unsqueeze(-1), 0.0)
+        return logits.float().sigmoid().masked_fill(~both.unsqueeze(-1), -1.0)

@@ -6,7 +6,8 @@ pair of entities. The relation model learns from gold entities and is applied to
 
 What differs from the released code:
 - Both models are trained side by side, on the same sentences and for the same number of epochs; they share no weight,
-  so neither learns from the other's loss. A step can take a random share of a sentence's pairs (`training_pairs`).
+  so neither learns from the other's loss; the entity loss is a mean instead of a sum, so that clipping their common
+  gradient does not favour one. A step can take a random share of the pairs (`training_pairs`).
 - Markers are `[unusedN]` pieces in the order of the types, or pieces added to the vocabulary where it has none.
 - No cross-sentence context; new layers keep torch's initialisation.
 - Of a sentence's predicted entities at most the `max_arguments` likeliest are paired.
@@ -98,12 +99,13 @@ class System(Extractor):
     Settings:
         max_span_width: widest candidate, in words. width_size: size of the width embedding.
         hidden_size: of the entity model's feed-forward network. dropout: in it; relation_dropout: before the relation
-        classifier. training_pairs: pairs drawn a sentence and step, 0 for all. pair_batch: pairs encoded at once.
-        max_arguments: predicted entities of a sentence that are paired.
+        classifier. training_pairs: pairs drawn for each sentence of a step, 0 for all. pair_batch: pairs
+        encoded at once. max_arguments: predicted entities of a sentence that are paired.
     """
 
     cites = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
     tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "max_arguments": 12}
+    encoders = ("encoder.", "relation_encoder.")
     allowed: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
@@ -147,14 +149,6 @@ class System(Extractor):
         if added:
             self.relation_encoder.model.resize_token_embeddings(rows + len(added), mean_resizing=False)
         return torch.tensor(unused + added)
-
-    def param_groups(self, encoder_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
-        """Both encoders at the encoder's rate."""
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            rate = encoder_lr if name.startswith(("encoder.", "relation_encoder.")) else head_lr
-            groups.setdefault((rate, 0.0 if parameter.ndim < 2 else weight_decay), []).append(parameter)
-        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         pieces = self.encoder.collate(sentences)
@@ -202,19 +196,20 @@ class System(Extractor):
     # -- training and prediction ---------------------------------------------------------------------------
 
     def loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of the entity model, summed over spans, plus that of the relation model, mean over pairs."""
+        """Mean cross-entropy of the entity model over spans plus that of the relation model over pairs."""
         scores, fits = self.entity_scores(batch)
         gold = batch["gold_spans"]
         width = gold[:, 1] - gold[:, 0] - 1
         inside = width < fits.shape[1]
         target = torch.zeros_like(fits, dtype=torch.long)
         target[gold[inside, 0], width[inside]] = batch["gold_types"][inside]
-        loss = F.cross_entropy(scores[fits], target[fits], reduction="sum")
+        loss = F.cross_entropy(scores[fits], target[fits])
 
         pairs = S.ordered_pairs(batch["gold_counts"])
         if self.training_pairs:
-            sentence = S.group_index(batch["gold_counts"])[pairs[:, 0]]
-            pairs = pairs[S.sample_per_group(sentence, torch.full_like(batch["lengths"], self.training_pairs))]
+            # of the whole batch alike, so that every pair is as likely as any other
+            drawn = torch.randperm(len(pairs), device=pairs.device)[: self.training_pairs * len(batch)]
+            pairs = pairs[drawn]
         if not len(pairs):
             return loss
         labels = torch.zeros(len(gold), len(gold), dtype=torch.long, device=gold.device)

@@ -11,9 +11,10 @@ Where the paper is silent or contradicts itself:
   text says softmax, the loss says binary cross-entropy).
 - The local context of a pair without a word piece between its spans is zero. The sentence is [CLS] and its pieces.
 - All hidden layers have `hidden_size` units; a classifier is one hidden layer and a linear output.
+- Gold spans wider than the candidates are not trained on. At most `max_arguments` predicted entities are paired.
 
 Written for speed: linear maps of concatenations are sums, so that what depends on a word or a width is multiplied once
-for all spans that share it; attention within all spans is accumulated word by word.
+for all spans that share it (and dropped together in training); attention within spans is accumulated word by word.
 """
 
 from collections.abc import Sequence
@@ -47,22 +48,31 @@ class MultiHead(nn.Module):
         self.value = nn.Linear(keys, hidden)
         self.heads = heads
 
-    def forward(self, queries: Tensor, sentence: Tensor, mask: Tensor) -> Tensor:
-        """(batch, queries, hidden); zero where a query may look at nothing.
+    def forward(
+        self, queries: Tensor, counts: Tensor, sentence: Tensor, mask: Tensor, own: Tensor | None = None
+    ) -> Tensor:
+        """(queries, hidden); zero where a query may look at nothing.
 
         Args:
-            queries: (batch, queries, size); sentence: (batch, pieces, size);
-            mask: (batch, 1 or queries, pieces), which pieces a query may look at.
+            queries: (queries, size), packed by sentence, `counts` (batch) of each; sentence: (batch, pieces, size);
+            mask: (batch, pieces), which pieces belong to it; own: (queries, pieces), what each query may look at
+            instead, if not the same for all of a sentence.
         """
+        sizes = counts.tolist()
+        padded = pad_sequence(self.query(queries).split(sizes), batch_first=True)
+        allowed = mask.unsqueeze(1)
+        if own is not None:
+            allowed = pad_sequence(own.split(sizes), batch_first=True)
         q, k, v = (
             x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for x in (self.query(queries), self.key(sentence), self.value(sentence))
+            for x in (padded, self.key(sentence), self.value(sentence))
         )
         scores = (q @ k.transpose(-1, -2)).float() / q.shape[-1] ** 0.5
-        mask = mask.unsqueeze(1)
-        # a finite floor: a row without any piece must not become 0/0, it is set to zero instead
-        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1) * mask
-        return (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+        # a finite floor: a row without any piece must not become 0/0, its result is set to zero instead
+        weights = scores.masked_fill(~allowed.unsqueeze(1), torch.finfo(scores.dtype).min).softmax(-1)
+        found = (weights.to(v.dtype) @ v).transpose(1, 2).flatten(2)
+        found = found[torch.arange(found.shape[1], device=counts.device) < counts.unsqueeze(1)]
+        return found if own is None else found * own.any(1, keepdim=True)
 
 
 class System(Extractor):
@@ -139,12 +149,12 @@ class System(Extractor):
         """Encoder and attention within spans.
 
         Returns:
-            `hidden` (batch, pieces, hidden); `sentence` (batch, 1, pieces), which of them are [CLS] or a word's;
+            `hidden` (batch, pieces, hidden); `sentence` (batch, pieces), which of them are [CLS] or a word's;
             `first`, `last` (words, hidden) pieces of every word; `specific` (words, max_span_width, hidden), F_s.
         """
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
         sentence = batch["attention_mask"].bool()
-        sentence = F.pad(sentence[:, 1:], (0, 1)).unsqueeze(1)  # without [SEP]
+        sentence = F.pad(sentence[:, 1:], (0, 1))  # without [SEP]
         rows = hidden.flatten(0, 1)
         start, end = batch["word_start"], batch["word_end"]
         return {
@@ -186,9 +196,7 @@ class System(Extractor):
 
     def context(self, states: dict[str, Tensor], specific: Tensor, counts: Tensor) -> Tensor:
         """T_s of spans packed by sentence: `specific` (spans, hidden) to (spans, hidden_size)."""
-        queries = pad_sequence(specific.split(counts.tolist()), batch_first=True)
-        found = self.sentence_context(queries, states["hidden"], states["sentence"])
-        return found[torch.arange(found.shape[1], device=counts.device) < counts.unsqueeze(1)]
+        return self.sentence_context(specific, counts, states["hidden"], states["sentence"])
 
     def entity_logits(self, states: dict[str, Tensor], spans: Tensor, specific: Tensor, context: Tensor) -> Tensor:
         """Scores of None and the types of `spans` (spans, 2) word rows: FFNN of [T_s ; F_s ; first ; last ; width]."""
@@ -220,20 +228,15 @@ class System(Extractor):
         both = torch.cat([reduced.index_select(0, head), reduced.index_select(0, tail)], dim=-1)
 
         sentence = S.group_index(batch["lengths"])[spans[head, 0]]
-        counts = torch.bincount(sentence, minlength=len(batch)).tolist()
-        queries = pad_sequence(both.split(counts), batch_first=True)
+        counts = torch.bincount(sentence, minlength=len(batch))
         width = hidden.shape[1]
         # word rows to pieces; the piece after the first span's last, the first piece of the second
         begin = batch["word_end"][torch.minimum(spans[head, 1], spans[tail, 1]) - 1] - sentence * width
         end = batch["word_start"][torch.maximum(spans[head, 0], spans[tail, 0])] - sentence * width
         place = torch.arange(width, device=hidden.device)
         between = (place >= begin.unsqueeze(1)) & (place < end.unsqueeze(1))
-        between = pad_sequence(between.split(counts), batch_first=True)
-        real = torch.arange(queries.shape[1], device=hidden.device) < torch.tensor(
-            counts, device=hidden.device
-        ).unsqueeze(1)
-        local = self.local_context(queries, hidden, between)[real]
-        full = self.full_context(queries, hidden, states["sentence"])[real]
+        local = self.local_context(both, counts, hidden, states["sentence"], between)
+        full = self.full_context(both, counts, hidden, states["sentence"])
         return self.relation(torch.cat([both, self.local_reduce(local), self.full_reduce(full)], dim=-1))
 
     # -- training ------------------------------------------------------------------------------------------
@@ -277,8 +280,9 @@ class System(Extractor):
         if len(pairs):
             target = F.pad(kinds, (0, 0, 0, len(pairs) - len(related)))
             by_sentence = sentence_of_word[gold[pairs[:, 0], 0]].argsort(stable=True)
-            pairs, target = place[number[pairs[by_sentence]]], target[by_sentence]
-            logits = self.pair_logits(batch, states, spans, specific, context, pairs)
+            pairs, target = number[pairs[by_sentence]], target[by_sentence]
+            rows = place[: int(known.sum())]  # of the gold spans
+            logits = self.pair_logits(batch, states, spans[rows], specific[rows], context[rows], pairs)
             loss = loss + (1 - self.entity_weight) * F.binary_cross_entropy_with_logits(logits.float(), target)
         return loss
 

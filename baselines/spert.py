@@ -32,6 +32,7 @@ class System(SpanBased):
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "dropout": (0.0, 0.99),
+        "negative_spans": (1, 1_000_000),
         "threshold": (0.0, 1.0),
     }
 

@@ -93,7 +93,7 @@ def table_linear(layer: nn.Linear, table: Tensor, order: Order) -> Tensor:
 
 
 class CharacterLSTM(nn.Module):
-    """The final states of a bidirectional LSTM over a word's characters."""
+    """The final states of a bidirectional LSTM over a word's characters; in products that a FLOP counter sees."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -228,8 +228,9 @@ class System(Extractor):
     # -- input ---------------------------------------------------------------------------------------------
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
-        """Pieces, characters of the distinct words, and gold tags: `entity_tags` (batch, words), O = 0, B- and I- of
-        type k = 2k + 1 and 2k + 2; `rectangles` (relations, 6) sentence, head and tail span, type."""
+        """Pieces, characters of the distinct words, and gold tags, O = 0: `entity_tags` (batch, words), B- and I- of
+        type k = 2k + 1 and 2k + 2; `relation_tags` (batch, words, words), type k = 2k + 1 in the rectangle of head and
+        tail and 2k + 2 in its mirror image."""
         pieces = self.encoder.collate(sentences)
         tensors = pieces.tensors()
         words = [w for s, n in zip(sentences, pieces.lengths, strict=True) for w in s.tokens[:n]]
@@ -240,8 +241,9 @@ class System(Extractor):
         ]
         tensors["characters"] = pad_sequence(characters, batch_first=True)
         tensors["word_form"] = torch.tensor([distinct[word] for word in words])
-        tags = torch.zeros(len(sentences), max(pieces.lengths), dtype=torch.long)
-        rectangles = []
+        longest = max(pieces.lengths)
+        tags = torch.zeros(len(sentences), longest, dtype=torch.long)
+        table = torch.zeros(len(sentences), longest, longest, dtype=torch.long)
         for b, (sentence, length) in enumerate(zip(sentences, pieces.lengths, strict=True)):
             flat = set()
             for number, e in enumerate(sentence.entities):
@@ -253,10 +255,10 @@ class System(Extractor):
             for r in sentence.relations:
                 if {r.head, r.tail} <= flat:
                     head, tail = sentence.entities[r.head], sentence.entities[r.tail]
-                    kind = self.labels.relation_types.index(r.type)
-                    rectangles.append((b, head.start, head.end, tail.start, tail.end, kind))
-        tensors["entity_tags"] = tags
-        tensors["rectangles"] = torch.tensor(rectangles, dtype=torch.long).view(-1, 6)
+                    kind = 2 * self.labels.relation_types.index(r.type)
+                    table[b, head.start : head.end, tail.start : tail.end] = kind + 1
+                    table[b, tail.start : tail.end, head.start : head.end] = kind + 2
+        tensors |= {"entity_tags": tags, "relation_tags": table}
         return Batch(sentences, tensors)
 
     # -- features of the frozen encoder --------------------------------------------------------------------
@@ -310,10 +312,7 @@ class System(Extractor):
     def loss(self, batch: Batch) -> Tensor:
         """Cross-entropy summed over the words and over the cells of the table."""
         entity, relation, mask = self.scores(batch)
-        target = torch.zeros(relation.shape[:3], dtype=torch.long, device=relation.device)
-        for b, head, head_end, tail, tail_end, kind in batch["rectangles"].tolist():
-            target[b, head:head_end, tail:tail_end] = 2 * kind + 1
-            target[b, tail:tail_end, head:head_end] = 2 * kind + 2
+        target = batch["relation_tags"]
         both = mask.unsqueeze(2) & mask.unsqueeze(1)
         return F.cross_entropy(entity[mask].float(), batch["entity_tags"][mask], reduction="sum") + F.cross_entropy(
             relation[both].float(), target[both], reduction="sum"

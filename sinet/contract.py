@@ -57,6 +57,8 @@ class Extractor(nn.Module):
     """Right values of a setting, a literal: `(least, greatest)` for a number, all choices for a text. The
     configuration is checked against it before any job; a number without an entry must not be negative."""
 
+    encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
+    """Prefixes of the parameters that learn at the encoder's rate."""
     operators: ClassVar[dict[str, Callable[..., int]]] = {}
     """Operators of its own that decoding calls while it is traced, by name ("namespace::name"), and their multiply-adds
     from the shapes of the arguments and `out`. The count is held against the products that torch sees untraced."""
@@ -83,7 +85,7 @@ class Extractor(nn.Module):
         groups: dict[tuple[float, float], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                rate = encoder_lr if name.startswith("encoder.") else head_lr
+                rate = encoder_lr if name.startswith(self.encoders) else head_lr
                 decay = 0.0 if parameter.ndim < 2 else weight_decay
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]

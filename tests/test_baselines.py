@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
-from baselines import dygiepp, span_multihead
+from baselines import _table_recurrence, dygiepp, pfn, span_multihead, table_sequence
 from baselines._cache import TensorCache
-from baselines._table_recurrence import Order, TableRecurrence
+from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, read_sentences
 from tests.conftest import CORPUS, LABELS
@@ -310,7 +311,7 @@ def recurrence_by_hand(model: TableRecurrence, table: np.ndarray, below: np.ndar
 
 
 @pytest.mark.parametrize("states", [2, 3])
-def test_table_recurrence_follows_its_equations_and_knows_its_gradient(states):
+def test_table_recurrence_follows_its_equations_and_knows_its_gradient(states, monkeypatch):
     torch.manual_seed(0)
     length, batch, inputs, hidden = 4, 3, 5, 3
     model = TableRecurrence(inputs, hidden, states)
@@ -339,16 +340,137 @@ def test_table_recurrence_follows_its_equations_and_knows_its_gradient(states):
         assert np.allclose(out.detach()[ways, met, b].numpy(), expected, atol=1e-5)
         assert out[:, :, b].abs().sum(-1).count_nonzero() == 2 * n * n, "the states of padding are zero"
 
-    # against differences of the function itself: the steepest directions of every argument
+    # the written-out gradient against torch's own of the same sweep
     weight = torch.randn_like(out)
     arguments = [t for t in (table, below, *model.parameters()) if t is not None]
-    gradients = torch.autograd.grad((out * weight).sum(), arguments)
-    for argument, gradient in zip(arguments, gradients, strict=True):
-        direction = gradient / gradient.norm()
-        with torch.no_grad():
-            sums = []
-            for step in (1e-2, -1e-2):
-                argument += step * direction
-                sums.append((model(table, below, mask, order).double() * weight).sum().item())
-                argument -= step * direction
-        assert (sums[0] - sums[1]) / 2e-2 == pytest.approx(gradient.norm().item(), rel=5e-3)
+    ours = torch.autograd.grad((out * weight).sum(), arguments)
+    monkeypatch.setattr(_table_recurrence._Sweep, "apply", sweep)
+    theirs = torch.autograd.grad((model(table, below, mask, order) * weight).sum(), arguments)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_a_traced_sweep_counts_what_a_sweep_multiplies():
+    model = TableRecurrence(5, 3, 3)
+    order = Order.of(4, torch.device("cpu"))
+    x, below = torch.randn(2, 16, 2, 18), torch.randn(2, 16, 2, 3)
+    arguments = (x, below, model.state, model.state_bias, torch.ones(2, 16, 2, 1), order.diagonals)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        out = sweep(*arguments)
+    assert 2 * sweep_multiply_adds(x.shape, below.shape, out=out.shape) == counter.get_total_flops()
+    assert torch.equal(traced_sweep(*(a.detach() if torch.is_tensor(a) else a for a in arguments)), out)
+
+
+def test_characters_are_read_as_by_an_lstm():
+    size = table_sequence.CHARACTER_SIZE
+    model, lstm = (
+        table_sequence.CharacterLSTM(size),
+        torch.nn.LSTM(size, size // 2, batch_first=True, bidirectional=True),
+    )
+    half = size // 2
+    blocks = [1, 0, 3, 2]  # torch: input, forget, cell, output; ours: forget, input, output, cell
+    for way, suffix in enumerate(("", "_reverse")):
+        rows = model.input.weight[way * 4 * half : (way + 1) * 4 * half], model.recurrent[way].T
+        bias = model.input.bias[way * 4 * half : (way + 1) * 4 * half]
+        for name, value in zip(("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"), (*rows, bias), strict=True):
+            getattr(lstm, name + suffix).data = torch.cat([value.chunk(4)[b] for b in blocks]).detach()
+        getattr(lstm, "bias_hh_l0" + suffix).data.zero_()
+    characters = torch.tensor([[5, 9, 3, 7], [8, 2, 0, 0], [1, 0, 0, 0]])
+    packed = torch.nn.utils.rnn.pack_padded_sequence(
+        model.embedding(characters), (characters > 0).sum(1), batch_first=True, enforce_sorted=False
+    )
+    expected = torch.cat(lstm(packed)[1][0].unbind(0), dim=1)
+    torch.testing.assert_close(model(characters), expected, atol=1e-6, rtol=0)
+
+
+def test_frozen_features_are_means_of_layers_and_sums_of_attention(tiny_encoder):
+    sentences = [Sentence("a", ("zebra", "uses", "parsers")), Sentence("b", ("qwx",))]  # words of several pieces
+    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.tiny).train()
+    batch = model.collate(sentences)
+    words, maps = model.features(batch)
+    width = batch["input_ids"].shape[1]
+    row = 0
+    for b, sentence in enumerate(sentences):
+        ids = tiny_encoder.collate([sentence])
+        out = tiny_encoder.model(ids.input_ids, ids.attention_mask, output_hidden_states=True, output_attentions=True)
+        hidden = torch.stack(out.hidden_states[-4:]).mean(0)[0]
+        attention = torch.cat(out.attentions)[:, :, :].flatten(0, 1)
+        n = len(sentence.tokens)
+        extent = [
+            (int(batch["word_start"][row + i]) - b * width, int(batch["word_end"][row + i]) - b * width)
+            for i in range(n)
+        ]
+        assert max(e - s for s, e in extent) > 1
+        for i, (s, e) in enumerate(extent):
+            torch.testing.assert_close(words[b, i], hidden[s:e].mean(0), atol=1e-5, rtol=0)
+            for j, (t, f) in enumerate(extent):
+                torch.testing.assert_close(maps[b, i, j], attention[:, s:e, t:f].sum((1, 2)), atol=1e-5, rtol=0)
+        row += n
+    cached = model.cached_features(batch)
+    for ours, fresh in zip(cached, (words, maps), strict=True):
+        torch.testing.assert_close(ours, fresh * (ours != 0), atol=1e-5, rtol=0)
+    assert all(sentence.tokens in model._cache for sentence in sentences)
+
+
+def test_table_sequence_tags_fill_the_rectangles_of_flat_entities(tiny_encoder):
+    sentences = read_sentences(CORPUS)
+    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.tiny)
+    batch = model.collate(sentences)
+    nested = sentences[9]  # its third entity lies inside the second
+    assert batch["entity_tags"][9, :5].tolist() == [3, 0, 1, 2, 2]
+    (relation,) = nested.relations
+    assert (relation.head, relation.tail) == (1, 0)
+    kind = 2 * LABELS.relation_types.index(relation.type)
+    assert batch["relation_tags"][9, 2:5, 0].tolist() == [kind + 1] * 3
+    assert batch["relation_tags"][9, 0, 2:5].tolist() == [kind + 2] * 3
+    assert batch["relation_tags"][9].count_nonzero() == 6
+
+
+# -- PFN: loss and decoding, by loops over the cells of its tables ---------------------------------------------------
+
+
+@pytest.mark.parametrize("formulation", ["split", "concatenated"])
+def test_pfn_loss_and_decoding_follow_from_its_tables(formulation, tiny_encoder):
+    sentences = read_sentences(CORPUS)
+    settings = pfn.System.tiny | {"formulation": formulation, "threshold": 0.52}
+    model = shuffled_weights(pfn.System(LABELS, tiny_encoder, **settings))
+    batch = model.collate(sentences)
+    with torch.no_grad():
+        tables = [table.concatenated(task, summary).sigmoid().double() for table, task, summary in model.encode(batch)]
+        found, loss = model.decode(batch), float(model.loss(batch))
+    width, expected, row = batch["input_ids"].shape[1], 0.0, 0
+    for b, sentence in enumerate(sentences):
+        at = [int(batch["word_start"][row + i]) - b * width for i in range(len(sentence.tokens))]
+        row += len(at)
+        entities, relations = sentence.entities, sentence.relations
+        gold = [
+            {(at[e.start], at[e.end - 1], LABELS.entity_types.index(e.type)) for e in entities},
+            {
+                (at[entities[r.head].start], at[entities[r.tail].start], LABELS.relation_types.index(r.type))
+                for r in relations
+            },
+        ]
+        pieces = int(batch["attention_mask"][b].sum())
+        for ordered, table, cells in zip((True, False), tables, gold, strict=True):
+            for i in range(pieces):
+                for j in range(i if ordered else 0, pieces):
+                    for t, p in enumerate(table[b, i, j].tolist()):
+                        expected -= np.log(p if (i, j, t) in cells else 1 - p)
+        n = len(at)
+        spans = {
+            (LABELS.entity_types[t], i, j + 1)
+            for i in range(n)
+            for j in range(i, n)
+            for t in range(len(LABELS.entity_types))
+            if tables[0][b, at[i], at[j], t] >= 0.52
+        }
+        assert {(e.type, e.start, e.end) for e in found[b].entities} == spans
+        for r in found[b].relations:
+            head, tail = found[b].entities[r.head], found[b].entities[r.tail]
+            p = tables[1][b, :, :, LABELS.relation_types.index(r.type)]
+            cell = float(p[at[head.start], at[tail.start]])
+            if r.type in LABELS.symmetric:
+                cell = max(cell, float(p[at[tail.start], at[head.start]]))
+            assert cell >= 0.52
+    assert any(p.relations for p in found)
+    assert loss == pytest.approx(expected / width, rel=1e-4)

@@ -8,6 +8,7 @@ from sinet import systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.model.encoder import Encoder
+from sinet.model.pretrained import Located, load_encoder
 from sinet.run import flops, machine
 from sinet.run.predict import predict
 from sinet.run.state import write_weights
@@ -86,6 +87,26 @@ def test_survives_odd_sentences(system, tiny_encoder):
     for sentence in found:
         for entity in sentence.entities:
             assert 0 <= entity.start < entity.end <= len(sentence.tokens)
+
+
+@pytest.mark.parametrize("kind", ["albert", "mpnet"])
+def test_works_with_other_encoders(kind, system, encoder_folder):
+    folder = encoder_folder(kind)
+    encoder = load_encoder({"name": kind}, Located(folder, folder, "a folder", None, {}))
+    model = build(system, encoder)
+    sentences = read_sentences(CORPUS)
+    model.loss(model.collate(sentences)).backward()
+    assert len(predict(model, sentences, CPU, "float32")) == len(sentences)
+
+
+def test_gold_that_does_not_fit_the_encoder_is_left_out(system, tiny_encoder):
+    tiny_encoder.max_pieces = 6
+    model = build(system, tiny_encoder)
+    sentences = read_sentences(CORPUS)
+    assert tiny_encoder.truncated_words(sentences) > 0
+    model.loss(model.collate(sentences)).backward()
+    for sentence in predict(model, sentences, CPU, "float32"):
+        assert all(entity.end <= 4 for entity in sentence.entities)
 
 
 def test_gold_labels_are_not_seen_when_predicting(system, tiny_encoder):

@@ -15,8 +15,8 @@ from sinet.run.tune import trial_runs
 DECLARED = {
     "dataset": "scierc",
     "encoder": "minilm",
-    "recipe": "full",
     "seeds": [0, 1],
+    "start": load_config()["recipes"]["full"],
     "trials": {
         "sinet": {1: {}, 2: {"epochs": 3, "settings": {"dropout": 0.4}}},
         "span-multihead": {1: {}, 2: {"head_lr": 2.0e-3}},
@@ -27,10 +27,10 @@ DECLARED = {
 def test_a_trial_is_the_recipe_with_its_changes():
     config = load_config()
     runs = list(trial_runs(config, DECLARED))
-    assert [(model, trial, run.seed) for model, trial, _, run in runs] == [
-        (m, t, s) for m in ("sinet", "span-multihead") for t in (1, 2) for s in (0, 1)
+    assert [(model, trial, run.seed) for model, trial, run in runs] == [
+        (m, t, s) for m in ("sinet", "span-multihead") for t in ("1", "2") for s in (0, 1)
     ]
-    full, changed = (config["recipes"]["full"]["sinet"], runs[2][3].details)
+    full, changed = (config["recipes"]["full"]["sinet"], runs[2][2].details)
     assert changed["recipe"]["epochs"] == 3 != full["epochs"]
     assert changed["settings"] == full["settings"] | {"dropout": 0.4}
     assert changed["recipe"]["head_lr"] == full["head_lr"]
@@ -71,7 +71,9 @@ def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkey
     ]
     declared["trials"]["sinet"][2]["epochs"] = 4  # what is declared no longer is what was run
     (tmp_path / "trials.yaml").write_text(yaml.safe_dump(declared))
-    assert len(list(tune._rows(list(trial_runs(load_config(), declared)), tmp_path / "out"))) == 1
+    tune.tune(load_config(), tmp_path / "trials.yaml", ["pfn"], tmp_path, tmp_path / "elsewhere", tmp_path, table)
+    rows = list(csv.DictReader(table.open()))
+    assert {(r["model"], r["trial"]) for r in rows} == {("sinet", "1"), ("pfn", "1"), ("pfn", "2")}
 
 
 def test_the_trials_of_the_project_can_be_run():

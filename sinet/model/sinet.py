@@ -84,6 +84,7 @@ class System(SpanBased):
         "heads": (1, 1024),
         "dropout": (0.0, 0.99),
         "attention_dropout": (0.0, 0.99),
+        "negative_spans": (1, 1_000_000),
         "threshold": (0.0, 1.0),
         "interaction": ("base", "tap", "ctam_ner", "ctam_re", "ctam"),
     }

@@ -177,7 +177,8 @@ def efficiency_table(folders: Sequence[Path], published: dict, runs: list[dict],
         notes.append(
             f"{where[0]}, {where[1]}, ours: FLOPs are multiply-adds per sentence, mean over the {flops['split']} split "
             f"({counted['sentences']} sentences, {pieces:.1f} word pieces on average), counted by fvcore under eager "
-            f"attention, no padding. Inference: median [quartiles] of {repeats} or more passes over the "
+            f"attention, in batches of equal length in pieces. Inference: median [quartiles] of {repeats} or more "
+            "passes over the "
             f"{timing['sentences']} sentences of the {timing['split']} split, token ids to triples, batch "
             f"{timing['batch_size']} sorted by length, {timing['precision']}, {timing['device_name']} "
             f"({timing['device']}, {timing['threads']} threads), alone on the machine. Weights: {weights}."

@@ -129,10 +129,11 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
 
 
 def count_sentences(model: Extractor, sentences: Sequence[Sentence], progress: str | None = None) -> dict:
-    """Mean multiply-adds per sentence, each decoded without padding.
+    """Mean multiply-adds per sentence, decoded in batches of equal piece count.
 
-    Sentences of equal piece count share a batch: the sum is that of the sentences one by one, less what a batch does
-    once for all of them (in SINET the product of the width table with the classifier, a millionth of the total).
+    No piece is padding then. What a batch does once for all is counted once (in SINET the product of the width table
+    with the classifier, a millionth of the total); a system that pads words, spans or pairs within such a batch has
+    that padding counted.
     """
     model.eval()
     groups = defaultdict(list)

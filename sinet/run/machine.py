@@ -22,13 +22,15 @@ def use_device() -> torch.device:
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
+    on_gpu = torch.cuda.is_available()
+    # a GPU has no deterministic cumulative sum (PFN's gates): it warns there, where the CPU gives the same bits
+    torch.use_deterministic_algorithms(True, warn_only=on_gpu)
     # nothing here reads memory it has not written; filling it first would cost a twentieth of a training
     torch.utils.deterministic.fill_uninitialized_memory = False
     # denormal numbers (vanishing gradients, saturated softmax) cost a CPU a hundred times an ordinary one
     torch.set_flush_denormal(True)
     _keep_freed_memory()
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if on_gpu else "cpu")
 
 
 def _keep_freed_memory() -> None:

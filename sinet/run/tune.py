@@ -22,17 +22,18 @@ from sinet.run.train import train_run
 log = logging.getLogger("sinet")
 
 COLUMNS = (
-    *("model", "trial", "changes", "dataset", "encoder", "seeds", "selection", "dev_ent", "dev_rel", "dev_rel_plus"),
+    *("model", "trial", "recipe", "dataset", "encoder", "seeds", "selection", "dev_ent", "dev_rel", "dev_rel_plus"),
     *("dev_rel_plus_per_seed", "device", "precision"),
 )
 
 
-def trial_runs(config: dict, declared: dict) -> Iterator[tuple[str, str, dict, Run]]:
-    """The runs of every trial: model, trial, what it changes, run.
+def trial_runs(config: dict, declared: dict) -> Iterator[tuple[str, str, Run]]:
+    """The runs of every trial: model, trial, run.
 
     Args:
         config: a loaded configuration; its grid is replaced.
-        declared: `dataset`, `encoder`, `recipe` (the one to start from), `seeds`, and `trials` by model and name.
+        declared: `dataset`, `encoder`, `seeds`, `start` (by system, the recipe whose keys a trial changes) and
+        `trials` by model and name.
 
     Raises:
         UserError: unequal numbers of trials, or a change that the configuration's checks refuse.
@@ -46,16 +47,16 @@ def trial_runs(config: dict, declared: dict) -> Iterator[tuple[str, str, dict, R
         system = config["models"][model]["system"]
         for trial, changes in trials.items():
             varied = copy.deepcopy(config)
-            start = varied["recipes"][declared["recipe"]].get(system)
+            start = declared["start"].get(system)
             if start is None:
-                raise UserError(f"trials.{model}: recipe {declared['recipe']!r} has no training for {system}")
+                raise UserError(f"start: no recipe for {system}, whose trials are declared ({model})")
             settings = start.get("settings", {}) | changes.get("settings", {})
             varied["recipes"]["trial"] = {system: start | changes | {"settings": settings}}
             block = {"datasets": [declared["dataset"]], "encoders": [declared["encoder"]], "recipe": "trial"}
             varied["grid"] = [block | {"models": [model], "seeds": declared["seeds"]}]
             varied["case_study"]["model"] = model
             for run in resolve(varied).runs:
-                yield model, trial, changes, run
+                yield model, str(trial), run
 
 
 def tune(config: dict, trials: Path, only: Sequence[str], data: Path, out: Path, state: Path, table: Path) -> None:
@@ -65,10 +66,10 @@ def tune(config: dict, trials: Path, only: Sequence[str], data: Path, out: Path,
     for model in only:
         if model not in declared["trials"]:
             raise UserError(f"{trials}: no trials for {model!r}, {nearest(model, declared['trials'])}")
-    for model, trial, _, run in planned:
+    for model, trial, run in planned:
         if not only or model in only:
             train_run(run.details, data, _folder(out, model, trial, run), state, config["mirrors"])
-            done = list(_rows(planned, out))
+            done = list(_rows(planned, out, table))
             write_atomically(table, functools.partial(_write, rows=done))
             for row in done:
                 if (row["model"], row["trial"]) == (model, trial):
@@ -79,25 +80,31 @@ def _folder(out: Path, model: str, trial: str, run: Run) -> Path:
     return out / model / str(trial) / str(run.seed)
 
 
-def _rows(planned: list[tuple[str, str, dict, Run]], out: Path) -> Iterator[dict]:
-    """One row a trial whose runs have all been trained as they are declared now."""
-    for model, trial in dict.fromkeys((model, trial) for model, trial, _, _ in planned):
-        runs = [(changes, run) for m, t, changes, run in planned if (m, t) == (model, trial)]
-        paths = [_folder(out, model, trial, run) / "training.json" for _, run in runs]
-        if not all(path.is_file() for path in paths):
+def _rows(planned: list[tuple[str, str, Run]], out: Path, table: Path) -> Iterator[dict]:
+    """One row a trial: from its runs where all have been trained as declared now, else the row that `table` has of it,
+    as long as that was measured under the same recipe."""
+    known = {}
+    if table.is_file():
+        with open(table, newline="", encoding="utf-8") as file:
+            known = {(row["model"], row["trial"], row["recipe"]): row for row in csv.DictReader(file)}
+    for model, trial in dict.fromkeys((model, trial) for model, trial, _ in planned):
+        runs = [run for m, t, run in planned if (m, t) == (model, trial)]
+        recipe = json.dumps({k: runs[0].details[k] for k in ("recipe", "settings")})
+        paths = [_folder(out, model, trial, run) / "training.json" for run in runs]
+        records = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+        if [record["run"] for record in records] != [run.details for run in runs]:
+            if (model, trial, recipe) in known:
+                yield known[model, trial, recipe]
             continue
-        records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        if any(record["run"] != run.details for record, (_, run) in zip(records, runs, strict=True)):
-            continue
-        changes, run = runs[0]
+        run = runs[0]
         mean = {m: sum(r["dev"][m] for r in records) / len(records) for m in ("ent", "rel", "rel_plus")}
         yield {
             "model": model,
             "trial": trial,
-            "changes": json.dumps(changes),
+            "recipe": recipe,
             "dataset": run.dataset,
             "encoder": run.encoder,
-            "seeds": " ".join(str(run.seed) for _, run in runs),
+            "seeds": " ".join(str(run.seed) for run in runs),
             "selection": run.details["recipe"]["selection"],
             **{f"dev_{m}": f"{value:.2f}" for m, value in mean.items()},
             "dev_rel_plus_per_seed": " ".join(f"{r['dev']['rel_plus']:.2f}" for r in records),
