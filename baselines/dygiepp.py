@@ -21,22 +21,7 @@ from torch import Tensor, nn
 
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
-from sinet.model.dropout import Dropout
-
-
-class FeedForward(nn.Module):
-    """Two hidden layers with ReLU and dropout, and a linear output; takes the first layer's linear part ready-made."""
-
-    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
-        super().__init__()
-        self.first = nn.Linear(inputs, hidden)
-        self.second = nn.Linear(hidden, hidden)
-        self.output = nn.Linear(hidden, outputs)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, first: Tensor) -> Tensor:
-        hidden = self.dropout(F.relu(first))
-        return self.output(self.dropout(F.relu(self.second(hidden))))
+from sinet.model.endpoints import FeedForward, endpoints, span_scores
 
 
 class System(Extractor):
@@ -86,18 +71,6 @@ class System(Extractor):
 
     # -- the network ---------------------------------------------------------------------------------------
 
-    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """First and last piece of every word, each (words, hidden)."""
-        rows = self.encoder(batch["input_ids"], batch["attention_mask"]).flatten(0, 1)
-        return rows.index_select(0, batch["word_start"]), rows.index_select(0, batch["word_end"] - 1)
-
-    def span_scores(self, network: FeedForward, first: Tensor, last: Tensor) -> Tensor:
-        """`network` over every span, `(words, max_span_width, outputs)`."""
-        hidden = first.shape[-1]
-        of_first, of_last, of_width = network.first.weight.split([hidden, hidden, self.width.embedding_dim], dim=1)
-        summed = S.endpoint_sums(F.linear(first, of_first), F.linear(last, of_last), self.max_span_width)
-        return network(summed + F.linear(self.width.weight, of_width, network.first.bias))
-
     def prune(self, mention: Tensor, fits: Tensor, lengths: Tensor) -> Tensor:
         """Spans with the best mention scores of each sentence, in order of position.
 
@@ -130,15 +103,15 @@ class System(Extractor):
         """Entity scores (words, max_span_width, None and types), which spans fit, those kept (kept, 2), their ordered
         pairs (pairs, 2), and relation scores (pairs, none and types)."""
         lengths = batch["lengths"]
-        first, last = self.encode(batch)
+        first, last = endpoints(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
         fits = S.span_grid(lengths, self.max_span_width)
-        mention = self.span_scores(self.mention, first, last).squeeze(-1).float()
+        mention = span_scores(self.mention, first, last, self.width.weight).squeeze(-1).float()
         kept = self.prune(mention.detach(), fits, lengths)
         counts = torch.bincount(S.group_index(lengths)[kept[:, 0]], minlength=len(lengths))
         pairs = S.ordered_pairs(counts)
         relation = self.pair_scores(first, last, mention, kept, pairs)
-        with_none = [F.pad(s.float(), (1, 0)) for s in (self.span_scores(self.entity, first, last), relation)]
-        return with_none[0], fits, kept, pairs, with_none[1]
+        entity = span_scores(self.entity, first, last, self.width.weight)
+        return F.pad(entity.float(), (1, 0)), fits, kept, pairs, F.pad(relation.float(), (1, 0))
 
     # -- training and prediction ---------------------------------------------------------------------------
 
@@ -146,15 +119,14 @@ class System(Extractor):
         """Weighted sum of the cross-entropies, each summed over all spans or all pairs of kept spans."""
         entity, fits, kept, pairs, relation = self.scores(batch)
         gold = batch["gold_spans"]
-        width = gold[:, 1] - gold[:, 0] - 1
-        inside = width < self.max_span_width
-        target = torch.zeros_like(fits, dtype=torch.long)
-        target[gold[inside, 0], width[inside]] = batch["gold_types"][inside]
+        target = S.gold_grid(fits, gold, batch["gold_types"])
         loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
 
         # which kept span a gold span is; the relations of one that was pruned are lost
         place = torch.full(fits.shape, -1, device=fits.device)
         place[kept.unbind(1)] = torch.arange(len(kept), device=fits.device)
+        width = gold[:, 1] - gold[:, 0] - 1
+        inside = width < self.max_span_width
         number = torch.full((len(gold),), -1, device=fits.device)
         number[inside] = place[gold[inside, 0], width[inside]]
         arguments = number[batch["gold_pairs"]]
@@ -176,14 +148,12 @@ class System(Extractor):
         best = relation.argmax(-1)
         arguments = number[kept.unbind(1)][pairs]
         linked = (best > 0) & (arguments >= 0).all(1)
-        lengths = batch["lengths"]
-        sentence = S.group_index(lengths)[start]
-        local = start - (lengths.cumsum(0) - lengths)[sentence]
-        return S.assemble(
+        return S.assemble_packed(
             self.labels,
-            len(batch),
-            torch.stack([sentence, local, local + width + 1, kinds], dim=1),
-            entity[start, width].softmax(-1).gather(1, kinds.unsqueeze(1)).squeeze(1),
+            batch["lengths"],
+            torch.stack([start, start + width + 1], dim=1),
+            kinds,
+            entity[start, width],
             torch.cat([arguments[linked], best[linked].unsqueeze(1) - 1], dim=1),
             relation[linked].softmax(-1).amax(1),
         )

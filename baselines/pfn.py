@@ -99,16 +99,24 @@ class PairTable(nn.Module):
             ordered: only pairs with i <= j; the others get minus infinity.
         """
         length = task.shape[1]
-        first, second, whole = self.pair.weight.chunk(3, dim=1)
-        first, second = F.linear(task, first), F.linear(task, second)
-        whole = F.linear(summary, whole, self.pair.bias).unsqueeze(1)
         if not ordered:
-            return self._score(first.unsqueeze(2) + (second + whole).unsqueeze(1))
+            first, second = self._parts(task, summary)
+            return self._score(first.unsqueeze(2) + second.unsqueeze(1))
         i, j = torch.triu_indices(length, length, device=task.device)
-        scores = self._score(first.index_select(1, i) + (second + whole).index_select(1, j))
-        return scores.new_full((len(task), length, length, scores.shape[-1]), -torch.inf).index_put(
-            (torch.arange(len(task), device=task.device).unsqueeze(1), i, j), scores
-        )
+        scores = self.of_pairs(task, summary, i, j)
+        table = scores.new_full((len(task), length, length, scores.shape[-1]), -torch.inf)
+        return table.index_put((torch.arange(len(task), device=task.device).unsqueeze(1), i, j), scores)
+
+    def of_pairs(self, task: Tensor, summary: Tensor, i: Tensor, j: Tensor) -> Tensor:
+        """Logits of the pairs (i, j) only, both (pairs): (batch, pairs, types)."""
+        first, second = self._parts(task, summary)
+        return self._score(first.index_select(1, i) + second.index_select(1, j))
+
+    def _parts(self, task: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first and the second position add to a pair, the sentence's part in the second."""
+        first, second, whole = self.pair.weight.chunk(3, dim=1)
+        whole = F.linear(summary, whole, self.pair.bias).unsqueeze(1)
+        return F.linear(task, first), F.linear(task, second) + whole
 
     def concatenated(self, task: Tensor, summary: Tensor) -> Tensor:
         """The same logits over all pairs as the paper writes them, through [h_i ; h_j ; g]."""
@@ -197,16 +205,20 @@ class System(Extractor):
         """Binary cross-entropy summed over the cells of both tables, divided by the length of the batch."""
         mask = batch["attention_mask"].bool()
         both = mask.unsqueeze(2) & mask.unsqueeze(1)
-        loss = 0.0
-        for (table, task, summary), gold, ordered in zip(
-            self.encode(batch), (batch["gold_entities"], batch["gold_relations"]), (True, False), strict=True
-        ):
-            logits = table(task, summary, ordered).float()
-            cells = both.triu() if ordered else both
-            target = torch.zeros_like(logits)
-            target[gold.unbind(1)] = 1.0
-            loss = loss + F.binary_cross_entropy_with_logits(logits[cells], target[cells], reduction="sum")
+        i, j = torch.triu_indices(*both.shape[1:], device=mask.device)
+        (entities, *entity), (relations, *relation) = self.encode(batch)
+        logits = entities.of_pairs(*entity, i, j)
+        gold = _filled(batch["gold_entities"], logits.new_zeros(*both.shape, logits.shape[-1]))
+        loss = self._cells(logits, gold[:, i, j], both[:, i, j])
+        logits = relations(*relation, ordered=False)
+        loss = loss + self._cells(logits, _filled(batch["gold_relations"], torch.zeros_like(logits)), both)
         return loss / mask.shape[1]
+
+    @staticmethod
+    def _cells(logits: Tensor, target: Tensor, inside: Tensor) -> Tensor:
+        """Binary cross-entropy summed over the cells (..., types) that are `inside` (...)."""
+        weight = inside.unsqueeze(-1).float()
+        return F.binary_cross_entropy_with_logits(logits.float(), target.float(), weight=weight, reduction="sum")
 
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:
@@ -252,3 +264,9 @@ class System(Extractor):
         inside = torch.arange(logits.shape[1], device=logits.device) < batch["lengths"].unsqueeze(1)
         both = inside.unsqueeze(2) & inside.unsqueeze(1)
         return logits.float().sigmoid().masked_fill(~both.unsqueeze(-1), -1.0)
+
+
+def _filled(cells: Tensor, table: Tensor) -> Tensor:
+    """`table` with ones at `cells` (cells, dimensions)."""
+    table[cells.unbind(1)] = 1
+    return table

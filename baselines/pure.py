@@ -25,28 +25,7 @@ from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
 from sinet.model.encoder import Encoder
-
-
-class EntityModel(nn.Module):
-    """Scores of None and the entity types for every span."""
-
-    def __init__(self, hidden: int, width_size: int, size: int, classes: int, max_span_width: int, dropout: float):
-        super().__init__()
-        self.max_span_width = max_span_width
-        self.width = nn.Embedding(max_span_width + 1, width_size)
-        self.first = nn.Linear(2 * hidden + width_size, size)
-        self.second = nn.Linear(size, size)
-        self.classify = nn.Linear(size, classes)
-        self.dropout = Dropout(dropout)
-
-    def forward(self, first: Tensor, last: Tensor) -> Tensor:
-        """(words, max_span_width, classes) of each word's first and last piece, (words, hidden) each."""
-        hidden = first.shape[-1]
-        # a sum of products of words and widths: [first ; last ; width] is never made
-        of_first, of_last, of_width = self.first.weight.split([hidden, hidden, self.width.embedding_dim], dim=1)
-        summed = S.endpoint_sums(F.linear(first, of_first), F.linear(last, of_last), self.max_span_width)
-        spans = self.dropout(F.relu(summed + F.linear(self.width.weight[1:], of_width, self.first.bias)))
-        return self.classify(self.dropout(F.relu(self.second(spans))))
+from sinet.model.endpoints import FeedForward, endpoints, span_scores
 
 
 class RelationModel(nn.Module):
@@ -133,9 +112,9 @@ class System(Extractor):
         super().__init__(labels, encoder)
         types = len(labels.entity_types)
         self.training_pairs, self.pair_batch, self.max_arguments = training_pairs, pair_batch, max_arguments
-        self.entity_model = EntityModel(
-            encoder.hidden_size, width_size, hidden_size, types + 1, max_span_width, dropout
-        )
+        self.max_span_width = max_span_width
+        self.width = nn.Embedding(max_span_width + 1, width_size)  # row 0 is the released code's padding
+        self.entity_model = FeedForward(2 * encoder.hidden_size + width_size, hidden_size, types + 1, dropout)
         self.relation_encoder = Encoder(copy.deepcopy(encoder.model), encoder.tokenizer)
         self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, relation_dropout)
         # (types, subject or object, start or end)
@@ -158,9 +137,9 @@ class System(Extractor):
 
     def entity_scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scores (words, max_span_width, None and types) of every span, and whether it fits its sentence."""
-        rows = self.encoder(batch["input_ids"], batch["attention_mask"]).flatten(0, 1)
-        first, last = rows.index_select(0, batch["word_start"]), rows.index_select(0, batch["word_end"] - 1)
-        return self.entity_model(first, last).float(), S.span_grid(batch["lengths"], self.entity_model.max_span_width)
+        first, last = endpoints(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
+        scores = span_scores(self.entity_model, first, last, self.width.weight[1:])
+        return scores.float(), S.span_grid(batch["lengths"], self.max_span_width)
 
     def relation_scores(self, batch: Batch, spans: Tensor, kinds: Tensor, pairs: Tensor) -> Tensor:
         """Scores (pairs, none and types) of typed entities.
@@ -199,10 +178,7 @@ class System(Extractor):
         """Mean cross-entropy of the entity model over spans plus that of the relation model over pairs."""
         scores, fits = self.entity_scores(batch)
         gold = batch["gold_spans"]
-        width = gold[:, 1] - gold[:, 0] - 1
-        inside = width < fits.shape[1]
-        target = torch.zeros_like(fits, dtype=torch.long)
-        target[gold[inside, 0], width[inside]] = batch["gold_types"][inside]
+        target = S.gold_grid(fits, gold, batch["gold_types"])
         loss = F.cross_entropy(scores[fits], target[fits])
 
         pairs = S.ordered_pairs(batch["gold_counts"])
@@ -227,9 +203,8 @@ class System(Extractor):
         start, width = types.nonzero(as_tuple=True)
         kinds = types[start, width]
         spans = torch.stack([start, start + width + 1], dim=1)
-        confidence = scores[start, width].softmax(-1).gather(1, kinds.unsqueeze(1)).squeeze(1)
         sentence = S.group_index(lengths)[start]
-
+        confidence = scores[start, width].softmax(-1).amax(-1)
         pairs = S.likeliest_pairs(sentence, confidence, len(lengths), self.max_arguments)
         relations, probabilities = pairs.new_zeros(0, 3), scores.new_zeros(0)
         if len(pairs):
@@ -238,12 +213,4 @@ class System(Extractor):
             found = best.nonzero().squeeze(1)
             relations = torch.cat([pairs[found], best[found].unsqueeze(1) - 1], dim=1)
             probabilities = related[found, best[found]]
-        local = spans - (lengths.cumsum(0) - lengths)[sentence].unsqueeze(1)
-        return S.assemble(
-            self.labels,
-            len(batch),
-            torch.cat([sentence.unsqueeze(1), local, kinds.unsqueeze(1)], dim=1),
-            confidence,
-            relations,
-            probabilities,
-        )
+        return S.assemble_packed(self.labels, lengths, spans, kinds, scores[start, width], relations, probabilities)

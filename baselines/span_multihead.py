@@ -29,6 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
+from sinet.model.endpoints import endpoints
 
 
 def feed_forward(inputs: int, hidden: int, layers: int, dropout: float) -> nn.Sequential:
@@ -155,15 +156,9 @@ class System(Extractor):
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
         sentence = batch["attention_mask"].bool()
         sentence = F.pad(sentence[:, 1:], (0, 1))  # without [SEP]
-        rows = hidden.flatten(0, 1)
-        start, end = batch["word_start"], batch["word_end"]
-        return {
-            "hidden": hidden,
-            "sentence": sentence,
-            "first": rows.index_select(0, start),
-            "last": rows.index_select(0, end - 1),
-            "specific": self.within_spans(rows, start, end),
-        }
+        first, last = endpoints(hidden, batch)
+        specific = self.within_spans(hidden.flatten(0, 1), batch["word_start"], batch["word_end"])
+        return {"hidden": hidden, "sentence": sentence, "first": first, "last": last, "specific": specific}
 
     def within_spans(self, rows: Tensor, start: Tensor, end: Tensor) -> Tensor:
         """F_s of every span: the mean of its pieces weighted by a softmax of their scores, in float32.
@@ -299,24 +294,23 @@ class System(Extractor):
         specific = states["specific"][row, width]
         context = self.context(states, specific, torch.bincount(sentence, minlength=len(lengths)))
         logits = self.entity_logits(states, spans, specific, context).float()
+        found = logits.argmax(-1).nonzero().squeeze(1)
+        spans, logits, sentence = spans[found], logits[found], sentence[found]
         types = logits.argmax(-1)
-        found = types.nonzero().squeeze(1)
-        spans, types, sentence = spans[found], types[found], sentence[found]
-        scores = logits[found].softmax(-1).gather(1, types.unsqueeze(1)).squeeze(1)
 
-        pairs = S.likeliest_pairs(sentence, scores, len(lengths), self.max_arguments)
+        pairs = S.likeliest_pairs(sentence, logits.softmax(-1).amax(-1), len(lengths), self.max_arguments)
         relations, probabilities = pairs.new_zeros(0, 2), logits.new_zeros(0)
         if len(pairs):
-            logits = self.pair_logits(batch, states, spans, specific[found], context[found], pairs)
-            probabilities = logits.float().sigmoid()
+            scores = self.pair_logits(batch, states, spans, specific[found], context[found], pairs)
+            probabilities = scores.float().sigmoid()
             relations = (probabilities >= self.threshold).nonzero()
             probabilities = probabilities[relations.unbind(1)]
-        local = spans - (lengths.cumsum(0) - lengths)[sentence].unsqueeze(1)
-        return S.assemble(
+        return S.assemble_packed(
             self.labels,
-            len(batch),
-            torch.cat([sentence.unsqueeze(1), local, types.unsqueeze(1)], dim=1),
-            scores,
+            lengths,
+            spans,
+            types,
+            logits,
             torch.cat([pairs[relations[:, 0]], relations[:, 1:]], dim=1),
             probabilities,
         )

@@ -385,10 +385,10 @@ def test_table_sequence_decodes_as_the_released_code(table_sequence_reference, t
 
 PURE_ENTITY_NAMES = {
     "bert": "encoder.model",
-    "width_embedding": "entity_model.width",
+    "width_embedding": "width",
     "ner_classifier.0._linear_layers.0": "entity_model.first",
     "ner_classifier.0._linear_layers.1": "entity_model.second",
-    "ner_classifier.1": "entity_model.classify",
+    "ner_classifier.1": "entity_model.output",
 }
 PURE_RELATION_NAMES = {
     "bert": "relation_encoder.model",

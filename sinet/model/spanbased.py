@@ -184,7 +184,7 @@ class SpanBased(Extractor):
         width, start = width[order], start[order]
         spans = torch.stack([start, start + width + 1], dim=1)
         types = types[start, width]
-        scores = logits[start, width].softmax(-1).gather(1, types.unsqueeze(1)).squeeze(1)
+        entity_logits = logits[start, width]
         sentence = sentence_of_word[start]
 
         pairs = S.ordered_pairs(torch.bincount(sentence, minlength=len(lengths)))
@@ -196,13 +196,12 @@ class SpanBased(Extractor):
             probabilities = logits.float().sigmoid()
             relations = (probabilities >= self.threshold).nonzero()
             probabilities = probabilities[relations[:, 0], relations[:, 1]]
-        first_word = lengths.cumsum(0) - lengths
-        local = spans - first_word[sentence].unsqueeze(1)
-        return S.assemble(
+        return S.assemble_packed(
             self.labels,
-            len(batch),
-            torch.cat([sentence.unsqueeze(1), local, types.unsqueeze(1)], dim=1),
-            scores,
+            lengths,
+            spans,
+            types,
+            entity_logits,
             torch.cat([pairs[relations[:, 0]], relations[:, 1:]], dim=1),
             probabilities,
         )

@@ -58,16 +58,6 @@ def sliding_max(rows: Tensor, max_width: int) -> Tensor:
     return pooled
 
 
-def endpoint_sums(first: Tensor, last: Tensor, max_width: int) -> Tensor:
-    """`first[a] + last[a + k]` for every window of 1 to `max_width` rows, `(rows, max_width, hidden)`.
-
-    A linear map of [first word ; last word] of every span, for the price of one product a word. Windows that run past
-    the last row read the last row.
-    """
-    end = torch.arange(len(last), device=last.device).unsqueeze(1) + torch.arange(max_width, device=last.device)
-    return first.unsqueeze(1) + last[end.clamp(max=len(last) - 1)]
-
-
 def span_grid(lengths: Tensor, max_width: int) -> Tensor:
     """Which windows stay inside their sentence, `(words, max_width)` boolean, for packed `lengths` (batch)."""
     ends = lengths.cumsum(0).repeat_interleave(lengths)
@@ -168,6 +158,33 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
 def group_index(counts: Tensor) -> Tensor:
     """The group of each item when groups of `counts` items are laid end to end, `(items)`."""
     return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+
+
+def gold_grid(fits: Tensor, spans: Tensor, types: Tensor) -> Tensor:
+    """Entity class of every span of a grid, None = 0, like `fits` (words, max_width); wider gold has no place in it."""
+    width = spans[:, 1] - spans[:, 0] - 1
+    inside = width < fits.shape[1]
+    target = torch.zeros_like(fits, dtype=torch.long)
+    target[spans[inside, 0], width[inside]] = types[inside]
+    return target
+
+
+def assemble_packed(
+    labels: Labels,
+    lengths: Tensor,
+    spans: Tensor,
+    types: Tensor,
+    logits: Tensor,
+    relations: Tensor,
+    relation_scores: Tensor,
+) -> list[Prediction]:
+    """`assemble` for entities in packed word rows: `spans` (entities, 2), `types` (entities), their `logits`
+    (entities, classes), from which the score of each is taken."""
+    sentence = group_index(lengths)[spans[:, 0]]
+    local = spans - (lengths.cumsum(0) - lengths)[sentence].unsqueeze(1)
+    scores = logits.softmax(-1).gather(1, types.unsqueeze(1)).squeeze(1)
+    entities = torch.cat([sentence.unsqueeze(1), local, types.unsqueeze(1)], dim=1)
+    return assemble(labels, len(lengths), entities, scores, relations, relation_scores)
 
 
 def assemble(

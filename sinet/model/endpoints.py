@@ -1,0 +1,49 @@
+"""Spans by their endpoints: [first piece ; last piece ; width] and a feed-forward network over it.
+
+What PURE (Zhong and Chen, NAACL 2021, section 3.2) and DyGIE++ (Wadden et al., EMNLP 2019, section 3) share. A linear
+map of that concatenation is a sum of products of words and widths, so no (spans x 2 hidden) tensor is ever made.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sinet.contract import Batch
+from sinet.model.dropout import Dropout
+
+
+class FeedForward(nn.Module):
+    """Two hidden layers with ReLU and dropout, and a linear output; takes the first layer's linear part ready-made."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.output = nn.Linear(hidden, outputs)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, first: Tensor) -> Tensor:
+        """`first` (..., hidden) to (..., outputs)."""
+        hidden = self.dropout(F.relu(first))
+        return self.output(self.dropout(F.relu(self.second(hidden))))
+
+
+def endpoints(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """First and last piece of every word, each (words, hidden), of `hidden` (batch, pieces, hidden)."""
+    rows = hidden.flatten(0, 1)
+    return rows.index_select(0, batch["word_start"]), rows.index_select(0, batch["word_end"] - 1)
+
+
+def span_scores(network: FeedForward, first: Tensor, last: Tensor, widths: Tensor) -> Tensor:
+    """`network` over [first ; last ; width] of every span, `(words, max_span_width, outputs)`.
+
+    Args:
+        first, last: (words, hidden) of `endpoints`; widths: (max_span_width, width_size). Entry [a, k] is the span of
+        k + 1 words from word a; those that run past the last word mean nothing.
+    """
+    hidden = first.shape[-1]
+    of_first, of_last, of_width = network.first.weight.split([hidden, hidden, widths.shape[-1]], dim=1)
+    start, stop = F.linear(first, of_first), F.linear(last, of_last)
+    end = torch.arange(len(last), device=last.device).unsqueeze(1) + torch.arange(len(widths), device=last.device)
+    summed = start.unsqueeze(1) + stop[end.clamp(max=len(last) - 1)]
+    return network(summed + F.linear(widths, of_width, network.first.bias))
