@@ -77,7 +77,8 @@ def main_table(runs: list[dict], published: list[dict], declared: dict) -> Table
                     )
         rows.append(cells)
     main_models = {n for n, m in declared["models"].items() if "published" in m or "setting" not in m}
-    for (model, encoder, recipe), group in _grouped([r for r in runs if r["model"] in main_models]):
+    runs = [run for run in runs if run["model"] in main_models]
+    for (model, encoder, recipe), group in _grouped(runs):
         title, encoder_title = declared["models"][model]["title"], declared["encoders"][encoder]["title"]
         cells = {("", "System"): f"{title} (ours)", ("", "Encoder"): encoder_title, ("", "Source"): _measured(group)}
         for dataset, dataset_title in datasets.items():
@@ -101,6 +102,7 @@ def main_table(runs: list[dict], published: list[dict], declared: dict) -> Table
 def ablation_table(runs: list[dict], published: dict, declared: dict) -> Table:
     """The five settings; the deck's figures beside ours for each dataset and encoder that was run."""
     settings = {m["setting"]: n for n, m in declared["models"].items() if "setting" in m}
+    runs = [run for run in runs if run["model"] in settings.values()]
     measured: dict[tuple[str, str, str], dict] = {}
     for run in runs:
         measured.setdefault((run["dataset"], run["encoder"], run["recipe"]["name"]), {}).setdefault(
@@ -228,19 +230,30 @@ def _measured(group: list[dict]) -> str:
 
 
 def _protocol(runs: list[dict], declared: dict) -> list[str]:
-    """What the measured figures were measured on, one line for each setting, and the runs left out."""
+    """What the measured figures were measured on, one line for each setting, and the runs left out.
+
+    Systems of one recipe may train for different numbers of epochs: the line says which for how many.
+    """
     seeds: dict[str, set[int]] = {}
+    epochs: dict[str, dict[str, None]] = {}
+    several = len({(run["recipe"]["epochs"], run["recipe"]["selection"]) for run in runs}) > 1
     for run in runs:
         recipe = run["recipe"]
         dataset, encoder = declared["datasets"][run["dataset"]]["title"], declared["encoders"][run["encoder"]]["title"]
         setting = (
             f"Ours on {dataset} with {encoder}: {run['split']} split ({run['test_sentences']} sentences), symmetric "
-            f"types direction-free; recipe {recipe['name']} ({recipe['epochs']} epochs, selection "
-            f"{recipe['selection']}); {run['device_name']} ({run['device']}, {run['threads']} threads), "
-            f"{run['precision']}; mean ± standard deviation where n > 1; seeds "
+            f"types direction-free; recipe {recipe['name']} (EPOCHS); {run['device_name']} ({run['device']}, "
+            f"{run['threads']} threads), {run['precision']}; mean ± standard deviation where n > 1; seeds "
         )
         seeds.setdefault(setting, set()).add(run["seed"])
-    lines = [f"{setting}{', '.join(map(str, sorted(used)))}." for setting, used in seeds.items()]
+        trained = f"{recipe['epochs']} epochs, selection {recipe['selection']}"
+        if several:
+            trained = f"{declared['models'][run['model']]['title']} {trained}"
+        epochs.setdefault(setting, {})[trained] = None
+    lines = [
+        f"{setting.replace('EPOCHS', '; '.join(epochs[setting]))}{', '.join(map(str, sorted(used)))}."
+        for setting, used in seeds.items()
+    ]
     return lines + _remarks(declared)
 
 
