@@ -5,8 +5,7 @@ in the second direction) and, from the second layer on, the same cell one layer 
 depend on the one before only, so a step is one product for all its cells, the whole batch and both directions.
 
 Automatic differentiation of that chain spends most of its time on copies: every slice of a gate becomes a full tensor
-of zeros in the backward pass. Here the backward sweep is written out, and the gradient of the weights is one product
-after it.
+of zeros in the backward pass. Here the backward sweep is written out; the gradient of the weights is summed in float32.
 """
 
 from collections.abc import Sequence

@@ -66,8 +66,7 @@ class System(Extractor):
         self.relation = FeedForward(3 * size, hidden_size, len(labels.relation_types), dropout)
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
-        pieces = self.encoder.collate(sentences)
-        return Batch(sentences, pieces.tensors() | S.gold_tensors(sentences, pieces.lengths, self.labels))
+        return S.collate(sentences, self.encoder, self.labels)
 
     # -- the network ---------------------------------------------------------------------------------------
 
@@ -123,8 +122,7 @@ class System(Extractor):
         loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
 
         # which kept span a gold span is; the relations of one that was pruned are lost
-        place = torch.full(fits.shape, -1, device=fits.device)
-        place[kept.unbind(1)] = torch.arange(len(kept), device=fits.device)
+        place = S.numbering(fits.shape, kept)
         width = gold[:, 1] - gold[:, 0] - 1
         inside = width < self.max_span_width
         number = torch.full((len(gold),), -1, device=fits.device)
@@ -141,10 +139,10 @@ class System(Extractor):
         """The best type of every span, and the best relation of every pair of kept spans that are entities."""
         entity, fits, kept, pairs, relation = self.scores(batch)
         types = entity.argmax(-1).masked_fill(~fits, 0)
-        start, width = types.nonzero(as_tuple=True)
+        found = types.nonzero()
+        start, width = found.unbind(1)
         kinds = types[start, width]
-        number = torch.full(fits.shape, -1, device=fits.device)
-        number[start, width] = torch.arange(len(start), device=fits.device)
+        number = S.numbering(fits.shape, found)
         best = relation.argmax(-1)
         arguments = number[kept.unbind(1)][pairs]
         linked = (best > 0) & (arguments >= 0).all(1)

@@ -105,7 +105,8 @@ class PairTable(nn.Module):
         i, j = torch.triu_indices(length, length, device=task.device)
         scores = self.of_pairs(task, summary, i, j)
         table = scores.new_full((len(task), length, length, scores.shape[-1]), -torch.inf)
-        return table.index_put((torch.arange(len(task), device=task.device).unsqueeze(1), i, j), scores)
+        table[:, i, j] = scores
+        return table
 
     def of_pairs(self, task: Tensor, summary: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """Logits of the pairs (i, j) only, both (pairs): (batch, pairs, types)."""
@@ -229,8 +230,7 @@ class System(Extractor):
         )
         entities = (entity >= self.threshold).nonzero()
         sentence, start, last, kind = entities.unbind(1)
-        number = entities.new_full(entity.shape, -1)
-        number[entities.unbind(1)] = torch.arange(len(entities), device=number.device)
+        number = S.numbering(entity.shape, entities)
         likeliest = entity.flatten(2).topk(min(PER_START, entity.shape[2] * entity.shape[3]), dim=2).indices
         starting = number.flatten(2).gather(2, likeliest)
         cells = (relation >= self.threshold).nonzero()

@@ -130,8 +130,7 @@ class System(Extractor):
         return torch.tensor(unused + added)
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
-        pieces = self.encoder.collate(sentences)
-        return Batch(sentences, pieces.tensors() | S.gold_tensors(sentences, pieces.lengths, self.labels))
+        return S.collate(sentences, self.encoder, self.labels)
 
     # -- the two models ------------------------------------------------------------------------------------
 

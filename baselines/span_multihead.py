@@ -141,8 +141,7 @@ class System(Extractor):
         self.dropout = Dropout(dropout)
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
-        pieces = self.encoder.collate(sentences)
-        return Batch(sentences, pieces.tensors() | S.gold_tensors(sentences, pieces.lengths, self.labels))
+        return S.collate(sentences, self.encoder, self.labels)
 
     # -- representations -----------------------------------------------------------------------------------
 

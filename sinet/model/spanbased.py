@@ -73,8 +73,7 @@ class SpanBased(Extractor):
         raise NotImplementedError  # abstract: each system's own
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
-        pieces = self.encoder.collate(sentences)
-        return Batch(sentences, pieces.tensors() | S.gold_tensors(sentences, pieces.lengths, self.labels))
+        return S.collate(sentences, self.encoder, self.labels)
 
     # -- classifiers ---------------------------------------------------------------------------------------
 

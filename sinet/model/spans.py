@@ -8,9 +8,9 @@ pairs, and no (spans x words) mask is ever made.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sinet.contract import Entity, Labels, Prediction, Relation, Sentence
+from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 
 
 class RangeMax:
@@ -85,6 +85,12 @@ def first_per_group(group: Tensor, limit: Tensor) -> Tensor:
     return order[rank < limit[group[order]]]
 
 
+def sample_per_group(group: Tensor, limit: Tensor) -> Tensor:
+    """Positions of at most `limit[g]` random items of each group g, drawn without replacement by torch's generator."""
+    shuffled = torch.randperm(len(group), device=group.device)
+    return shuffled[first_per_group(group[shuffled], limit)]
+
+
 def likeliest_pairs(group: Tensor, scores: Tensor, groups: int, limit: int) -> Tensor:
     """Ordered pairs of distinct items of the same group, `(pairs, 2)`, of each group's `limit` best items only.
 
@@ -97,12 +103,6 @@ def likeliest_pairs(group: Tensor, scores: Tensor, groups: int, limit: int) -> T
     limits = torch.full((groups,), limit, device=group.device)
     kept = by_score[first_per_group(group[by_score], limits)].sort().values
     return kept[ordered_pairs(torch.bincount(group[kept], minlength=groups))]
-
-
-def sample_per_group(group: Tensor, limit: Tensor) -> Tensor:
-    """The same with random items, drawn without replacement by torch's generator."""
-    shuffled = torch.randperm(len(group), device=group.device)
-    return shuffled[first_per_group(group[shuffled], limit)]
 
 
 def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: Labels) -> dict[str, Tensor]:
@@ -155,6 +155,12 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
     }
 
 
+def collate(sentences: Sequence[Sentence], encoder: nn.Module, labels: Labels) -> Batch:
+    """The encoder's input of some sentences and their gold spans and pairs."""
+    pieces = encoder.collate(sentences)
+    return Batch(sentences, pieces.tensors() | gold_tensors(sentences, pieces.lengths, labels))
+
+
 def group_index(counts: Tensor) -> Tensor:
     """The group of each item when groups of `counts` items are laid end to end, `(items)`."""
     return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
@@ -167,6 +173,13 @@ def gold_grid(fits: Tensor, spans: Tensor, types: Tensor) -> Tensor:
     target = torch.zeros_like(fits, dtype=torch.long)
     target[spans[inside, 0], width[inside]] = types[inside]
     return target
+
+
+def numbering(shape: torch.Size, items: Tensor) -> Tensor:
+    """Which item stands at each place of a grid of this shape, -1 for none; `items` (items, dimensions), distinct."""
+    number = items.new_full(shape, -1)
+    number[items.unbind(1)] = torch.arange(len(items), device=items.device)
+    return number
 
 
 def assemble_packed(

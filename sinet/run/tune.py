@@ -77,7 +77,7 @@ def tune(config: dict, trials: Path, only: Sequence[str], data: Path, out: Path,
 
 
 def _folder(out: Path, model: str, trial: str, run: Run) -> Path:
-    return out / model / str(trial) / str(run.seed)
+    return out / model / trial / str(run.seed)
 
 
 def _rows(planned: list[tuple[str, str, Run]], out: Path, table: Path) -> Iterator[dict]:
