@@ -66,7 +66,9 @@ def tune(config: dict, trials: Path, only: Sequence[str], data: Path, out: Path,
     for model in only:
         if model not in declared["trials"]:
             raise UserError(f"{trials}: no trials for {model!r}, {nearest(model, declared['trials'])}")
-    for model, trial, run in planned:
+    position = {(model, str(t)): i for model, trials in declared["trials"].items() for i, t in enumerate(trials)}
+    # Every model's first trial, then every second: stopped anywhere, the budgets differ by one trial at most.
+    for model, trial, run in sorted(planned, key=lambda each: position[each[:2]]):
         if not only or model in only:
             train_run(run.details, data, _folder(out, model, trial, run), state, config["mirrors"])
             done = list(_rows(planned, out, table))
