@@ -148,7 +148,7 @@ class System(Extractor):
         linked = (best > 0) & (arguments >= 0).all(1)
         return S.assemble_packed(
             self.labels,
-            batch["lengths"],
+            batch,
             torch.stack([start, start + width + 1], dim=1),
             kinds,
             entity[start, width],

@@ -212,4 +212,4 @@ class System(Extractor):
             found = best.nonzero().squeeze(1)
             relations = torch.cat([pairs[found], best[found].unsqueeze(1) - 1], dim=1)
             probabilities = related[found, best[found]]
-        return S.assemble_packed(self.labels, lengths, spans, kinds, scores[start, width], relations, probabilities)
+        return S.assemble_packed(self.labels, batch, spans, kinds, scores[start, width], relations, probabilities)

@@ -306,7 +306,7 @@ class System(Extractor):
             probabilities = probabilities[relations.unbind(1)]
         return S.assemble_packed(
             self.labels,
-            lengths,
+            batch,
             spans,
             types,
             logits,

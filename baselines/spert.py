@@ -63,6 +63,5 @@ class System(SpanBased):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
-        start, end = batch["word_start"], batch["word_end"]
-        words = S.RangeMax(hidden.flatten(0, 1), int((end - start).max()))(start, end)
+        (words,) = S.word_maxima(batch, hidden.flatten(0, 1))
         return {"raw": words, "entity": words, "relation": words, "entity_cls": hidden[:, 0]}

@@ -4,7 +4,8 @@ A model sees sentences, a label inventory and an encoder. It never sees a path, 
 or the test set; the harness (`sinet.run`) names no model, it finds them (`sinet.systems`).
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
+from sinet.model.packed import packed
 
 __all__ = ["Batch", "Entity", "Extractor", "Labels", "Prediction", "Relation", "Sentence"]
 
@@ -79,6 +81,12 @@ class Extractor(nn.Module):
     def decode(self, batch: Batch) -> list[Prediction]:
         """One prediction a sentence, in the order of the batch."""
         raise NotImplementedError  # abstract: each system's own
+
+    @contextlib.contextmanager
+    def packed(self, dtype: torch.dtype) -> Iterator[None]:
+        """Decoding inside uses weights cast to `dtype` and laid out once (`sinet.model.packed`): the same figures."""
+        with packed(self, dtype):
+            yield
 
     def param_groups(self, encoder_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
         """Optimiser groups: encoder and heads at their own rates, no decay on biases and LayerNorm."""

@@ -39,7 +39,7 @@ def test_sliding_maxima_equal_range_maxima_inside_sentences():
     inside = S.span_grid(lengths, 4)
     start, width = inside.nonzero(as_tuple=True)
     assert inside.sum() == sum(n - k for n in (1, 6, 3) for k in range(min(n, 4)))
-    assert torch.equal(S.sliding_max(rows, 4)[start, width], S.RangeMax(rows, 4)(start, start + width + 1))
+    assert torch.equal(S.sliding_max(rows, 4)[width, start], S.RangeMax(rows, 4)(start, start + width + 1))
 
 
 def test_ordered_pairs():

@@ -4,7 +4,8 @@ Word pieces are made word by word, as SpERT, SINET, PFN and PURE do: a word's pi
 neighbours, so each distinct word is cut once and remembered.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from sinet.contract import Sentence
 from sinet.model.dropout import replace_dropout
+from sinet.model.packed import PackedEncoder
 
 WORD_CACHE = 1 << 18
 """Distinct words remembered with their pieces; a stream of raw text must not grow the memory without bound."""
@@ -22,7 +24,8 @@ class Pieces:
     """The encoder's input for a batch and where its words lie.
 
     `input_ids`, `attention_mask` (batch, pieces); `word_start`, `word_end` (words) rows of each word's pieces
-    in the flattened (batch * pieces) axis; `lengths` the number of words of each sentence that fit the encoder.
+    in the flattened (batch * pieces) axis; `lengths` the number of words of each sentence that fit the encoder. Its
+    tensors name besides, for every word, its sentence (`word_sentence`) and its place there (`word_place`).
     """
 
     input_ids: Tensor
@@ -38,6 +41,8 @@ class Pieces:
             "attention_mask": self.attention_mask,
             "word_start": self.word_start,
             "word_end": self.word_end,
+            "word_sentence": torch.tensor([b for b, length in enumerate(self.lengths) for _ in range(length)]),
+            "word_place": torch.tensor([i for length in self.lengths for i in range(length)]),
             "lengths": torch.tensor(self.lengths),
         }
 
@@ -53,13 +58,28 @@ class Encoder(nn.Module):
         self.hidden_size: int = model.config.hidden_size
         self.max_pieces: int = _max_pieces(model.config)
         self._words: dict[str, tuple[int, ...]] = {}
+        self._packed: PackedEncoder | None = None
+
+    @contextlib.contextmanager
+    def packed(self, dtype: torch.dtype) -> Iterator[None]:
+        """Within it, the weights of this moment in `dtype` (`sinet.model.packed`), without gradients; an architecture
+        that is not known there runs as it is."""
+        self._packed = PackedEncoder(self.model, dtype) if PackedEncoder.supports(self.model) else None
+        try:
+            yield
+        finally:
+            self._packed = None
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Last hidden state, `(batch, pieces, hidden)`."""
+        if self._packed is not None:
+            return self._packed(input_ids, attention_mask)[0][-1]
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
     def all_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Hidden states of embeddings and layers, and each layer's attention (batch, heads, pieces, pieces)."""
+        if self._packed is not None:
+            return tuple(map(tuple, self._packed(input_ids, attention_mask, keep=True)))
         out = self.model(
             input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, output_attentions=True
         )
@@ -76,6 +96,10 @@ class Encoder(nn.Module):
             unknown = (self.tokenizer.unk_token_id,)
             self._words.update((word, tuple(pieces) or unknown) for word, pieces in zip(new, ids, strict=True))
         return [self._words[word] for word in words]
+
+    def piece_counts(self, sentences: Sequence[Sentence]) -> list[int]:
+        """Word pieces of each sentence, [CLS] and [SEP] not counted, however many the encoder can read."""
+        return [sum(map(len, self.word_pieces(sentence.tokens))) for sentence in sentences]
 
     def collate(self, sentences: Sequence[Sentence]) -> Pieces:
         """[CLS] pieces [SEP], padded to the longest sentence.

@@ -9,14 +9,18 @@ What differs: [PAD] is masked in the cross-task attention ([SEP] is kept), so a 
 figures it has alone; the released code attends over padding.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sinet.contract import Batch, Labels, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
+from sinet.model.packed import PackedLinear, packed
 from sinet.model.spanbased import SpanBased
 
 
@@ -39,27 +43,39 @@ class CrossTaskAttention(nn.Module):
         self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden, eps=1e-5)
         self.dropout = Dropout(dropout)
+        self._maps: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, other: Tensor, own_cls: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Let `own_cls` (batch, hidden) attend over `other` (batch, pieces, hidden).
+    @contextlib.contextmanager
+    def packed(self, dtype: torch.dtype) -> Iterator[None]:
+        """Inside, all weights in `dtype` (`sinet.model.packed`)."""
+        with packed(self, dtype):
+            self._maps = self._per_head(dtype)
+            yield
+        self._maps = None
+
+    def _per_head(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """W_k (heads, size, hidden) and W_v (heads, hidden, size)."""
+        key, value = (linear.weight.to(dtype).unflatten(0, (self.heads, -1)) for linear in (self.key, self.value))
+        return key, value.transpose(1, 2)
+
+    def forward(self, other: Tensor, own_cls: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """Let `own_cls` (batch, hidden) attend over `other` (batch, pieces, hidden) where there is no `padding`.
+
+        `other` is changed: its [CLS] gives way to `own_cls`, whose place in Z makes no difference.
 
         Returns:
             the enriched [CLS] (batch, hidden), and the attention (batch, heads, pieces) in which position 0
             stands for the task's own [CLS].
         """
-        batch, hidden = own_cls.shape
-        size = hidden // self.heads
-        query = self.query(own_cls).view(batch, self.heads, size)
-        folded = (query.transpose(0, 1) @ self.key.weight.view(self.heads, size, hidden)).transpose(0, 1)
-        own = own_cls.unsqueeze(1)
-        scores = torch.cat([folded @ own.transpose(1, 2), folded @ other[:, 1:].transpose(1, 2)], dim=-1)
-        scores = scores.float() / size**0.5
-        weights = scores.masked_fill(~mask.bool().unsqueeze(1), float("-inf")).softmax(dim=-1)
-        kept = self.dropout(weights).to(other.dtype)
-        mixed = kept[..., 1:] @ other[:, 1:] + kept[..., :1] * own
-        values = mixed.transpose(0, 1) @ self.value.weight.view(self.heads, size, hidden).transpose(1, 2)
-        out = self.dropout(self.output(values.transpose(0, 1).reshape(batch, hidden)))
-        return self.norm(out + own_cls), weights
+        key, value = self._maps or self._per_head(self.key.weight.dtype)
+        query = self.query(own_cls * key.shape[1] ** -0.5).unflatten(1, (self.heads, -1))
+        folded = (query.transpose(0, 1) @ key).transpose(0, 1)
+        other[:, 0] = own_cls
+        scores = (folded @ other.transpose(1, 2)).float()
+        weights = scores.masked_fill(padding.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        mixed = self.dropout(weights).to(other.dtype) @ other
+        values = (mixed.transpose(0, 1) @ value).transpose(0, 1).flatten(1)
+        return self.norm(self.dropout(self.output(values)) + own_cls), weights
 
 
 class System(SpanBased):
@@ -123,6 +139,7 @@ class System(SpanBased):
         self.project_entities = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.project_relations = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.cross_attention = CrossTaskAttention(hidden, heads, attention_dropout) if ctam else None
+        self._projection: PackedLinear | None = None
         self.initialise()
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
@@ -134,19 +151,41 @@ class System(SpanBased):
             (batch, heads, pieces).
         """
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
-        mask = batch["attention_mask"]
-        entity = hidden if self.project_entities is None else self.project_entities(hidden)
-        relation = hidden if self.project_relations is None else self.project_relations(hidden)
-        states = {"entity_cls": entity[:, 0], "relation_cls": relation[:, 0]}
-        if self.ctam_entities:
-            states["entity_cls"], states["entity_attention"] = self.cross_attention(relation, entity[:, 0], mask)
-        if self.ctam_relations:
-            states["relation_cls"], states["relation_attention"] = self.cross_attention(entity, relation[:, 0], mask)
-        start, end = batch["word_start"], batch["word_end"]
-        longest = int((end - start).max())
-        for name, task in (("raw", hidden), ("entity", entity), ("relation", relation)):
-            states[name] = S.RangeMax(task.flatten(0, 1), longest)(start, end)
+        if self.project_entities is None:
+            (words,) = S.word_maxima(batch, hidden.flatten(0, 1))
+            return dict.fromkeys(("raw", "entity", "relation"), words) | dict.fromkeys(
+                ("entity_cls", "relation_cls"), hidden[:, 0]
+            )
+        projected = self._projected(hidden)
+        raw, both = S.word_maxima(batch, hidden.flatten(0, 1), projected.flatten(0, 1))
+        states = {"raw": raw} | dict(zip(("entity", "relation"), both.chunk(2, dim=1), strict=True))
+        entity, relation = projected.chunk(2, dim=-1)
+        states |= {"entity_cls": entity[:, 0], "relation_cls": relation[:, 0]}
+        # the tasks that attend, each with its own [CLS] over the other's pieces: both at once, through one module
+        attending = {"entity": (relation, entity[:, 0])} if self.ctam_entities else {}
+        attending |= {"relation": (entity, relation[:, 0])} if self.ctam_relations else {}
+        if attending:
+            padding = batch["attention_mask"] == 0
+            others, own = (torch.cat(parts) for parts in zip(*attending.values(), strict=True))
+            out = self.cross_attention(others, own, padding.repeat(len(attending), 1))
+            for task, cls, weights in zip(attending, *(x.chunk(len(attending)) for x in out), strict=True):
+                states |= {f"{task}_cls": cls, f"{task}_attention": weights}
         return states
+
+    def _projected(self, hidden: Tensor) -> Tensor:
+        """[H^e ; H^r], (batch, pieces, 2 hidden)."""
+        if self._projection is not None:
+            return self._projection(hidden)
+        return F.linear(hidden, torch.cat([self.project_entities.weight, self.project_relations.weight]))
+
+    @contextlib.contextmanager
+    def packed(self, dtype: torch.dtype) -> Iterator[None]:
+        with super().packed(dtype):
+            if self.project_entities is not None:
+                both = torch.cat([self.project_entities.weight, self.project_relations.weight])
+                self._projection = PackedLinear(both, None, dtype)
+            yield
+        self._projection = None
 
     @torch.no_grad()
     def attention(self, sentence: Sentence) -> dict[str, Tensor]:

@@ -5,7 +5,9 @@ spans, width embedding, max-pooled spans and context, sampled negatives, loss, a
 says what the classifiers see (`encode`).
 """
 
-from collections.abc import Sequence
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +16,12 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
+from sinet.model.packed import PackedLinear
 
 WIDTHS = 100
 """Rows of the width embedding; wider spans share the last one."""
+PAIRS = 1 << 15
+"""Pairs scored at once in decoding; bounds its memory."""
 
 
 class SpanBased(Extractor):
@@ -53,6 +58,7 @@ class SpanBased(Extractor):
             (4 if relation_cls else 3) * hidden + 2 * width_size, len(labels.relation_types)
         )
         self.dropout = Dropout(dropout)
+        self._parts: dict[str, PackedLinear | Tensor] | None = None
 
     def initialise(self) -> None:
         """Draw all new layers from N(0, 0.02), biases zero, as the released code does."""
@@ -167,40 +173,90 @@ class SpanBased(Extractor):
 
     # -- prediction ----------------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def packed(self, dtype: torch.dtype) -> Iterator[None]:
+        with super().packed(dtype):
+            self._parts = self._split(dtype)
+            yield
+        self._parts = None
+
+    def _split(self, dtype: torch.dtype, layout: bool = True) -> dict[str, PackedLinear | Tensor]:
+        """Both classifiers by the parts of their input, so that each is multiplied once for all spans or pairs that
+        share it; widths become tables of scores."""
+        hidden, size = self.encoder.hidden_size, self.width.embedding_dim
+        widths = self.width.weight[[min(w, WIDTHS - 1) for w in range(self.max_span_width + 1)]]
+        cls, span, width = self.entity_classifier.weight.split([hidden, hidden, size], dim=1)
+        relation, columns = self.relation_classifier, [hidden, hidden, hidden, size, size]
+        if relation.in_features > sum(columns):
+            columns = [hidden, *columns]
+        context, *relation_cls, head, tail, head_width, tail_width = relation.weight.split(columns, dim=1)
+        linear = functools.partial(PackedLinear, dtype=dtype, layout=layout)
+        parts = {
+            "entity": linear(span, self.entity_classifier.bias),
+            "entity_cls": linear(cls, None),
+            "entity_width": F.linear(widths, width).float()[1:],
+            "arguments": linear(torch.cat([head, tail]), None),
+            "argument_width": F.linear(widths, torch.cat([head_width, tail_width])).float(),
+            "context": linear(context, relation.bias),
+        }
+        if relation_cls:
+            parts["relation_cls"] = linear(relation_cls[0], None)
+        return parts
+
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         lengths = batch["lengths"]
-        sentence_of_word = S.group_index(lengths)
-        widths = torch.arange(1, self.max_span_width + 1, device=lengths.device)
-        cls = states["entity_cls"].index_select(0, sentence_of_word).unsqueeze(1)
-        logits = self.entity_logits(S.sliding_max(states["entity"], self.max_span_width), cls, widths).float()
-        types = logits.argmax(-1).masked_fill(~S.span_grid(lengths, self.max_span_width), 0)
-        # by sentence, width, start: the released order, in which the first of two folded relations keeps its score
-        width, start = types.T.nonzero(as_tuple=True)
-        order = sentence_of_word[start].argsort(stable=True)
-        width, start = width[order], start[order]
+        parts = self._parts or self._split(self.width.weight.dtype, layout=False)
+        logits = parts["entity"](S.sliding_max(states["entity"], self.max_span_width)).float()
+        of_sentence = parts["entity_cls"](states["entity_cls"]).float().index_select(0, batch["word_sentence"])
+        logits += of_sentence + parts["entity_width"].unsqueeze(1)
+        room = lengths.index_select(0, batch["word_sentence"]) - batch["word_place"]
+        too_wide = torch.arange(self.max_span_width, device=room.device).unsqueeze(1) >= room
+        # by width and start: the released order, in which the first of two folded relations keeps its score
+        width, start = logits.argmax(-1).masked_fill_(too_wide, 0).nonzero(as_tuple=True)
+        found = logits[width, start]
         spans = torch.stack([start, start + width + 1], dim=1)
-        types = types[start, width]
-        entity_logits = logits[start, width]
-        sentence = sentence_of_word[start]
-
-        pairs = S.ordered_pairs(torch.bincount(sentence, minlength=len(lengths)))
-        relations = pairs.new_zeros(0, 2)
-        probabilities = logits.new_zeros(0)
-        if len(pairs):
-            pooled = S.RangeMax(states["relation"], self.max_span_width)(*spans.unbind(1))
-            logits = self.pair_logits(states, spans, pooled, pairs, sentence[pairs[:, 0]], int(lengths.max()))
-            probabilities = logits.float().sigmoid()
-            relations = (probabilities >= self.threshold).nonzero()
-            probabilities = probabilities[relations[:, 0], relations[:, 1]]
+        sentence = batch["word_sentence"].index_select(0, start)
+        pairs, relations, probabilities = self._related(states, parts, spans, sentence, len(batch))
         return S.assemble_packed(
             self.labels,
-            lengths,
+            batch,
             spans,
-            types,
-            entity_logits,
-            torch.cat([pairs[relations[:, 0]], relations[:, 1:]], dim=1),
+            found.argmax(-1),
+            found,
+            torch.cat([pairs, relations.unsqueeze(1)], dim=1),
             probabilities,
         )
+
+    def _related(
+        self,
+        states: dict[str, Tensor],
+        parts: dict[str, PackedLinear | Tensor],
+        spans: Tensor,
+        sentence: Tensor,
+        batch: int,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Pairs (relations, 2) of `spans` (spans, 2) word rows, relation types and probabilities (relations) of those
+        at the threshold; `sentence` (spans)."""
+        pairs = S.pairs_within(sentence, batch)
+        if not len(pairs):
+            return pairs, pairs.new_zeros(0), parts["entity_width"].new_zeros(0)
+        start, end = spans.unbind(1)
+        pooled = S.range_max(states["relation"], start, end, self.max_span_width)
+        arguments = parts["arguments"](pooled).float() + parts["argument_width"].index_select(0, end - start)
+        of_head, of_tail = arguments.chunk(2, dim=1)
+        if "relation_cls" in parts:
+            of_head = of_head + parts["relation_cls"](states["relation_cls"]).float().index_select(0, sentence)
+        found = []
+        # a chunk at a time: an untrained model takes every span for an entity
+        for chunk in pairs.split(PAIRS):
+            head, tail = chunk.unbind(1)
+            begin, stop = torch.minimum(end[head], end[tail]), torch.maximum(start[head], start[tail])
+            context = S.range_max(states["raw"], begin, stop, int((stop - begin).max()))
+            logits = parts["context"](context).float() + of_head.index_select(0, head) + of_tail.index_select(0, tail)
+            probabilities = logits.sigmoid()
+            pair, kind = (probabilities >= self.threshold).nonzero(as_tuple=True)
+            found.append((chunk[pair], kind, probabilities[pair, kind]))
+        return tuple(map(torch.cat, zip(*found, strict=True)))

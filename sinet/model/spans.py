@@ -12,6 +12,13 @@ from torch import Tensor, nn
 
 from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 
+FEW_PIECES = 8
+"""Words of at most so many pieces are pooled by reading them out; longer ones through a table of maxima."""
+READ_OUT = 8
+"""Times the rows that a set of ranges may read out one by one; a table of maxima costs about as much."""
+COMPARED = 1024
+"""Items that are paired by comparing all with all; more are sorted into their groups first."""
+
 
 class RangeMax:
     """Maxima over arbitrary row ranges from a table of maxima over power-of-two windows.
@@ -45,16 +52,47 @@ class RangeMax:
         return torch.maximum(self.table.index_select(0, left), self.table.index_select(0, right))
 
 
-def sliding_max(rows: Tensor, max_width: int) -> Tensor:
-    """Maxima over every window of 1 to `max_width` rows, `(rows, max_width, hidden)`; for inference only.
+def range_max(rows: Tensor, start: Tensor, end: Tensor, longest: int) -> Tensor:
+    """Maxima over [start, end), `(queries, hidden)`, zero vectors where empty; few ranges are read out, many go through
+    a table. `longest` bounds their widths."""
+    if len(start) * longest > READ_OUT * len(rows):
+        return RangeMax(rows, longest)(start, end)
+    if longest < 1:
+        return rows.new_zeros(len(start), rows.shape[1])
+    inside = start.unsqueeze(1) + torch.arange(longest, device=start.device)
+    inside = torch.minimum(inside, end.unsqueeze(1) - 1).clamp(min=0).flatten()
+    pooled = rows.index_select(0, inside).unflatten(0, (len(start), longest)).amax(1)
+    return pooled.masked_fill((start >= end).unsqueeze(1), 0)
 
-    Entry [a, k] covers rows [a, a + k + 1); windows that run past the last row repeat the widest one that fits.
+
+def word_maxima(batch: Batch, *rows: Tensor) -> list[Tensor]:
+    """The maximum over each word's pieces, (words, hidden), of each of `rows` (batch * pieces, hidden)."""
+    start, end = batch["word_start"], batch["word_end"]
+    longest = int((end - start).max())
+    if longest > FEW_PIECES:
+        return [RangeMax(each, longest)(start, end) for each in rows]
+    first = [each.index_select(0, start) for each in rows]
+    if longest == 1:
+        return first
+    # most words are one piece: only the others are pooled
+    several = (end - start > 1).nonzero().squeeze(1)
+    pieces = start[several].unsqueeze(1) + torch.arange(longest, device=start.device)
+    pieces = torch.minimum(pieces, end[several].unsqueeze(1) - 1).flatten()
+    return [
+        words.index_copy(0, several, each.index_select(0, pieces).unflatten(0, (len(several), longest)).amax(1))
+        for words, each in zip(first, rows, strict=True)
+    ]
+
+
+def sliding_max(rows: Tensor, max_width: int) -> Tensor:
+    """Maxima over every window of 1 to `max_width` rows, `(max_width, rows, hidden)`; for inference only.
+
+    Entry [k, a] covers rows [a, a + k + 1); windows that run past the last row hold figures that mean nothing.
     """
-    pooled = rows.new_empty(len(rows), max_width, rows.shape[-1])
-    pooled[:, 0] = rows
-    for k in range(1, max_width):
-        pooled[:, k] = pooled[:, k - 1]
-        torch.maximum(pooled[:-k, k - 1], rows[k:], out=pooled[:-k, k])
+    pooled = rows.new_empty(max_width, *rows.shape)
+    pooled[0] = rows
+    for k in range(1, min(max_width, len(rows))):
+        torch.maximum(pooled[k - 1, :-k], rows[k:], out=pooled[k, :-k])
     return pooled
 
 
@@ -75,6 +113,15 @@ def ordered_pairs(counts: Tensor) -> Tensor:
     tail = first_of_group + torch.arange(len(head), device=counts.device) - first_of_item.repeat_interleave(per_item)
     pairs = torch.stack([head, tail], dim=1)
     return pairs[head != tail]
+
+
+def pairs_within(group: Tensor, groups: int) -> Tensor:
+    """All ordered pairs of distinct items of the same group, `(pairs, 2)`, for items in any order; `group` (items)."""
+    if len(group) <= COMPARED:
+        item = torch.arange(len(group), device=group.device)
+        return ((group.unsqueeze(1) == group) & (item.unsqueeze(1) != item)).nonzero()
+    order = group.argsort(stable=True)
+    return order[ordered_pairs(torch.bincount(group, minlength=groups))]
 
 
 def first_per_group(group: Tensor, limit: Tensor) -> Tensor:
@@ -184,7 +231,7 @@ def numbering(shape: torch.Size, items: Tensor) -> Tensor:
 
 def assemble_packed(
     labels: Labels,
-    lengths: Tensor,
+    batch: Batch,
     spans: Tensor,
     types: Tensor,
     logits: Tensor,
@@ -193,11 +240,11 @@ def assemble_packed(
 ) -> list[Prediction]:
     """`assemble` for entities in packed word rows: `spans` (entities, 2), `types` (entities), their `logits`
     (entities, classes), from which the score of each is taken."""
-    sentence = group_index(lengths)[spans[:, 0]]
-    local = spans - (lengths.cumsum(0) - lengths)[sentence].unsqueeze(1)
+    first = spans[:, 0]
+    place, width = batch["word_place"].index_select(0, first), spans[:, 1] - first
     scores = logits.softmax(-1).gather(1, types.unsqueeze(1)).squeeze(1)
-    entities = torch.cat([sentence.unsqueeze(1), local, types.unsqueeze(1)], dim=1)
-    return assemble(labels, len(lengths), entities, scores, relations, relation_scores)
+    entities = torch.stack([batch["word_sentence"].index_select(0, first), place, place + width, types], dim=1)
+    return assemble(labels, len(batch), entities, scores, relations, relation_scores)
 
 
 def assemble(
@@ -206,7 +253,7 @@ def assemble(
     """Turn index tensors into predictions, with one copy to the CPU each.
 
     Args:
-        entities: (entities, 4) sentence, start, end, class (None = 0), ordered by sentence;
+        entities: (entities, 4) sentence, start, end, class (None = 0);
         relations: (relations, 3) head and tail as positions in `entities`, relation class.
 
     A symmetric relation gets the argument that starts first as head; of two directions folded into one the first

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 
 import torch
 
-from sinet.contract import Sentence
-
 POOL = 40
 """Batches sorted together in training: large enough for even lengths, small enough to keep epochs different."""
 
 
-def by_length(sentences: Sequence[Sentence], size: int) -> list[list[int]]:
-    """Batches for inference: positions sorted by length, longest first, so that memory peaks at once."""
-    order = sorted(range(len(sentences)), key=lambda i: (-len(sentences[i].tokens), i))
+def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Batches for inference: positions sorted by length in pieces, longest first, so that memory peaks at once."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 

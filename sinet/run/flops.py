@@ -137,8 +137,8 @@ def count_sentences(model: Extractor, sentences: Sequence[Sentence], progress: s
     """
     model.eval()
     groups = defaultdict(list)
-    for sentence in sentences:
-        groups[sum(map(len, model.encoder.word_pieces(sentence.tokens)))].append(sentence.without_labels())
+    for sentence, length in zip(sentences, model.encoder.piece_counts(sentences), strict=True):
+        groups[length].append(sentence.without_labels())
     totals = {"encoder": Counter(), "heads": Counter()}
     for length in tqdm(sorted(groups), desc=progress, unit="length", disable=progress is None, mininterval=2):
         for part, counted in count_batch(model, model.collate(groups[length])).items():

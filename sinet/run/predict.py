@@ -1,7 +1,8 @@
 """Prediction with a trained model, and finished runs read back from their folders."""
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,19 +20,30 @@ BATCH = 32
 """Sentences a batch; they are sorted by length."""
 
 
+@contextlib.contextmanager
+def inference(model: Extractor, device: torch.device, precision: str) -> Iterator[None]:
+    """Evaluation mode without gradients, in a precision, its weights packed for it."""
+    was_training = model.training
+    model.eval()
+    with (
+        torch.inference_mode(),
+        machine.autocast(device, precision),
+        model.packed(getattr(torch, precision)),
+    ):
+        yield
+    model.train(was_training)
+
+
 def predict(
     model: Extractor, sentences: Sequence[Sentence], device: torch.device, precision: str, batch_size: int = BATCH
 ) -> list[Sentence]:
     """The sentences with the model's annotations, in the order given; the model sees no gold labels."""
-    was_training = model.training
-    model.eval()
     found: list[Sentence | None] = [None] * len(sentences)
-    with torch.inference_mode(), machine.autocast(device, precision):
-        for positions in by_length(sentences, batch_size):
+    with inference(model, device, precision):
+        for positions in by_length(model.encoder.piece_counts(sentences), batch_size):
             batch = model.collate([sentences[i].without_labels() for i in positions]).to(device)
             for i, prediction in zip(positions, model.decode(batch), strict=True):
                 found[i] = sentences[i].with_labels(prediction.entities, prediction.relations)
-    model.train(was_training)
     return found
 
 

@@ -112,7 +112,7 @@ def _train(
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, linear_schedule(recipe["warmup"], recipe["epochs"] * steps_per_epoch)
     )
-    lengths = [sum(map(len, encoder.word_pieces(s.tokens))) for s in data.train]
+    lengths = encoder.piece_counts(data.train)
     rows: list[dict] = []
     best = {"epoch": 0, "scores": None}
     if (saved := state.load()) is not None:

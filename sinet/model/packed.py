@@ -1,0 +1,253 @@
+"""Inference with weights made ready once: the same products as in training, arranged for speed.
+
+`packed(model, dtype)` packs every linear map of a model, and whatever else has a `packed(dtype)` of its own. For an
+encoder (`PackedEncoder`):
+
+- Rows of padding take no part in the linear maps: the pieces of a batch lie end to end, and are padded for attention
+  only.
+- Queries, keys and values come out of one product; the scale of the scores is folded into its weights.
+- Weights are held in the precision of the products and, on a CPU, in the layout that its kernels want; the
+  activation is fused into the product before it. `torch.nn.Linear` would cast or reorder them at every call.
+
+In float32 the results equal the modules' to rounding. The modules keep their weights; what is packed is a snapshot.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+"""The configuration's activation -> torch's `approximate`; other activations are not packed."""
+
+
+class Layer(NamedTuple):
+    """The modules of one transformer layer, wherever an architecture keeps them."""
+
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    attended: nn.Linear
+    attended_norm: nn.LayerNorm
+    wide: nn.Linear
+    narrow: nn.Linear
+    norm: nn.LayerNorm
+
+
+def _bert(model: nn.Module) -> list[Layer]:
+    return [
+        Layer(
+            *(layer.attention.self.query, layer.attention.self.key, layer.attention.self.value),
+            *(layer.attention.output.dense, layer.attention.output.LayerNorm),
+            *(layer.intermediate.dense, layer.output.dense, layer.output.LayerNorm),
+        )
+        for layer in model.encoder.layer
+    ]
+
+
+def _mpnet(model: nn.Module) -> list[Layer]:
+    return [
+        Layer(
+            *(layer.attention.attn.q, layer.attention.attn.k, layer.attention.attn.v),
+            *(layer.attention.attn.o, layer.attention.LayerNorm),
+            *(layer.intermediate.dense, layer.output.dense, layer.output.LayerNorm),
+        )
+        for layer in model.encoder.layer
+    ]
+
+
+def _albert(model: nn.Module) -> list[Layer]:
+    layers, groups = model.config.num_hidden_layers, model.encoder.albert_layer_groups
+    chosen = [groups[i * len(groups) // layers] for i in range(layers)]
+    return [
+        Layer(
+            *(layer.attention.query, layer.attention.key, layer.attention.value),
+            *(layer.attention.dense, layer.attention.LayerNorm),
+            *(layer.ffn, layer.ffn_output, layer.full_layer_layer_norm),
+        )
+        for group in chosen
+        for layer in group.albert_layers
+    ]
+
+
+ARCHITECTURES: dict[str, Callable[[nn.Module], list[Layer]]] = {
+    "bert": _bert,
+    "roberta": _bert,
+    "mpnet": _mpnet,
+    "albert": _albert,
+}
+
+
+@contextlib.contextmanager
+def packed(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+    """Within it, inference in `dtype` uses the weights of this moment: nothing may train meanwhile.
+
+    A module with `packed(dtype)`, a context manager, looks after itself and the modules inside it, but for the model.
+    """
+    with contextlib.ExitStack() as stack:
+        _pack(model, dtype, stack)
+        yield
+
+
+def _pack(module: nn.Module, dtype: torch.dtype, stack: contextlib.ExitStack) -> None:
+    for child in module.children():
+        if hasattr(child, "packed"):
+            stack.enter_context(child.packed(dtype))
+        elif type(child) is nn.Linear:
+            child.forward = _in_precision(child, PackedLinear(child.weight, child.bias, dtype))
+            stack.callback(child.__delattr__, "forward")
+        else:
+            _pack(child, dtype, stack)
+
+
+def _in_precision(linear: nn.Linear, packed: "PackedLinear") -> Callable[[Tensor], Tensor]:
+    """The packed map, and the module's own where a system leaves the precision (autocast off around a recurrence)."""
+    dtype, plain = packed.weight.dtype, linear.forward
+    if dtype == torch.float32:
+        return packed
+    device = linear.weight.device.type
+    return lambda rows: packed(rows.to(dtype)) if torch.is_autocast_enabled(device) else plain(rows)
+
+
+class PackedLinear:
+    """`activation(x W^T + b)` of rows (..., inputs), with weights cast and laid out once."""
+
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        approximate: str | None = None,
+        layout: bool = True,
+    ) -> None:
+        """`approximate` is torch's word for the kind of GELU that follows, None for no activation; without `layout`
+        the weights stay as they are, as for a single call."""
+        self.weight = weight.detach().to(dtype).contiguous()
+        self.bias = None if bias is None else bias.detach().to(dtype)
+        self.approximate = approximate
+        # the operators behind inductor's frozen CPU linear; private to torch, whose version is pinned
+        self.reordered = layout and weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        if self.reordered:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        if self.reordered:
+            kind = ("none", "") if self.approximate is None else ("gelu", self.approximate)
+            return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, kind[0], [], kind[1])
+        out = F.linear(rows, self.weight, self.bias)
+        return out if self.approximate is None else F.gelu(out, approximate=self.approximate)
+
+
+class _PackedLayer:
+    def __init__(self, layer: Layer, heads: int, dtype: torch.dtype, approximate: str) -> None:
+        scale = 1 / math.sqrt(layer.query.out_features // heads)
+        projections = ((layer.query, scale), (layer.key, 1.0), (layer.value, 1.0))
+        self.heads = heads
+        self.qkv = PackedLinear(
+            torch.cat([linear.weight * factor for linear, factor in projections]),
+            torch.cat([linear.bias * factor for linear, factor in projections]),
+            dtype,
+        )
+        self.attended = PackedLinear(layer.attended.weight, layer.attended.bias, dtype)
+        self.wide = PackedLinear(layer.wide.weight, layer.wide.bias, dtype, approximate)
+        self.narrow = PackedLinear(layer.narrow.weight, layer.narrow.bias, dtype)
+        self.norms = [
+            ((len(norm.weight),), norm.weight.detach().to(dtype), norm.bias.detach().to(dtype), norm.eps)
+            for norm in (layer.attended_norm, layer.norm)
+        ]
+
+    def __call__(self, rows: Tensor, packing: "_Packing", mask: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
+        """The next rows, and the attention (batch, heads, pieces, pieces) where it is to be kept."""
+        heads = packing.padded(self.qkv(rows)).unflatten(-1, (3, self.heads, -1))
+        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
+        weights = None
+        # torch's fused attention is the faster one in half precision, its separate steps are in float32
+        if keep or query.dtype == torch.float32:
+            scores = query @ key.transpose(-1, -2)
+            weights = (scores if mask is None else scores + mask).softmax(-1)
+            mixed = weights @ value
+        else:
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
+        mixed = packing.packed(mixed.transpose(1, 2).flatten(2))
+        rows = F.layer_norm(self.attended(mixed).add_(rows), *self.norms[0])
+        return F.layer_norm(self.narrow(self.wide(rows)).add_(rows), *self.norms[1]), weights
+
+
+class _Packing:
+    """Between (batch, pieces, ...) with padding and (rows, ...) without."""
+
+    def __init__(self, attention_mask: Tensor) -> None:
+        self.shape = attention_mask.shape
+        real = attention_mask.flatten().bool()
+        self.full = bool(real.all())
+        if not self.full:
+            self.rows = real.nonzero().squeeze(1)
+            self.back = (real.cumsum(0) - 1).clamp(min=0)  # a cell of padding repeats a piece: masked, never read
+
+    def packed(self, cells: Tensor) -> Tensor:
+        cells = cells.flatten(0, 1)
+        return cells if self.full else cells.index_select(0, self.rows)
+
+    def padded(self, rows: Tensor) -> Tensor:
+        return (rows if self.full else rows.index_select(0, self.back)).unflatten(0, self.shape)
+
+
+class PackedEncoder:
+    """A snapshot of a Hugging Face encoder's weights, in `dtype`, and its forward."""
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+        config = model.config
+        self.model, self.dtype = model, dtype
+        mapping = getattr(model.encoder, "embedding_hidden_mapping_in", None)  # ALBERT's embeddings are narrower
+        self.mapping = mapping and PackedLinear(mapping.weight, mapping.bias, dtype)
+        approximate = ACTIVATIONS[config.hidden_act]
+        made: dict[int, _PackedLayer] = {}  # ALBERT's layers share their weights
+        self.layers = []
+        for layer in ARCHITECTURES[config.model_type](model):
+            if id(layer.query) not in made:
+                made[id(layer.query)] = _PackedLayer(layer, config.num_attention_heads, dtype, approximate)
+            self.layers.append(made[id(layer.query)])
+
+    @staticmethod
+    def supports(model: nn.Module) -> bool:
+        """Whether a model's architecture and activation are known here; any other runs as it is."""
+        return model.config.model_type in ARCHITECTURES and model.config.hidden_act in ACTIVATIONS
+
+    @torch.no_grad()
+    def __call__(
+        self, input_ids: Tensor, attention_mask: Tensor, keep: bool = False
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Hidden states (batch, pieces, hidden) in `dtype`, and attentions (batch, heads, pieces, pieces).
+
+        Of both only the last state unless `keep`, which gives the embeddings, every layer and every attention.
+        Cells of padding hold figures that mean nothing.
+        """
+        packing = _Packing(attention_mask)
+        with torch.autocast(input_ids.device.type, enabled=False):
+            embedded = self.model.embeddings(input_ids=input_ids)
+            mask = self._mask(attention_mask, embedded, packing.full)
+            rows = packing.packed(embedded).to(self.dtype)
+            if self.mapping is not None:
+                rows = self.mapping(rows)
+            states, attentions = [rows], []
+            for layer in self.layers:
+                rows, attention = layer(rows, packing, mask, keep)
+                states = [*states, rows] if keep else [rows]
+                if keep:
+                    attentions.append(attention)
+            return [packing.padded(state) for state in states], attentions
+
+    def _mask(self, attention_mask: Tensor, embedded: Tensor, full: bool) -> Tensor | None:
+        """What is added to the scores: MPNet's relative positions, and a floor where there is padding."""
+        mask = None
+        if hasattr(self.model.encoder, "compute_position_bias"):
+            mask = self.model.encoder.compute_position_bias(embedded).to(self.dtype)
+        if not full:
+            floor = torch.zeros_like(attention_mask, dtype=self.dtype)
+            floor = floor.masked_fill_(attention_mask == 0, torch.finfo(self.dtype).min)[:, None, None]
+            mask = floor if mask is None else torch.maximum(mask + floor, floor.new_tensor(torch.finfo(self.dtype).min))
+        return mask
