@@ -1,12 +1,13 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make test      set up, run the whole test suite                             make lint    formatters and linters
+# make bench     speed of the trained runs of CONFIG against their encoder and the machine: a table, results/bench.json
 # make tune      the trials of config/trials/trials.yaml (MODELS="pfn pure": only these), dev scores into config/trials/trials.csv
 CONFIG ?= config.yaml
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables quick tune setup test lint format lock
+.PHONY: tables quick bench tune setup test lint format lock
 .DELETE_ON_ERROR:
 
 tables: setup
@@ -15,6 +16,9 @@ tables: setup
 
 quick:
 	@$(MAKE) tables CONFIG=config/quick.yaml
+
+bench: setup
+	@python -m sinet bench --config $(CONFIG)
 
 tune: setup
 	snakemake --cores all results/data/scierc/train.jsonl

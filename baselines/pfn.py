@@ -141,6 +141,7 @@ class System(Extractor):
 
     cites = "Yan et al., EMNLP 2021: A Partition Filter Network for Joint Entity and Relation Extraction"
     tiny: ClassVar[dict] = {"hidden_size": 32}
+    formulations: ClassVar[dict] = {"as published": {"formulation": "concatenated"}}
     allowed: ClassVar[dict] = {
         "hidden_size": (1, 10_000),
         "dropconnect": (0.0, 0.99),

@@ -287,15 +287,18 @@ class System(Extractor):
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         lengths = batch["lengths"]
-        row, width = S.span_grid(lengths, self.max_span_width).nonzero(as_tuple=True)
+        fits = S.span_grid(lengths, self.max_span_width)
+        row, width = fits.nonzero(as_tuple=True)
         spans = torch.stack([row, row + width + 1], dim=1)
         sentence = S.group_index(lengths)[row]
         specific = states["specific"][row, width]
         context = self.context(states, specific, torch.bincount(sentence, minlength=len(lengths)))
         logits = self.entity_logits(states, spans, specific, context).float()
-        found = logits.argmax(-1).nonzero().squeeze(1)
-        spans, logits, sentence = spans[found], logits[found], sentence[found]
         types = logits.argmax(-1)
+        if batch.given:
+            types = S.gold_grid(fits, batch["gold_spans"], batch["gold_types"])[row, width]
+        found = types.nonzero().squeeze(1)
+        spans, logits, sentence, types = spans[found], logits[found], sentence[found], types[found]
 
         pairs = S.likeliest_pairs(sentence, logits.softmax(-1).amax(-1), len(lengths), self.max_arguments)
         relations, probabilities = pairs.new_zeros(0, 2), logits.new_zeros(0)

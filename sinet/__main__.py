@@ -126,6 +126,28 @@ def build_parser() -> argparse.ArgumentParser:
         s.add_argument("--runs", nargs="+", required=True, metavar="NAME=DIR", help="trained runs")
         s.add_argument("--test", type=Path, required=True, metavar="FILE", help="sentences, JSON lines")
         s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
+        s.add_argument(
+            "--sentences", type=int, metavar="N", help="only N of them, at even steps of length; default: all"
+        )
+        if name == "time":
+            s.add_argument("--seconds", type=float, default=10.0, metavar="S", help="at least, for each pass (10)")
+        if name == "flops":
+            s.add_argument(
+                "--untrained", default="[]", metavar="JSON", help="declared architectures to count every system in too"
+            )
+
+    s = step(
+        "bench",
+        bench,
+        "measure the trained systems of a grid against their encoder and the machine",
+        "Needs the machine for itself. Prints one table and writes bench.json.",
+    )
+    s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
+    s.add_argument(
+        "--sentences", type=int, default=200, metavar="N", help="test sentences timed, 0 for all (default: 200)"
+    )
+    s.add_argument("--stream", type=int, default=50_000, metavar="N", help="length of the stream, 0 for none (50000)")
+    s.add_argument("--out", type=Path, default=Path("results/bench.json"), metavar="FILE", help="JSON to write")
 
     s = step("attend", attend, "cross-task attention of chosen sentences, as data for the figure")
     s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
@@ -144,6 +166,12 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--attention", type=Path, required=True, metavar="FILE", help="what `attend` wrote")
     s.add_argument("--number", type=int, required=True, help="which sentence of it, from 1")
     s.add_argument("--what", required=True, help="what was measured, for the caption")
+    s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")
+
+    s = step("plot-flops", plot_flops, "draw FLOPs against sentence length (pdf, png) with a caption")
+    s.add_argument("--flops", type=Path, required=True, metavar="FILE", help="what `flops` wrote")
+    s.add_argument("--titles", required=True, metavar="JSON", help="titles of the models")
+    s.add_argument("--what", required=True, help="what was counted, for the caption")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")
 
     s = step("summary", summary, "print the main table of a finished grid and the paths of what it made")
@@ -242,13 +270,23 @@ def _named(runs: list[str]) -> dict[str, Path]:
 def flops(options: argparse.Namespace) -> None:
     from sinet.run.flops import count_runs
 
-    count_runs(_named(options.runs), options.test, options.out)
+    untrained = _json(options.untrained, "--untrained")
+    count_runs(_named(options.runs), options.test, options.out, options.sentences, untrained)
 
 
 def time(options: argparse.Namespace) -> None:
     from sinet.run.timing import time_runs
 
-    time_runs(_named(options.runs), options.test, options.out)
+    time_runs(_named(options.runs), options.test, options.out, options.sentences, options.seconds)
+
+
+def bench(options: argparse.Namespace) -> None:
+    from sinet.config import load_config, resolve
+    from sinet.run.bench import bench
+
+    config = load_config(*options.config)
+    mirrors, count = config["mirrors"], options.sentences or None
+    print(bench(Path(config["results"]), resolve(config), mirrors, options.out, count, options.stream))
 
 
 def attend(options: argparse.Namespace) -> None:
@@ -267,6 +305,12 @@ def figures(options: argparse.Namespace) -> None:
     from sinet.paper.attention import draw
 
     draw(options.attention, options.number, options.what, options.out)
+
+
+def plot_flops(options: argparse.Namespace) -> None:
+    from sinet.paper.efficiency import draw_flops
+
+    draw_flops(options.flops, _json(options.titles, "--titles"), options.what, options.out)
 
 
 def summary(options: argparse.Namespace) -> None:

@@ -28,10 +28,15 @@ class Prediction:
 
 @dataclass
 class Batch:
-    """The sentences of one step and the tensors a model made of them."""
+    """The sentences of one step and the tensors a model made of them.
+
+    `given`: decoding decides relations between the gold entities instead of predicted ones, in systems that go through
+    entities.
+    """
 
     sentences: Sequence[Sentence]
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    given: bool = False
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -41,7 +46,8 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
-        return Batch(self.sentences, {k: v.to(device, non_blocking=True) for k, v in self.tensors.items()})
+        tensors = {k: v.to(device, non_blocking=True) for k, v in self.tensors.items()}
+        return Batch(self.sentences, tensors, self.given)
 
 
 class Extractor(nn.Module):
@@ -61,6 +67,9 @@ class Extractor(nn.Module):
 
     encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
     """Prefixes of the parameters that learn at the encoder's rate."""
+    formulations: ClassVar[dict[str, dict]] = {}
+    """Settings under which the same figures are computed in another way whose multiply-adds are counted too, by
+    title."""
     operators: ClassVar[dict[str, Callable[..., int]]] = {}
     """Operators of its own that decoding calls while it is traced, by name ("namespace::name"), and their multiply-adds
     from the shapes of the arguments and `out`. The count is held against the products that torch sees untraced."""

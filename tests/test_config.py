@@ -20,6 +20,8 @@ def changed(text: str) -> dict:
 MISTAKES = {
     "gird: []": r"gird: unknown key, did you mean 'grid'\?",
     "grid: []": r"grid: the list is empty",
+    "efficiency: {timed_sentences: 0}": r"efficiency.timed_sentences: 0 should be at least 1",
+    "efficiency: {architectures: [minilm]}": r"architectures: 'minilm' is no encoder without weights",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [], recipe: full}]": r"seeds: the list is",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0, 0], recipe: full}]": r"seeds: 0 st",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [-1], recipe: short}]": r"-1 should be at",

@@ -212,19 +212,49 @@ def test_the_clock_measures_what_a_pass_takes():
     times = timing.measure(
         {"slow": lambda: time.sleep(0.05), "fast": lambda: time.sleep(0.01)}, CPU, repeats=4, seconds=0.1
     )
-    assert len(times["slow"]) >= 4 and len(times["fast"]) == len(times["slow"]) and sum(times["fast"]) >= 0.1
+    assert len(times["slow"]) == 4, "0.2 s of them: no more repeats than asked for"
+    assert sum(times["fast"][:-1]) < 0.1 <= sum(times["fast"]), "short passes are repeated until they fill the time"
     assert all(0.05 <= t < 0.1 for t in sorted(times["slow"])[:3]) and all(t >= 0.01 for t in times["fast"])
 
 
-def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(timing.measure, "__defaults__", (2, 0.1))
+def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path):
     train.train_run(copy.deepcopy(run) | {"recipe": RECIPE | {"epochs": 1}}, prepared, tmp_path / "out", tmp_path / "s")
-    timing.time_runs({"a": tmp_path / "out", "b": tmp_path / "out"}, prepared / "test.jsonl", tmp_path / "t.json")
+    runs = {"a": tmp_path / "out", "b": tmp_path / "out"}
+    timing.time_runs(runs, prepared / "test.jsonl", tmp_path / "t.json", 5, seconds=0.1)
     timed = json.loads((tmp_path / "t.json").read_text())
-    assert {"device_name", "threads", "precision", "batch_size", "versions"} <= set(timed) and timed["sentences"] == 10
+    assert {"device_name", "threads", "versions", "tokenising_s", "not_timed"} <= set(timed)
+    assert timed["sentences"] == 5 and timed["of_sentences"] == 10
     for system in timed["systems"].values():
-        low, high = system["quartiles_s"]
-        assert low <= system["median_s"] <= high and system["repeats"] >= 2
+        assert list(system) == timed["precisions"]
+        for figures in (kind for kinds in system.values() for kind in kinds.values()):
+            low, high = figures["quartiles_s"]
+            assert low <= figures["median_s"] <= high and figures["repeats"] >= 2
+            assert figures["sentences_per_s"] == pytest.approx(5 / figures["median_s"])
+            assert figures["encoder"]["repeats"] >= 2
+        assert system["float32"]["batch_1"]["batch"] == 1
+
+
+def test_a_sample_is_spread_over_the_lengths():
+    sentences = read_sentences(CORPUS)
+    lengths = [len(s.tokens) for s in sentences]
+    chosen = batches.sample_by_length(sentences, lengths, 2)
+    ranks = [sorted(lengths).index(len(s.tokens)) for s in chosen]
+    assert len({s.id for s in chosen}) == 2 and ranks[0] < 5 <= ranks[1] + 1
+    assert batches.sample_by_length(sentences, lengths, None) == batches.sample_by_length(sentences, lengths, 99)
+
+
+def test_a_long_file_is_predicted_in_chunks_with_the_same_result(run, prepared, tmp_path, monkeypatch):
+    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    source = prepared / "test.jsonl"
+    predict_file(tmp_path / "out", source, tmp_path / "whole.jsonl")
+    monkeypatch.setattr("sinet.run.predict.CHUNK", 3)
+    written = []
+    predict_file(tmp_path / "out", source, tmp_path / "parts.jsonl", at=written.append)
+    assert written == [3, 6, 9, 10]
+    whole, parts = (read_sentences(tmp_path / name) for name in ("whole.jsonl", "parts.jsonl"))
+    assert [(s.id, [(e.type, e.start, e.end) for e in s.entities]) for s in whole] == [
+        (s.id, [(e.type, e.start, e.end) for e in s.entities]) for s in parts
+    ]
 
 
 def test_a_run_folder_is_enough(run, prepared, tmp_path):

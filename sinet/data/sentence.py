@@ -184,8 +184,13 @@ def sentence_to_json(sentence: Sentence) -> dict:
     return record if sentence.document is None else record | {"document": sentence.document}
 
 
+def sentence_line(sentence: Sentence) -> str:
+    """A sentence as a line of JSON."""
+    return json.dumps(sentence_to_json(sentence), ensure_ascii=False) + "\n"
+
+
 def write_sentences(path: Path, sentences: Iterable[Sentence]) -> None:
     """Write JSON lines, one sentence each."""
     with open(path, "w", encoding="utf-8") as file:
         for sentence in sentences:
-            file.write(json.dumps(sentence_to_json(sentence), ensure_ascii=False) + "\n")
+            file.write(sentence_line(sentence))

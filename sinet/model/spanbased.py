@@ -215,8 +215,10 @@ class SpanBased(Extractor):
         room = lengths.index_select(0, batch["word_sentence"]) - batch["word_place"]
         too_wide = torch.arange(self.max_span_width, device=room.device).unsqueeze(1) >= room
         # by width and start: the released order, in which the first of two folded relations keeps its score
-        width, start = logits.argmax(-1).masked_fill_(too_wide, 0).nonzero(as_tuple=True)
-        found = logits[width, start]
+        types = logits.argmax(-1).masked_fill_(too_wide, 0)
+        if batch.given:
+            types = S.gold_grid(~too_wide.T, batch["gold_spans"], batch["gold_types"]).T
+        width, start = types.nonzero(as_tuple=True)
         spans = torch.stack([start, start + width + 1], dim=1)
         sentence = batch["word_sentence"].index_select(0, start)
         pairs, relations, probabilities = self._related(states, parts, spans, sentence, len(batch))
@@ -224,8 +226,8 @@ class SpanBased(Extractor):
             self.labels,
             batch,
             spans,
-            found.argmax(-1),
-            found,
+            types[width, start],
+            logits[width, start],
             torch.cat([pairs, relations.unsqueeze(1)], dim=1),
             probabilities,
         )

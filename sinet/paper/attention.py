@@ -3,15 +3,13 @@
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.patches import Patch
 
-COLUMN_INCHES = 3.3
+from sinet.paper.style import COLUMN_INCHES, save, use_style
+
 INSIDE, OUTSIDE = "#0072b2", "#d55e00"  # told apart by every kind of colour vision
 DIRECTIONS = {
     "entity": "NER [CLS] over the relation projection",
@@ -26,8 +24,7 @@ def draw(attention: Path, number: int, what: str, out: Path) -> None:
     """
     written = json.loads(attention.read_text(encoding="utf-8"))
     sentences = written["sentences"]
-    sns.set_theme(context="paper", style="white", font_scale=0.7)
-    plt.rcParams.update({"svg.hashsalt": "sinet", "pdf.fonttype": 42, "font.family": "DejaVu Sans"})
+    use_style()
     case = sentences[number - 1] if number <= len(sentences) else None
     if case is None or not case["attention"]:
         reason = "the test split has no further sentence" if case is None else "this model has no cross-task attention"
@@ -38,11 +35,7 @@ def draw(attention: Path, number: int, what: str, out: Path) -> None:
     else:
         figure = _heatmaps(case)
         caption = _caption(case, what, written["choice"])
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None, "ModDate": None})
-    figure.savefig(out.with_suffix(".png"), bbox_inches="tight", dpi=300, metadata={"Software": None})
-    plt.close(figure)
-    out.with_suffix(".md").write_text(caption + "\n", encoding="utf-8")
+    save(figure, out, caption)
 
 
 def _heatmaps(case: dict) -> plt.Figure:

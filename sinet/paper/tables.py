@@ -4,6 +4,7 @@ The csv files are tidy (one figure a line, per-seed values kept); md and tex are
 records they are the same bytes: no date, no order that depends on a directory listing.
 """
 
+import itertools
 import json
 import statistics
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
 PUBLISHED_DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
-NOT_REPORTED, NOT_RUN = "n.r.", "not run"
+NOT_REPORTED, NOT_RUN, NO_FIGURE = "n.r.", "not run", "n/a"
 
 
 @dataclass(frozen=True)
@@ -137,59 +138,157 @@ def ablation_table(runs: list[dict], published: dict, declared: dict) -> Table:
 
 
 def efficiency_table(folders: Sequence[Path], published: dict, runs: list[dict], declared: dict) -> Table:
-    """Multiply-adds and time of inference; the deck states neither input, batch nor device for its figures."""
+    """Multiply-adds and speed of inference; the deck states neither input, batch nor device for its figures."""
     rows, tidy, notes = [], [], []
-    columns = ("Encoder FLOPs (M)", "Head FLOPs (M)", "Total FLOPs (M)", "Inference (s)", "Sentences/s")
-    encoders = {"scierc": "SciBERT", "ace05": "ALBERT"}
+    measured = {folder.parts[-2:]: _read_efficiency(folder) for folder in sorted(folders)}
+    architectures = {}  # of any measured dataset: counts by length hardly depend on it
+    for flops, _ in measured.values():
+        architectures |= flops["architectures"]
     for dataset, entries in published.items():
+        reference = next(entry for entry in entries if entry["system"] == "SINET")
         for entry in entries:
-            values = (None, None, entry["flops_m"], entry["inference_s"], None)
-            texts = [NOT_REPORTED if v is None else f"{v:,}" for v in values]
-            where = PUBLISHED_DATASETS[dataset], encoders[dataset]
-            rows.append(_efficiency_row(entry["system"], *where, "published", dict(zip(columns, texts, strict=True))))
+            title, kind = DECK_ENCODERS[dataset]
+            where = PUBLISHED_DATASETS[dataset], title
+            texts = {
+                "Total FLOPs (M)": f"{entry['flops_m']:,}",
+                "FLOPs / SINET's": f"{entry['flops_m'] / reference['flops_m']:.2f}",
+                "Ours equals it at (words)": _length_of(entry, architectures.get(kind), declared),
+                "Inference (s)": f"{entry['inference_s']:,}",
+                "Time / SINET's": f"{entry['inference_s'] / reference['inference_s']:.2f}",
+            }
+            rows.append(_efficiency_row(entry["system"], *where, "published", texts))
             tidy += [
-                _tidy("published", entry["system"], where[1], where[0], c, [v])
-                for c, v in zip(columns, values, strict=True)
-                if v is not None
+                _tidy("published", entry["system"], where[1], where[0], figure, [entry[key]])
+                for figure, key in (("Total FLOPs (M)", "flops_m"), ("Inference (s)", "inference_s"))
             ]
-    for folder in sorted(folders):
-        dataset, encoder = folder.parts[-2:]
+    for (dataset, encoder), (flops, timing) in measured.items():
         where = declared["datasets"][dataset]["title"], declared["encoders"][encoder]["title"]
-        flops = json.loads((folder / "flops.json").read_text(encoding="utf-8"))
-        timing = json.loads((folder / "timing.json").read_text(encoding="utf-8"))
+        sinet = next((m for m in flops["systems"] if declared["models"][m].get("published") == "SINET"), None)
         for model, counted in flops["systems"].items():
-            timed = timing["systems"][model]
-            values = (
-                counted["encoder"] / 1e6,
-                counted["heads"] / 1e6,
-                counted["total"] / 1e6,
-                timed["median_s"],
-                timed["sentences_per_s"],
-            )
-            low, high = timed["quartiles_s"]
-            texts = (*(f"{v:,.1f}" for v in values[:3]), f"{values[3]:.2f} [{low:.2f}, {high:.2f}]", f"{values[4]:.0f}")
             title = declared["models"][model]["title"]
-            rows.append(_efficiency_row(f"{title} (ours)", *where, "measured", dict(zip(columns, texts, strict=True))))
-            tidy += [_tidy("measured", title, where[1], where[0], c, [v]) for c, v in zip(columns, values, strict=True)]
-            pieces = counted["word_pieces"]
-        weights = "; ".join(
-            f"{declared['models'][m]['title']} {_weights(runs, dataset, encoder, m)}" for m in flops["systems"]
-        )
-        repeats = min(t["repeats"] for t in timing["systems"].values())
-        notes.append(
-            f"{where[0]}, {where[1]}, ours: FLOPs are multiply-adds per sentence, mean over the {flops['split']} split "
-            f"({counted['sentences']} sentences, {pieces:.1f} word pieces on average), counted by fvcore under eager "
-            f"attention, in batches of equal length in pieces. Inference: median [quartiles] of {repeats} or more "
-            "passes over the "
-            f"{timing['sentences']} sentences of the {timing['split']} split, token ids to triples, batch "
-            f"{timing['batch_size']} sorted by length, {timing['precision']}, {timing['device_name']} "
-            f"({timing['device']}, {timing['threads']} threads), alone on the machine. Weights: {weights}."
-        )
+            figures = _count_figures(counted) | _speed_figures(timing, model)
+            texts = _efficiency_texts(figures)
+            best = timing["systems"][model]["float32"]["best"]
+            texts["Inference (s)"] = "{:.2f} [{:.2f}, {:.2f}]".format(best["median_s"], *best["quartiles_s"])
+            if sinet:
+                reference = timing["systems"][sinet]["float32"]["best"]["median_s"]
+                texts["FLOPs / SINET's"] = f"{counted['total'] / flops['systems'][sinet]['total']:.2f}"
+                texts["Time / SINET's"] = f"{best['median_s'] / reference:.2f}"
+            rows.append(_efficiency_row(f"{title} (ours)", *where, "measured", texts))
+            tidy += [_tidy("measured", title, where[1], where[0], name, [value]) for name, value in figures.items()]
+            for formulation, other in counted["formulations"].items():
+                figures = _count_figures(other)
+                texts = _efficiency_texts(figures) | dict.fromkeys(SPEED_COLUMNS.values(), "not timed")
+                rows.append(_efficiency_row(f"{title}, {formulation} (ours)", *where, "measured", texts))
+                name = f"{title}, {formulation}"
+                tidy += [_tidy("measured", name, where[1], where[0], n, [v]) for n, v in figures.items()]
+        notes += _efficiency_notes(where, flops, timing, runs, (dataset, encoder), declared)
+        for kind, systems_ in flops["architectures"].items():
+            title = declared["encoders"][kind]["title"]
+            for model, by_words in systems_.items():
+                name = declared["models"][model]["title"]
+                tidy += [
+                    _tidy(
+                        "counted, random weights",
+                        name,
+                        title,
+                        where[0],
+                        f"Total FLOPs (M), {n} words",
+                        [c["total"] / 1e6],
+                    )
+                    for n, c in by_words.items()
+                ]
     notes.insert(
         0,
-        f"Published: the deck states no unit, input, batch size or device. {NOT_REPORTED}: not reported there.",
+        f"Published: the deck states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. Ours "
+        "equals it at: the sentence length at which our count, in the deck's encoder architecture with random weights "
+        "and with relations between gold entities, reaches the deck's figure.",
     )
     return Table("efficiency", "Efficiency", _frame(rows), pd.DataFrame(tidy), (*notes, *_remarks(declared)))
+
+
+DECK_ENCODERS = {"scierc": ("SciBERT", "scibert-sizes"), "ace05": ("ALBERT", "albert-xxlarge-sizes")}
+SPEED_COLUMNS = {
+    (precision, kind): f"Sentences/s, {precision}, {title}"
+    for precision in ("float32", "bfloat16")
+    for kind, title in (("batch_1", "batch 1"), ("best", "best batch"))
+}
+COUNT_COLUMNS = {"encoder": "Encoder FLOPs (M)", "heads": "Head FLOPs (M)", "total": "Total FLOPs (M)"}
+EFFICIENCY_COLUMNS = (
+    *COUNT_COLUMNS.values(),
+    *("FLOPs / SINET's", "Ours equals it at (words)"),
+    *SPEED_COLUMNS.values(),
+    *("Inference (s)", "Time / SINET's"),
+)
+
+
+def _read_efficiency(folder: Path) -> tuple[dict, dict]:
+    return tuple(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("flops", "timing"))
+
+
+def _count_figures(counted: dict) -> dict[str, float]:
+    return {column: counted[part] / 1e6 for part, column in COUNT_COLUMNS.items()} | {
+        f"Total FLOPs (M), {words} words": figures["total"] / 1e6 for words, figures in counted["by_words"].items()
+    }
+
+
+def _speed_figures(timing: dict, model: str) -> dict[str, float]:
+    return {
+        SPEED_COLUMNS[precision, kind]: figures["sentences_per_s"]
+        for precision, kinds in timing["systems"][model].items()
+        for kind, figures in kinds.items()
+    }
+
+
+def _efficiency_texts(figures: dict[str, float]) -> dict[str, str]:
+    return {name: f"{value:,.1f}" for name, value in figures.items() if name in EFFICIENCY_COLUMNS}
+
+
+def _length_of(entry: dict, counted: dict | None, declared: dict) -> str:
+    """At how many words our count of a published system's architecture equals its figure, and why there is none."""
+    if counted is None:
+        return "not counted"
+    model = next((m for m in counted if declared["models"][m].get("published") == entry["system"]), None)
+    if model is None:
+        return NOT_RUN
+    words = words_at(counted[model], entry["flops_m"] * 1e6)
+    return "beyond " + max(counted[model], key=int) if words is None else f"{words:.1f}"
+
+
+def words_at(by_words: dict[str, dict], multiply_adds: float) -> float | None:
+    """The sentence length in words at which a count reaches `multiply_adds`, linear between the lengths counted (and
+    from nothing at none); None beyond them."""
+    points = [(0.0, 0.0), *sorted((float(words), figures["total"]) for words, figures in by_words.items())]
+    for (low, below), (high, above) in itertools.pairwise(points):
+        if below <= multiply_adds <= above:
+            return low + (high - low) * (multiply_adds - below) / (above - below)
+    return None
+
+
+def _efficiency_notes(
+    where: tuple[str, str], flops: dict, timing: dict, runs: list[dict], place: tuple[str, str], declared: dict
+) -> list[str]:
+    counted = next(iter(flops["systems"].values()))
+    titles = {m: declared["models"][m]["title"] for m in flops["systems"]}
+    weights = "; ".join(f"{titles[m]} {_weights(runs, *place, m)}" for m in flops["systems"])
+    batches = "; ".join(
+        f"{titles[m]} " + ", ".join(f"{kinds['best']['batch']} ({precision})" for precision, kinds in timed.items())
+        for m, timed in timing["systems"].items()
+    )
+    repeats = min(k["repeats"] for t in timing["systems"].values() for kinds in t.values() for k in kinds.values())
+    return [
+        f"{where[0]}, {where[1]}, ours: FLOPs are multiply-adds per sentence (unit: one multiply-add = 1), mean over "
+        f"{counted['sentences']} of the {flops['of_sentences']} sentences of the {flops['split']} split at even steps "
+        f"of length ({counted['word_pieces']:.1f} word pieces on average), counted by fvcore under eager attention, "
+        "nothing padded.",
+        f"{where[0]}, {where[1]}, ours: speed of inference, token ids to triples, over {timing['sentences']} of the "
+        f"{timing['of_sentences']} sentences, sorted by length; median of {repeats} or more passes and "
+        f"{timing['least_seconds']:g} s or more, order shuffled, "
+        f"{timing['device_name']} ({timing['device']}, {timing['threads']} threads), alone on the machine. Inference "
+        f"(s): median [quartiles] of one pass, float32, best batch. Best batches: {batches}."
+        + (f" {timing['not_timed']}." if timing["not_timed"] else ""),
+        f"{where[0]}, {where[1]}, weights: {weights}.",
+    ]
 
 
 # -- their parts ---------------------------------------------------------------------------------------------------
@@ -287,7 +386,9 @@ def _tidy(
 
 
 def _efficiency_row(system: str, dataset: str, encoder: str, source: str, figures: dict[str, str]) -> dict:
-    row = {"System": system, "Dataset": dataset, "Encoder": encoder, "Source": source} | figures
+    row = {"System": system, "Dataset": dataset, "Encoder": encoder, "Source": source}
+    absent = NOT_REPORTED if source == "published" else NO_FIGURE
+    row |= {column: figures.get(column, absent) for column in EFFICIENCY_COLUMNS}
     return {("", key): value for key, value in row.items()}
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+from sinet.contract import Sentence
+
 POOL = 40
 """Batches sorted together in training: large enough for even lengths, small enough to keep epochs different."""
 
@@ -26,3 +28,12 @@ def bucketed(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[l
         pool = sorted(order[begin : begin + POOL * size], key=lambda i: lengths[i])
         batches.extend(pool[i : i + size] for i in range(0, len(pool), size))
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def sample_by_length(sentences: Sequence[Sentence], lengths: Sequence[int], count: int | None) -> list[Sentence]:
+    """`count` sentences at even steps through the split sorted by length, so that lengths are spread as in all of it;
+    the whole split for None or where it has no more."""
+    if count is None or count >= len(sentences):
+        return list(sentences)
+    order = sorted(range(len(sentences)), key=lambda i: (lengths[i], i))
+    return [sentences[order[(2 * k + 1) * len(order) // (2 * count)]] for k in range(count)]

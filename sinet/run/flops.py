@@ -5,9 +5,10 @@ count for must be on `UNCOUNTED` (element-wise arithmetic, comparisons, moving d
 any other is an error. Attention must be eager: fused kernels are invisible to the counter.
 """
 
+import contextlib
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,12 +20,19 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from sinet.contract import Batch, Extractor, Sentence
+from sinet import systems
+from sinet.contract import Batch, Entity, Extractor, Relation, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.files import write_json
 from sinet.model.encoder import Encoder
+from sinet.model.pretrained import load_encoder, locate_encoder
 from sinet.run import machine
+from sinet.run.batches import sample_by_length
 from sinet.run.predict import load_run
+
+WORDS = (16, 32, 64, 128)
+"""Lengths, in words, of the sentences that are counted one by one."""
+OF_EACH_LENGTH = 4
 
 UNCOUNTED = frozenset(
     "aten::" + name
@@ -38,9 +46,10 @@ UNCOUNTED = frozenset(
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
         "topk any all",
         # making and moving data
-        "arange triu_indices zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
+        "arange triu_indices tril triu zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
         "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
-        "narrow unflatten flip index index_select index_put_ index_put gather scatter scatter_ index_add index_add_",
+        "narrow unflatten flip index index_select index_copy index_put_",
+        "index_put gather scatter scatter_ index_add index_add_",
         "repeat repeat_interleave expand expand_as pad constant_pad_nd embedding",
     )
     for name in names.split()
@@ -61,11 +70,11 @@ class _Decoding(nn.Module):
         super().__init__()
         self.model = model
         self.names = list(batch.tensors)
-        self.sentences = batch.sentences
+        self.sentences, self.given = batch.sentences, batch.given
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         with _Results() as results:
-            self.model.decode(Batch(self.sentences, dict(zip(self.names, tensors, strict=True))))
+            self.model.decode(Batch(self.sentences, dict(zip(self.names, tensors, strict=True)), self.given))
         return tuple(results.kept.values())
 
 
@@ -85,6 +94,15 @@ class _Results(TorchFunctionMode):
                 self.kept.pop(id(used), None)
             self.kept[id(result)] = result
         return result
+
+
+def encoder_multiply_adds(config: object, pieces: int) -> int:
+    """The closed formula of a transformer encoder over a sequence of so many pieces, normalisation not counted: four
+    projections, two products of attention and two of the feed-forward network a layer, and ALBERT's wider embedding."""
+    hidden, wide = config.hidden_size, config.intermediate_size
+    layer = pieces * (4 * hidden**2 + 2 * hidden * wide) + 2 * pieces**2 * hidden
+    narrow = getattr(config, "embedding_size", hidden)
+    return config.num_hidden_layers * layer + (pieces * narrow * hidden if narrow != hidden else 0)
 
 
 def _handle(multiply_adds: Callable[..., int]) -> Callable[[list, list], int]:
@@ -129,25 +147,24 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
 
 
 def count_sentences(model: Extractor, sentences: Sequence[Sentence], progress: str | None = None) -> dict:
-    """Mean multiply-adds per sentence, decoded in batches of equal piece count.
+    """Mean multiply-adds per sentence, decoded in batches of equal numbers of pieces and words: nothing is padded.
 
-    No piece is padding then. What a batch does once for all is counted once (in SINET the product of the width table
-    with the classifier, a millionth of the total); a system that pads words, spans or pairs within such a batch has
-    that padding counted.
+    What a batch does once for all is counted once (in SINET the product of the width table with the classifiers, a
+    millionth of the total).
     """
     model.eval()
     groups = defaultdict(list)
-    for sentence, length in zip(sentences, model.encoder.piece_counts(sentences), strict=True):
-        groups[length].append(sentence.without_labels())
+    for sentence, pieces in zip(sentences, model.encoder.piece_counts(sentences), strict=True):
+        groups[pieces, len(sentence.tokens)].append(sentence.without_labels())
     totals = {"encoder": Counter(), "heads": Counter()}
-    for length in tqdm(sorted(groups), desc=progress, unit="length", disable=progress is None, mininterval=2):
-        for part, counted in count_batch(model, model.collate(groups[length])).items():
+    for lengths in tqdm(sorted(groups), desc=progress, unit="length", disable=progress is None, mininterval=2):
+        for part, counted in count_batch(model, model.collate(groups[lengths])).items():
             totals[part].update(counted)
     mean = {part: sum(counted.values()) / len(sentences) for part, counted in totals.items()}
     return {
         "unit": "multiply-adds per sentence, mean",
         "sentences": len(sentences),
-        "word_pieces": sum((n + 2) * len(g) for n, g in groups.items()) / len(sentences),
+        "word_pieces": sum((pieces + 2) * len(g) for (pieces, _), g in groups.items()) / len(sentences),
         "encoder": mean["encoder"],
         "heads": mean["heads"],
         "total": mean["encoder"] + mean["heads"],
@@ -155,12 +172,126 @@ def count_sentences(model: Extractor, sentences: Sequence[Sentence], progress: s
     }
 
 
-def count_runs(runs: dict[str, Path], test: Path, out: Path) -> None:
-    """Count finished runs (model name -> folder) on a test split; on the CPU, where counts are the same."""
-    machine.use_device()
-    sentences = read_sentences(test)
+def of_words(sentences: Sequence[Sentence], words: int, count: int) -> list[Sentence]:
+    """`count` sentences of exactly `words` words, made of consecutive sentences laid end to end, with what gold lies
+    inside; fewer where the text is used up."""
+    made, stream = [], iter(sentences)
+    for number in range(count):
+        tokens, entities, relations = [], [], []
+        while len(tokens) < words and (sentence := next(stream, None)) is not None:
+            shift, kept = len(tokens), {}
+            tokens += sentence.tokens
+            for i, e in enumerate(sentence.entities):
+                if shift + e.end <= words:
+                    kept[i] = len(entities)
+                    entities.append(Entity(e.type, shift + e.start, shift + e.end))
+            relations += [
+                Relation(r.type, kept[r.head], kept[r.tail])
+                for r in sentence.relations
+                if r.head in kept and r.tail in kept
+            ]
+        if len(tokens) >= words:
+            made.append(Sentence(f"{words}-{number}", tuple(tokens[:words]), tuple(entities), tuple(relations)))
+    return made
+
+
+def count_lengths(model: Extractor, sentences: Sequence[Sentence], each: int = OF_EACH_LENGTH) -> dict[str, dict]:
+    """Multiply-adds by number of words, `{words: {encoder, heads, total, ...}}`, means over `each` sentences."""
     counted = {}
+    for words in WORDS:
+        figures = count_sentences(model, of_words(sentences, words, each))
+        counted[str(words)] = {k: figures[k] for k in ("encoder", "heads", "total", "word_pieces", "sentences")}
+    return counted
+
+
+def count_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None, untrained: Sequence[dict]) -> None:
+    """Count finished runs (model name -> folder); on the CPU, where counts are the same.
+
+    Args:
+        count: sentences of the test split, at even steps of length, None for all; besides, sentences of `WORDS` words.
+        untrained: declared encoder architectures, in which every run's system is counted with random weights.
+    """
+    machine.use_device()
+    everything = read_sentences(test)
+    counted, made = {}, {}
     for name, folder in runs.items():
-        model, _ = load_run(folder, torch.device("cpu"))
+        model, made[name] = load_run(folder, torch.device("cpu"))
+        sentences = sample_by_length(everything, model.encoder.piece_counts(everything), count)
         counted[name] = count_sentences(model, sentences, progress=f"FLOPs of {name}")
-    write_json(out, {"counter": "fvcore", "split": str(test.stem), "systems": counted})
+        counted[name]["by_words"] = count_lengths(model, everything)
+        counted[name]["formulations"] = {}
+        for title, settings in model.formulations.items():
+            other, _ = load_run(folder, torch.device("cpu"), settings)
+            figures = count_sentences(other, sentences, progress=f"FLOPs of {name}, {title}")
+            counted[name]["formulations"][title] = figures | {"by_words": count_lengths(other, everything)}
+        labels = model.labels
+    write_json(
+        out,
+        {
+            "counter": "fvcore",
+            "split": str(test.stem),
+            "of_sentences": len(everything),
+            "systems": counted,
+            "architectures": {
+                declared["name"]: count_architecture(declared, made, labels, everything) for declared in untrained
+            },
+        },
+    )
+
+
+def count_architecture(
+    declared: dict, made: dict[str, dict], labels: object, sentences: Sequence[Sentence]
+) -> dict[str, dict]:
+    """Multiply-adds by number of words of systems (name -> `model.json`) around an architecture with random weights.
+
+    An untrained system sees entities everywhere, so relations are decided between the gold ones (`Batch.given`), where
+    a system goes through entities. One sentence of each length: the encoder is run once for all systems.
+    """
+    encoder = load_encoder(declared, locate_encoder(declared)).eval()
+    chosen = [sentence for words in WORDS for sentence in of_words(sentences, words, 1)]
+    remembered = {}
+    counted: dict[str, dict] = {}
+    for name, description in tqdm(made.items(), desc=f"FLOPs with {declared['name']}", unit="system", mininterval=2):
+        model = systems.load(description["system"])(labels, encoder, **description["settings"]).eval()
+        counted[name] = {}
+        for sentence in chosen:
+            batch = model.collate([sentence])
+            batch.given = True
+            if sentence.id not in remembered:
+                with torch.no_grad():
+                    remembered[sentence.id] = _encoder_outputs(encoder, batch)
+            states, attentions, multiply_adds = remembered[sentence.id]
+            with _in_place_of(encoder, states, attentions):
+                parts = count_batch(model, batch)
+            own = sum(sum(c.values()) for c in parts.values())
+            counted[name][str(len(sentence.tokens))] = {
+                "encoder": multiply_adds,
+                "heads": own,
+                "total": multiply_adds + own,
+                "word_pieces": batch["input_ids"].shape[1],
+            }
+    return counted
+
+
+def _encoder_outputs(encoder: Encoder, batch: Batch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], int]:
+    """All states, all attentions, and the multiply-adds of the encoder over a batch."""
+    inputs = batch["input_ids"], batch["attention_mask"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        analysis = FlopCountAnalysis(encoder, inputs)
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        total = int(analysis.total())
+    if unknown := set(analysis.unsupported_ops()) - UNCOUNTED:
+        raise RuntimeError(f"operators without a count: {', '.join(sorted(unknown))}")
+    return *encoder.all_layers(*inputs), total
+
+
+@contextlib.contextmanager
+def _in_place_of(encoder: Encoder, states: tuple[Tensor, ...], attentions: tuple[Tensor, ...]) -> Iterator[None]:
+    """The encoder answers with what it gave before: the same figures, no products."""
+    encoder.forward = lambda input_ids, attention_mask: states[-1]
+    encoder.all_layers = lambda input_ids, attention_mask: (states, attentions)
+    try:
+        yield
+    finally:
+        del encoder.forward, encoder.all_layers

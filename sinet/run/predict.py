@@ -1,23 +1,28 @@
 """Prediction with a trained model, and finished runs read back from their folders."""
 
 import contextlib
+import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from tqdm import tqdm
 
 from sinet import systems
 from sinet.contract import Extractor, Labels, Sentence
-from sinet.data.sentence import read_sentences, write_sentences
+from sinet.data.sentence import iter_sentences, sentence_line
 from sinet.errors import UserError
+from sinet.files import write_atomically
 from sinet.model.pretrained import rebuild_encoder
 from sinet.run import machine
 from sinet.run.batches import by_length
 
 BATCH = 32
 """Sentences a batch; they are sorted by length."""
+CHUNK = 4096
+"""Sentences of a file that are in memory at once."""
 
 
 @contextlib.contextmanager
@@ -47,20 +52,46 @@ def predict(
     return found
 
 
-def load_run(folder: Path, device: torch.device) -> tuple[Extractor, dict]:
-    """The model of a finished run and its `model.json`; the folder needs nothing else, not even the encoder."""
+def load_run(folder: Path, device: torch.device, settings: dict | None = None) -> tuple[Extractor, dict]:
+    """The model of a finished run and its `model.json`; the folder needs nothing else, not even the encoder.
+
+    `settings` replace some that the weights do not depend on.
+    """
     description = folder / "model.json"
     if not description.is_file():
         raise UserError(f"{folder}: no model.json, so no finished run; train it first")
     made = json.loads(description.read_text(encoding="utf-8"))
     encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
-    model = systems.load(made["system"])(Labels.from_json(made["labels"]), encoder, **made["settings"])
+    model = systems.load(made["system"])(
+        Labels.from_json(made["labels"]), encoder, **made["settings"] | (settings or {})
+    )
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.to(device).eval(), made
 
 
-def predict_file(run: Path, sentences: Path, out: Path) -> None:
-    """Predict a JSON-lines file with a finished run, under the precision it was trained in."""
+def predict_file(run: Path, source: Path, out: Path, at: Callable[[int], object] | None = None) -> None:
+    """Predict a JSON-lines file with a finished run, under the precision it was trained in.
+
+    The file may be of any length: `CHUNK` sentences are in memory at once. `at` is called with the number of
+    sentences written after each chunk. Nothing stands at `out` before all are predicted.
+    """
     device = machine.use_device()
     model, made = load_run(run, device)
-    write_sentences(out, predict(model, read_sentences(sentences), device, made["precision"]))
+    with open(source, "rb") as lines:
+        total = sum(1 for _ in lines)
+
+    def write(path: Path) -> None:
+        with (
+            open(path, "w", encoding="utf-8") as file,
+            tqdm(total=total, unit="sent", desc="predict", mininterval=2) as bar,
+        ):
+            done, stream = 0, iter_sentences(source)
+            while chunk := list(itertools.islice(stream, CHUNK)):
+                for sentence in predict(model, chunk, device, made["precision"]):
+                    file.write(sentence_line(sentence))
+                done += len(chunk)
+                bar.update(len(chunk))
+                if at is not None:
+                    at(done)
+
+    write_atomically(out, write)

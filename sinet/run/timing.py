@@ -1,10 +1,14 @@
-"""The one clock: inference over a whole split, from token ids to decoded triples.
+"""The one clock: inference from token ids to decoded triples, and the bare encoder over the same batches.
 
-Tokenising and collating are timed apart. Every system runs on the same batches of sentences, sorted by length; the
-order of the systems is shuffled between repeats, so that a drift of the machine's speed falls on all alike. One job
-alone on the machine, one warm-up pass, at least `REPEATS` repeats and `SECONDS` seconds each.
+Tokenising and collating are timed apart. Every system runs on the same batches of sentences, sorted by length in
+pieces, at batch 1 and at the batch it is fastest with, in float32 and, where the device multiplies it in hardware, in
+bfloat16. The order of everything that is timed is shuffled between repeats, so that a drift of the machine's speed
+falls on all alike. One job alone on the machine, one warm-up pass, at least `REPEATS` repeats and `SECONDS` seconds
+each. The encoder is the limit: no system can be faster than the encoder that it needs.
 """
 
+import contextlib
+import logging
 import random
 import statistics
 import time
@@ -18,18 +22,24 @@ from sinet.contract import Batch, Extractor, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.files import write_json
 from sinet.run import machine
-from sinet.run.batches import by_length
-from sinet.run.predict import BATCH, load_run
+from sinet.run.batches import by_length, sample_by_length
+from sinet.run.predict import inference, load_run
+
+log = logging.getLogger("sinet")
 
 REPEATS = 5
 SECONDS = 10.0
+BATCHES = (8, 16, 32, 64)
+"""Candidates for the best batch."""
+PEAK_SIZES = (512, 1024, 2048)
+"""Square products among which the machine's peak is sought."""
 
 
 def collated(model: Extractor, sentences: Sequence[Sentence], batch_size: int) -> list[Batch]:
-    """The split as batches of token ids, without labels."""
+    """The sentences as batches of token ids, without labels."""
     return [
         model.collate([sentences[i].without_labels() for i in positions])
-        for positions in by_length(sentences, batch_size)
+        for positions in by_length(model.encoder.piece_counts(sentences), batch_size)
     ]
 
 
@@ -42,59 +52,147 @@ def measure(
     order, shuffler = list(passes), random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in passes}
     with tqdm(desc="timing", unit="pass", mininterval=2) as bar:
-        while any(len(t) < repeats or sum(t) < seconds for t in times.values()):
+        while order:
             shuffler.shuffle(order)
             for name in order:
-                machine.synchronise(device)
-                began = time.perf_counter()
-                passes[name]()
-                machine.synchronise(device)
-                times[name].append(time.perf_counter() - began)
+                times[name].append(once(passes[name], device))
                 bar.update()
+            order = [name for name in order if len(times[name]) < repeats or sum(times[name]) < seconds]
     return times
 
 
-def time_runs(runs: dict[str, Path], test: Path, out: Path, batch_size: int = BATCH) -> None:
-    """Time finished runs (model name -> folder) on a test split in float32."""
+def once(run: Callable[[], object], device: torch.device) -> float:
+    """Seconds of one pass, the device's work included."""
+    machine.synchronise(device)
+    began = time.perf_counter()
+    run()
+    machine.synchronise(device)
+    return time.perf_counter() - began
+
+
+def matmul_peak_gflops(device: torch.device, precision: str, seconds: float = 0.5) -> float:
+    """The fastest square product of matrices on this device, in 10^9 floating-point operations (two a multiply-add)
+    a second."""
+    best = 0.0
+    for size in PEAK_SIZES:
+        a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, precision)) for _ in range(2))
+        spent, fastest = 0.0, float("inf")
+        while spent < seconds:
+            elapsed = once(lambda a=a, b=b: torch.mm(a, b), device)
+            spent, fastest = spent + elapsed, min(fastest, elapsed)
+        best = max(best, 2 * size**3 / fastest / 1e9)
+    return best
+
+
+def precisions_of(device: torch.device) -> tuple[list[str], str | None]:
+    """Which precisions are timed, and why not the other."""
+    if machine.native_bfloat16(device):
+        return ["float32", "bfloat16"], None
+    return ["float32"], "bfloat16 not timed: the device does not multiply it in hardware"
+
+
+def passes_over(model: Extractor, batches: list[Batch], device: torch.device) -> tuple[Callable, Callable]:
+    """Decoding of all batches, and the encoder alone over them; inside `inference`."""
+
+    def decode() -> None:
+        for batch in batches:
+            model.decode(batch.to(device))
+
+    def encode() -> None:
+        for batch in batches:
+            model.encoder(batch["input_ids"].to(device), batch["attention_mask"].to(device))
+
+    return decode, encode
+
+
+def best_batch(model: Extractor, sentences: Sequence[Sentence], device: torch.device) -> int:
+    """The candidate with which decoding is fastest; the better of two passes after a warm-up each."""
+    seconds = {}
+    for size in BATCHES:
+        if size >= 2 * len(sentences):
+            continue
+        decode, _ = passes_over(model, collated(model, sentences, size), device)
+        decode()
+        seconds[size] = min(once(decode, device) for _ in range(2))
+    return min(seconds, key=seconds.get) if seconds else 1
+
+
+def time_precision(
+    models: dict[str, Extractor],
+    sentences: Sequence[Sentence],
+    device: torch.device,
+    precision: str,
+    seconds: float = SECONDS,
+) -> dict[str, dict[str, dict]]:
+    """Models with one encoder architecture in one precision: name -> `batch_1` and `best` -> batch and figures, of the
+    system and of the bare encoder."""
+    with contextlib.ExitStack() as stack:
+        for model in models.values():
+            stack.enter_context(inference(model, device, precision))
+        sizes = {}
+        for name, model in models.items():
+            sizes[name] = {"batch_1": 1, "best": best_batch(model, sentences, device)}
+            log.info("%s: %s is fastest in batches of %d", precision, name, sizes[name]["best"])
+        passes: dict[str, Callable[[], None]] = {}
+        for name, model in models.items():
+            for kind, size in sizes[name].items():
+                passes[f"{name} {kind}"], encode = passes_over(model, collated(model, sentences, size), device)
+                # one architecture, the same batches: the encoder is timed once for each size of them
+                passes.setdefault(f"encoder {size}", encode)
+        described = {
+            name: _described(times, len(sentences)) for name, times in measure(passes, device, seconds=seconds).items()
+        }
+    return {
+        name: {
+            kind: {"batch": size, **described[f"{name} {kind}"], "encoder": described[f"encoder {size}"]}
+            for kind, size in kinds.items()
+        }
+        for name, kinds in sizes.items()
+    }
+
+
+def _described(times: list[float], sentences: int) -> dict:
+    return {
+        "repeats": len(times),
+        "median_s": statistics.median(times),
+        "quartiles_s": statistics.quantiles(times, n=4, method="inclusive")[::2],
+        "sentences_per_s": sentences / statistics.median(times),
+    }
+
+
+def time_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None = None, seconds: float = SECONDS) -> None:
+    """Time finished runs (model name -> folder) on `count` sentences of a test split, or on all of it, each system,
+    batch and precision for `seconds` at least."""
     device = machine.use_device()
-    precision = "float32"
-    sentences = read_sentences(test)
-    passes, tokenising = {}, {}
-    for name, folder in runs.items():
-        model, _ = load_run(folder, device)
-        collated(model, sentences, batch_size)  # every word cut once, as in a long run
-        began = time.perf_counter()
-        batches = collated(model, sentences, batch_size)
-        tokenising[name] = time.perf_counter() - began
-        passes[name] = _decoding_pass(model, batches, device, precision)
-    times = measure(passes, device)
+    models = {name: load_run(folder, device)[0] for name, folder in runs.items()}
+    everything = read_sentences(test)
+    first = next(iter(models.values()))
+    sentences = sample_by_length(everything, first.encoder.piece_counts(everything), count)
+    precisions, reason = precisions_of(device)
     write_json(
         out,
         {
-            "unit": "seconds per pass over the split, token ids to triples",
+            "unit": "seconds per pass over the sentences, token ids to triples",
             "split": test.stem,
             "sentences": len(sentences),
-            "batch_size": batch_size,
-            **machine.describe(device, precision),
-            "systems": {
-                name: {
-                    "repeats": len(t),
-                    "median_s": statistics.median(t),
-                    "quartiles_s": statistics.quantiles(t, n=4, method="inclusive")[::2],
-                    "sentences_per_s": len(sentences) / statistics.median(t),
-                    "tokenising_s": tokenising[name],
-                }
-                for name, t in times.items()
-            },
+            "of_sentences": len(everything),
+            "least_seconds": seconds,
+            **machine.describe(device, precisions[0]),
+            "precisions": precisions,
+            "not_timed": reason,
+            "tokenising_s": {name: tokenising(model, sentences, device) for name, model in models.items()},
+            "systems": by_system({p: time_precision(models, sentences, device, p, seconds) for p in precisions}),
         },
     )
 
 
-def _decoding_pass(model: Extractor, batches: list[Batch], device: torch.device, precision: str) -> Callable[[], None]:
-    @torch.inference_mode()
-    def run() -> None:
-        with machine.autocast(device, precision):
-            for batch in batches:
-                model.decode(batch.to(device))
+def tokenising(model: Extractor, sentences: Sequence[Sentence], device: torch.device) -> float:
+    """Seconds for the sentences as batches, every word cut before, as in a long run."""
+    collated(model, sentences, BATCHES[-1])
+    return once(lambda: collated(model, sentences, BATCHES[-1]), device)
 
-    return run
+
+def by_system(by_precision: dict[str, dict[str, dict]]) -> dict[str, dict]:
+    """precision -> system to system -> precision."""
+    names = next(iter(by_precision.values()))
+    return {name: {precision: timed[name] for precision, timed in by_precision.items()} for name in names}

@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from sinet import provenance, systems
-from sinet.contract import Extractor, Labels, Sentence
+from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.files import link_or_copy, write_json
+from sinet.model.encoder import Encoder
 from sinet.model.pretrained import Located, load_encoder, locate_encoder, save_encoder
 from sinet.run import machine
 from sinet.run.batches import bucketed
@@ -99,20 +100,10 @@ def _train(
     torch.manual_seed(seed)
     if recipe["selection"] == "best_dev" and not data.dev:
         raise UserError(f"{run['dataset']} has no dev sentences to select on; set selection: last in the recipe")
-    encoder = load_encoder(run["encoder"], located)
-    try:
-        model = systems.load(run["system"])(data.labels, encoder, **run["settings"]).to(device)
-    except ValueError as error:
-        raise UserError(f"{run['model']} with {run['encoder']['name']}: {error}") from None
-    if recipe["encoder_lr"] is None and any(p.requires_grad for p in encoder.parameters()):
-        raise UserError(f"{run['model']} trains its encoder: encoder_lr should be a rate, not null")
-    groups = model.param_groups(recipe["encoder_lr"], recipe["head_lr"], recipe["weight_decay"])
-    optimizer = torch.optim.AdamW(groups, fused=True)
+    model = new_model(run, data.labels, load_encoder(run["encoder"], located), device)
     steps_per_epoch = -(-len(data.train) // recipe["batch_size"])
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, linear_schedule(recipe["warmup"], recipe["epochs"] * steps_per_epoch)
-    )
-    lengths = encoder.piece_counts(data.train)
+    optimizer, schedule = optimisation(model, recipe, recipe["epochs"] * steps_per_epoch)
+    lengths = model.encoder.piece_counts(data.train)
     rows: list[dict] = []
     best = {"epoch": 0, "scores": None}
     if (saved := state.load()) is not None:
@@ -214,6 +205,50 @@ def _finish(
     )
 
 
+def new_model(run: dict, labels: Labels, encoder: Encoder, device: torch.device) -> Extractor:
+    """The untrained model of a run, its new layers drawn by torch's generator.
+
+    Raises:
+        UserError: when its settings do not go together with the encoder.
+    """
+    try:
+        model = systems.load(run["system"])(labels, encoder, **run["settings"]).to(device)
+    except ValueError as error:
+        raise UserError(f"{run['model']} with {run['encoder']['name']}: {error}") from None
+    if run["recipe"]["encoder_lr"] is None and any(p.requires_grad for p in encoder.parameters()):
+        raise UserError(f"{run['model']} trains its encoder: encoder_lr should be a rate, not null")
+    return model
+
+
+def optimisation(
+    model: Extractor, recipe: dict, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """AdamW over the model's groups, and the schedule of its rates over so many steps."""
+    groups = model.param_groups(recipe["encoder_lr"], recipe["head_lr"], recipe["weight_decay"])
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, linear_schedule(recipe["warmup"], steps))
+
+
+def train_step(
+    model: Extractor,
+    batch: Batch,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    clip: float,
+    device: torch.device,
+    precision: str,
+) -> Tensor:
+    """One step on a batch on `device`; returns its loss, a scalar."""
+    with machine.autocast(device, precision):
+        loss = model.loss(batch)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    schedule.step()
+    return loss.detach()
+
+
 def train_epoch(
     model: Extractor,
     sentences: list[Sentence],
@@ -230,14 +265,7 @@ def train_epoch(
     total = torch.zeros((), device=device)
     for positions in batches:
         batch = model.collate([sentences[i] for i in positions]).to(device)
-        with machine.autocast(device, precision):
-            loss = model.loss(batch)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), clip)
-        optimizer.step()
-        schedule.step()
-        total += loss.detach()
+        total += train_step(model, batch, optimizer, schedule, clip, device, precision)
         bar.update(len(positions))
     mean = float(total) / len(batches)
     if not mean < float("inf"):

@@ -117,8 +117,16 @@ def measured_code(*modules):
     return digest
 
 
+def sentences_option(key):
+    """How many sentences are counted or timed, as an option; none for all of them."""
+    count = config["efficiency"][key]
+    return "" if count is None else f"--sentences {count}"
+
+
 # the case study: first run of the grid with the chosen model
 CASE = next((run for run in PLAN.runs if run.model == config["case_study"]["model"]), None)
 CASE_SENTENCES = config["case_study"]["sentences"]
 CASE_COUNT = CASE_SENTENCES if isinstance(CASE_SENTENCES, int) else len(CASE_SENTENCES)
+MEASURED = sorted({(run.dataset, run.encoder) for run in PLAN.runs if measured_models(run.dataset, run.encoder)})
 FIGURES = [f"attention_{number}" for number in range(1, CASE_COUNT + 1)] if CASE else []
+FIGURES += [f"flops_{dataset}_{encoder}" for dataset, encoder in MEASURED]

@@ -16,9 +16,12 @@ rule count_flops:
     threads: workflow.cores
     params:
         runs=measured_runs,
+        sentences=sentences_option("counted_sentences"),
+        untrained=json.dumps([grid.encoder_declaration(config, n) for n in config["efficiency"]["architectures"]]),
         code=measured_code("sinet.run.flops"),
     shell:
         "python -m sinet flops --runs {params.runs:q} --test {input.test:q} --out {output.flops:q} --log {log:q}"
+        " {params.sentences} --untrained {params.untrained:q}"
 
 
 # alone on the machine: it asks for every core, so nothing else is started beside it
@@ -37,6 +40,9 @@ rule time_inference:
     threads: workflow.cores
     params:
         runs=measured_runs,
+        sentences=sentences_option("timed_sentences"),
+        seconds=config["efficiency"]["timed_seconds"],
         code=measured_code("sinet.run.timing"),
     shell:
         "python -m sinet time --runs {params.runs:q} --test {input.test:q} --out {output.timing:q} --log {log:q}"
+        " {params.sentences} --seconds {params.seconds}"

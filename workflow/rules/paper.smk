@@ -9,7 +9,6 @@ DECLARED = {
     "remark": config.get("remark"),
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
 }
-MEASURED = sorted({(run.dataset, run.encoder) for run in PLAN.runs if measured_models(run.dataset, run.encoder)})
 
 
 rule tabulate:
@@ -46,6 +45,33 @@ rule tabulate:
     shell:
         "python -m sinet tables --records {input.records:q} --efficiency {params.efficiency:q}"
         " --declared {params.declared:q} --out {params.out:q} --log {log:q}"
+
+
+rule draw_flops:
+    input:
+        flops=f"{EFFICIENCY}/flops.json",
+    output:
+        pdf=f"{RESULTS}/figures/flops_{{dataset}}_{{encoder}}.pdf",
+        png=report(
+            f"{RESULTS}/figures/flops_{{dataset}}_{{encoder}}.png",
+            caption="../report/flops.rst",
+            category="Efficiency",
+        ),
+        caption=f"{RESULTS}/figures/flops_{{dataset}}_{{encoder}}.md",
+    log:
+        f"{LOGS}/draw_flops/{{dataset}}/{{encoder}}.log",
+    benchmark:
+        f"{LOGS}/draw_flops/{{dataset}}/{{encoder}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        titles=json.dumps({name: m["title"] for name, m in DECLARED["models"].items()}, sort_keys=True),
+        what=lambda wildcards: f"{config['datasets'][wildcards.dataset]['title']} (test split), {config['encoders'][wildcards.encoder]['title']}",
+        stem=subpath(output.pdf, strip_suffix=".pdf"),
+        code=code("sinet.paper.efficiency"),
+    shell:
+        "python -m sinet plot-flops --flops {input.flops:q} --titles {params.titles:q} --what {params.what:q}"
+        " --out {params.stem:q} --log {log:q}"
 
 
 if CASE:

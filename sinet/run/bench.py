@@ -1,0 +1,262 @@
+"""`make bench`: speed of every trained system against its own encoder and against the machine, as one table.
+
+Inference as in `sinet.run.timing`; besides, training steps against the encoder's own forward and backward, how exact
+the fast arithmetic is, and memory of prediction over a long stream. Quantities that are
+compared are measured in one process.
+"""
+
+import json
+import logging
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from sinet.config import Plan
+from sinet.contract import Batch, Extractor, Labels, Sentence
+from sinet.data.sentence import read_sentences, write_sentences
+from sinet.errors import UserError
+from sinet.files import write_json
+from sinet.model.pretrained import load_encoder, locate_encoder
+from sinet.run import machine, timing
+from sinet.run.batches import bucketed, sample_by_length
+from sinet.run.flops import encoder_multiply_adds
+from sinet.run.predict import inference, load_run, predict, predict_file
+from sinet.run.train import new_model, optimisation, train_step
+from sinet.score.metrics import score
+
+log = logging.getLogger("sinet")
+
+TRAINING_SENTENCES = 128
+TRAINING_REPEATS = 3
+
+
+def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: int | None, streamed: int) -> str:
+    """Measure the first trained seed of every system of the grid, one dataset and encoder; returns the table.
+
+    Args:
+        count: test sentences that inference is timed on, None for all. streamed: length of the stream, 0 for none.
+
+    Raises:
+        UserError: when no run of the grid has been trained.
+    """
+    device = machine.use_device()
+    runs, missing = trained_runs(results, plan)
+    if not runs:
+        raise UserError(f"{results}/runs holds no trained run of this grid; train it first: make tables")
+    dataset, encoder = next(iter(runs.values())).parts[-4:-2]
+    models = {name: load_run(folder, device)[0] for name, folder in runs.items()}
+    data = results / "data" / dataset
+    test = read_sentences(data / "test.jsonl")
+    labels = Labels.from_json(json.loads((data / "labels.json").read_text(encoding="utf-8")))
+    first = next(iter(models.values()))
+    sentences = sample_by_length(test, first.encoder.piece_counts(test), count)
+    precisions, reason = timing.precisions_of(device)
+    peaks = {p: timing.matmul_peak_gflops(device, p) for p in precisions}
+    timed = timing.by_system({p: timing.time_precision(models, sentences, device, p) for p in precisions})
+    counts = first.encoder.piece_counts(sentences)
+    multiply_adds = sum(encoder_multiply_adds(first.encoder.model.config, n + 2) for n in counts) / len(counts)
+    measured = {
+        **machine.describe(device, "+".join(precisions)),
+        "dataset": dataset,
+        "encoder": encoder,
+        "split": "test",
+        "sentences": len(sentences),
+        "not_timed": reason,
+        "missing": missing,
+        "unit": "sentences a second, token ids to triples; peak_share: of the bare encoder, whose multiply-adds a "
+        "sentence (no padding) count two operations each",
+        "encoder_multiply_adds": multiply_adds,
+        "matmul_peak_gflops": peaks,
+        "systems": {
+            name: {
+                p: {kind: _compared(figures, multiply_adds, peaks[p]) for kind, figures in kinds.items()}
+                for p, kinds in by_precision.items()
+            }
+            for name, by_precision in timed.items()
+        },
+    }
+    for name, model in models.items():
+        run = json.loads((runs[name] / "training.json").read_text(encoding="utf-8"))["run"]
+        measured["systems"][name]["exactness"] = exactness(model, test, labels, device, precisions)
+        log.info("training %s", name)
+        train = read_sentences(data / "train.jsonl")[:TRAINING_SENTENCES]
+        of_recipe = training_speed(run, labels, train, mirrors, device, run["recipe"]["batch_size"])
+        measured["systems"][name]["training"] = of_recipe
+        measured["systems"][name]["training_batch_4"] = training_speed(run, labels, train, mirrors, device, 4)
+    if streamed:
+        measured["stream"] = streaming(next(iter(runs.values())), test, streamed)
+    write_json(out, measured)
+    return table(measured)
+
+
+def trained_runs(results: Path, plan: Plan) -> tuple[dict[str, Path], list[str]]:
+    """The first trained seed of each model with the grid's first dataset and encoder that have any, and what is
+    missing."""
+    runs, missing, place = {}, [], None
+    for run in plan.runs:
+        folder = results / "runs" / run.path
+        if not (folder / "model.json").is_file():
+            missing.append(run.path)
+        elif place in (None, (run.dataset, run.encoder)):
+            place = run.dataset, run.encoder
+            runs.setdefault(run.model, folder)
+    return runs, missing
+
+
+def _compared(figures: dict, multiply_adds: float, peak: float) -> dict:
+    rate, limit = figures["sentences_per_s"], figures["encoder"]["sentences_per_s"]
+    return {
+        "batch": figures["batch"],
+        "sentences_per_s": rate,
+        "encoder_sentences_per_s": limit,
+        "ratio": rate / limit,
+        "peak_share": 2 * multiply_adds * limit / (peak * 1e9),
+        "median_s": figures["median_s"],
+        "quartiles_s": figures["quartiles_s"],
+        "repeats": figures["repeats"],
+    }
+
+
+def exactness(
+    model: Extractor, test: Sequence[Sentence], labels: Labels, device: torch.device, precisions: Sequence[str]
+) -> dict:
+    """How far the fast arithmetic is from the modules' own: states of the encoder in float32, F1 in each precision.
+
+    Returns:
+        `float32_states`: the greatest difference between packed and plain hidden states of real pieces, over 32
+        sentences; `f1`: Ent, Rel, Rel+ x 100 on the test split by precision.
+    """
+    batch = model.collate([s.without_labels() for s in test[:32]]).to(device)
+    inputs = batch["input_ids"], batch["attention_mask"]
+    with torch.no_grad():
+        plain = model.eval().encoder(*inputs)
+    with inference(model, device, "float32"):
+        packed = model.encoder(*inputs)
+    f1 = {}
+    for precision in precisions:
+        scores = score(test, predict(model, test, device, precision), labels)["symmetric"]
+        f1[precision] = {m: scores[m]["f1"] for m in ("ent", "rel", "rel_plus")}
+    return {"float32_states": float((packed - plain)[batch["attention_mask"].bool()].abs().max()), "f1": f1}
+
+
+def training_speed(
+    run: dict,
+    labels: Labels,
+    sentences: Sequence[Sentence],
+    mirrors: Sequence[str],
+    device: torch.device,
+    batch_size: int,
+) -> dict:
+    """Training steps (collate, loss, backward, clipping, optimiser) and the encoder's forward and backward over the
+    same batches: the median of `TRAINING_REPEATS` passes each, in turn, after a warm-up."""
+    recipe = run["recipe"]
+    model = new_model(run, labels, load_encoder(run["encoder"], locate_encoder(run["encoder"], mirrors)), device)
+    precision = machine.resolve_precision(recipe["precision"], device)
+    positions = bucketed(model.encoder.piece_counts(sentences), batch_size, 0, 1)
+    chosen = [[sentences[i] for i in batch] for batch in positions]
+    batches = [model.collate(batch).to(device) for batch in chosen]
+    optimizer, schedule = optimisation(model, recipe, 10**6)
+
+    def steps() -> None:
+        model.train()
+        for batch in chosen:
+            train_step(model, model.collate(batch).to(device), optimizer, schedule, recipe["clip"], device, precision)
+
+    bare = _encoder_steps(model, batches, device, precision)
+    steps(), bare()
+    times: dict[str, list[float]] = {"steps": [], "bare": []}
+    for _ in range(TRAINING_REPEATS):
+        times["steps"].append(timing.once(steps, device))
+        times["bare"].append(timing.once(bare, device))
+    took, limit = (statistics.median(t) for t in times.values())
+    return {
+        "batch": batch_size,
+        "precision": precision,
+        "sentences_per_s": len(sentences) / took,
+        "encoder_sentences_per_s": len(sentences) / limit,
+        "ratio": limit / took,
+    }
+
+
+def _encoder_steps(model: Extractor, batches: list[Batch], device: torch.device, precision: str) -> Callable[[], None]:
+    """Forward and backward of the bare encoder; forward alone where the system freezes it."""
+
+    def run() -> None:
+        model.encoder.train()
+        for batch in batches:
+            model.encoder.zero_grad(set_to_none=True)
+            with machine.autocast(device, precision):
+                hidden = model.encoder(batch["input_ids"], batch["attention_mask"])
+            if hidden.requires_grad:
+                hidden.backward(torch.ones_like(hidden))
+
+    return run
+
+
+def streaming(run: Path, sentences: Sequence[Sentence], count: int) -> dict:
+    """Peak resident memory of this process before and after predicting `count` sentences from a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / "in.jsonl", Path(folder) / "out.jsonl"
+        write_sentences(source, (Sentence(f"s{i}", sentences[i % len(sentences)].tokens) for i in range(count)))
+        peaks, began = {}, time.perf_counter()
+        predict_file(run, source, target, at=lambda n: peaks.setdefault(n, _resident_mib()))
+        took = time.perf_counter() - began
+    first, last = min(peaks), max(peaks)
+    return {
+        "sentences": count,
+        "sentences_per_s": count / took,
+        "peak_resident_mib": {str(first): peaks[first], str(last): peaks[last]},
+    }
+
+
+def _resident_mib() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
+
+
+def table(measured: dict) -> str:
+    """The figures to read, as Markdown with what they were measured on."""
+    precisions = list(measured["matmul_peak_gflops"])
+    lines = [
+        f"Inference: {measured['sentences']} test sentences of {measured['dataset']} with {measured['encoder']}, token "
+        f"ids to triples, {measured['device_name']} ({measured['threads']} threads), median.",
+        "",
+        "| system | precision | batch | sentences/s | encoder alone | ratio | encoder's share of peak |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, system in measured["systems"].items():
+        for precision in precisions:
+            lines += [
+                f"| {name} | {precision} | {figures['batch']} | {figures['sentences_per_s']:.1f} | "
+                f"{figures['encoder_sentences_per_s']:.1f} | {figures['ratio']:.2f} | {figures['peak_share']:.2f} |"
+                for figures in system[precision].values()
+            ]
+    peaks = ", ".join(f"{p} {peak:.0f}" for p, peak in measured["matmul_peak_gflops"].items())
+    lines += ["", f"Matrix-multiply peak (GFLOP/s, two operations a multiply-add): {peaks}."]
+    if measured["not_timed"]:
+        lines.append(f"{measured['not_timed']}.")
+    lines += ["", "| system | batch | training sentences/s | encoder alone | ratio |", "|---|---|---|---|---|"]
+    for name, system in measured["systems"].items():
+        for key in ("training", "training_batch_4"):
+            t = system[key]
+            lines.append(
+                f"| {name} | {t['batch']} | {t['sentences_per_s']:.1f} | {t['encoder_sentences_per_s']:.1f} | "
+                f"{t['ratio']:.2f} |"
+            )
+    lines += ["", "| system | float32 states differ by | F1 Ent/Rel/Rel+ |", "|---|---|---|"]
+    for name, system in measured["systems"].items():
+        f1 = "; ".join(
+            f"{p} {'/'.join(f'{v:.2f}' for v in scores.values())}" for p, scores in system["exactness"]["f1"].items()
+        )
+        lines.append(f"| {name} | {system['exactness']['float32_states']:.1e} | {f1} |")
+    if "stream" in measured:
+        stream = measured["stream"]
+        peaks = " and ".join(f"{mib:,.0f} MiB after {int(n):,}" for n, mib in stream["peak_resident_mib"].items())
+        lines += ["", f"Stream of {stream['sentences']:,} sentences: {stream['sentences_per_s']:.0f}/s, peak {peaks}."]
+    if measured["missing"]:
+        lines += ["", "Not trained, so not measured: " + ", ".join(measured["missing"]) + "."]
+    return "\n".join(lines)
