@@ -49,6 +49,32 @@ def test_every_architecture_carries_sinet(kind, encoder_folder, tmp_path):
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_packed_states_and_attention_are_the_modules_own(kind, encoder_folder, tmp_path):
+    declared = in_mirror(encoder_folder(kind), tmp_path, f"tiny-{kind}")
+    encoder = load_encoder(declared, locate_encoder(declared, [str(tmp_path)])).eval()
+    batch = encoder.collate(read_sentences(CORPUS))
+    inputs = batch.input_ids, batch.attention_mask
+    real = batch.attention_mask.bool()
+    assert not real.all(), "padding is part of the test"
+    with torch.no_grad():
+        last, (states, attentions) = encoder(*inputs), encoder.all_layers(*inputs)
+        with encoder.packed(torch.float32):
+            packed, (packed_states, packed_attentions) = encoder(*inputs), encoder.all_layers(*inputs)
+        with encoder.packed(torch.bfloat16):
+            half = encoder(*inputs)
+    assert packed is not last and torch.allclose(packed[real], last[real], atol=1e-5)
+    assert len(packed_states) == len(states) and len(packed_attentions) == len(attentions)
+    for ours, theirs in zip(packed_states, states, strict=True):
+        assert torch.allclose(ours[real], theirs[real], atol=1e-5)
+    for ours, theirs in zip(packed_attentions, attentions, strict=True):
+        rows = real[:, None, :, None].expand_as(ours)
+        assert torch.allclose(ours[rows], theirs[rows], atol=1e-5)
+    assert half.dtype == torch.bfloat16 and torch.allclose(half[real].float(), last[real], atol=0.1)
+    with torch.no_grad():
+        assert torch.equal(encoder(*inputs), last), "packing leaves nothing behind"
+
+
 def test_default_encoder_is_in_an_installed_package():
     from sinet.config import encoder_declaration, load_config
 

@@ -187,6 +187,37 @@ def test_flops_of_a_split_are_those_of_its_sentences_but_for_what_batches_share(
     assert alone - together == (len(sentences) - batches_) * widths_times_classes
 
 
+def test_sentences_of_a_length_are_real_text_with_its_gold():
+    sentences = read_sentences(CORPUS)
+    text = [word for s in sentences for word in s.tokens]
+    made = flops.of_words(sentences, 12, 3)
+    assert made and all(len(s.tokens) == 12 for s in made)
+    assert list(made[0].tokens) == text[:12]
+    gold = [" ".join(s.tokens[e.start : e.end]) for s in sentences[:2] for e in s.entities]
+    assert [" ".join(made[0].tokens[e.start : e.end]) for e in made[0].entities] == gold[: len(made[0].entities)]
+    assert flops.of_words(sentences, 10_000, 1) == []
+
+
+def test_untrained_architectures_are_counted_like_the_encoder_itself(tiny_encoder, monkeypatch):
+    monkeypatch.setattr(flops, "load_encoder", lambda declared, located: tiny_encoder)
+    monkeypatch.setattr(flops, "locate_encoder", lambda declared: None)
+    monkeypatch.setattr(flops, "WORDS", (8, 16))
+    made = {name: {"system": name, "settings": systems.load(name).tiny} for name in systems.sources() if name != "pure"}
+    counted = flops.count_architecture({"name": "tiny"}, made, LABELS, read_sentences(CORPUS))
+    for name, by_words in counted.items():
+        assert list(by_words) == ["8", "16"]
+        for figures in by_words.values():
+            products = flops.encoder_multiply_adds(tiny_encoder.model.config, figures["word_pieces"])
+            assert products < figures["encoder"] < 1.2 * products, "normalisation besides the products"
+            assert figures["heads"] > 0, name
+    sentence = flops.of_words(read_sentences(CORPUS), 8, 1)[0]
+    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    batch = model.collate([sentence])
+    batch.given = True
+    whole = flops.count_batch(model, batch)
+    assert counted["sinet"]["8"]["total"] == sum(sum(part.values()) for part in whole.values())
+
+
 def test_an_operator_without_a_count_is_an_error(tiny_encoder):
     class Odd(System):
         def decode(self, batch: Batch):

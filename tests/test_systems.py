@@ -134,3 +134,49 @@ def test_every_product_is_counted(system, tiny_encoder):
     model = build(system, tiny_encoder).eval()
     counted = flops.count_batch(model, model.collate(read_sentences(CORPUS)[:2]))
     assert sum(counted["encoder"].values()) > 0 and sum(counted["heads"].values()) > 0
+    for settings in system.formulations.values():
+        torch.manual_seed(1)
+        other = system(LABELS, tiny_encoder, **system.tiny | settings).eval()
+        assert sum(flops.count_batch(other, other.collate(read_sentences(CORPUS)[:2]))["heads"].values()) > 0
+
+
+def test_another_formulation_gives_the_same_predictions(system, tiny_encoder):
+    sentences = read_sentences(CORPUS)
+    model = learn(build(system, tiny_encoder), sentences, 60)
+    for settings in system.formulations.values():
+        other = system(LABELS, tiny_encoder, **system.tiny | settings)
+        other.load_state_dict(model.state_dict())
+        same = [predict(m, sentences, CPU, "float32") for m in (model, other)]
+        assert [without_scores(s) for s in same[0]] == [without_scores(s) for s in same[1]]
+        assert any(s.entities for s in same[0])
+
+
+def test_packed_inference_predicts_what_the_modules_predict(system, tiny_encoder):
+    sentences = read_sentences(CORPUS)
+    model = learn(build(system, tiny_encoder), sentences, 120).eval()
+    with torch.no_grad():
+        plain = [model.decode(model.collate([s.without_labels()]))[0] for s in sentences]
+    packed = predict(model, sentences, CPU, "float32")
+    assert any(p.entities for p in plain)
+    for one, other in zip(plain, packed, strict=True):
+        assert without_scores(one) == without_scores(other)
+        for a, b in zip(one.entities + one.relations, other.entities + other.relations, strict=True):
+            assert a.score == pytest.approx(b.score, abs=1e-4)
+    with torch.no_grad():
+        again = [model.decode(model.collate([s.without_labels()]))[0] for s in sentences]
+    assert [without_scores(p) for p in again] == [without_scores(p) for p in plain], "packing leaves nothing behind"
+
+
+def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
+    """Only systems that go through entities; the others predict as ever."""
+    sentences = read_sentences(CORPUS)
+    model = build(system, tiny_encoder).eval()
+    batch = model.collate(sentences)
+    batch.given = True
+    with torch.no_grad():
+        predictions = model.decode(batch)
+    gold = [{(e.type, e.start, e.end) for e in s.entities if e.end - e.start <= 4} for s in sentences]
+    found = [{(e.type, e.start, e.end) for e in p.entities} for p in predictions]
+    through_entities = {"sinet", "spert", "span_multihead", "pure"}
+    if system.__module__.rsplit(".", 1)[1] in through_entities:
+        assert found == gold

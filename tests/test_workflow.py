@@ -84,12 +84,14 @@ def test_figures_are_there_in_both_forms(finished):
     assert (figures / "attention_1.pdf").read_bytes().startswith(b"%PDF")
     assert (figures / "attention_1.png").read_bytes().startswith(b"\x89PNG")
     assert "Gold triples:" in (figures / "attention_1.md").read_text()
+    assert (figures / "flops_scierc_minilm.png").read_bytes().startswith(b"\x89PNG")
+    assert "one multiply-add = 1" in (figures / "flops_scierc_minilm.md").read_text()
 
 
 def test_rebuilt_tables_and_figures_are_the_same_bytes(finished):
     made = sorted(p for d in ("tables", "figures") for p in (finished / "results/quick" / d).iterdir())
     before = {p.name: p.read_bytes() for p in made}
-    done = snakemake(finished, "--forcerun", "tabulate", "draw_attention")
+    done = snakemake(finished, "--forcerun", "tabulate", "draw_attention", "draw_flops")
     assert done.returncode == 0, done.stderr[-4000:]
     assert {p.name: p.read_bytes() for p in made} == before
 
