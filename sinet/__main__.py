@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from sinet.errors import UserError
@@ -72,6 +73,20 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
     s = step(
+        "check",
+        check,
+        "validate and describe files in a known format: every fault, or a card",
+        "Several files are taken for the splits of one dataset, the training split first.",
+    )
+    s.add_argument(
+        "files", type=Path, nargs="+", metavar="FILE", help="JSON lines, SpERT, DyGIE/PURE or two-are-better"
+    )
+    s.add_argument("--dataset", metavar="NAME", help="a declared dataset whose types may occur")
+    s.add_argument("--labels", type=Path, metavar="FILE", help="labels.json with the types that may occur")
+    s.add_argument("--encoder", metavar="NAME", help="declared encoder that must take the sentences (default: minilm)")
+    s.add_argument("--limit", type=int, default=50, metavar="N", help="faults listed at most (50)")
+
+    s = step(
         "train",
         train,
         "train one run; a killed run goes on from its last epoch",
@@ -98,10 +113,22 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--state", type=Path, default=Path("state"), metavar="DIR", help="resumable states (default: state)")
     s.add_argument("--table", type=Path, default=Path("config/trials/trials.csv"), metavar="FILE", help="CSV to write")
 
-    s = step("predict", predict, "predict a JSON-lines file with a trained run")
+    s = step(
+        "predict",
+        predict,
+        "predict sentences or raw text with a trained run",
+        "A run's folder needs nothing else: it can be copied to another machine.",
+    )
     s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
-    s.add_argument("--input", type=Path, required=True, metavar="FILE", help="sentences; labels are ignored")
-    s.add_argument("--output", type=Path, required=True, metavar="FILE", help="predictions, in the same order")
+    given = s.add_mutually_exclusive_group(required=True)
+    given.add_argument(
+        "--input", type=Path, metavar="FILE", help=".jsonl: sentences, labels are ignored; .txt: raw text"
+    )
+    given.add_argument("--text", metavar="TEXT", help="text to read; its triples are printed")
+    s.add_argument(
+        "--output", type=Path, metavar="FILE", help="JSON lines, a sentence a line, in the order of the input"
+    )
+    s.add_argument("--html", type=Path, metavar="FILE", help="draw raw text as a page: entities and relations")
 
     s = step("score", score, "score predictions against gold: Ent, Rel, Rel+; prints JSON")
     s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
@@ -216,6 +243,34 @@ def prepare(options: argparse.Namespace) -> None:
     print(card_markdown(prepare(options.dataset, declared, mirrors, options.out)))
 
 
+def check(options: argparse.Namespace) -> None:
+    from sinet.config import encoder_declaration, load_config
+    from sinet.data.check import check_files
+    from sinet.data.sentence import Labels
+    from sinet.errors import nearest
+    from sinet.model.pretrained import locate_encoder, read_tokenizer
+
+    config, labels = load_config(), None
+    if options.dataset:
+        if options.dataset not in config["datasets"]:
+            raise UserError(
+                f"--dataset {options.dataset!r}: not declared, {nearest(options.dataset, config['datasets'])}"
+            )
+        labels = Labels.from_json(config["datasets"][options.dataset])
+    elif options.labels:
+        labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
+    name = options.encoder or "minilm"
+    if name not in config["encoders"]:
+        raise UserError(f"--encoder {name!r}: not declared, {nearest(name, config['encoders'])}")
+    count, most = read_tokenizer(locate_encoder(encoder_declaration(config, name), config["mirrors"]))
+
+    def too_long(words: Sequence[str]) -> str | None:
+        pieces = count(words) + 2
+        return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
+
+    print(check_files(options.files, labels, too_long, options.limit))
+
+
 def train(options: argparse.Namespace) -> None:
     run = _json(options.run, "--run")
     from sinet.config import load_config
@@ -233,10 +288,30 @@ def tune(options: argparse.Namespace) -> None:
 
 
 def predict(options: argparse.Namespace) -> None:
-    from sinet.run.predict import predict_file
+    if options.text is None and options.output is None:
+        raise UserError("--output: name the file to write")
+    for path in filter(None, (options.output, options.html)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if options.text is None and options.input.suffix != ".txt":
+        from sinet.run.predict import predict_file
 
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    predict_file(options.run, options.input, options.output)
+        if options.html:
+            raise UserError("--html draws raw text (--text, or --input of a .txt file)")
+        predict_file(options.run, options.input, options.output)
+        return
+    from sinet.files import write_atomically
+    from sinet.run.extract import Loaded, extract_file, write_page
+
+    if options.text is None:
+        extract_file(options.run, options.input, options.output, options.html)
+        return
+    found = Loaded(options.run).predict([options.text])
+    print("\n".join(text.readable() for text in found) or "no words")
+    if options.html:
+        write_page(options.html, [text.drawing() for text in found], "Triples")
+    if options.output:
+        lines = "".join(json.dumps(text.as_json(), ensure_ascii=False) + "\n" for text in found)
+        write_atomically(options.output, lambda partial: partial.write_text(lines, encoding="utf-8"))
 
 
 def score(options: argparse.Namespace) -> None:

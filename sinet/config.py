@@ -15,7 +15,7 @@ import jsonschema.protocols
 import yaml
 
 from sinet import systems
-from sinet.data.sources import find_file
+from sinet.data.sources import find_file, release_folders
 from sinet.errors import UserError, nearest
 from sinet.provenance import ROOT
 
@@ -69,6 +69,7 @@ def load_config(*overlays: Path | str) -> dict:
         if not isinstance(loaded, dict):
             raise UserError(f"{path}: should be a mapping of keys such as `grid:`")
         _lay_over(config, loaded)
+    expand_folds(config)
     return config
 
 
@@ -131,10 +132,37 @@ def _runs_of(config: dict, block: dict) -> Iterator[Run]:
                     yield Run(dataset, encoder, model, seed, details)
 
 
+def expand_folds(config: dict) -> None:
+    """Put, for each dataset declared by `folds`, one dataset a fold in its place (`NAME-0`, ...): its test split is the
+    fold, its training split all others. `NAME` in a grid means all of them."""
+    names = {}
+    for name, declared in list(config.get("datasets", {}).items()):
+        if not isinstance(declared, dict) or not isinstance(declared.get("folds"), list):
+            continue
+        common = {key: value for key, value in declared.items() if key != "folds"}
+        names[name] = [f"{name}-{i}" for i in range(len(declared["folds"]))]
+        for i, fold in enumerate(names[name]):
+            others = [file for j, file in enumerate(declared["folds"]) if j != i]
+            files = {"train": others, "test": declared["folds"][i]}
+            config["datasets"][fold] = {"folder": name} | common | {"files": files, "fold_of": name}
+        del config["datasets"][name]
+    for block in config.get("grid", []) if isinstance(config.get("grid"), list) else []:
+        if isinstance(block, dict) and isinstance(block.get("datasets"), list):
+            block["datasets"] = [fold for name in block["datasets"] for fold in names.get(name, [name])]
+
+
+def dataset_files(declared: dict) -> list[dict]:
+    """All files of a declared dataset, split by split."""
+    return [file for files in declared["files"].values() for file in (files if isinstance(files, list) else [files])]
+
+
 def _absent(config: dict, dataset: str) -> str | None:
     declared = config["datasets"][dataset]
     folder = declared.get("folder", dataset)
-    for file in declared["files"].values():
+    if "release" in declared and not release_folders(declared["release"], config["mirrors"]):
+        what = f"{declared['release']}/ with *.apf.xml is in none of the mirrors"
+        return f"{declared['title']}: {what} (licensed corpus {declared['licence']})"
+    for file in dataset_files(declared):
         if not file.get("url") and not find_file(folder, file["path"], config["mirrors"]):
             what = f"licensed corpus {declared['licence']}" if "licence" in declared else "it has no public URL"
             return f"{declared['title']}: {folder}/{file['path']} is in none of the mirrors ({what})"
@@ -266,7 +294,8 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
     columns: dict[str, str] = {}
     for name in sorted(in_grid["datasets"] & set(config["datasets"])):
         column = config["datasets"][name].get("published")
-        if column and columns.setdefault(column, name) != name:
+        dataset = config["datasets"][name].get("fold_of", name)
+        if column and columns.setdefault(column, dataset) != dataset:
             yield f"datasets.{name}.published: {columns[column]} stands under {column} already; only one of them may"
 
 

@@ -85,17 +85,16 @@ def test_every_shipped_configuration_resolves(overlay):
     plan = resolve(load_config(overlay))
     assert plan.runs
     for run, reason in plan.left_out:
-        assert "none of the mirrors" in reason and run.dataset in ("ace04", "ace05")
+        assert "none of the mirrors" in reason and run.dataset in (*(f"ace04-{fold}" for fold in range(5)), "ace05")
 
 
 def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch):
-    for split in ("train", "dev", "test"):
-        (tmp_path / "ace05").mkdir(exist_ok=True)
-        (tmp_path / "ace05" / f"{split}.json").write_text("[]")
+    (tmp_path / "ace05" / "English" / "nw").mkdir(parents=True)
+    (tmp_path / "ace05" / "English" / "nw" / "DOC.apf.xml").write_text("<source_file/>")
     monkeypatch.setenv("SINET_MIRRORS", str(tmp_path))
     plan = resolve(load_config(ROOT / "config" / "paper.yaml"))
     assert "ace05" in {run.dataset for run in plan.runs}
-    assert {run.dataset for run, _ in plan.left_out} == {"ace04"}
+    assert {run.dataset for run, _ in plan.left_out} == {f"ace04-{fold}" for fold in range(5)}
 
 
 def test_settings_are_read_without_importing_torch():

@@ -11,7 +11,7 @@ import pytest
 from sinet.config import load_config
 from sinet.data import sources
 from sinet.data.card import check_counts, count
-from sinet.data.formats import READERS, read_spert
+from sinet.data.formats import read
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
@@ -75,11 +75,11 @@ def test_not_utf8(tmp_path):
 
 def test_spert_form(tmp_path):
     (tmp_path / "a.json").write_text(json.dumps([line(orig_id="doc")]), encoding="utf-8")
-    (sentence,) = read_spert(tmp_path / "a.json")
+    (sentence,) = read(tmp_path / "a.json", "spert")
     assert (sentence.document, sentence.id) == ("doc", "a-0")
     (tmp_path / "a.json").write_text(json.dumps(line()), encoding="utf-8")
     with pytest.raises(UserError, match="should be a JSON array"):
-        READERS["spert"](tmp_path / "a.json")
+        read(tmp_path / "a.json", "spert")
 
 
 def test_counts_by_hand():

@@ -101,9 +101,13 @@ def card_markdown(card: dict) -> str:
             f"Symmetric relation types: {', '.join(card['labels']['symmetric']) or 'none'}.",
             f"Sentences shared between splits: {shared}.",
             "",
-            "Files: "
-            + "; ".join(f"{f['split']} `{f['path']}` SHA-256 {f['sha256'][:16]}…" for f in card["files"])
-            + ".",
+            *(card.get("notes") or ()),
             "",
+            *([_files(card["files"])] if card["files"] else []),
         ]
     )
+
+
+def _files(files: Sequence[dict]) -> str:
+    listed = "; ".join(f"{f['split']} `{f['path']}` SHA-256 {f['sha256'][:16]}…" for f in files)
+    return f"Files: {listed}.\n"

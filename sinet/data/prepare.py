@@ -1,13 +1,17 @@
 """Preparing a dataset: obtain its files, read them, check types and counts, write one format and a card."""
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from sinet.data.ace import Lost, find_documents, read_documents, table_checksum
 from sinet.data.card import card_markdown, check_counts, count, shared_sentences
-from sinet.data.formats import READERS
+from sinet.data.formats import read, read_text
 from sinet.data.sentence import Labels, Sentence, check_types, write_sentences
-from sinet.data.sources import obtain_file
+from sinet.data.sources import obtain_file, release_folders
+from sinet.errors import UserError
+from sinet.mirrors import mirror_folders
 from sinet.provenance import file_sha256
 
 SPLITS = ("train", "dev", "test")
@@ -24,25 +28,27 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
             written then.
     """
     labels = Labels.from_json(declared)
-    splits: dict[str, list[Sentence]] = {}
-    files = []
-    for split in SPLITS:
-        path = obtain_file(declared.get("folder", name), declared["files"][split], mirrors)
-        sentences = READERS[declared["format"]](path)
-        for i, sentence in enumerate(sentences):
-            check_types(sentence, labels, f"{path}: sentence {i}")
-        if expected := declared.get("counts", {}).get(split):
-            check_counts(name, split, count(sentences, labels), expected)
-        splits[split] = sentences[: declared.get("first", {}).get(split)]
-        files.append({"split": split, "path": declared["files"][split]["path"], "sha256": file_sha256(path)})
+    splits, files, notes = _read_splits(name, declared, mirrors)
+    for split, sentences in splits.items():
+        for sentence in sentences:
+            check_types(sentence, labels, f"{name}, {split}, sentence {sentence.id}")
+    if declared.get("overlapping") == "removed":
+        splits = {split: [without_overlap(s) for s in sentences] for split, sentences in splits.items()}
+    counted = {split: count(sentences, labels) for split, sentences in splits.items()}
+    for split, expected in declared.get("counts", {}).items():
+        check_counts(name, split, counted[split], expected)
+    if first := declared.get("first"):
+        splits = {split: sentences[: first[split]] for split, sentences in splits.items()}
+        counted = {split: count(sentences, labels) for split, sentences in splits.items()}
     card = {
         "name": name,
         "title": declared["title"],
         "labels": labels.to_json(),
         "first": declared.get("first"),
-        "splits": {split: count(sentences, labels) for split, sentences in splits.items()},
+        "splits": counted,
         "shared_sentences": shared_sentences(splits),
         "files": files,
+        "notes": notes,
     }
     out.mkdir(parents=True, exist_ok=True)
     for split, sentences in splits.items():
@@ -51,3 +57,91 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
         (out / file).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     (out / "card.md").write_text(card_markdown(card), encoding="utf-8")
     return card
+
+
+def _read_splits(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, list[dict], list[str]]:
+    """The sentences of each split in the order of its files, which files they were, and notes for the card.
+
+    A split is one file or several; `dev` may be a share of the training split instead, its last sentences.
+    """
+    if declared["format"] == "ace":
+        return _read_ace(name, declared, mirrors)
+    types = {kind.lower(): kind for kind in (*declared["entity_types"], *declared["relation_types"])}
+    splits: dict[str, list[Sentence]] = {}
+    files = []
+    for split in SPLITS:
+        described = declared["files"].get(split)
+        if described is None:
+            continue
+        splits[split] = []
+        for file in described if isinstance(described, list) else [described]:
+            path = obtain_file(declared.get("folder", name), file, mirrors)
+            splits[split] += read(path, declared["format"], types)
+            files.append({"split": split, "path": file["path"], "sha256": file_sha256(path)})
+    if "dev" not in splits:
+        held = round(len(splits["train"]) * declared["dev_share"])
+        splits["train"], splits["dev"] = splits["train"][:-held], splits["train"][-held:]
+    return {split: splits[split] for split in SPLITS}, files, []
+
+
+def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, list[dict], list[str]]:
+    """The splits of an ACE corpus: lists of documents in `files`, the documents in a mirror's `release` folder."""
+    folders = release_folders(declared["release"], mirrors)
+    if not folders:
+        places = ", ".join(str(folder / declared["release"]) for folder in mirror_folders(mirrors))
+        raise UserError(f"{name}: no *.apf.xml below any of {places}; put the folder of {declared['licence']} there")
+    found = find_documents(folders)
+    names, files = {}, []
+    for split, described in declared["files"].items():
+        names[split] = []
+        for file in described if isinstance(described, list) else [described]:
+            path = obtain_file(declared.get("folder", name), file, mirrors)
+            names[split] += read_text(path).split()
+            files.append({"split": split, "path": file["path"], "sha256": file_sha256(path)})
+    if "dev" not in names:
+        held = round(len(names["train"]) * declared["dev_share"])
+        names["train"], names["dev"] = names["train"][:-held], names["train"][-held:]
+    lost = Lost()
+    splits = {split: read_documents(names[split], found, declared.get("header", True), lost) for split in SPLITS}
+    notes = ["Sentences and words: spaCy's rules; the published systems used CoreNLP 3.5.2.", *lost.notes()]
+    return splits, files, notes + _against_published(splits, declared)
+
+
+def _against_published(splits: dict[str, list[Sentence]], declared: dict) -> list[str]:
+    """Differences from the published figures, with their size; another splitter gives other sentences."""
+    labels = Labels.from_json(declared)
+    lines = []
+    for split, expected in declared.get("published_counts", {}).items():
+        counted = count(splits[split], labels)
+        figures = counted | {field: sum(counted[field].values()) for field in ("entities", "relations")}
+        figures |= {f"relations {kind}": n for kind, n in counted["relations"].items()}
+        if any(key.startswith("table ") for key in expected):
+            checksum = table_checksum(splits[split], labels.symmetric)
+            figures |= {f"table {kind}": n for kind, n in checksum.items()}
+        for what, published in expected.items():
+            ours = figures.get(what, 0)
+            lines.append(f"- {split}, {what}: {ours:,}, published {published:,} ({ours - published:+,})")
+    return ["", "Against published figures:", "", *lines] if lines else []
+
+
+def without_overlap(sentence: Sentence) -> Sentence:
+    """The sentence with, of entities that share a word, only the one that starts first (the longer one where two
+    start together), and without the relations of the others."""
+    taken: set[int] = set()
+    kept: list[int] = []
+    for i in sorted(
+        range(len(sentence.entities)), key=lambda i: (sentence.entities[i].start, -sentence.entities[i].end)
+    ):
+        words = set(range(sentence.entities[i].start, sentence.entities[i].end))
+        if not words & taken:
+            taken |= words
+            kept.append(i)
+    number = {i: n for n, i in enumerate(sorted(kept))}
+    return sentence.with_labels(
+        (sentence.entities[i] for i in number),
+        (
+            dataclasses.replace(r, head=number[r.head], tail=number[r.tail])
+            for r in sentence.relations
+            if r.head in number and r.tail in number
+        ),
+    )

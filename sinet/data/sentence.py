@@ -3,12 +3,14 @@
     {"id": "scierc-test-0", "tokens": ["We", ...],
      "entities": [{"type": "Method", "start": 4, "end": 6}],
      "relations": [{"type": "Used-for", "head": 0, "tail": 1}],
-     "document": "..."}
+     "document": "...", "coreference": [[4, 6, 0]]}
 
-`end` is exclusive; `head` and `tail` index into `entities`. `entities`, `relations` and `document` are
-optional, so raw text is read by the same reader; predictions carry a `score` on each entity and relation.
+`end` is exclusive; `head` and `tail` index into `entities`; `coreference` names mentions (start, end) of the document's
+clusters by number. Only `tokens` is required, so raw text is read by the same reader; predictions carry a `score` on
+each entity and relation.
 """
 
+import difflib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -44,10 +46,11 @@ class Sentence:
     entities: tuple[Entity, ...] = ()
     relations: tuple[Relation, ...] = ()
     document: str | None = None
+    coreference: tuple[tuple[int, int, int], ...] = ()
 
     def with_labels(self, entities: Iterable[Entity], relations: Iterable[Relation]) -> "Sentence":
         """The same words under other annotations, e.g. a prediction."""
-        return Sentence(self.id, self.tokens, tuple(entities), tuple(relations), self.document)
+        return Sentence(self.id, self.tokens, tuple(entities), tuple(relations), self.document, self.coreference)
 
     def without_labels(self) -> "Sentence":
         """What a model may see of a sentence it is to label."""
@@ -76,61 +79,72 @@ class Labels:
         }
 
 
+KEYS = ("id", "tokens", "entities", "relations", "document", "coreference")
+
+
+def mistakes(record: object) -> Iterator[tuple[str, str]]:
+    """Everything wrong with decoded JSON that should be a sentence: field, and what would be right."""
+    if not isinstance(record, dict):
+        yield "", f'a sentence is an object such as {{"tokens": ["A", "word"]}}, not {record!r:.40}'
+        return
+    for key in record.keys() - set(KEYS):
+        if close := difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.75):
+            yield str(key), f"unknown key, did you mean {close[0]!r}?"
+    tokens = record.get("tokens")
+    if not isinstance(tokens, list) or not tokens:
+        yield "tokens", "should be a list of at least one word"
+        return
+    for i, token in enumerate(tokens):
+        if not isinstance(token, str) or not token.strip():
+            yield f"tokens[{i}]", f"should be a word, is {token!r:.40}"
+    for field in ("entities", "relations"):
+        if not isinstance(record.get(field, []), list):
+            yield field, "should be a list of objects"
+            return
+    entities = record.get("entities", [])
+    for i, item in enumerate(entities):
+        if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+            yield f"entities[{i}]", 'should be an object {"type", "start", "end"} with a text as type'
+            continue
+        start, end = item.get("start"), item.get("end")
+        if not (_whole(start) and _whole(end)) or not 0 <= start < end <= len(tokens):
+            hint = ""
+            if _whole(start) and start == end and 0 <= start < len(tokens):
+                hint = f"; if your ends are inclusive, write {end + 1}"
+            yield (
+                f"entities[{i}]",
+                f"[{start}, {end}) is no span of the {len(tokens)} words: 0 <= start < end <= {len(tokens)} "
+                f"is right (end is exclusive){hint}",
+            )
+    for i, item in enumerate(record.get("relations", [])):
+        field = f"relations[{i}]"
+        if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+            yield field, 'should be an object {"type", "head", "tail"} with a text as type'
+            continue
+        for role in ("head", "tail"):
+            if not _whole(item.get(role)) or not 0 <= item[role] < len(entities):
+                yield f"{field}.{role}", f"{item.get(role)!r} is no position in the list of {len(entities)} entities"
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def parse_sentence(record: object, where: str, default_id: str) -> Sentence:
     """Build a sentence from decoded JSON; `where` (`file:line`) opens every message.
 
     Raises:
-        UserError: naming the field that is missing or wrong, and what would be right.
+        UserError: naming the first field that is missing or wrong, and what would be right.
     """
-
-    def wrong(field: str, what: str) -> UserError:
-        return UserError(f"{where}: {field}: {what}")
-
-    def whole(value: object) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool)
-
-    def listed(field: str) -> list:
-        value = record.get(field, [])
-        if not isinstance(value, list):
-            raise wrong(field, "should be a list of objects")
-        return value
-
-    if not isinstance(record, dict):
-        raise UserError(f'{where}: a sentence is an object such as {{"tokens": ["A", "word"]}}, not {record!r:.40}')
-    tokens = record.get("tokens")
-    if not isinstance(tokens, list) or not tokens:
-        raise wrong("tokens", "should be a list of at least one word")
-    for i, token in enumerate(tokens):
-        if not isinstance(token, str) or not token.strip():
-            raise wrong(f"tokens[{i}]", f"should be a word, is {token!r:.40}")
-
-    entities = []
-    for i, item in enumerate(listed("entities")):
-        field = f"entities[{i}]"
-        if not isinstance(item, dict) or not isinstance(item.get("type"), str):
-            raise wrong(field, 'should be an object {"type", "start", "end"} with a text as type')
-        start, end = item.get("start"), item.get("end")
-        if not (whole(start) and whole(end)) or not 0 <= start < end <= len(tokens):
-            raise wrong(
-                field,
-                f"[{start}, {end}) is no span of the {len(tokens)} words: 0 <= start < end <= {len(tokens)} "
-                "is right (end is exclusive)",
-            )
-        entities.append(Entity(item["type"], start, end, item.get("score")))
-
-    relations = []
-    for i, item in enumerate(listed("relations")):
-        field = f"relations[{i}]"
-        if not isinstance(item, dict) or not isinstance(item.get("type"), str):
-            raise wrong(field, 'should be an object {"type", "head", "tail"} with a text as type')
-        for role in ("head", "tail"):
-            if not whole(item.get(role)) or not 0 <= item[role] < len(entities):
-                raise wrong(
-                    f"{field}.{role}", f"{item.get(role)!r} is no position in the list of {len(entities)} entities"
-                )
-        relations.append(Relation(item["type"], item["head"], item["tail"], item.get("score")))
+    for field, what in mistakes(record):
+        raise UserError(f"{where}: {field}: {what}" if field else f"{where}: {what}")
     return Sentence(
-        str(record.get("id", default_id)), tuple(tokens), tuple(entities), tuple(relations), record.get("document")
+        str(record.get("id", default_id)),
+        tuple(record["tokens"]),
+        tuple(Entity(e["type"], e["start"], e["end"], e.get("score")) for e in record.get("entities", ())),
+        tuple(Relation(r["type"], r["head"], r["tail"], r.get("score")) for r in record.get("relations", ())),
+        record.get("document"),
+        tuple(map(tuple, record.get("coreference", ()))),
     )
 
 
@@ -181,7 +195,11 @@ def sentence_to_json(sentence: Sentence) -> dict:
         "entities": [annotation(e, "start", "end") for e in sentence.entities],
         "relations": [annotation(r, "head", "tail") for r in sentence.relations],
     }
-    return record if sentence.document is None else record | {"document": sentence.document}
+    if sentence.document is not None:
+        record["document"] = sentence.document
+    if sentence.coreference:
+        record["coreference"] = [list(mention) for mention in sentence.coreference]
+    return record
 
 
 def sentence_line(sentence: Sentence) -> str:

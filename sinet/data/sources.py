@@ -27,6 +27,12 @@ def find_file(dataset: str, path: str, mirrors: Sequence[str]) -> Path | None:
     return None
 
 
+def release_folders(release: str, mirrors: Sequence[str]) -> list[Path]:
+    """The folders of a licensed corpus in the mirrors: those that hold annotated documents."""
+    folders = (mirror / release for mirror in mirror_folders(mirrors))
+    return [folder for folder in folders if next(folder.rglob("*.apf.xml"), None)]
+
+
 def obtain_file(dataset: str, declared: dict, mirrors: Sequence[str]) -> Path:
     """A dataset's file, found or fetched, and checked.
 

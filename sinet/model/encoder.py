@@ -56,7 +56,7 @@ class Encoder(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size
-        self.max_pieces: int = _max_pieces(model.config)
+        self.max_pieces: int = max_pieces(model.config)
         self._words: dict[str, tuple[int, ...]] = {}
         self._packed: PackedEncoder | None = None
 
@@ -144,7 +144,8 @@ class Encoder(nn.Module):
         return beyond
 
 
-def _max_pieces(config: object) -> int:
+def max_pieces(config: object) -> int:
+    """Word pieces that an encoder of this configuration can read at once, [CLS] and [SEP] counted."""
     # MPNet and RoBERTa start counting positions behind the padding index, so two positions are never used
     shifted = config.model_type in {"mpnet", "roberta", "xlm-roberta", "camembert"}
     return config.max_position_embeddings - (config.pad_token_id + 1 if shifted else 0)

@@ -15,7 +15,7 @@ from transformers.utils import logging as hf_logging
 
 from sinet.errors import UserError
 from sinet.mirrors import mirror_folders
-from sinet.model.encoder import Encoder
+from sinet.model.encoder import Encoder, max_pieces
 from sinet.provenance import file_sha256
 
 hf_logging.set_verbosity_error()
@@ -83,6 +83,17 @@ def load_encoder(declared: dict, located: Located) -> Encoder:
             ),
         )
     return Encoder(model, _tokenizer(located.tokenizer))
+
+
+def read_tokenizer(located: Located) -> tuple[Callable[[Sequence[str]], int], int]:
+    """How many word pieces some words are, and how many the encoder takes with [CLS] and [SEP]; no weights are read."""
+    tokenizer = _tokenizer(located.tokenizer)
+    config = _readable(located.tokenizer, lambda: AutoConfig.from_pretrained(located.tokenizer))
+
+    def count(words: Sequence[str]) -> int:
+        return sum(max(1, len(ids)) for ids in tokenizer(list(words), add_special_tokens=False)["input_ids"])
+
+    return count, max_pieces(config)
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> dict:

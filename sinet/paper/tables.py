@@ -309,7 +309,7 @@ def _weights(runs: list[dict], dataset: str, encoder: str, model: str) -> str:
 def _column(dataset: str, declared: dict) -> tuple[str, str]:
     """Key and title of the column that a dataset's figures stand in."""
     described = declared["datasets"][dataset]
-    key = described.get("published") or dataset + "*"
+    key = described.get("published") or described.get("fold_of", dataset) + "*"
     return key, PUBLISHED_DATASETS.get(key, described["title"])
 
 

@@ -46,7 +46,8 @@ UNCOUNTED = frozenset(
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
         "topk any all",
         # making and moving data
-        "arange triu_indices tril triu zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
+        "arange triu_indices",
+        "tril triu zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
         "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
         "narrow unflatten flip index index_select index_copy index_put_",
         "index_put gather scatter scatter_ index_add index_add_",

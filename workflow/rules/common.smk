@@ -18,6 +18,7 @@ from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
 # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
 os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(config.get("mirrors", []))))
 
+grid.expand_folds(config)
 try:
     PLAN = grid.resolve(config)
 except UserError as error:
@@ -64,7 +65,7 @@ def declaration(wildcards):
 def undeclared_sums(wildcards):
     """SHA-256 of the files whose checksum is not declared: they are watched instead."""
     declared = config["datasets"][wildcards.dataset]
-    unwatched = [file["path"] for file in declared["files"].values() if "sha256" not in file]
+    unwatched = [file["path"] for file in grid.dataset_files(declared) if "sha256" not in file]
     found = [find_file(declared.get("folder", wildcards.dataset), path, config["mirrors"]) for path in unwatched]
     return [provenance.file_sha256(path) for path in found if path]
 

@@ -1,0 +1,270 @@
+"""ACE 2004 and 2005 from their release folders (LDC2005T09, LDC2006T06), as the published systems read them.
+
+A document is `NAME.sgm` and `NAME.apf.xml`. An entity is the head of a mention, of any mention type; mentions with
+equal type and extent are one, and relations are re-pointed to it. Of a relation's arguments only the first and second
+count; DISC relations, relations that lack an argument and repeated ones are dropped. A sentence never ends inside an
+entity or between the two arguments of a relation, and a word never crosses the edge of a head. Sentences and words are
+spaCy's (`sinet.data.text`), the published chain's CoreNLP 3.5.2's: they differ a little.
+
+Offsets count the characters of the source without its tags; character references count as they stand in the file
+(`&amp;` is five), line breaks as one.
+"""
+
+import html
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sinet.data.sentence import Entity, Relation, Sentence
+from sinet.data.text import Word, cut, sentences
+from sinet.errors import UserError
+
+TAG = re.compile(r"<[^>]*>")
+REFERENCE = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|\w+);")
+BODY = re.compile(r"<(?:BODY|TEXT)\b[^>]*>")
+# a line break inside a sentence: text on both sides, and no speaker ("X:") at the start of the next line
+WRAPPED = re.compile(r"(?<=\S)\n(?=\S)(?![^\s:]+:)")
+DROPPED_TYPES = {"DISC"}
+OTHER_ANNOTATORS = {"adj", "fp1", "fp2"}
+"""Folders of ACE05 that hold other versions of the documents of `timex2norm`."""
+
+
+@dataclass
+class Lost:
+    """What did not come through, counted over documents."""
+
+    mentions: list[str] = field(default_factory=list)
+    counts: Counter = field(default_factory=Counter)
+
+    def notes(self) -> list[str]:
+        """For the card: mentions that are not the annotation's exact characters (0 if all is well), and the rest."""
+        lines = [f"Gold mentions that are not the annotation's exact characters: {len(self.mentions)}."]
+        lines += [f"- {mention}" for mention in self.mentions[:20]]
+        lines += [f"{what[0].upper()}{what[1:]}: {n}." for what, n in sorted(self.counts.items())]
+        return lines
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document's text without tags and references, where its body begins, and what is annotated in it.
+
+    `mentions`: type and characters [start, end) of each distinct head; `relations`: type and two positions in
+    `mentions`.
+    """
+
+    name: str
+    text: str
+    body: int
+    mentions: tuple[tuple[str, int, int], ...]
+    relations: tuple[tuple[str, int, int], ...]
+
+
+def find_documents(folders: Sequence[Path]) -> dict[str, Path]:
+    """Document name -> its `.apf.xml`, anywhere below the folders; ACE05's other annotators are passed over."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*.apf.xml")):
+            if not OTHER_ANNOTATORS & set(path.parts):
+                found.setdefault(path.name.removesuffix(".apf.xml"), path)
+    return found
+
+
+def read_documents(names: Sequence[str], found: dict[str, Path], header: bool, lost: Lost) -> list[Sentence]:
+    """The sentences of the named documents, in the order of the names.
+
+    Args:
+        header: keep the lines before the body (document id, type, date) as sentences; those with a mention always stay.
+
+    Raises:
+        UserError: naming documents that are in the list and not in the corpus, or that cannot be read.
+    """
+    missing = [name for name in names if name not in found]
+    if missing:
+        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise UserError(f"the corpus lacks {len(missing)} of {len(names)} documents of the split: {listed}")
+    return [s for name in names for s in document_sentences(read_document(found[name], lost), header, lost)]
+
+
+# -- one document --------------------------------------------------------------------------------------------------
+
+
+def read_document(apf: Path, lost: Lost) -> Document:
+    """A document from its annotation and the `.sgm` beside it.
+
+    Raises:
+        UserError: a file that is missing, not UTF-8 or not XML, or an offset outside the source.
+    """
+    name = apf.name.removesuffix(".apf.xml")
+    source = _source(apf.with_name(f"{name}.sgm"))
+    opening = BODY.search(source)
+    stripped = TAG.sub("", source)
+    body = len(TAG.sub("", source[: opening.end()])) if opening else 0
+    text, place = _without_references(stripped)
+    try:
+        root = ElementTree.parse(apf).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise UserError(f"{apf}: cannot be read as XML: {error}") from None
+
+    distinct: dict[tuple[str, int, int], int] = {}
+    position: dict[str, int] = {}
+    for entity in root.iter("entity"):
+        for mention in entity.iter("entity_mention"):
+            head = mention.find("head/charseq")
+            if head is None:
+                raise UserError(f"{apf}: mention {mention.get('ID')} has no head/charseq")
+            start, end = int(head.get("START")), int(head.get("END")) + 1
+            if not 0 <= start < end <= len(stripped):
+                raise UserError(f"{apf}: mention {mention.get('ID')}: {start}..{end - 1} lies outside the source")
+            begin, stop = place[start], place[end]
+            while begin < stop and text[begin].isspace():
+                begin += 1
+            while begin < stop and text[stop - 1].isspace():
+                stop -= 1
+            annotated = " ".join((head.text or "").split())
+            if not annotated or " ".join(text[begin:stop].split()) != annotated:
+                shown = " ".join(text[begin:stop].split())
+                lost.mentions.append(
+                    f"{name}: {mention.get('ID')}: {annotated!r} in the annotation, {shown!r} in the text"
+                )
+                if begin == stop:
+                    continue
+            if (kind := (entity.get("TYPE"), begin, stop)) in distinct:
+                lost.counts["duplicate mentions merged"] += 1
+            position[mention.get("ID")] = distinct.setdefault(kind, len(distinct))
+
+    relations: dict[tuple[str, int, int], None] = {}
+    for relation in root.iter("relation"):
+        for mention in relation.iter("relation_mention"):
+            if relation.get("TYPE") in DROPPED_TYPES:
+                lost.counts[f"{relation.get('TYPE')} relations dropped"] += 1
+                continue
+            arguments = _arguments(mention)
+            if not {1, 2} <= arguments.keys() or not {arguments[1], arguments[2]} <= position.keys():
+                lost.counts["relations dropped for want of an entity as argument"] += 1
+                continue
+            triple = relation.get("TYPE"), position[arguments[1]], position[arguments[2]]
+            if triple in relations:
+                lost.counts["repeated relations dropped"] += 1
+            relations[triple] = None
+    return Document(name, text, place[body], tuple(distinct), tuple(relations))
+
+
+def _source(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; it belongs beside the annotation") from None
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 (byte {error.start})") from None
+
+
+def _without_references(source: str) -> tuple[str, list[int]]:
+    """The text with character references replaced by what they stand for, and the new place of every old offset."""
+    parts, place, done, length = [], [], 0, 0
+    for match in REFERENCE.finditer(source):
+        plain = html.unescape(match.group())
+        if plain == match.group():  # no known reference: it stands for itself
+            continue
+        before = source[done : match.start()]
+        parts += [before, plain]
+        place += range(length, length + len(before))
+        length += len(before)
+        place += [length] + [length + len(plain)] * (len(match.group()) - 1)
+        length += len(plain)
+        done = match.end()
+    parts.append(source[done:])
+    place += range(length, length + len(source) - done + 1)
+    return "".join(parts), place
+
+
+def _arguments(mention: ElementTree.Element) -> dict[int, str]:
+    """Argument number -> mention id, in either release's form."""
+    found = {}
+    for argument in mention.iter("relation_mention_argument"):
+        if argument.get("ROLE") in ("Arg-1", "Arg-2"):
+            found[int(argument.get("ROLE")[-1])] = argument.get("REFID")
+    for argument in mention.iter("rel_mention_arg"):
+        if argument.get("ARGNUM") in ("1", "2"):
+            found[int(argument.get("ARGNUM"))] = argument.get("ENTITYMENTIONID")
+    return found
+
+
+# -- text into sentences -------------------------------------------------------------------------------------------
+
+
+def document_sentences(document: Document, header: bool, lost: Lost) -> list[Sentence]:
+    """The sentences of a document with its entities and relations."""
+    edges = {edge for _, start, end in document.mentions for edge in (start, end)}
+    split = [cut(words, edges) for words in sentences(WRAPPED.sub(" ", document.text), lines=True)]
+    spans = [(start, end) for _, start, end in document.mentions]
+    joined = [*spans]
+    for _, head, tail in document.relations:
+        joined.append((min(spans[head][0], spans[tail][0]), max(spans[head][1], spans[tail][1])))
+    made: list[Sentence] = []
+    for words in _merged(split, joined):
+        starts, ends = ({getattr(w, side): i for i, w in enumerate(words)} for side in ("start", "end"))
+        inside = {
+            i: Entity(kind, starts[start], ends[end] + 1)
+            for i, (kind, start, end) in enumerate(document.mentions)
+            if start in starts and end in ends
+        }
+        if not header and not inside and words[-1].end <= document.body:
+            continue
+        number = {i: n for n, i in enumerate(inside)}
+        made.append(
+            Sentence(
+                f"{document.name}-{len(made)}",
+                tuple(word.text for word in words),
+                tuple(inside.values()),
+                tuple(
+                    Relation(kind, number[head], number[tail])
+                    for kind, head, tail in document.relations
+                    if head in number and tail in number
+                ),
+                document.name,
+            )
+        )
+    kept = sum(len(s.entities) for s in made), sum(len(s.relations) for s in made)
+    for what, n, of in zip(("mentions", "relations"), kept, (document.mentions, document.relations), strict=True):
+        if n != len(of):
+            raise RuntimeError(f"{document.name}: {len(of) - n} {what} got lost between text and sentences")
+    return made
+
+
+def _merged(split: list[list[Word]], joined: Sequence[tuple[int, int]]) -> list[list[Word]]:
+    """Neighbouring sentences put together wherever a stretch of `joined` characters reaches from one into the next."""
+    found: list[list[Word]] = []
+    reach = -1
+    ends = sorted(joined)
+    for words in split:
+        if found and words[0].start < reach:
+            found[-1] = found[-1] + words
+        else:
+            found.append(list(words))
+        while ends and ends[0][0] < words[-1].end:
+            reach = max(reach, ends.pop(0)[1])
+    return found
+
+
+def table_checksum(sentences_: Sequence[Sentence], symmetric: frozenset[str]) -> dict[str, int]:
+    """Cells of the word-by-word table of every sentence, by type: entities fill their span by their span, relations
+    overwrite span by span, symmetric ones also transposed; and the sum of squared lengths, `cells`."""
+    total = Counter()
+    for sentence in sentences_:
+        total["cells"] += len(sentence.tokens) ** 2
+        table: dict[tuple[int, int], str] = {}
+        for e in sentence.entities:
+            table.update({(i, j): e.type for i in range(e.start, e.end) for j in range(e.start, e.end)})
+        for r in sentence.relations:
+            head, tail = sentence.entities[r.head], sentence.entities[r.tail]
+            cells = [(i, j) for i in range(head.start, head.end) for j in range(tail.start, tail.end)]
+            table.update(dict.fromkeys(cells, r.type))
+            if r.type in symmetric:
+                table.update({(j, i): r.type for i, j in cells})
+        total.update(table.values())
+    return dict(total)

@@ -1,0 +1,147 @@
+"""`python -m sinet check`: every fault of files in a known format, each with its place and what would be right.
+
+Faults of one line are found by the readers (`sinet.data.formats`, `sinet.data.sentence`); here they are collected, with
+those that show only across sentences and files: duplicates, misspelt types, sentences too long for an encoder, types
+that only some splits have, test sentences that occur in the training data.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from sinet.data.card import card_markdown, count, shared_sentences
+from sinet.data.formats import FORMS, Fault, located, read_text, recognise
+from sinet.data.sentence import Labels, Sentence, mistakes, parse_sentence
+from sinet.errors import UserError, nearest
+
+RARE = 20
+"""A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
+
+
+def check_files(
+    paths: Sequence[Path], labels: Labels | None, too_long: Callable[[Sequence[str]], str | None] | None, limit: int
+) -> str:
+    """Check files that belong together, as splits of one dataset, and describe them.
+
+    Args:
+        labels: the types that may occur; None to judge spelling by frequency.
+        too_long: says what is wrong with the number of some words, or None. limit: faults listed at most.
+
+    Returns:
+        what to print: the forms and a card.
+
+    Raises:
+        UserError: every fault as `file:line: field: what is wrong, what would be right`, one a line.
+    """
+    faults: list[str] = []
+    splits: dict[str, list[tuple[str, Sentence]]] = {}
+    forms = {}
+    for path in paths:
+        try:
+            forms[path] = recognise(read_text(path))
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        splits[str(path)] = []
+        before = len(faults)
+        for number, (where, record) in enumerate(located(path, forms[path])):
+            if isinstance(record, Fault):
+                faults.append(f"{where}: {record}")
+                continue
+            wrong = [f"{field}: {what}" if field else what for field, what in mistakes(record)]
+            faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
+            if not wrong:
+                splits[str(path)].append((where, parse_sentence(record, where, f"{path.stem}-{number}")))
+        if not splits[str(path)] and len(faults) == before:
+            faults.append(f"{path}:1: the file holds no sentence")
+    faults += _spelling(splits) if labels is None else []
+    faults += _across(splits)
+    if faults:
+        more = [f"... and {len(faults) - limit} more; --limit shows them"] if len(faults) > limit else []
+        count_ = (
+            f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in {len(paths)} file{'s' if len(paths) > 1 else ''}"
+        )
+        raise UserError("\n".join([count_, *faults[:limit], *more]))
+    plain = {name: [sentence for _, sentence in sentences] for name, sentences in splits.items()}
+    everything = [sentence for sentences in plain.values() for sentence in sentences]
+    labels = labels or Labels(
+        tuple(sorted({e.type for s in everything for e in s.entities})),
+        tuple(sorted({r.type for s in everything for r in s.relations})),
+    )
+    card = {
+        "title": ", ".join(path.name for path in paths),
+        "labels": labels.to_json(),
+        "splits": {Path(name).stem: count(sentences, labels) for name, sentences in plain.items()},
+        "shared_sentences": shared_sentences({Path(name).stem: s for name, s in plain.items()}),
+        "files": [],
+    }
+    described = [f"{path}: {FORMS[form].title} (`format: {form}`), no faults" for path, form in forms.items()]
+    return "\n".join([*described, "", card_markdown(card)])
+
+
+def _record_faults(
+    record: object, labels: Labels | None, too_long: Callable[[Sequence[str]], str | None] | None
+) -> Iterator[str]:
+    """Faults of a sentence whatever else is wrong with it: types, repetitions, relations to oneself, length."""
+    if not isinstance(record, dict):
+        return
+    for field, roles, known in (
+        ("entities", ("start", "end"), labels and labels.entity_types),
+        ("relations", ("head", "tail"), labels and labels.relation_types),
+    ):
+        seen: dict[tuple, int] = {}
+        items = record.get(field, [])
+        for i, item in enumerate(items if isinstance(items, list) else []):
+            if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+                continue
+            if known is not None and item["type"] not in known:
+                yield f"{field}[{i}].type: unknown type {item['type']!r}, {nearest(item['type'], known)}"
+            first, second = (repr(item.get(role)) for role in roles)
+            if (earlier := seen.setdefault((item["type"], first, second), i)) != i:
+                yield f"{field}[{i}]: repeats {field}[{earlier}]; remove one"
+            if field == "relations" and first == second:
+                yield f"relations[{i}]: relates entity {first} to itself; head and tail should differ"
+    tokens = record.get("tokens")
+    words = isinstance(tokens, list) and tokens and all(isinstance(token, str) for token in tokens)
+    if too_long is not None and words and (what := too_long(tokens)):
+        yield f"tokens: {what}"
+
+
+def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
+    """Types that occur rarely and are spelt almost like a frequent one."""
+    for field in ("entities", "relations"):
+        places: dict[str, list[str]] = {}
+        for sentences in splits.values():
+            for where, sentence in sentences:
+                for i, item in enumerate(getattr(sentence, field)):
+                    places.setdefault(item.type, []).append(f"{where}: {field}[{i}].type")
+        counts = Counter({kind: len(where) for kind, where in places.items()})
+        for kind, where in places.items():
+            frequent = [other for other, n in counts.items() if n >= RARE * counts[kind]]
+            hint = nearest(kind, frequent) if frequent else ""
+            if hint.startswith("did you mean"):
+                yield from (f"{place}: {kind!r} occurs {counts[kind]} times in all, {hint}" for place in where)
+
+
+def _across(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
+    """What is wrong between files: types that the first (the training split) lacks, and its sentences in others."""
+    if len(splits) < 2:
+        return
+    train, *others = splits
+    first: dict[tuple[str, ...], str] = {}
+    for where, sentence in splits[train]:
+        first.setdefault(sentence.tokens, where)
+    for field in ("entities", "relations"):
+        known = {item.type for _, sentence in splits[train] for item in getattr(sentence, field)}
+        for name in others:
+            lacking: dict[str, str] = {}
+            for where, sentence in splits[name]:
+                for item in getattr(sentence, field):
+                    if item.type not in known:
+                        lacking.setdefault(item.type, where)
+            for kind, where in lacking.items():
+                yield f"{where}: {field}: type {kind!r} never occurs in {train}, {nearest(kind, known)}"
+    for name in others:
+        for where, sentence in splits[name]:
+            if sentence.tokens in first:
+                yield f"{where}: tokens: the same sentence as {first[sentence.tokens]}; remove one of them"

@@ -1,0 +1,303 @@
+"""ACE documents, written here in the releases' form: every mention comes through to the exact characters."""
+
+from pathlib import Path
+
+import pytest
+
+from sinet.config import load_config
+from sinet.data.ace import Lost, find_documents, read_document, read_documents, table_checksum
+from sinet.data.prepare import prepare
+from sinet.data.sentence import Sentence, read_sentences
+from sinet.errors import UserError
+from tests.conftest import DATASETS
+
+SOURCE = """<DOC>
+<DOCID> {name} </DOCID>
+<DOCTYPE SOURCE="newswire"> NEWS STORY </DOCTYPE>
+<DATETIME> 2003-03-04 </DATETIME>
+<BODY>
+<HEADLINE>
+AT&amp;T names chief
+</HEADLINE>
+<TEXT>
+AT&amp;T chief John
+Smith met ex-president Bill Clinton's wife, Hillary, in New-York. They
+flew to Paris.
+
+SPEAKER1: Was Smith there? He said:
+MARY: yes.
+
+Troops of the U.S. army left. His brother Tom died.
+</TEXT>
+</BODY>
+</DOC>
+"""
+
+
+class Annotation:
+    """Builds an annotation by naming words of the text; offsets are found in the source without its tags."""
+
+    def __init__(self, name: str, release: str, source: str = SOURCE) -> None:
+        import re
+
+        self.name, self.release = name, release
+        self.source = source.format(name=name)
+        self.plain = re.sub(r"<[^>]*>", "", self.source.replace("\r\n", "\n"))
+        self.entities, self.relations, self.texts = [], [], {}
+
+    def mention(self, id: str, kind: str, text: str, nth: int = 0, annotated: str | None = None) -> None:
+        start = -1
+        for _ in range(nth + 1):
+            start = self.plain.index(text, start + 1)
+        self.texts[id] = (kind, " ".join((annotated or text).replace("&amp;", "&").split()))
+        shown = (annotated or text).replace("&amp;", "&").replace("&", "&amp;")
+        place = f'<charseq START="{start}" END="{start + len(text) - 1}">{shown}</charseq>'
+        extent = f'<extent><charseq START="0" END="{len(self.plain) - 1}">...</charseq></extent>'
+        self.entities.append(
+            f'<entity ID="E{id}" TYPE="{kind}" SUBTYPE="x" CLASS="SPC">'
+            f'<entity_mention ID="{id}" TYPE="NAM" LDCTYPE="NAM">{extent}'
+            f"<head>{place}</head></entity_mention></entity>"
+        )
+
+    def relation(self, kind: str, first: str | None, second: str | None) -> None:
+        arguments = [(1, first), (2, second)]
+        if self.release == "ace05":
+            body = "".join(
+                f'<relation_mention_argument REFID="{a}" ROLE="Arg-{n}"/>' for n, a in arguments if a is not None
+            )
+            body += '<relation_mention_argument REFID="T1" ROLE="Time-Within"/>'
+        else:
+            body = "".join(f'<rel_mention_arg ENTITYMENTIONID="{a}" ARGNUM="{n}"/>' for n, a in arguments if a)
+        self.relations.append(
+            f'<relation ID="R{len(self.relations)}" TYPE="{kind}" SUBTYPE="x"><relation_mention ID="M">{body}'
+            "</relation_mention></relation>"
+        )
+
+    def write(self, folder: Path, encoding: str = "utf-8") -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{self.name}.sgm").write_bytes(self.source.encode(encoding))
+        path = folder / f"{self.name}.apf.xml"
+        body = "\n".join([*self.entities, *self.relations])
+        path.write_text(
+            f'<?xml version="1.0"?>\n<source_file URI="x"><document DOCID="{self.name}">\n{body}\n'
+            "</document></source_file>",
+            encoding="utf-8",
+        )
+        return path
+
+
+def example(release: str = "ace05", name: str = "DOC1", source: str = SOURCE) -> Annotation:
+    made = Annotation(name, release, source)
+    made.mention("m0", "ORG", "AT&amp;T")  # in the headline
+    made.mention("m1", "ORG", "AT&amp;T", 1)
+    made.mention("m2", "PER", "chief", 1)
+    made.mention("m3", "PER", "John\nSmith")  # crosses a line
+    made.mention("m4", "PER", "president")  # inside "ex-president"
+    made.mention("m5", "PER", "Bill Clinton")
+    made.mention("m6", "PER", "Clinton")  # nested head
+    made.mention("m7", "PER", "wife")
+    made.mention("m8", "GPE", "New-York")
+    made.mention("m9", "PER", "They")
+    made.mention("m10", "GPE", "Paris")
+    made.mention("m11", "PER", "wife")  # the same mention again, in another entity
+    made.mention("m12", "PER", "Smith", 1)
+    made.mention("m13", "PER", "MARY")
+    made.mention("m14", "GPE", "U.S.")
+    made.mention("m15", "PER", "Troops")
+    made.mention("m16", "PER", "His")
+    made.mention("m17", "PER", "Tom")
+    made.relation("ORG-AFF", "m3", "m1")
+    made.relation("PER-SOC", "m11", "m5")  # names the duplicate
+    made.relation("PER-SOC", "m7", "m5")  # the same once it is re-pointed
+    made.relation("PHYS", "m9", "m10")
+    made.relation("PER-SOC", "m12", "m13")  # across a line break that ends a sentence
+    made.relation("ART", "m9", None)
+    made.relation("ART", "m9", "V1")  # a value, no mention
+    made.relation("ORG-AFF", "m15", "m14")
+    return made
+
+
+def spoken(sentence: Sentence) -> list[tuple[str, str]]:
+    return [(e.type, " ".join(sentence.tokens[e.start : e.end])) for e in sentence.entities]
+
+
+def relations(sentences: list[Sentence]) -> set[tuple[str, str, str]]:
+    found = set()
+    for s in sentences:
+        names = [text for _, text in spoken(s)]
+        found |= {(r.type, names[r.head], names[r.tail]) for r in s.relations}
+    return found
+
+
+@pytest.mark.parametrize("release", ["ace04", "ace05"])
+@pytest.mark.parametrize("form", ["plain", "crlf", "bom"])
+def test_every_mention_comes_through_to_the_exact_characters(release, form, tmp_path):
+    source = SOURCE.replace("\n", "\r\n") if form == "crlf" else SOURCE
+    made = example(release, source=source)
+    made.write(tmp_path / "English" / "nw", "utf-8-sig" if form == "bom" else "utf-8")
+    lost = Lost()
+    sentences = read_documents(["DOC1"], find_documents([tmp_path]), True, lost)
+    assert lost.mentions == []
+    found = [(kind, text.replace(" - ", "-")) for s in sentences for kind, text in spoken(s)]
+    expected = [value for id, value in made.texts.items() if id != "m11"]
+    assert sorted(found) == sorted(expected)
+    assert lost.counts["duplicate mentions merged"] == 1 and lost.counts["repeated relations dropped"] == 1
+    assert lost.counts["relations dropped for want of an entity as argument"] == 2
+    assert relations(sentences) == {
+        ("ORG-AFF", "John Smith", "AT&T"),
+        ("PER-SOC", "wife", "Bill Clinton"),
+        ("PHYS", "They", "Paris"),
+        ("PER-SOC", "Smith", "MARY"),
+        ("ORG-AFF", "Troops", "U.S."),
+    }
+    assert all(s.document == "DOC1" for s in sentences) and len({s.id for s in sentences}) == len(sentences)
+
+
+def test_the_text_is_the_source_word_for_word(tmp_path):
+    made = example()
+    made.write(tmp_path)
+    sentences = read_documents(["DOC1"], find_documents([tmp_path]), True, Lost())
+    joined = "".join(word for s in sentences for word in s.tokens)
+    assert joined == "".join(made.plain.replace("&amp;", "&").split())
+    assert [s.tokens[0] for s in sentences][:3] == ["DOC1", "NEWS", "2003"]
+
+
+def test_words_never_cross_a_head_and_sentences_never_part_an_entity_or_a_relation(tmp_path):
+    example().write(tmp_path)
+    sentences = read_documents(["DOC1"], find_documents([tmp_path]), True, Lost())
+    (mixed,) = [s for s in sentences if "president" in s.tokens]
+    assert mixed.tokens[mixed.tokens.index("president") - 1] in ("-", "ex-"), "a hyphenated word is cut at the head"
+    assert "Smith" in mixed.tokens and "New" in mixed.tokens[mixed.tokens.index("Hillary") :][3]
+    (asked,) = [s for s in sentences if "MARY" in s.tokens]
+    assert "SPEAKER1" in asked.tokens, "one relation holds two lines of different speakers together"
+    (army,) = [s for s in sentences if "U.S." in s.tokens]
+    assert "brother" not in army.tokens
+
+
+def test_header_lines_can_be_dropped_and_mentions_stay(tmp_path):
+    example().write(tmp_path)
+    found = find_documents([tmp_path])
+    whole, body = (read_documents(["DOC1"], found, header, Lost()) for header in (True, False))
+    assert [s.tokens for s in whole[3:]] == [s.tokens for s in body]
+    assert sum(len(s.entities) for s in whole) == sum(len(s.entities) for s in body)
+
+
+def test_disc_relations_are_dropped(tmp_path):
+    made = example("ace04")
+    made.relation("DISC", "m3", "m5")
+    made.write(tmp_path)
+    lost = Lost()
+    assert "DISC" not in {kind for kind, _, _ in read_document(find_documents([tmp_path])["DOC1"], lost).relations}
+    assert lost.counts["DISC relations dropped"] == 1
+
+
+def test_a_mention_that_differs_from_its_annotation_is_counted_and_named(tmp_path):
+    made = example()
+    made.mention("bad", "PER", "Hillary", annotated="Hilary")
+    made.write(tmp_path)
+    lost = Lost()
+    read_documents(["DOC1"], find_documents([tmp_path]), True, lost)
+    assert lost.mentions == ["DOC1: bad: 'Hilary' in the annotation, 'Hillary' in the text"]
+    assert lost.notes()[0].endswith("exact characters: 1.")
+
+
+def test_other_annotators_are_passed_over(tmp_path):
+    for folder in ("adj", "fp1", "timex2norm"):
+        example().write(tmp_path / "English" / "nw" / folder)
+    assert find_documents([tmp_path])["DOC1"].parent.name == "timex2norm"
+
+
+@pytest.mark.parametrize(
+    "spoil, message",
+    [
+        (lambda f: (f / "DOC1.sgm").unlink(), r"DOC1\.sgm: No such file or directory; it belongs beside"),
+        (lambda f: (f / "DOC1.sgm").write_bytes(b"<DOC>\xff"), r"DOC1\.sgm: not UTF-8 \(byte 5\)"),
+        (lambda f: (f / "DOC1.sgm").write_text("<DOC>short"), r"mention m\d+: \d+\.\.\d+ lies outside the source"),
+        (lambda f: (f / "DOC1.apf.xml").write_text("<source_file>"), r"DOC1\.apf\.xml: cannot be read as XML"),
+    ],
+)
+def test_unreadable_documents_are_named(tmp_path, spoil, message):
+    example().write(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(UserError, match=message):
+        read_documents(["DOC1"], find_documents([tmp_path]), True, Lost())
+
+
+def corpus(tmp_path: Path, names: dict[str, list[str]]) -> dict:
+    """A declared ACE05 with a list of documents a split, in a mirror."""
+    lists = tmp_path / "ace_splits" / "ace05"
+    lists.mkdir(parents=True)
+    for split, documents in names.items():
+        (lists / split).write_text("\n".join(documents) + "\n")
+    declared = load_config()["datasets"]["ace05"]
+    return declared | {"files": {split: {"path": f"ace05/{split}"} for split in names}}
+
+
+def test_prepare_reads_a_release(tmp_path):
+    for name in ("A", "B", "C"):
+        example(name=name).write(tmp_path / "ace05" / "English" / "nw" / "timex2norm")
+    declared = corpus(tmp_path, {"train": ["A"], "dev": ["B"], "test": ["C"]})
+    card = prepare("ace05", declared, [str(tmp_path)], tmp_path / "out")
+    assert "Gold mentions that are not the annotation's exact characters: 0." in card["notes"]
+    assert any("train, sentences: " in note and "published 10,051" in note for note in card["notes"])
+    assert any(note.startswith("- train, table PER: ") for note in card["notes"])
+    assert {s.document for s in read_sentences(tmp_path / "out" / "test.jsonl")} == {"C"}
+    assert "Against published figures" in (tmp_path / "out" / "card.md").read_text()
+
+
+def test_a_missing_document_is_named_before_anything_is_written(tmp_path):
+    example(name="A").write(tmp_path / "ace05")
+    declared = corpus(tmp_path, {"train": ["A", "GONE"], "dev": ["A"], "test": ["A"]})
+    with pytest.raises(UserError, match="the corpus lacks 1 of 2 documents of the split: GONE"):
+        prepare("ace05", declared, [str(tmp_path)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_five_folds_hold_out_their_last_documents(tmp_path):
+    names = {f"cv{i}": [f"D{i}{k}" for k in range(5)] for i in range(5)}
+    (tmp_path / "ace_splits" / "ace04").mkdir(parents=True)
+    for fold, documents in names.items():
+        (tmp_path / "ace_splits" / "ace04" / fold).write_text("\n".join(documents))
+        for name in documents:
+            example("ace04", name).write(tmp_path / "ace04" / "English" / "bnews")
+    declared = load_config()["datasets"]["ace04-1"]
+    files = {
+        split: [{"path": f["path"]} for f in (described if isinstance(described, list) else [described])]
+        for split, described in declared["files"].items()
+    }
+    types = {"relation_types": [*declared["relation_types"], "ORG-AFF"]}
+    prepare("ace04-1", declared | types | {"files": files}, [str(tmp_path)], tmp_path / "out")
+    documents = {
+        split: list(dict.fromkeys(s.document for s in read_sentences(tmp_path / "out" / f"{split}.jsonl")))
+        for split in ("train", "dev", "test")
+    }
+    assert documents["test"] == names["cv1"] and documents["dev"] == ["D43", "D44"]
+    assert documents["train"] == [d for i in (0, 2, 3, 4) for d in names[f"cv{i}"]][:18]
+
+
+def test_the_table_checksum_follows_the_published_rule(tmp_path):
+    """The README's figures for SciERC cannot be checked against it; the rule is checked by hand on one sentence."""
+    sentence = read_sentences(write_one(tmp_path))[0]
+    assert table_checksum([sentence], frozenset({"Both"})) == {"cells": 16, "A": 4, "B": 1, "Both": 4}
+
+
+def write_one(folder: Path) -> Path:
+    path = folder / "one.jsonl"
+    path.write_text(
+        '{"tokens": ["a", "b", "c", "d"], "entities": [{"type": "A", "start": 0, "end": 2}, '
+        '{"type": "B", "start": 3, "end": 4}], "relations": [{"type": "Both", "head": 0, "tail": 1}]}'
+    )
+    return path
+
+
+def test_the_lists_at_hand_are_the_declared_ones():
+    from sinet.data.sources import obtain_file
+
+    config = load_config()["datasets"]
+    sizes = {
+        split: len(obtain_file("ace_splits", file, [str(DATASETS)]).read_text().split())
+        for split, file in config["ace05"]["files"].items()
+    }
+    assert sizes == {"train": 351, "dev": 80, "test": 80}
+    folds = [config[f"ace04-{i}"]["files"]["test"] for i in range(5)]
+    assert sum(len(obtain_file("ace_splits", f, [str(DATASETS)]).read_text().split()) for f in folds) == 348

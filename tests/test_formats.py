@@ -1,0 +1,225 @@
+"""Published formats read as one, and every fault of a file listed with its place."""
+
+import json
+
+import pytest
+
+from sinet.__main__ import main
+from sinet.config import load_config, resolve
+from sinet.data.formats import read, read_text, recognise
+from sinet.data.prepare import prepare
+from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences
+from sinet.errors import UserError
+from sinet.provenance import ROOT
+from tests.conftest import CORPUS, DATASETS, LABELS
+
+DOCUMENT = {
+    "doc_key": "D",
+    "sentences": [["We", "parse", "-LRB-", "well", "-RRB-", "."], ["Parsing", "uses", "trees", "."]],
+    "ner": [[[1, 1, "TASK"]], [[6, 6, "Task"], [8, 8, "Method"]]],
+    "relations": [[], [[8, 8, 6, 6, "USED-FOR"]]],
+    "clusters": [[[1, 1], [6, 6]]],
+}
+TWO = {
+    "tokens": ["a", "b", "c"],
+    "entities": [[0, 1, "Task"], [1, 3, "Method"]],
+    "relations": [[1, 3, 0, 1, "Used-for"]],
+}
+
+
+def lines(path, *records):
+    path.write_text("\n".join(r if isinstance(r, str) else json.dumps(r) for r in records) + "\n", encoding="utf-8")
+    return path
+
+
+def faults(capsys, *arguments) -> list[str]:
+    assert main(["check", *map(str, arguments)]) == 2
+    return capsys.readouterr().err.splitlines()[1:]
+
+
+def test_documents_become_sentences_with_their_coreference(tmp_path):
+    path = lines(tmp_path / "d.jsonl", DOCUMENT)
+    assert recognise(read_text(path)) == "dygie"
+    first, second = read(path, "dygie", {"task": "Task", "used-for": "Used-for"})
+    assert first.tokens == ("We", "parse", "(", "well", ")", ".") and first.entities == (Entity("Task", 1, 2),)
+    assert second == Sentence(
+        "D-1",
+        ("Parsing", "uses", "trees", "."),
+        (Entity("Task", 0, 1), Entity("Method", 2, 3)),
+        (Relation("Used-for", 1, 0),),
+        "D",
+        ((0, 1, 0),),
+    )
+    assert first.coreference == ((1, 2, 0),)
+
+
+def test_two_are_better_form(tmp_path):
+    path = tmp_path / "t.json"
+    path.write_text(json.dumps([TWO]), encoding="utf-8")
+    assert recognise(read_text(path)) == "two"
+    (sentence,) = read(path, "two")
+    assert sentence.entities == (Entity("Task", 0, 1), Entity("Method", 1, 3))
+    assert sentence.relations == (Relation("Used-for", 1, 0),)
+
+
+@pytest.mark.parametrize(
+    "form, record, message",
+    [
+        ("dygie", DOCUMENT | {"ner": [[]]}, r"ner: should hold one list for each of the 2 sentences"),
+        ("dygie", DOCUMENT | {"ner": [[[1, 6, "Task"]], []], "relations": [[], []]}, r"ends are inclusive here"),
+        ("dygie", DOCUMENT | {"relations": [[[0, 0, 1, 1, "X"]], []]}, r"relations\[0\]\[0\]: .* no entity"),
+        ("dygie", DOCUMENT | {"ner": [[[1]], []]}, r"not of the form: DyGIE"),
+        ("two", TWO | {"relations": [[0, 2, 0, 1, "X"]]}, r"relations\[0\]: .* names a span that is no entity"),
+        ("two", TWO | {"entities": [[0, 1]]}, r"entities: should be a list of \[start, end, type\]"),
+    ],
+)
+def test_faults_of_other_forms_are_named(tmp_path, form, record, message):
+    path = tmp_path / "in.json"
+    path.write_text(json.dumps([record] if form == "two" else record), encoding="utf-8")
+    with pytest.raises(UserError, match=r"in\.json:1: .*" + message):
+        read(path, form)
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_scierc_documents_are_the_sentences_of_scierc(split, tmp_path):
+    config = load_config()
+    texts = {}
+    for name in ("scierc", "scierc-documents"):
+        prepare(name, config["datasets"][name], [str(DATASETS)], tmp_path / name)
+        texts[name] = read_sentences(tmp_path / name / f"{split}.jsonl")
+
+    def plain(sentence: Sentence) -> tuple:
+        spans = [(e.type, e.start, e.end) for e in sentence.entities]
+        return (
+            sentence.tokens,
+            sorted(spans),
+            sorted((r.type, spans[r.head], spans[r.tail]) for r in sentence.relations),
+        )
+
+    assert [plain(s) for s in texts["scierc"]] == [plain(s) for s in texts["scierc-documents"]]
+    assert any(s.coreference for s in texts["scierc-documents"])
+    documents = [s.document for s in texts["scierc-documents"]]
+    assert len(dict.fromkeys(documents)) == {"train": 350, "dev": 50, "test": 100}[split]
+    assert documents == sorted(documents, key=list(dict.fromkeys(documents)).index), "documents stay together"
+
+
+def test_folds_are_datasets_whose_training_is_all_the_others(tmp_path):
+    config = load_config()
+    assert "ade" not in config["datasets"] and {f"ade-{i}" for i in range(10)} <= config["datasets"].keys()
+    card = prepare("ade-3", config["datasets"]["ade-3"], [str(DATASETS)], tmp_path / "kept")
+    splits = {s: read_sentences(tmp_path / "kept" / f"{s}.jsonl") for s in ("train", "dev", "test")}
+    assert sum(map(len, splits.values())) == 4272 and len(splits["test"]) == 427
+    assert len(splits["dev"]) == round(0.1 * (4272 - 427))
+    overlapping = sum(c["overlapping_entities"] for c in card["splits"].values())
+    assert overlapping > 0
+    declared = config["datasets"]["ade-3"] | {"overlapping": "removed"}
+    card = prepare("ade-3", declared, [str(DATASETS)], tmp_path / "removed")
+    assert sum(c["overlapping_entities"] for c in card["splits"].values()) == 0
+    assert all(sum(c["relations"].values()) > 0 for c in card["splits"].values())
+
+
+def test_a_grid_that_names_folds_runs_them_all(tmp_path):
+    overlay = tmp_path / "c.yaml"
+    overlay.write_text("grid: [{datasets: [ade], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}]")
+    plan = resolve(load_config(overlay))
+    assert [run.dataset for run in plan.runs] == [f"ade-{i}" for i in range(10)]
+
+
+# -- check ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_file_is_described(capsys):
+    assert main(["check", str(CORPUS)]) == 0
+    out = capsys.readouterr().out
+    assert "`format: jsonl`), no faults" in out and "| sentences | 10 |" in out
+    assert main(["check", str(DATASETS / "conll04" / "conll04_dev.json"), "--dataset", "conll04"]) == 0
+    assert "`format: spert`" in capsys.readouterr().out
+
+
+def test_every_fault_of_a_file_is_listed(tmp_path, capsys):
+    path = lines(
+        tmp_path / "bad.jsonl",
+        {"tokens": ["a", "b"], "entities": [{"type": "Task", "start": 1, "end": 1}]},
+        {"tokens": ["a", ""], "entitis": []},
+        '{"tokens": ["a"',
+        {
+            "tokens": ["a", "b", "c"],
+            "entities": [{"type": "Taks", "start": 0, "end": 1}, *[{"type": "Task", "start": 1, "end": 2}] * 2],
+            "relations": [{"type": "Used-for", "head": 0, "tail": 9}, {"type": "Used-for", "head": 1, "tail": 1}],
+        },
+        {"tokens": ["word"] * 600},
+    )
+    (tmp_path / "labels.json").write_text(json.dumps(LABELS.to_json()))
+    found = faults(capsys, path, "--labels", tmp_path / "labels.json")
+    expected = [
+        (1, "entities[0]: [1, 1)", "if your ends are inclusive, write 2"),
+        (2, "entitis: unknown key", "did you mean 'entities'?"),
+        (2, "tokens[1]: should be a word", ""),
+        (3, "broken JSON", "column"),
+        (4, "relations[0].tail: 9 is no position", ""),
+        (4, "entities[0].type: unknown type 'Taks'", "did you mean 'Task'?"),
+        (4, "entities[2]: repeats entities[1]", ""),
+        (4, "relations[1]: relates entity 1 to itself", ""),
+        (5, "tokens: 602 word pieces, minilm takes 512", "divide the sentence"),
+    ]
+    assert len(found) == len(expected)
+    for (line, start, end), fault in zip(expected, found, strict=True):
+        assert fault.startswith(f"{path}:{line}: {start}") and end in fault
+    assert faults(capsys, path, "--limit", 2)[2].startswith("... and")
+
+
+def test_faults_between_splits_are_listed(tmp_path, capsys):
+    sentence = {"tokens": ["a", "b"], "entities": [{"type": "Task", "start": 0, "end": 1}]}
+    train = lines(tmp_path / "train.jsonl", sentence, sentence | {"tokens": ["c", "d"]})
+    test = lines(
+        tmp_path / "test.jsonl", sentence, {"tokens": ["e"], "entities": [{"type": "Tsk", "start": 0, "end": 1}]}
+    )
+    found = faults(capsys, train, test)
+    assert any(f"{test}:2: entities: type 'Tsk' never occurs in {train}, did you mean 'Task'?" in f for f in found)
+    assert any(f"{test}:1: tokens: the same sentence as {train}:1" in f for f in found)
+
+
+def test_a_rare_spelling_is_suspected(tmp_path, capsys):
+    many = [{"tokens": ["a", str(i)], "entities": [{"type": "Method", "start": 0, "end": 1}]} for i in range(30)]
+    odd = {"tokens": ["x"], "entities": [{"type": "Metod", "start": 0, "end": 1}]}
+    (fault,) = faults(capsys, lines(tmp_path / "a.jsonl", *many, odd))
+    assert fault.endswith("a.jsonl:31: entities[0].type: 'Metod' occurs 1 times in all, did you mean 'Method'?")
+
+
+def test_files_that_are_no_text_or_empty_are_faults(tmp_path, capsys):
+    (tmp_path / "latin.jsonl").write_bytes(b'{"tokens": ["a"]}\n{"tokens": ["\xe9"]}')
+    (tmp_path / "empty.jsonl").write_text("")
+    found = faults(capsys, tmp_path / "latin.jsonl", tmp_path / "empty.jsonl")
+    assert "latin.jsonl:2: not UTF-8" in found[0] and "empty.jsonl:1: the file holds no sentence" in found[1]
+
+
+def test_faults_in_an_array_name_line_and_sentence(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    good = {"tokens": ["a"], "entities": [], "relations": []}
+    path.write_text("[\n" + json.dumps(good) + ",\n" + json.dumps(good | {"tokens": []}) + ",\n{]", encoding="utf-8")
+    found = faults(capsys, path)
+    assert found[0].startswith(f"{path}:3: sentence 1: tokens:") and found[1].startswith(f"{path}:4: broken JSON")
+
+
+# -- a dataset of one's own ----------------------------------------------------------------------------------------
+
+
+def test_the_lines_of_contributing_declare_a_dataset(tmp_path):
+    block = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("**A dataset.**")[1].split("**")[0]
+    indented = [line[4:] for line in block.splitlines() if line.startswith("    ")]
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("\n".join(indented), encoding="utf-8")
+    declared = load_config(overlay)["datasets"]["mine"]
+    folder = tmp_path / "mirror" / "mine"
+    folder.mkdir(parents=True)
+    record = {
+        "tokens": ["Ann", "lives", "in", "Rome"],
+        "entities": [{"type": "Person", "start": 0, "end": 1}, {"type": "Place", "start": 3, "end": 4}],
+        "relations": [{"type": "lives-in", "head": 0, "tail": 1}],
+    }
+    for split in ("train", "dev", "test"):
+        lines(folder / f"{split}.jsonl", record)
+    card = prepare("mine", declared, [str(tmp_path / "mirror")], tmp_path / "out")
+    assert card["splits"]["test"]["relations"] == {"lives-in": 1}
+    labels = Labels.from_json(json.loads((tmp_path / "out" / "labels.json").read_text()))
+    assert labels.entity_types == ("Person", "Place")
