@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sinet.errors import UserError
+from sinet.errors import Interrupted, UserError
 
 DESCRIPTION = """\
 Train, score, time and compare systems for joint entity and relation extraction.
@@ -36,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     except json.JSONDecodeError as error:
         logging.getLogger("sinet").error("sinet %s: a file that should be JSON is not: %s", options.step, error)
         return 2
+    except Interrupted as error:
+        logging.getLogger("sinet").error("sinet %s: %s", options.step, error)
+        return 75
     except KeyboardInterrupt:
         return 130
     except Exception:

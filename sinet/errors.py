@@ -8,6 +8,10 @@ class UserError(Exception):
     """A mistake in what the user gave us; printed as one line, exit status 2, never as a traceback."""
 
 
+class Interrupted(Exception):
+    """The scheduler asked the job to end; its state is saved. Exit status 75 (a temporary failure: run it again)."""
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint that ends an error about an unknown `word`: the closest known word, else all of them."""
     known = sorted(map(str, known))

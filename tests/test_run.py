@@ -3,6 +3,8 @@
 import copy
 import csv
 import json
+import os
+import signal
 import time
 
 import jsonschema
@@ -13,6 +15,7 @@ import yaml
 from sinet import systems
 from sinet.contract import Batch
 from sinet.data.sentence import read_sentences
+from sinet.errors import Interrupted, UserError
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import batches, flops, machine, state, timing, train
@@ -75,20 +78,65 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, t
 
     save = state.StateFolder.save
 
-    def save_and_die(self, epoch, saved):
-        save(self, epoch, saved)
-        if epoch == 2:
+    def save_and_die(self, epochs, step, saved):
+        save(self, epochs, step, saved)
+        if (epochs, step) == (1, 2):
             raise KeyboardInterrupt
 
+    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(state.StateFolder, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
     monkeypatch.setattr(state.StateFolder, "save", save)
-    epochs = []
-    monkeypatch.setattr(train, "train_epoch", lambda *a, original=train.train_epoch: epochs.append(1) or original(*a))
+    steps = []
+    monkeypatch.setattr(train, "train_step", lambda *a, original=train.train_step: steps.append(1) or original(*a))
     train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
-    assert len(epochs) == 1, "only the epoch that was missing"
+    assert len(steps) == 1 + 3, "the step that was missing of the second epoch, and the third"
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+    logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "resumed")]
+    assert [row.split(",")[:2] for row in logs[0]] == [row.split(",")[:2] for row in logs[1]], "the same losses"
+
+
+def test_a_request_to_end_saves_at_once_and_says_so(run, prepared, tmp_path, monkeypatch):
+    train.train_run(run, prepared, tmp_path / "whole", tmp_path / "state-whole")
+    counted = []
+
+    def step(*arguments, original=train.train_step):
+        counted.append(1)
+        if len(counted) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(train, "train_step", step)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM; the state is saved"):
+        train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
+    assert len(counted) == 2 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
+    assert len(counted) == 3 * 3 and weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+
+
+def test_a_second_process_on_one_run_is_refused(tmp_path):
+    folder = state.StateFolder(tmp_path)
+    refused = pytest.raises(UserError, match="another process trains this very run")
+    with folder.locked(), refused, state.StateFolder(tmp_path).locked():
+        pass
+    with state.StateFolder(tmp_path).locked():
+        pass
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_state(run, prepared, tmp_path, monkeypatch):
+    counted = []
+
+    def step(*arguments, original=train.train_step):
+        counted.append(1)
+        return original(*arguments) * (float("nan") if len(counted) == 5 else 1)
+
+    monkeypatch.setattr(train, "train_step", step)
+    with pytest.raises(UserError, match="the loss of step 2 of this epoch is nan"):
+        train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    monkeypatch.undo()
+    (folder,) = (tmp_path / "state").iterdir()
+    assert [p.name for p in folder.glob("state-*")] == ["state-0001-0000000.pt"]
 
 
 def test_a_finished_run_is_not_trained_again_but_an_edited_one_is(run, prepared, tmp_path, monkeypatch):
@@ -106,12 +154,14 @@ def test_a_finished_run_is_not_trained_again_but_an_edited_one_is(run, prepared,
 def test_damaged_state_is_reported_and_the_one_before_used(tmp_path, caplog):
     folder = state.StateFolder(tmp_path)
     for epoch in (1, 2, 3):
-        folder.save(epoch, {"epoch": epoch, "weights": torch.ones(9)})
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0002.pt", "epoch-0003.pt"]
-    newest = tmp_path / "epoch-0003.pt"
+        folder.save(epoch, 7, {"epoch": epoch, "weights": torch.ones(9)})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["state-0002-0000007.pt", "state-0003-0000007.pt"]
+    newest = tmp_path / "state-0003-0000007.pt"
     newest.write_bytes(newest.read_bytes()[:100])
     assert folder.load()["epoch"] == 2
-    assert "epoch-0003.pt is damaged" in caplog.text
+    assert "state-0003-0000007.pt is damaged" in caplog.text
+    torch.save([1], newest)
+    assert folder.load()["epoch"] == 2 and "is no training state" in caplog.text
 
 
 def test_record_holds_what_its_schema_says(run, prepared, tmp_path):

@@ -4,12 +4,18 @@ A state lives in `state/<digest>/`, keyed by everything that determines the run 
 Snakemake deletes a job's declared outputs before it starts and after it fails, and never looks here.
 """
 
+import contextlib
+import fcntl
 import logging
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from sinet.errors import UserError
 from sinet.files import write_atomically
 
 log = logging.getLogger("sinet")
@@ -29,9 +35,26 @@ class StateFolder:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def save(self, epoch: int, state: dict) -> None:
-        """Keep the state after `epoch` and its predecessor."""
-        write_atomically(self._path(epoch), lambda partial: torch.save(state, partial))
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out while one trains here; the lock goes with the process, however it ends.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        with open(self.folder / "lock", "a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(
+                    f"{self.folder}: another process trains this very run; wait for it, or end it and start again"
+                ) from None
+            yield
+
+    def save(self, epochs: int, step: int, state: dict) -> None:
+        """Keep the state after so many epochs and steps of the next, and its predecessor."""
+        path = self.folder / f"state-{epochs:04d}-{step:07d}.pt"
+        write_atomically(path, lambda partial: torch.save(state, partial))
         for old in self._paths()[:-KEPT]:
             old.unlink()
 
@@ -39,9 +62,13 @@ class StateFolder:
         """The newest whole state, or None; a damaged one is reported and passed over."""
         for path in reversed(self._paths()):
             try:
-                return torch.load(path, map_location="cpu", weights_only=True)
+                found = torch.load(path, map_location="cpu", weights_only=True)
             except Exception as error:  # whatever a damaged file makes the reader raise
                 log.warning("%s is damaged (%s); going back to the state before it", path, type(error).__name__)
+                continue
+            if isinstance(found, dict):
+                return found
+            log.warning("%s is no training state; going back to the state before it", path)
         return None
 
     def clear(self) -> None:
@@ -49,8 +76,27 @@ class StateFolder:
         for path in self._paths():
             path.unlink()
 
-    def _path(self, epoch: int) -> Path:
-        return self.folder / f"epoch-{epoch:04d}.pt"
-
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("epoch-*.pt"))
+        return sorted(self.folder.glob("state-*.pt"))
+
+
+class StopSignal:
+    """Notes a scheduler's request to end (SIGTERM, or SIGUSR1 ahead of a time limit) instead of dying of it."""
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+    def __init__(self) -> None:
+        self.asked: str | None = None
+
+    def __enter__(self) -> "StopSignal":
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+            self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
+        return self
+
+    def _note(self, number: int, frame: object) -> None:
+        self.asked = signal.Signals(number).name
+
+    def __exit__(self, *details: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)

@@ -2,17 +2,19 @@
 
 AdamW with separate rates for encoder and heads, linear warm-up and decay, clipping by global norm, length-bucketed
 batches, bfloat16 autocast or float32, model selection on dev or the last epoch. A killed run goes on from its last
-epoch; a run that has finished before is not trained again but taken from its state.
+save, bit for bit; a run that has finished before is not trained again but taken from its state.
 """
 
 import csv
 import json
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -20,19 +22,21 @@ from tqdm import tqdm
 from sinet import provenance, systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
-from sinet.errors import UserError
+from sinet.errors import Interrupted, UserError
 from sinet.files import link_or_copy, write_json
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import Located, load_encoder, locate_encoder, save_encoder
 from sinet.run import machine
 from sinet.run.batches import bucketed
 from sinet.run.predict import predict
-from sinet.run.state import StateFolder, write_weights
+from sinet.run.state import StateFolder, StopSignal, write_weights
 from sinet.score.metrics import METRICS, score
 
 log = logging.getLogger("sinet")
 
 LOG_COLUMNS = ("epoch", "loss", "sentences_per_s", "dev_ent", "dev_rel", "dev_rel_plus", "train_s", "dev_s")
+SAVE_SECONDS = 300.0
+"""Between two saves within an epoch; every epoch is saved besides."""
 OUTPUTS = ("model.safetensors", "log.csv", "model.json")
 
 
@@ -79,10 +83,11 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
         "data": [provenance.file_sha256(data_folder / f) for f in ("train.jsonl", "dev.jsonl", "labels.json")],
     }
     state = StateFolder(state_root / provenance.digest_of(key))
-    if all((state.folder / name).is_file() for name in (*OUTPUTS, "measured.json")):
-        log.info("trained before with the same settings, code and data: taken from %s", state.folder)
-    else:
-        _train(run, Data.read(data_folder), located, described, device, precision, state)
+    with state.locked():
+        if all((state.folder / name).is_file() for name in (*OUTPUTS, "measured.json")):
+            log.info("trained before with the same settings, code and data: taken from %s", state.folder)
+        else:
+            _train(run, Data.read(data_folder), located, described, device, precision, state)
     (out / "tokenizer").mkdir(parents=True, exist_ok=True)
     for path in sorted((state.folder / "tokenizer").iterdir()):
         link_or_copy(path, out / "tokenizer" / path.name)
@@ -104,54 +109,49 @@ def _train(
     steps_per_epoch = -(-len(data.train) // recipe["batch_size"])
     optimizer, schedule = optimisation(model, recipe, recipe["epochs"] * steps_per_epoch)
     lengths = model.encoder.piece_counts(data.train)
+    training = Training(model, optimizer, schedule, device, precision, recipe["clip"])
     rows: list[dict] = []
     best = {"epoch": 0, "scores": None}
     if (saved := state.load()) is not None:
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        restore_random_state(saved["random"], device)
+        training.restore(saved)
         rows, best = saved["rows"], saved["best"]
-        log.info("resumed after epoch %d of %d from %s", len(rows), recipe["epochs"], state.folder)
+        where = f"epoch {len(rows) + 1} of {recipe['epochs']}, step {training.step} of {steps_per_epoch}"
+        log.info("resumed in %s from %s", where, state.folder)
 
-    with tqdm(
-        total=recipe["epochs"] * len(data.train),
-        initial=len(rows) * len(data.train),
-        desc=f"{run['dataset']}/{run['encoder']['name']}/{run['model']}/{seed}",
-        unit="sent",
-        mininterval=2,
-        maxinterval=20,
-    ) as bar:
+    def save() -> None:
+        state.save(len(rows), training.step, training.saved() | {"rows": rows, "best": best})
+
+    with (
+        StopSignal() as stop,
+        tqdm(
+            total=recipe["epochs"] * len(data.train),
+            initial=len(rows) * len(data.train) + min(training.step * recipe["batch_size"], len(data.train)),
+            desc=f"{run['dataset']}/{run['encoder']['name']}/{run['model']}/{seed}",
+            unit="sent",
+            mininterval=2,
+            maxinterval=20,
+        ) as bar,
+    ):
         for epoch in range(len(rows) + 1, recipe["epochs"] + 1):
-            began = time.perf_counter()
             batches = bucketed(lengths, recipe["batch_size"], seed, epoch)
-            loss = train_epoch(model, data.train, batches, optimizer, schedule, recipe["clip"], device, precision, bar)
-            trained = time.perf_counter()
+            loss = training.epoch(data.train, batches, bar, save, stop)
             row = {"epoch": epoch, "loss": loss}
+            began = time.perf_counter()
             if data.dev and (recipe["selection"] == "best_dev" or epoch == recipe["epochs"]):
                 scores = score(data.dev, predict(model, data.dev, device, precision), data.labels)["symmetric"]
                 row |= {f"dev_{m}": scores[m]["f1"] for m in ("ent", "rel", "rel_plus")}
                 bar.set_postfix_str(f"dev Ent {row['dev_ent']:.1f} Rel+ {row['dev_rel_plus']:.1f}")
             row |= {
-                "train_s": trained - began,
-                "sentences_per_s": len(data.train) / (trained - began),
-                "dev_s": time.perf_counter() - trained,
+                "train_s": training.seconds,
+                "sentences_per_s": len(data.train) / training.seconds,
+                "dev_s": time.perf_counter() - began,
             }
             rows.append(row)
             if better(row, best["scores"], recipe["selection"]):
                 best = {"epoch": epoch, "scores": {m: row[f"dev_{m}"] for m in METRICS if f"dev_{m}" in row}}
                 write_weights(state.folder / "best.safetensors", model)
-            state.save(
-                epoch,
-                {
-                    "model": model.state_dict(),
-                    "optimizer": optimizer.state_dict(),
-                    "schedule": schedule.state_dict(),
-                    "random": random_state(device),
-                    "rows": rows,
-                    "best": best,
-                },
-            )
+            training.next_epoch()
+            save()
             log.info("epoch %d/%d: %s", epoch, recipe["epochs"], ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
 
     _finish(
@@ -249,29 +249,97 @@ def train_step(
     return loss.detach()
 
 
-def train_epoch(
-    model: Extractor,
-    sentences: list[Sentence],
-    batches: list[list[int]],
-    optimizer: torch.optim.Optimizer,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
-    clip: float,
-    device: torch.device,
-    precision: str,
-    bar: tqdm,
-) -> float:
-    """One pass over the training batches; returns the mean loss of a batch."""
-    model.train()
-    total = torch.zeros((), device=device)
-    for positions in batches:
-        batch = model.collate([sentences[i] for i in positions]).to(device)
-        total += train_step(model, batch, optimizer, schedule, clip, device, precision)
-        bar.update(len(positions))
-    mean = float(total) / len(batches)
-    if not mean < float("inf"):
-        epoch = schedule.last_epoch // len(batches)
-        raise UserError(f"the mean loss of epoch {epoch} is {mean}: it diverged; lower encoder_lr or head_lr")
-    return mean
+class Training:
+    """A model in training, and all that a later process needs to go on with the same bits from any step."""
+
+    def __init__(
+        self,
+        model: Extractor,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        device: torch.device,
+        precision: str,
+        clip: float,
+    ) -> None:
+        self.model, self.optimizer, self.schedule = model, optimizer, schedule
+        self.device, self.precision, self.clip = device, precision, clip
+        self.next_epoch()
+
+    def next_epoch(self) -> None:
+        """Begin an epoch: no step done, no loss, no time."""
+        self.step, self.seconds = 0, 0.0
+        self.loss = torch.zeros((), device=self.device)
+
+    def saved(self) -> dict:
+        """The state: batches depend on seed and epoch alone, so the number of steps is the sampler's position."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": random_state(self.device),
+            "step": self.step,
+            "seconds": self.seconds,
+            "loss": self.loss,
+        }
+
+    def restore(self, saved: dict) -> None:
+        self.model.load_state_dict(saved["model"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.schedule.load_state_dict(saved["schedule"])
+        restore_random_state(saved["random"], self.device)
+        self.step, self.seconds, self.loss = saved["step"], saved["seconds"], saved["loss"].to(self.device)
+
+    def epoch(
+        self,
+        sentences: list[Sentence],
+        batches: list[list[int]],
+        bar: tqdm,
+        save: Callable[[], None],
+        stop: "StopSignal",
+    ) -> float:
+        """The steps of this epoch that are still to be done; returns the mean loss of a batch.
+
+        The state is saved every `SAVE_SECONDS`, and at once when the scheduler asks the job to end.
+
+        Raises:
+            Interrupted: after such a request. UserError: a loss that is no number, or memory that does not suffice.
+        """
+        self.model.train()
+        began, last_saved = time.perf_counter() - self.seconds, time.monotonic()
+        while self.step < len(batches):
+            batch = self.model.collate([sentences[i] for i in batches[self.step]])
+            try:
+                loss = train_step(
+                    self.model,
+                    batch.to(self.device),
+                    self.optimizer,
+                    self.schedule,
+                    self.clip,
+                    self.device,
+                    self.precision,
+                )
+            except torch.OutOfMemoryError:
+                longest = max(self.model.encoder.piece_counts(batch.sentences))
+                raise UserError(
+                    f"out of GPU memory at a batch of {len(batch)} sentences of up to {longest} word pieces; lower "
+                    "batch_size in the recipe (the state of the last save is kept)"
+                ) from None
+            self.loss += loss
+            self.step += 1
+            bar.update(len(batch))
+            # a GPU is asked now and then only: reading the loss waits for it
+            if (self.device.type == "cpu" or self.step % 50 == 0) and not torch.isfinite(loss):
+                raise UserError(
+                    f"the loss of step {self.step} of this epoch is {float(loss)}: it diverged; lower encoder_lr or "
+                    "head_lr (the state of the last save is kept)"
+                )
+            self.seconds = time.perf_counter() - began
+            if stop.asked or time.monotonic() - last_saved > SAVE_SECONDS:
+                save()
+                last_saved = time.monotonic()
+            if stop.asked:
+                raise Interrupted(f"stopped by {stop.asked}; the state is saved, start it again to go on")
+        return float(self.loss) / len(batches)
 
 
 def linear_schedule(warmup: float, steps: int) -> Callable[[int], float]:
@@ -293,16 +361,26 @@ def better(row: dict, best: dict | None, selection: str) -> bool:
     return (row["dev_rel_plus"], row["dev_ent"]) > (best["rel_plus"], best["ent"])
 
 
-def random_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Torch's generators; batches depend on seed and epoch alone, and nothing else draws."""
-    state = {"cpu": torch.get_rng_state()}
+def random_state(device: torch.device) -> dict:
+    """Every generator's state, in types that a weights-only load accepts."""
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    version, internal, gauss_next = random.getstate()
+    state = {
+        "cpu": torch.get_rng_state(),
+        "numpy": [name, keys.tolist(), position, has_gauss, gauss],
+        "python": [version, list(internal), gauss_next],
+    }
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
     return state
 
 
-def restore_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+def restore_random_state(state: dict, device: torch.device) -> None:
     torch.set_rng_state(state["cpu"])
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)
 
