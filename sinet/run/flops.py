@@ -236,6 +236,7 @@ def count_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None, 
             "architectures": {
                 declared["name"]: count_architecture(declared, made, labels, everything) for declared in untrained
             },
+            "peak_memory_mib": machine.peak_memory_mib(torch.device("cpu")),
         },
     )
 

@@ -182,6 +182,7 @@ def time_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None = 
             "not_timed": reason,
             "tokenising_s": {name: tokenising(model, sentences, device) for name, model in models.items()},
             "systems": by_system({p: time_precision(models, sentences, device, p, seconds) for p in precisions}),
+            "peak_memory_mib": machine.peak_memory_mib(device),
         },
     )
 
