@@ -274,6 +274,10 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
         for system, training in recipe.items():
             yield from _system_mistakes(f"recipes.{name}.{system}", system, training.get("settings", {}), "")
     for name, dataset in config["datasets"].items():
+        if "dev" not in dataset["files"] and "dev_share" not in dataset:
+            yield f"datasets.{name}.files: dev is missing; name a file, or give dev_share"
+        if dataset["format"] == "ace" and not {"release", "licence"} <= dataset.keys():
+            yield f"datasets.{name}: format ace needs release (the corpus's folder in a mirror) and licence"
         for kind in dataset.get("symmetric", []):
             if kind not in dataset["relation_types"]:
                 hint = nearest(kind, dataset["relation_types"])

@@ -4,8 +4,7 @@ A model sees sentences, a label inventory and an encoder. It never sees a path, 
 or the test set; the harness (`sinet.run`) names no model, it finds them (`sinet.systems`).
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
-from sinet.model.packed import packed
 
 __all__ = ["Batch", "Entity", "Extractor", "Labels", "Prediction", "Relation", "Sentence"]
 
@@ -90,12 +88,6 @@ class Extractor(nn.Module):
     def decode(self, batch: Batch) -> list[Prediction]:
         """One prediction a sentence, in the order of the batch."""
         raise NotImplementedError  # abstract: each system's own
-
-    @contextlib.contextmanager
-    def packed(self, dtype: torch.dtype) -> Iterator[None]:
-        """Decoding inside uses weights cast to `dtype` and laid out once (`sinet.model.packed`): the same figures."""
-        with packed(self, dtype):
-            yield
 
     def param_groups(self, encoder_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
         """Optimiser groups: encoder and heads at their own rates, no decay on biases and LayerNorm."""

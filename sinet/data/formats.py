@@ -58,17 +58,18 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
     """Line number and element of an array; what stands before a fault is still given."""
     decoder, position, line, counted = json.JSONDecoder(), 0, 1, 0
 
-    def skip(position: int, signs: str) -> int:
-        while position < len(text) and text[position] in " \t\r\n" + signs:
+    def skip(position: int) -> int:
+        while position < len(text) and text[position] in " \t\r\n":
             position += 1
         return position
 
-    position = skip(0, "")
+    position = skip(0)
     if text[position : position + 1] != "[":
         yield 1, Fault(1, "", "should be a JSON array of sentences; for JSON lines declare `format: jsonl`")
         return
-    position = skip(position + 1, "")
-    while position < len(text) and text[position] != "]":
+    position = skip(position + 1)
+    expected = text[position : position + 1] != "]"
+    while expected:
         line, counted = line + text.count("\n", counted, position), position
         try:
             element, position = decoder.raw_decode(text, position)
@@ -76,13 +77,15 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
             yield line, Fault(error.lineno, "", f"broken JSON: {error.msg} at column {error.colno}")
             return
         yield line, element
-        position = skip(position, "")
-        if position < len(text) and text[position] == ",":
-            position = skip(position + 1, "")
-        elif text[position : position + 1] != "]":
-            where = text.count("\n", 0, position) + 1
-            yield where, Fault(where, "", "broken JSON: a comma or the array's closing bracket is missing")
-            return
+        position = skip(position)
+        expected = text[position : position + 1] == ","
+        if expected:
+            position = skip(position + 1)
+    where = text.count("\n", 0, position) + 1
+    if text[position : position + 1] != "]":
+        yield where, Fault(where, "", "broken JSON: a comma or the array's closing bracket is missing")
+    elif text[position + 1 :].strip():
+        yield where, Fault(where, "", "broken JSON: something follows the array")
 
 
 # -- records into sentences ----------------------------------------------------------------------------------------
@@ -195,14 +198,16 @@ FORMS = {
 
 
 def recognise(text: str) -> str:
-    """The name of the form a file is in, judged by its first record."""
+    """The name of the form a file is in, judged by its first record, of arrays by the first that has an entity."""
     array = text.lstrip()[:1] == "["
-    first = next((record for _, record in (json_array if array else json_lines)(text)), None)
-    if not isinstance(first, dict):
-        return "spert" if array else "jsonl"
-    if not array:
-        return "dygie" if "sentences" in first else "jsonl"
-    return "two" if any(isinstance(e, list) for e in first.get("entities") or ()) else "spert"
+    for _, record in (json_array if array else json_lines)(text):
+        if not isinstance(record, dict):
+            break
+        if not array:
+            return "dygie" if "sentences" in record else "jsonl"
+        if entities := record.get("entities"):
+            return "two" if isinstance(entities, list) and isinstance(entities[0], list) else "spert"
+    return "spert" if array else "jsonl"
 
 
 def located(path: Path, form: str) -> Iterator[tuple[str, dict | Fault]]:

@@ -79,7 +79,7 @@ def _read_splits(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dic
             splits[split] += read(path, declared["format"], types)
             files.append({"split": split, "path": file["path"], "sha256": file_sha256(path)})
     if "dev" not in splits:
-        held = round(len(splits["train"]) * declared["dev_share"])
+        held = max(1, round(len(splits["train"]) * declared["dev_share"]))
         splits["train"], splits["dev"] = splits["train"][:-held], splits["train"][-held:]
     return {split: splits[split] for split in SPLITS}, files, []
 
@@ -99,7 +99,7 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
             names[split] += read_text(path).split()
             files.append({"split": split, "path": file["path"], "sha256": file_sha256(path)})
     if "dev" not in names:
-        held = round(len(names["train"]) * declared["dev_share"])
+        held = max(1, round(len(names["train"]) * declared["dev_share"]))
         names["train"], names["dev"] = names["train"][:-held], names["train"][-held:]
     lost = Lost()
     splits = {split: read_documents(names[split], found, declared.get("header", True), lost) for split in SPLITS}
@@ -112,11 +112,12 @@ def _against_published(splits: dict[str, list[Sentence]], declared: dict) -> lis
     labels = Labels.from_json(declared)
     lines = []
     for split, expected in declared.get("published_counts", {}).items():
-        counted = count(splits[split], labels)
+        sentences = [s for each in splits.values() for s in each] if split == "all" else splits[split]
+        counted = count(sentences, labels)
         figures = counted | {field: sum(counted[field].values()) for field in ("entities", "relations")}
         figures |= {f"relations {kind}": n for kind, n in counted["relations"].items()}
         if any(key.startswith("table ") for key in expected):
-            checksum = table_checksum(splits[split], labels.symmetric)
+            checksum = table_checksum(sentences, labels.symmetric)
             figures |= {f"table {kind}": n for kind, n in checksum.items()}
         for what, published in expected.items():
             ours = figures.get(what, 0)

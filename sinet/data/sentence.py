@@ -124,6 +124,12 @@ def mistakes(record: object) -> Iterator[tuple[str, str]]:
         for role in ("head", "tail"):
             if not _whole(item.get(role)) or not 0 <= item[role] < len(entities):
                 yield f"{field}.{role}", f"{item.get(role)!r} is no position in the list of {len(entities)} entities"
+    clusters = record.get("coreference", [])
+    if not isinstance(clusters, list) or not all(
+        isinstance(m, list) and len(m) == 3 and all(map(_whole, m)) and 0 <= m[0] < m[1] <= len(tokens)
+        for m in clusters
+    ):
+        yield "coreference", "should be a list of [start, end, cluster], end exclusive"
 
 
 def _whole(value: object) -> bool:

@@ -36,7 +36,7 @@ def sentences(text: str, lines: bool = False) -> Iterator[list[Word]]:
     Args:
         lines: whether a single line break ends a sentence; otherwise only a blank line does.
     """
-    block_end = r"\n" if lines else r"\n[ \t]*\n"
+    block_end = r"\r?\n" if lines else r"\r?\n[ \t]*\r?\n"
     begin = 0
     for match in (*re.finditer(block_end, text), None):
         stop = match.start() if match else len(text)

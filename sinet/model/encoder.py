@@ -97,6 +97,10 @@ class Encoder(nn.Module):
             self._words.update((word, tuple(pieces) or unknown) for word, pieces in zip(new, ids, strict=True))
         return [self._words[word] for word in words]
 
+    def forget_words(self) -> None:
+        """Cut every word anew from now on; for measuring what that takes."""
+        self._words.clear()
+
     def piece_counts(self, sentences: Sequence[Sentence]) -> list[int]:
         """Word pieces of each sentence, [CLS] and [SEP] not counted, however many the encoder can read."""
         return [sum(map(len, self.word_pieces(sentence.tokens))) for sentence in sentences]

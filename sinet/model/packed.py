@@ -83,17 +83,21 @@ ARCHITECTURES: dict[str, Callable[[nn.Module], list[Layer]]] = {
 
 
 @contextlib.contextmanager
-def packed(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
+def packed(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """Within it, inference in `dtype` uses the weights of this moment: nothing may train meanwhile.
 
-    A module with `packed(dtype)`, a context manager, looks after itself and the modules inside it, but for the model.
+    A module with `packed(dtype)`, a context manager, looks after itself and the modules inside it.
     """
     with contextlib.ExitStack() as stack:
-        _pack(model, dtype, stack)
+        if hasattr(module, "packed"):
+            stack.enter_context(module.packed(dtype))
+        else:
+            pack_children(module, dtype, stack)
         yield
 
 
-def _pack(module: nn.Module, dtype: torch.dtype, stack: contextlib.ExitStack) -> None:
+def pack_children(module: nn.Module, dtype: torch.dtype, stack: contextlib.ExitStack) -> None:
+    """Pack what is inside a module until `stack` closes."""
     for child in module.children():
         if hasattr(child, "packed"):
             stack.enter_context(child.packed(dtype))
@@ -101,16 +105,16 @@ def _pack(module: nn.Module, dtype: torch.dtype, stack: contextlib.ExitStack) ->
             child.forward = _in_precision(child, PackedLinear(child.weight, child.bias, dtype))
             stack.callback(child.__delattr__, "forward")
         else:
-            _pack(child, dtype, stack)
+            pack_children(child, dtype, stack)
 
 
 def _in_precision(linear: nn.Linear, packed: "PackedLinear") -> Callable[[Tensor], Tensor]:
     """The packed map, and the module's own where a system leaves the precision (autocast off around a recurrence)."""
-    dtype, plain = packed.weight.dtype, linear.forward
+    dtype, plain = packed.dtype, linear.forward
     if dtype == torch.float32:
         return packed
     device = linear.weight.device.type
-    return lambda rows: packed(rows.to(dtype)) if torch.is_autocast_enabled(device) else plain(rows)
+    return lambda rows: packed(rows) if torch.is_autocast_enabled(device) else plain(rows)
 
 
 class PackedLinear:
@@ -126,15 +130,21 @@ class PackedLinear:
     ) -> None:
         """`approximate` is torch's word for the kind of GELU that follows, None for no activation; without `layout`
         the weights stay as they are, as for a single call."""
+        self.dtype, self.plain = dtype, not layout
         self.weight = weight.detach().to(dtype).contiguous()
         self.bias = None if bias is None else bias.detach().to(dtype)
         self.approximate = approximate
         # the operators behind inductor's frozen CPU linear; private to torch, whose version is pinned
         self.reordered = layout and weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
         if self.reordered:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+            try:
+                self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
+            except RuntimeError:  # a CPU that cannot multiply bfloat16 has no layout for it
+                self.reordered = False
 
     def __call__(self, rows: Tensor) -> Tensor:
+        if not self.plain:
+            rows = rows.to(self.dtype)
         if self.reordered:
             kind = ("none", "") if self.approximate is None else ("gelu", self.approximate)
             return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, kind[0], [], kind[1])

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Labels, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
-from sinet.model.packed import PackedLinear, packed
+from sinet.model.packed import PackedLinear, pack_children
 from sinet.model.spanbased import SpanBased
 
 
@@ -48,10 +48,11 @@ class CrossTaskAttention(nn.Module):
     @contextlib.contextmanager
     def packed(self, dtype: torch.dtype) -> Iterator[None]:
         """Inside, all weights in `dtype` (`sinet.model.packed`)."""
-        with packed(self, dtype):
+        with contextlib.ExitStack() as stack:
+            pack_children(self, dtype, stack)
             self._maps = self._per_head(dtype)
+            stack.callback(setattr, self, "_maps", None)
             yield
-        self._maps = None
 
     def _per_head(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """W_k (heads, size, hidden) and W_v (heads, hidden, size)."""
@@ -184,8 +185,10 @@ class System(SpanBased):
             if self.project_entities is not None:
                 both = torch.cat([self.project_entities.weight, self.project_relations.weight])
                 self._projection = PackedLinear(both, None, dtype)
-            yield
-        self._projection = None
+            try:
+                yield
+            finally:
+                self._projection = None
 
     @torch.no_grad()
     def attention(self, sentence: Sentence) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
-from sinet.model.packed import PackedLinear
+from sinet.model.packed import PackedLinear, pack_children
 
 WIDTHS = 100
 """Rows of the width embedding; wider spans share the last one."""
@@ -175,10 +175,12 @@ class SpanBased(Extractor):
 
     @contextlib.contextmanager
     def packed(self, dtype: torch.dtype) -> Iterator[None]:
-        with super().packed(dtype):
+        """Inside, classifiers and encoder are packed (`sinet.model.packed`)."""
+        with contextlib.ExitStack() as stack:
+            pack_children(self, dtype, stack)
             self._parts = self._split(dtype)
+            stack.callback(setattr, self, "_parts", None)
             yield
-        self._parts = None
 
     def _split(self, dtype: torch.dtype, layout: bool = True) -> dict[str, PackedLinear | Tensor]:
         """Both classifiers by the parts of their input, so that each is multiplied once for all spans or pairs that

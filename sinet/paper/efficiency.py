@@ -36,7 +36,7 @@ def draw_flops(flops: Path, titles: dict[str, str], what: str, out: Path) -> Non
                 linestyle="--" if "," in title else "-",
                 label=title,
             )
-        axis.set(xscale="log", yscale="log", xlabel="words", ylabel="FLOPs (millions of multiply-adds)")
+        axis.set(xscale="log", yscale="log", xlabel="words", ylabel="FLOPs (M)")
         axis.set_title(label, fontsize=7, loc="left")
         axis.minorticks_off()
         axis.set_xticks(words, map(str, words))
@@ -44,8 +44,8 @@ def draw_flops(flops: Path, titles: dict[str, str], what: str, out: Path) -> Non
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=6, frameon=False)
     each = next(iter(next(iter(lines.values())).values()))["sentences"]
     caption = (
-        f"FLOPs (one multiply-add = 1, fvcore) of one sentence by its number of words, {what}: {each} sentences of "
-        "each length, consecutive test sentences laid end to end; both axes logarithmic. Left the whole "
+        f"Millions of FLOPs (one multiply-add = 1, fvcore) of one sentence by its number of words, {what}: {each} "
+        "sentences of each length, consecutive test sentences laid end to end; both axes logarithmic. Left the whole "
         "system, right what it adds to the encoder."
     )
     save(figure, out, caption)

@@ -81,7 +81,11 @@ def main_table(runs: list[dict], published: list[dict], declared: dict) -> Table
     runs = [run for run in runs if run["model"] in main_models]
     for (model, encoder, recipe), group in _grouped(runs):
         title, encoder_title = declared["models"][model]["title"], declared["encoders"][encoder]["title"]
-        cells = {("", "System"): f"{title} (ours)", ("", "Encoder"): encoder_title, ("", "Source"): _measured(group)}
+        cells = {
+            ("", "System"): f"{title} (ours)",
+            ("", "Encoder"): encoder_title,
+            ("", "Source"): _measured(group, declared),
+        }
         for dataset, dataset_title in datasets.items():
             chosen = [r for r in group if _column(r["dataset"], declared)[0] == dataset]
             for metric, name in METRICS.items():
@@ -106,9 +110,8 @@ def ablation_table(runs: list[dict], published: dict, declared: dict) -> Table:
     runs = [run for run in runs if run["model"] in settings.values()]
     measured: dict[tuple[str, str, str], dict] = {}
     for run in runs:
-        measured.setdefault((run["dataset"], run["encoder"], run["recipe"]["name"]), {}).setdefault(
-            run["model"], []
-        ).append(run)
+        place = _whole_dataset(run["dataset"], declared), run["encoder"], run["recipe"]["name"]
+        measured.setdefault(place, {}).setdefault(run["model"], []).append(run)
     rows, tidy = [], []
     for reference in published["scierc"]:
         setting = reference["setting"]
@@ -119,9 +122,10 @@ def ablation_table(runs: list[dict], published: dict, declared: dict) -> Table:
                 value = entry[PUBLISHED_METRICS[metric]]
                 cells[(f"{PUBLISHED_DATASETS[dataset]}, published", name)] = f"{value:.2f}"
                 tidy.append(_tidy("published", setting, "", PUBLISHED_DATASETS[dataset], name, [value]))
-        for (dataset, encoder, recipe), models in measured.items():
+        for (_, encoder, recipe), models in measured.items():
             group = models.get(settings.get(setting), [])
-            titles = declared["datasets"][dataset]["title"], declared["encoders"][encoder]["title"]
+            first = next(iter(models.values()))[0]["dataset"]
+            titles = declared["datasets"][first]["title"], declared["encoders"][encoder]["title"]
             for metric, name in METRICS.items():
                 values = [r["scores"]["symmetric"][metric]["f1"] for r in group]
                 cells[(f"{titles[0]}, {titles[1]}, ours ({recipe})", name)] = mean_sd(values) if values else NOT_RUN
@@ -286,6 +290,8 @@ def _efficiency_notes(
         f"{timing['least_seconds']:g} s or more, order shuffled, "
         f"{timing['device_name']} ({timing['device']}, {timing['threads']} threads), alone on the machine. Inference "
         f"(s): median [quartiles] of one pass, float32, best batch. Best batches: {batches}."
+        " Tokenising apart: at most "
+        f"{1e3 * max(timing['tokenising_s'].values()) / timing['sentences']:.2f} ms a sentence."
         + (f" {timing['not_timed']}." if timing["not_timed"] else ""),
         f"{where[0]}, {where[1]}, weights: {weights}.",
     ]
@@ -309,8 +315,13 @@ def _weights(runs: list[dict], dataset: str, encoder: str, model: str) -> str:
 def _column(dataset: str, declared: dict) -> tuple[str, str]:
     """Key and title of the column that a dataset's figures stand in."""
     described = declared["datasets"][dataset]
-    key = described.get("published") or described.get("fold_of", dataset) + "*"
+    key = described.get("published") or _whole_dataset(dataset, declared) + "*"
     return key, PUBLISHED_DATASETS.get(key, described["title"])
+
+
+def _whole_dataset(dataset: str, declared: dict) -> str:
+    """The dataset of which one is a fold, or the dataset itself."""
+    return declared["datasets"][dataset].get("fold_of", dataset)
 
 
 def _grouped(runs: list[dict]) -> list[tuple[tuple[str, str, str], list[dict]]]:
@@ -320,11 +331,12 @@ def _grouped(runs: list[dict]) -> list[tuple[tuple[str, str, str], list[dict]]]:
     return list(groups.items())
 
 
-def _measured(group: list[dict]) -> str:
-    per_dataset = {}
+def _measured(group: list[dict], declared: dict) -> str:
+    """Recipe and number of runs behind a cell: seeds, times folds where a dataset has them."""
+    per_dataset: dict[str, set] = {}
     for run in group:
-        per_dataset.setdefault(run["dataset"], set()).add(run["seed"])
-    counts = sorted({len(seeds) for seeds in per_dataset.values()})
+        per_dataset.setdefault(_whole_dataset(run["dataset"], declared), set()).add((run["dataset"], run["seed"]))
+    counts = sorted({len(runs) for runs in per_dataset.values()})
     return f"measured, {group[0]['recipe']['name']}, n={'/'.join(map(str, counts))}"
 
 

@@ -5,10 +5,13 @@ the fast arithmetic is, and memory of prediction over a long stream. Quantities 
 compared are measured in one process.
 """
 
+import dataclasses
 import json
 import logging
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -56,10 +59,15 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     first = next(iter(models.values()))
     sentences = sample_by_length(test, first.encoder.piece_counts(test), count)
     precisions, reason = timing.precisions_of(device)
-    peaks = {p: timing.matmul_peak_gflops(device, p) for p in precisions}
-    timed = timing.by_system({p: timing.time_precision(models, sentences, device, p) for p in precisions})
     counts = first.encoder.piece_counts(sentences)
     multiply_adds = sum(encoder_multiply_adds(first.encoder.model.config, n + 2) for n in counts) / len(counts)
+    peaks = {p: timing.matmul_peak_gflops(device, p) for p in precisions}
+    alone = {}
+    for precision in precisions:
+        with inference(first, device, precision):
+            batch, seconds = timing.best_batch(first, sentences, device, encoder=True)
+        alone[precision] = {"batch": batch, "sentences_per_s": len(sentences) / seconds}
+    timed = timing.by_system({p: timing.time_precision(models, sentences, device, p) for p in precisions})
     measured = {
         **machine.describe(device, "+".join(precisions)),
         "dataset": dataset,
@@ -72,6 +80,10 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         "sentence (no padding) count two operations each",
         "encoder_multiply_adds": multiply_adds,
         "matmul_peak_gflops": peaks,
+        "encoder_best": {
+            p: figures | {"peak_share": 2 * multiply_adds * figures["sentences_per_s"] / (peaks[p] * 1e9)}
+            for p, figures in alone.items()
+        },
         "systems": {
             name: {
                 p: {kind: _compared(figures, multiply_adds, peaks[p]) for kind, figures in kinds.items()}
@@ -125,23 +137,35 @@ def _compared(figures: dict, multiply_adds: float, peak: float) -> dict:
 def exactness(
     model: Extractor, test: Sequence[Sentence], labels: Labels, device: torch.device, precisions: Sequence[str]
 ) -> dict:
-    """How far the fast arithmetic is from the modules' own: states of the encoder in float32, F1 in each precision.
+    """How far the fast arithmetic is from the modules' own.
 
     Returns:
-        `float32_states`: the greatest difference between packed and plain hidden states of real pieces, over 32
-        sentences; `f1`: Ent, Rel, Rel+ x 100 on the test split by precision.
+        `float32_states`: the greatest difference between packed and plain hidden states of real pieces, and
+        `float32_scores`, of the probabilities of what both predict, over 32 test sentences; `float32_same`: whether
+        they predict the same; `f1`: Ent, Rel, Rel+ x 100 on the test split by precision.
     """
     batch = model.collate([s.without_labels() for s in test[:32]]).to(device)
     inputs = batch["input_ids"], batch["attention_mask"]
     with torch.no_grad():
-        plain = model.eval().encoder(*inputs)
+        plain, plain_found = model.eval().encoder(*inputs), model.decode(batch)
     with inference(model, device, "float32"):
-        packed = model.encoder(*inputs)
+        fast, fast_found = model.encoder(*inputs), model.decode(batch)
+    kinds = [
+        [[(*x[:3],) for x in map(dataclasses.astuple, (*p.entities, *p.relations))] for p in found]
+        for found in (plain_found, fast_found)
+    ]
+    scores = [[x.score for p in found for x in (*p.entities, *p.relations)] for found in (plain_found, fast_found)]
+    same = kinds[0] == kinds[1]
     f1 = {}
     for precision in precisions:
-        scores = score(test, predict(model, test, device, precision), labels)["symmetric"]
-        f1[precision] = {m: scores[m]["f1"] for m in ("ent", "rel", "rel_plus")}
-    return {"float32_states": float((packed - plain)[batch["attention_mask"].bool()].abs().max()), "f1": f1}
+        found = score(test, predict(model, test, device, precision), labels)["symmetric"]
+        f1[precision] = {m: found[m]["f1"] for m in ("ent", "rel", "rel_plus")}
+    return {
+        "float32_states": float((fast - plain)[batch["attention_mask"].bool()].abs().max()),
+        "float32_scores": max((abs(a - b) for a, b in zip(*scores, strict=True)), default=0.0) if same else None,
+        "float32_same": same,
+        "f1": f1,
+    }
 
 
 def training_speed(
@@ -180,6 +204,7 @@ def training_speed(
         "sentences_per_s": len(sentences) / took,
         "encoder_sentences_per_s": len(sentences) / limit,
         "ratio": limit / took,
+        "encoder_trained": recipe["encoder_lr"] is not None,
     }
 
 
@@ -199,18 +224,31 @@ def _encoder_steps(model: Extractor, batches: list[Batch], device: torch.device,
 
 
 def streaming(run: Path, sentences: Sequence[Sentence], count: int) -> dict:
-    """Peak resident memory of this process before and after predicting `count` sentences from a file."""
+    """Speed and peak resident memory of a process that predicts a file of `count` sentences and nothing else.
+
+    The sentences are test sentences with a new word in each, so that nothing remembered of words stays bounded by
+    chance.
+
+    Raises:
+        RuntimeError: when the memory grows with the file: by a quarter, and 64 MiB, after its first tenth.
+    """
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "in.jsonl", Path(folder) / "out.jsonl"
-        write_sentences(source, (Sentence(f"s{i}", sentences[i % len(sentences)].tokens) for i in range(count)))
-        peaks, began = {}, time.perf_counter()
-        predict_file(run, source, target, at=lambda n: peaks.setdefault(n, _resident_mib()))
+        made = (Sentence(f"s{i}", (*sentences[i % len(sentences)].tokens[:-1], f"w{i:x}")) for i in range(count))
+        write_sentences(source, made)
+        began = time.perf_counter()
+        child = [sys.executable, "-m", "sinet.run.bench", str(run), str(source), str(target)]
+        done = subprocess.run(child, capture_output=True, text=True, check=True)
         took = time.perf_counter() - began
-    first, last = min(peaks), max(peaks)
+        peaks = {int(n): mib for n, mib in json.loads(done.stdout.splitlines()[-1]).items()}
+    early = peaks[min(n for n in peaks if n >= count / 10)]
+    last = peaks[max(peaks)]
+    if last > max(1.25 * early, early + 64):
+        raise RuntimeError(f"memory grows with the file: {early} MiB after a tenth of it, {last} MiB at its end")
     return {
         "sentences": count,
         "sentences_per_s": count / took,
-        "peak_resident_mib": {str(first): peaks[first], str(last): peaks[last]},
+        "peak_resident_mib": {str(n): peaks[n] for n in (min(n for n in peaks if n >= count / 10), max(peaks))},
     }
 
 
@@ -237,6 +275,11 @@ def table(measured: dict) -> str:
             ]
     peaks = ", ".join(f"{p} {peak:.0f}" for p, peak in measured["matmul_peak_gflops"].items())
     lines += ["", f"Matrix-multiply peak (GFLOP/s, two operations a multiply-add): {peaks}."]
+    lines += [
+        f"The encoder alone at its own best batch: {p} {e['sentences_per_s']:.1f} sentences/s in batches of "
+        f"{e['batch']}, {e['peak_share']:.2f} of the peak."
+        for p, e in measured["encoder_best"].items()
+    ]
     if measured["not_timed"]:
         lines.append(f"{measured['not_timed']}.")
     lines += ["", "| system | batch | training sentences/s | encoder alone | ratio |", "|---|---|---|---|---|"]
@@ -247,12 +290,15 @@ def table(measured: dict) -> str:
                 f"| {name} | {t['batch']} | {t['sentences_per_s']:.1f} | {t['encoder_sentences_per_s']:.1f} | "
                 f"{t['ratio']:.2f} |"
             )
-    lines += ["", "| system | float32 states differ by | F1 Ent/Rel/Rel+ |", "|---|---|---|"]
+    if any(not t["training"]["encoder_trained"] for t in measured["systems"].values()):
+        lines += ["", "A system that freezes its encoder trains on remembered features: its steps run no encoder."]
+    lines += ["", "| system | float32 differs from the modules by: states, scores | F1 Ent/Rel/Rel+ |", "|---|---|---|"]
     for name, system in measured["systems"].items():
         f1 = "; ".join(
             f"{p} {'/'.join(f'{v:.2f}' for v in scores.values())}" for p, scores in system["exactness"]["f1"].items()
         )
-        lines.append(f"| {name} | {system['exactness']['float32_states']:.1e} | {f1} |")
+        states, scores = system["exactness"]["float32_states"], system["exactness"]["float32_scores"]
+        lines.append(f"| {name} | {states:.1e}, {'other predictions' if scores is None else f'{scores:.1e}'} | {f1} |")
     if "stream" in measured:
         stream = measured["stream"]
         peaks = " and ".join(f"{mib:,.0f} MiB after {int(n):,}" for n, mib in stream["peak_resident_mib"].items())
@@ -260,3 +306,9 @@ def table(measured: dict) -> str:
     if measured["missing"]:
         lines += ["", "Not trained, so not measured: " + ", ".join(measured["missing"]) + "."]
     return "\n".join(lines)
+
+
+if __name__ == "__main__":  # the process whose memory `streaming` looks at
+    watched: dict[int, float] = {}
+    predict_file(*map(Path, sys.argv[1:]), at=lambda n: watched.setdefault(n, _resident_mib()))
+    print(json.dumps(watched))

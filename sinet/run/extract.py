@@ -118,7 +118,7 @@ class Loaded:
         """Raises `UserError` when the folder is no finished run; it needs nothing outside itself."""
         self.device = machine.use_device()
         self.model, made = load_run(Path(folder), self.device)
-        self.precision = made["precision"]
+        self.precision = machine.usable_precision(made["precision"], self.device)
 
     def predict(self, texts: Iterable[str]) -> list[Text]:
         """The sentences of some texts, in their order, with entities and relations."""

@@ -200,7 +200,9 @@ def count_lengths(model: Extractor, sentences: Sequence[Sentence], each: int = O
     """Multiply-adds by number of words, `{words: {encoder, heads, total, ...}}`, means over `each` sentences."""
     counted = {}
     for words in WORDS:
-        figures = count_sentences(model, of_words(sentences, words, each))
+        if not (chosen := of_words(sentences, words, each)):
+            continue  # the split has fewer words than that in all
+        figures = count_sentences(model, chosen)
         counted[str(words)] = {k: figures[k] for k in ("encoder", "heads", "total", "word_pieces", "sentences")}
     return counted
 
@@ -265,11 +267,12 @@ def count_architecture(
             states, attentions, multiply_adds = remembered[sentence.id]
             with _in_place_of(encoder, states, attentions):
                 parts = count_batch(model, batch)
-            own = sum(sum(c.values()) for c in parts.values())
+            # PURE reads the sentence with a second encoder, which is none of the heads
+            encoders, heads = multiply_adds + sum(parts["encoder"].values()), sum(parts["heads"].values())
             counted[name][str(len(sentence.tokens))] = {
-                "encoder": multiply_adds,
-                "heads": own,
-                "total": multiply_adds + own,
+                "encoder": encoders,
+                "heads": heads,
+                "total": encoders + heads,
                 "word_pieces": batch["input_ids"].shape[1],
             }
     return counted

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import importlib.metadata
+import logging
 import os
 import platform
 import resource
@@ -10,6 +11,8 @@ import resource
 import torch
 
 from sinet.errors import UserError
+
+log = logging.getLogger("sinet")
 
 PACKAGES = ("torch", "transformers", "tokenizers", "snakemake", "fvcore", "numpy", "pandas", "matplotlib")
 
@@ -59,6 +62,14 @@ def resolve_precision(setting: str, device: torch.device) -> str:
     if setting == "auto":
         return "bfloat16" if native_bfloat16(device) else "float32"
     return setting
+
+
+def usable_precision(precision: str, device: torch.device) -> str:
+    """The precision a run was trained in, or float32, with a message, where the device would have to emulate it."""
+    if precision == "bfloat16" and not native_bfloat16(device):
+        log.warning("trained in bfloat16, which %s does not multiply in hardware: float32 is used", device_name(device))
+        return "float32"
+    return precision
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import iter_sentences, sentence_line
 from sinet.errors import UserError
 from sinet.files import write_atomically
+from sinet.model.packed import packed
 from sinet.model.pretrained import rebuild_encoder
 from sinet.run import machine
 from sinet.run.batches import by_length
+
+log = logging.getLogger("sinet")
 
 BATCH = 32
 """Sentences a batch; they are sorted by length."""
@@ -30,13 +34,11 @@ def inference(model: Extractor, device: torch.device, precision: str) -> Iterato
     """Evaluation mode without gradients, in a precision, its weights packed for it."""
     was_training = model.training
     model.eval()
-    with (
-        torch.inference_mode(),
-        machine.autocast(device, precision),
-        model.packed(getattr(torch, precision)),
-    ):
-        yield
-    model.train(was_training)
+    try:
+        with torch.inference_mode(), machine.autocast(device, precision), packed(model, getattr(torch, precision)):
+            yield
+    finally:
+        model.train(was_training)
 
 
 def predict(
@@ -77,6 +79,7 @@ def predict_file(run: Path, source: Path, out: Path, at: Callable[[int], object]
     """
     device = machine.use_device()
     model, made = load_run(run, device)
+    precision = machine.usable_precision(made["precision"], device)
     with open(source, "rb") as lines:
         total = sum(1 for _ in lines)
 
@@ -85,13 +88,16 @@ def predict_file(run: Path, source: Path, out: Path, at: Callable[[int], object]
             open(path, "w", encoding="utf-8") as file,
             tqdm(total=total, unit="sent", desc="predict", mininterval=2) as bar,
         ):
-            done, stream = 0, iter_sentences(source)
+            done, unread, stream = 0, 0, iter_sentences(source)
             while chunk := list(itertools.islice(stream, CHUNK)):
-                for sentence in predict(model, chunk, device, made["precision"]):
+                unread += model.encoder.truncated_words(chunk)
+                for sentence in predict(model, chunk, device, precision):
                     file.write(sentence_line(sentence))
                 done += len(chunk)
                 bar.update(len(chunk))
                 if at is not None:
                     at(done)
+        if unread:
+            log.warning("%s: %d words lie beyond what the encoder reads; nothing is found there", source, unread)
 
     write_atomically(out, write)

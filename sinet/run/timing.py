@@ -33,6 +33,9 @@ BATCHES = (8, 16, 32, 64)
 """Candidates for the best batch."""
 PEAK_SIZES = (512, 1024, 2048)
 """Square products among which the machine's peak is sought."""
+ON_A_GPU = {"batches": (8, 32, 64, 128, 256, 512), "peak_sizes": (2048, 4096, 8192, 16384), "products": 10}
+"""The same where a single small product would measure how fast it is launched; products between two looks at the
+clock."""
 
 
 def collated(model: Extractor, sentences: Sequence[Sentence], batch_size: int) -> list[Batch]:
@@ -73,14 +76,21 @@ def once(run: Callable[[], object], device: torch.device) -> float:
 def matmul_peak_gflops(device: torch.device, precision: str, seconds: float = 0.5) -> float:
     """The fastest square product of matrices on this device, in 10^9 floating-point operations (two a multiply-add)
     a second."""
+    sizes, products = (ON_A_GPU["peak_sizes"], ON_A_GPU["products"]) if device.type == "cuda" else (PEAK_SIZES, 1)
     best = 0.0
-    for size in PEAK_SIZES:
+    for size in sizes:
         a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, precision)) for _ in range(2))
+
+        def multiply(a: torch.Tensor = a, b: torch.Tensor = b) -> None:
+            for _ in range(products):
+                torch.mm(a, b)
+
+        multiply()
         spent, fastest = 0.0, float("inf")
         while spent < seconds:
-            elapsed = once(lambda a=a, b=b: torch.mm(a, b), device)
+            elapsed = once(multiply, device)
             spent, fastest = spent + elapsed, min(fastest, elapsed)
-        best = max(best, 2 * size**3 / fastest / 1e9)
+        best = max(best, products * 2 * size**3 / fastest / 1e9)
     return best
 
 
@@ -105,16 +115,20 @@ def passes_over(model: Extractor, batches: list[Batch], device: torch.device) ->
     return decode, encode
 
 
-def best_batch(model: Extractor, sentences: Sequence[Sentence], device: torch.device) -> int:
-    """The candidate with which decoding is fastest; the better of two passes after a warm-up each."""
-    seconds = {}
-    for size in BATCHES:
+def best_batch(
+    model: Extractor, sentences: Sequence[Sentence], device: torch.device, encoder: bool = False
+) -> tuple[int, float]:
+    """The candidate with which decoding, or the bare encoder, is fastest, and its seconds: the better of two passes
+    after a warm-up each."""
+    seconds = {1: float("inf")}
+    for size in ON_A_GPU["batches"] if device.type == "cuda" else BATCHES:
         if size >= 2 * len(sentences):
             continue
-        decode, _ = passes_over(model, collated(model, sentences, size), device)
-        decode()
-        seconds[size] = min(once(decode, device) for _ in range(2))
-    return min(seconds, key=seconds.get) if seconds else 1
+        run = passes_over(model, collated(model, sentences, size), device)[encoder]
+        run()
+        seconds[size] = min(once(run, device) for _ in range(2))
+    best = min(seconds, key=seconds.get)
+    return best, seconds[best]
 
 
 def time_precision(
@@ -131,7 +145,7 @@ def time_precision(
             stack.enter_context(inference(model, device, precision))
         sizes = {}
         for name, model in models.items():
-            sizes[name] = {"batch_1": 1, "best": best_batch(model, sentences, device)}
+            sizes[name] = {"batch_1": 1, "best": best_batch(model, sentences, device)[0]}
             log.info("%s: %s is fastest in batches of %d", precision, name, sizes[name]["best"])
         passes: dict[str, Callable[[], None]] = {}
         for name, model in models.items():
@@ -188,9 +202,14 @@ def time_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None = 
 
 
 def tokenising(model: Extractor, sentences: Sequence[Sentence], device: torch.device) -> float:
-    """Seconds for the sentences as batches, every word cut before, as in a long run."""
-    collated(model, sentences, BATCHES[-1])
-    return once(lambda: collated(model, sentences, BATCHES[-1]), device)
+    """Seconds to make batches of token ids of the sentences, no word cut before; the median of `REPEATS`."""
+
+    def cut_and_collate() -> None:
+        model.encoder.forget_words()
+        collated(model, sentences, BATCHES[-1])
+
+    cut_and_collate()
+    return statistics.median(once(cut_and_collate, device) for _ in range(REPEATS))
 
 
 def by_system(by_precision: dict[str, dict[str, dict]]) -> dict[str, dict]:

@@ -128,6 +128,16 @@ def sentences_option(key):
 CASE = next((run for run in PLAN.runs if run.model == config["case_study"]["model"]), None)
 CASE_SENTENCES = config["case_study"]["sentences"]
 CASE_COUNT = CASE_SENTENCES if isinstance(CASE_SENTENCES, int) else len(CASE_SENTENCES)
-MEASURED = sorted({(run.dataset, run.encoder) for run in PLAN.runs if measured_models(run.dataset, run.encoder)})
+# of a dataset in folds the first that is in the grid
+FIRST_FOLD = {}
+for run in PLAN.runs:
+    FIRST_FOLD.setdefault(config["datasets"][run.dataset].get("fold_of", run.dataset), run.dataset)
+MEASURED = sorted(
+    {
+        (run.dataset, run.encoder)
+        for run in PLAN.runs
+        if run.dataset in FIRST_FOLD.values() and measured_models(run.dataset, run.encoder)
+    }
+)
 FIGURES = [f"attention_{number}" for number in range(1, CASE_COUNT + 1)] if CASE else []
 FIGURES += [f"flops_{dataset}_{encoder}" for dataset, encoder in MEASURED]

@@ -1,7 +1,9 @@
 # Records -> tables; chosen sentences -> attention figures.
 
 DECLARED = {
-    "datasets": {name: {k: d[k] for k in ("title", "published", "fold_of") if k in d} for name, d in config["datasets"].items()},
+    "datasets": {
+        name: {k: d[k] for k in ("title", "published", "fold_of") if k in d} for name, d in config["datasets"].items()
+    },
     "encoders": {name: {"title": e["title"]} for name, e in config["encoders"].items()},
     "models": {
         name: {k: m[k] for k in ("title", "published", "setting") if k in m} for name, m in config["models"].items()

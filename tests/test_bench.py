@@ -1,0 +1,97 @@
+"""`make bench` on a tiny trained run: its keys, its ratios, what it says is missing, and memory over a stream."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+
+import pytest
+
+from sinet.config import Plan, Run
+from sinet.errors import UserError
+from sinet.model.sinet import System
+from sinet.run import bench, timing
+from sinet.run.train import train_run
+
+
+@dataclass
+class Finished:
+    results: object
+    plan: Plan
+    mirrors: list[str]
+
+
+@pytest.fixture(scope="module")
+def finished(encoder_folder, prepared, tmp_path_factory):
+    """One finished run of a plan of two."""
+    folder = tmp_path_factory.mktemp("bench")
+    (folder / "mirror" / "encoders").mkdir(parents=True)
+    (folder / "mirror" / "encoders" / "tiny").symlink_to(encoder_folder("bert"))
+    recipe = {"name": "tiny", "epochs": 60, "batch_size": 5, "encoder_lr": 3e-3, "head_lr": 3e-3, "weight_decay": 0.0}
+    recipe |= {"warmup": 0.1, "clip": 1.0, "selection": "last", "precision": "float32"}
+    details = {
+        "dataset": "ten",
+        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40},
+        "model": "sinet",
+        "system": "sinet",
+        "settings": dict(System.tiny),
+        "recipe": recipe,
+        "seed": 0,
+    }
+    runs = tuple(Run("ten", "tiny", model, 0, details) for model in ("sinet", "other"))
+    results = folder / "results"
+    (results / "data").mkdir(parents=True)
+    (results / "data" / "ten").symlink_to(prepared)
+    mirrors = [str(folder / "mirror")]
+    train_run(details, prepared, results / "runs" / runs[0].path, folder / "state", mirrors)
+    return Finished(results, Plan(runs, ()), mirrors)
+
+
+def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0.05)
+    monkeypatch.setattr(timing.time_precision, "__defaults__", (0.05,))
+    out = tmp_path / "bench.json"
+    text = bench.bench(finished.results, finished.plan, finished.mirrors, out, None, 0)
+    written = json.loads(out.read_text())
+    assert written["missing"] == ["ten/tiny/other/0"] and "Not trained, so not measured: ten/tiny/other/0" in text
+    sinet = written["systems"]["sinet"]
+    for precision, peak in written["matmul_peak_gflops"].items():
+        assert peak > 1 and 0 < written["encoder_best"][precision]["peak_share"] < 1
+        for kind in ("batch_1", "best"):
+            figures = sinet[precision][kind]
+            assert figures["ratio"] == pytest.approx(figures["sentences_per_s"] / figures["encoder_sentences_per_s"])
+            share = 2e-9 * written["encoder_multiply_adds"] * figures["encoder_sentences_per_s"] / peak
+            assert figures["peak_share"] == pytest.approx(share) and figures["repeats"] >= 5
+        assert sinet[precision]["batch_1"]["batch"] == 1
+    for key, batch in (("training", 5), ("training_batch_4", 4)):
+        assert sinet[key]["batch"] == batch and 0 < sinet[key]["ratio"] < 1.2
+    exact = sinet["exactness"]
+    assert exact["float32_same"] and exact["float32_states"] < 1e-5 and exact["float32_scores"] < 1e-5
+    assert exact["f1"]["float32"]["ent"] > 0
+    assert all(f"| sinet | {p} | " in text for p in written["matmul_peak_gflops"])
+
+
+def test_without_a_trained_run_it_says_what_to_do(finished, tmp_path):
+    with pytest.raises(UserError, match="holds no trained run of this grid; train it first: make tables"):
+        bench.bench(tmp_path, finished.plan, [], tmp_path / "b.json", None, 0)
+
+
+def test_a_stream_is_predicted_in_a_process_of_its_own(finished, monkeypatch):
+    monkeypatch.setattr("sinet.run.predict.CHUNK", 50)
+    from sinet.data.sentence import read_sentences
+    from tests.conftest import CORPUS
+
+    run = finished.results / "runs" / finished.plan.runs[0].path
+    streamed = bench.streaming(run, read_sentences(CORPUS), 300)
+    assert streamed["sentences"] == 300 and list(streamed["peak_resident_mib"].values())[-1] > 50
+
+
+def test_memory_that_grows_is_an_error(finished, monkeypatch):
+    from sinet.data.sentence import read_sentences
+    from tests.conftest import CORPUS
+
+    def grown(*arguments, **options):
+        return subprocess.CompletedProcess(arguments, 0, json.dumps({10: 500.0, 100: 900.0}), "")
+
+    monkeypatch.setattr(subprocess, "run", grown)
+    with pytest.raises(RuntimeError, match=r"memory grows with the file: 500\.0 MiB after a tenth of it, 900\.0"):
+        bench.streaming(finished.results, read_sentences(CORPUS), 100)
