@@ -183,7 +183,7 @@ def test_absent_names_both_ways(tmp_path, monkeypatch):
     declared = {"path": "f.json", "url": "http://127.0.0.1:1/f.json"}
     with pytest.raises(UserError, match=r"cannot fetch http://127.*go online, or put f.json into one of"):
         sources.obtain_file("toy", declared, [str(tmp_path)])
-    with pytest.raises(UserError, match=r"no public URL \(licensed\); put f.json"):
+    with pytest.raises(UserError, match=r"not to be had by itself from a public URL; put f.json"):
         sources.obtain_file("toy", {"path": "f.json"}, [str(tmp_path)])
 
 

@@ -94,7 +94,8 @@ def _record_faults(
         for i, item in enumerate(items if isinstance(items, list) else []):
             if not isinstance(item, dict) or not isinstance(item.get("type"), str):
                 continue
-            if known is not None and item["type"] not in known:
+            # readers take a type in any case for the declared one
+            if known is not None and item["type"].lower() not in {kind.lower() for kind in known}:
                 yield f"{field}[{i}].type: unknown type {item['type']!r}, {nearest(item['type'], known)}"
             first, second = (repr(item.get(role)) for role in roles)
             if (earlier := seen.setdefault((item["type"], first, second), i)) != i:

@@ -211,8 +211,8 @@ def recognise(text: str) -> str:
 
 
 def located(path: Path, form: str) -> Iterator[tuple[str, dict | Fault]]:
-    """Place (`file:line`, and the number of the sentence in an array), and sentence as a dictionary or fault, of
-    everything in a file."""
+    """Place (`file:line`, and the number of the sentence in an array or a document), and sentence as a dictionary or
+    fault, of everything in a file."""
     array = FORMS[form].records is json_array
     for number, (line, record) in enumerate(FORMS[form].records(read_text(path))):
         if isinstance(record, Fault):
@@ -220,8 +220,11 @@ def located(path: Path, form: str) -> Iterator[tuple[str, dict | Fault]]:
             continue
         where = f"{path}:{line}: sentence {number}" if array else f"{path}:{line}"
         try:
+            inside = 0
             for sentence in FORMS[form].sentences(record):
-                yield where, sentence
+                several = form == "dygie" and not isinstance(sentence, Fault)
+                yield f"{where}: sentence {inside}" if several else where, sentence
+                inside += several
         except (TypeError, ValueError, KeyError, IndexError, AttributeError):
             yield where, Fault(line, "", f"not of the form: {FORMS[form].title}")
 

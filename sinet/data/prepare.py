@@ -12,7 +12,7 @@ from sinet.data.sentence import Labels, Sentence, check_types, write_sentences
 from sinet.data.sources import obtain_file, release_folders
 from sinet.errors import UserError
 from sinet.mirrors import mirror_folders
-from sinet.provenance import file_sha256
+from sinet.provenance import digest_of, file_sha256
 
 SPLITS = ("train", "dev", "test")
 
@@ -103,7 +103,13 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
         names["train"], names["dev"] = names["train"][:-held], names["train"][-held:]
     lost = Lost()
     splits = {split: read_documents(names[split], found, declared.get("header", True), lost) for split in SPLITS}
-    notes = ["Sentences and words: spaCy's rules; the published systems used CoreNLP 3.5.2.", *lost.notes()]
+    used = sorted({name for split in names.values() for name in split})
+    digest = digest_of({name: file_sha256(found[name]) for name in used})
+    notes = [
+        f"Annotations: {len(used)} documents, digest {digest}.",
+        "Sentences and words: spaCy's rules; the published systems used CoreNLP 3.5.2.",
+        *lost.notes(),
+    ]
     return splits, files, notes + _against_published(splits, declared)
 
 

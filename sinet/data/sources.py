@@ -56,7 +56,7 @@ def _download(dataset: str, declared: dict, mirrors: Sequence[str]) -> Path:
     folders = ", ".join(f"{folder / dataset}/" for folder in mirror_folders(mirrors))
     by_hand = f"put {declared['path']} into one of {folders}(or name a folder in {MIRRORS_VARIABLE})"
     if not declared.get("url"):
-        raise UserError(f"{dataset}: {declared['path']} has no public URL (licensed); {by_hand}")
+        raise UserError(f"{dataset}: {declared['path']} is not to be had by itself from a public URL; {by_hand}")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(target.suffix + ".part")
     for attempt in range(RETRIES):

@@ -171,13 +171,15 @@ def efficiency_table(folders: Sequence[Path], published: dict, runs: list[dict],
         for model, counted in flops["systems"].items():
             title = declared["models"][model]["title"]
             figures = _count_figures(counted) | _speed_figures(timing, model)
-            texts = _efficiency_texts(figures)
             best = timing["systems"][model]["float32"]["best"]
+            figures["Inference (s)"] = best["median_s"]
+            texts = _efficiency_texts(figures)
             texts["Inference (s)"] = "{:.2f} [{:.2f}, {:.2f}]".format(best["median_s"], *best["quartiles_s"])
             if sinet:
                 reference = timing["systems"][sinet]["float32"]["best"]["median_s"]
-                texts["FLOPs / SINET's"] = f"{counted['total'] / flops['systems'][sinet]['total']:.2f}"
-                texts["Time / SINET's"] = f"{best['median_s'] / reference:.2f}"
+                figures["FLOPs / SINET's"] = counted["total"] / flops["systems"][sinet]["total"]
+                figures["Time / SINET's"] = best["median_s"] / reference
+                texts |= {name: f"{figures[name]:.2f}" for name in ("FLOPs / SINET's", "Time / SINET's")}
             rows.append(_efficiency_row(f"{title} (ours)", *where, "measured", texts))
             tidy += [_tidy("measured", title, where[1], where[0], name, [value]) for name, value in figures.items()]
             for formulation, other in counted["formulations"].items():
@@ -232,7 +234,9 @@ def _read_efficiency(folder: Path) -> tuple[dict, dict]:
 
 def _count_figures(counted: dict) -> dict[str, float]:
     return {column: counted[part] / 1e6 for part, column in COUNT_COLUMNS.items()} | {
-        f"Total FLOPs (M), {words} words": figures["total"] / 1e6 for words, figures in counted["by_words"].items()
+        f"{column}, {words} words": figures[part] / 1e6
+        for words, figures in counted["by_words"].items()
+        for part, column in COUNT_COLUMNS.items()
     }
 
 

@@ -3,6 +3,7 @@
 import html
 import itertools
 import json
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from sinet.errors import UserError
 from sinet.files import write_atomically
 from sinet.run import machine
 from sinet.run.predict import CHUNK, load_run, predict
+
+log = logging.getLogger("sinet")
 
 PARAGRAPH = 1 << 16
 """Characters of a text file without a blank line that are read at once."""
@@ -85,7 +88,8 @@ class Text:
         blocks, place = [], {}
         taken = {}
         for number, e in sorted(enumerate(self.found.entities), key=lambda item: (item[1].start, -item[1].end)):
-            # of entities that share words the longest is drawn as a block, the others stand at its place
+            # of entities that share words the first is drawn, the longer of two that start together; arcs of the others
+            # end at it
             if not any(i in taken for i in range(e.start, e.end)):
                 taken |= dict.fromkeys(range(e.start, e.end), number)
         position = 0
@@ -136,7 +140,10 @@ class Loaded:
             for n, (document, words) in enumerate(split)
         )
         while chunk := list(itertools.islice(numbered, CHUNK)):
-            found = predict(self.model, [sentence for _, _, sentence in chunk], self.device, self.precision)
+            given = [sentence for _, _, sentence in chunk]
+            if unread := self.model.encoder.truncated_words(given):
+                log.warning("%d words lie beyond what the encoder reads; nothing is found there", unread)
+            found = predict(self.model, given, self.device, self.precision)
             for (document, words, _), prediction in zip(chunk, found, strict=True):
                 yield Text(document, words, prediction)
 

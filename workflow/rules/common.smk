@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from sinet import config as grid
 from sinet import provenance, systems
-from sinet.data.sources import find_file
+from sinet.data.sources import find_file, release_folders
 from sinet.errors import UserError
 from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
 
@@ -67,7 +67,10 @@ def undeclared_sums(wildcards):
     declared = config["datasets"][wildcards.dataset]
     unwatched = [file["path"] for file in grid.dataset_files(declared) if "sha256" not in file]
     found = [find_file(declared.get("folder", wildcards.dataset), path, config["mirrors"]) for path in unwatched]
-    return [provenance.file_sha256(path) for path in found if path]
+    # a release holds thousands of files: their names and sizes tell whether it was replaced
+    folders = release_folders(declared["release"], config["mirrors"]) if "release" in declared else []
+    release = sorted((path.name, path.stat().st_size) for folder in folders for path in folder.rglob("*.apf.xml"))
+    return [provenance.file_sha256(path) for path in found if path] + [provenance.digest_of(release)] * bool(release)
 
 
 def code(*modules):
