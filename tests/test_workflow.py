@@ -147,7 +147,7 @@ def test_an_edited_model_re_trains(finished):
     try:
         path.write_text(before + "\n# edited\n")
         everything = {"train", "predict", "score", "collect", "count_flops", "time_inference", "tabulate"}
-        assert jobs(finished) == everything | {"attend", "draw_attention"}
+        assert jobs(finished) == everything | {"attend", "draw_attention", "draw_flops"}
     finally:
         path.write_text(before)
 
