@@ -15,7 +15,7 @@ import jsonschema.protocols
 import yaml
 
 from sinet import systems
-from sinet.data.sources import find_file, release_folders
+from sinet.data.sources import as_list, find_file, release_folders
 from sinet.errors import UserError, nearest
 from sinet.provenance import ROOT
 
@@ -153,7 +153,7 @@ def expand_folds(config: dict) -> None:
 
 def dataset_files(declared: dict) -> list[dict]:
     """All files of a declared dataset, split by split."""
-    return [file for files in declared["files"].values() for file in (files if isinstance(files, list) else [files])]
+    return [file for files in declared["files"].values() for file in as_list(files)]
 
 
 def _absent(config: dict, dataset: str) -> str | None:

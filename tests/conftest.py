@@ -63,6 +63,29 @@ def tiny_encoder(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def tiny_mirror(encoder_folder, tmp_path_factory) -> str:
+    """A mirror that holds the tiny encoder of `tiny_run`."""
+    mirror = tmp_path_factory.mktemp("mirror")
+    (mirror / "encoders").mkdir()
+    (mirror / "encoders" / "tiny").symlink_to(encoder_folder("bert"))
+    return str(mirror)
+
+
+def tiny_run(settings: dict, seed: int, **recipe: object) -> dict:
+    """A run of SINET on the hand-made corpus with an encoder of `tiny_mirror`, as `plan` spells it out."""
+    common = {"name": "tiny", "encoder_lr": 3e-3, "head_lr": 3e-3, "warmup": 0.1, "clip": 1.0, "precision": "float32"}
+    return {
+        "dataset": "ten",
+        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40},
+        "model": "sinet",
+        "system": "sinet",
+        "settings": settings,
+        "recipe": common | recipe,
+        "seed": seed,
+    }
+
+
+@pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
     """The hand-made corpus as a prepared dataset: all three splits are the same ten sentences."""
     folder = tmp_path_factory.mktemp("prepared")

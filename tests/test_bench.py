@@ -11,6 +11,7 @@ from sinet.errors import UserError
 from sinet.model.sinet import System
 from sinet.run import bench, timing
 from sinet.run.train import train_run
+from tests.conftest import tiny_run
 
 
 @dataclass
@@ -21,27 +22,15 @@ class Finished:
 
 
 @pytest.fixture(scope="module")
-def finished(encoder_folder, prepared, tmp_path_factory):
+def finished(tiny_mirror, prepared, tmp_path_factory):
     """One finished run of a plan of two."""
     folder = tmp_path_factory.mktemp("bench")
-    (folder / "mirror" / "encoders").mkdir(parents=True)
-    (folder / "mirror" / "encoders" / "tiny").symlink_to(encoder_folder("bert"))
-    recipe = {"name": "tiny", "epochs": 60, "batch_size": 5, "encoder_lr": 3e-3, "head_lr": 3e-3, "weight_decay": 0.0}
-    recipe |= {"warmup": 0.1, "clip": 1.0, "selection": "last", "precision": "float32"}
-    details = {
-        "dataset": "ten",
-        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40},
-        "model": "sinet",
-        "system": "sinet",
-        "settings": dict(System.tiny),
-        "recipe": recipe,
-        "seed": 0,
-    }
+    details = tiny_run(dict(System.tiny), 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last")
     runs = tuple(Run("ten", "tiny", model, 0, details) for model in ("sinet", "other"))
     results = folder / "results"
     (results / "data").mkdir(parents=True)
     (results / "data" / "ten").symlink_to(prepared)
-    mirrors = [str(folder / "mirror")]
+    mirrors = [tiny_mirror]
     train_run(details, prepared, results / "runs" / runs[0].path, folder / "state", mirrors)
     return Finished(results, Plan(runs, ()), mirrors)
 

@@ -9,6 +9,7 @@ import pytest
 
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
+from tests.conftest import tiny_run
 
 KILLS = 24
 
@@ -24,63 +25,54 @@ def train(run: dict, data: str, out: str, state: str, mirror: str) -> None:
 
 
 @pytest.fixture
-def arguments(encoder_folder, prepared, tmp_path):
-    (tmp_path / "mirror" / "encoders").mkdir(parents=True)
-    (tmp_path / "mirror" / "encoders" / "tiny").symlink_to(encoder_folder("bert"))
-    recipe = {"name": "tiny", "epochs": 12, "batch_size": 2, "encoder_lr": 3e-3, "head_lr": 3e-3, "weight_decay": 0.01}
-    recipe |= {"warmup": 0.1, "clip": 1.0, "selection": "best_dev", "precision": "float32"}
-    run = {
-        "dataset": "ten",
-        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40},
-        "model": "sinet",
-        "system": "sinet",
-        "settings": dict(System.tiny),
-        "recipe": recipe,
-        "seed": 1,
-    }
+def arguments(tiny_mirror, prepared, tmp_path):
+    run = tiny_run(dict(System.tiny), 1, epochs=40, batch_size=2, weight_decay=0.01, selection="best_dev")
     return lambda name: (
         run,
         str(prepared),
         str(tmp_path / name),
         str(tmp_path / f"state-{name}"),
-        str(tmp_path / "mirror"),
+        tiny_mirror,
     )
 
 
 def test_killed_at_random_points_the_run_ends_with_the_same_bits(arguments, tmp_path):
     # a server that has imported everything starts each training in a moment; forked from a process without threads
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sinet.run.train", "sinet.model.sinet", "transformers"])
+    context.set_forkserver_preload(["sinet.run.train", "sinet.model.sinet", "transformers", "tests.conftest"])
 
     def start(name: str) -> multiprocessing.Process:
         process = context.Process(target=train, args=arguments(name))
         process.start()
         return process
 
-    ready = context.Process(target=bool)  # the server imports everything once, before anything is timed
-    ready.start()
-    ready.join()
-    began, first_save = time.monotonic(), None
-    whole = start("whole")
-    while whole.is_alive():
-        if first_save is None and any((tmp_path / "state-whole").glob("*/state-*.pt")):
-            first_save = time.monotonic() - began
-        time.sleep(0.002)
-    took = time.monotonic() - began
-    assert whole.exitcode == 0 and first_save is not None
+    def steps_saved() -> tuple[int, int]:
+        """Epochs and steps of the newest state of the killed run."""
+        found = sorted((tmp_path / "state-killed").glob("*/state-*.pt"))
+        return tuple(int(part) for part in found[-1].stem.split("-")[1:]) if found else (0, 0)
 
-    generator, kills, saved = random.Random(0), 0, set()
+    whole = start("whole")
+    whole.join()
+    assert whole.exitcode == 0
+
+    # Killed after so many new saves, not after so many seconds: a slow or busy machine gets as many kills. The moment
+    # after the last of them is random, so that kills fall between saves and into them.
+    generator, kills, saved, into_saves = random.Random(0), 0, set(), 0
     while kills < KILLS:
-        process = start("killed")
-        # from before the first save on, and so soon after it that the kills spread over the whole run
-        time.sleep(generator.uniform(0.5 * first_save, first_save + 1.5 * (took - first_save) / KILLS))
+        process, seen = start("killed"), {steps_saved()}
+        new_saves, moment = generator.randint(1, 4), generator.uniform(0.0, 0.02)
+        while process.is_alive() and len(seen) < new_saves:
+            seen.add(steps_saved())
+            time.sleep(0.001)
+        time.sleep(moment)
         alive = process.is_alive()
         process.kill()
         process.join()
-        kills += alive
-        saved |= {path.name for path in (tmp_path / "state-killed").glob("*/state-*.pt")}
         if not alive:
             break
+        kills += 1
+        saved |= seen
+        into_saves += any((tmp_path / "state-killed").glob("*/.*.part"))
     last = start("killed")
     last.join()
     assert last.exitcode == 0
@@ -88,5 +80,6 @@ def test_killed_at_random_points_the_run_ends_with_the_same_bits(arguments, tmp_
     assert weights[0] == weights[1]
     measured = [json.loads((tmp_path / name / "training.json").read_text()) for name in ("whole", "killed")]
     assert measured[0]["dev"] == measured[1]["dev"]
-    print(f"{kills} kills, states seen: {len(saved)}")
+    print(f"{kills} kills, {into_saves} of them during a save, states seen: {len(saved)}")
     assert kills >= 20, f"only {kills} kills before the run had ended; it is too short for them"
+    assert len(saved) > 10

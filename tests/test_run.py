@@ -22,7 +22,7 @@ from sinet.run import batches, flops, machine, state, timing, train
 from sinet.run.predict import load_run, predict_file
 from sinet.run.record import SCHEMA, collect
 from sinet.score.metrics import score
-from tests.conftest import CORPUS, LABELS, SMALL
+from tests.conftest import CORPUS, LABELS, SMALL, tiny_run
 
 CPU = torch.device("cpu")
 RECIPE = {
@@ -46,15 +46,7 @@ def run(encoder_folder, tmp_path, monkeypatch):
     (tmp_path / "encoders").mkdir()
     (tmp_path / "encoders" / "tiny").symlink_to(folder)
     monkeypatch.setenv("SINET_MIRRORS", str(tmp_path))
-    return {
-        "dataset": "ten",
-        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40},
-        "model": "sinet",
-        "system": "sinet",
-        "settings": dict(System.tiny),
-        "recipe": dict(RECIPE),
-        "seed": 3,
-    }
+    return tiny_run(dict(System.tiny), 3, **RECIPE)
 
 
 def weights(folder) -> str:

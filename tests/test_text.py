@@ -10,28 +10,18 @@ from sinet.data.text import Word, cut, sentences
 from sinet.model.sinet import System
 from sinet.run.extract import paragraphs
 from sinet.run.train import train_run
+from tests.conftest import tiny_run
 
 TEXT = "Dr. Smith's parser (v2.0) isn't slow, e.g. 9 words/s here.  It won!\n\nA title without end\n\nU.S. troops left."
 
 
 @pytest.fixture(scope="module")
-def prepared_run(encoder_folder, prepared, tmp_path_factory):
+def prepared_run(tiny_mirror, prepared, tmp_path_factory):
     """A finished run that has learned the ten sentences of the corpus."""
     folder = tmp_path_factory.mktemp("run")
-    (folder / "mirror" / "encoders").mkdir(parents=True)
-    (folder / "mirror" / "encoders" / "tiny").symlink_to(encoder_folder("bert"))
-    recipe = {"name": "tiny", "epochs": 60, "batch_size": 5, "encoder_lr": 3e-3, "head_lr": 3e-3, "weight_decay": 0.0}
-    recipe |= {"warmup": 0.1, "clip": 1.0, "selection": "last", "precision": "float32"}
-    run = {
-        "dataset": "ten",
-        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40},
-        "model": "sinet",
-        "system": "sinet",
-        "settings": System.tiny | {"dropout": 0.0, "attention_dropout": 0.0},
-        "recipe": recipe,
-        "seed": 0,
-    }
-    train_run(run, prepared, folder / "out", folder / "state", [str(folder / "mirror")])
+    settings = System.tiny | {"dropout": 0.0, "attention_dropout": 0.0}
+    run = tiny_run(settings, 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last")
+    train_run(run, prepared, folder / "out", folder / "state", [tiny_mirror])
     return folder / "out"
 
 

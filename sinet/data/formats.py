@@ -18,9 +18,8 @@ BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
 
 @dataclass(frozen=True)
 class Fault:
-    """A mistake in a file: line, field (may be empty) and what would be right."""
+    """A mistake in a file: field (may be empty) and what would be right; its place goes beside it."""
 
-    line: int
     field: str
     what: str
 
@@ -51,7 +50,7 @@ def json_lines(text: str) -> Iterator[tuple[int, object | Fault]]:
             try:
                 yield number, json.loads(line)
             except json.JSONDecodeError as error:
-                yield number, Fault(number, "", f"broken JSON: {error.msg} at column {error.colno}")
+                yield number, Fault("", f"broken JSON: {error.msg} at column {error.colno}")
 
 
 def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
@@ -65,7 +64,7 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
 
     position = skip(0)
     if text[position : position + 1] != "[":
-        yield 1, Fault(1, "", "should be a JSON array of sentences; for JSON lines declare `format: jsonl`")
+        yield 1, Fault("", "should be a JSON array of sentences; for JSON lines declare `format: jsonl`")
         return
     position = skip(position + 1)
     expected = text[position : position + 1] != "]"
@@ -74,7 +73,7 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
         try:
             element, position = decoder.raw_decode(text, position)
         except json.JSONDecodeError as error:
-            yield line, Fault(error.lineno, "", f"broken JSON: {error.msg} at column {error.colno}")
+            yield error.lineno, Fault("", f"broken JSON: {error.msg} at column {error.colno}")
             return
         yield line, element
         position = skip(position)
@@ -83,9 +82,9 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
             position = skip(position + 1)
     where = text.count("\n", 0, position) + 1
     if text[position : position + 1] != "]":
-        yield where, Fault(where, "", "broken JSON: a comma or the array's closing bracket is missing")
+        yield where, Fault("", "broken JSON: a comma or the array's closing bracket is missing")
     elif text[position + 1 :].strip():
-        yield where, Fault(where, "", "broken JSON: something follows the array")
+        yield where, Fault("", "broken JSON: something follows the array")
 
 
 # -- records into sentences ----------------------------------------------------------------------------------------
@@ -111,17 +110,17 @@ def two_sentences(record: object) -> Iterator[dict | Fault]:
         return
     entities, relations = record.get("entities", []), record.get("relations", [])
     if not all(isinstance(e, list) and len(e) == 3 for e in entities):
-        yield Fault(0, "entities", "should be a list of [start, end, type]")
+        yield Fault("entities", "should be a list of [start, end, type]")
         return
     if not all(isinstance(r, list) and len(r) == 5 for r in relations):
-        yield Fault(0, "relations", "should be a list of [start, end, start, end, type]")
+        yield Fault("relations", "should be a list of [start, end, start, end, type]")
         return
     place = {}
     for i, (start, end, _) in enumerate(entities):
         place.setdefault((start, end), i)
     missing = [i for i, r in enumerate(relations) if not {(r[0], r[1]), (r[2], r[3])} <= place.keys()]
     for i in missing:
-        yield Fault(0, f"relations[{i}]", f"{relations[i]} names a span that is no entity of the sentence")
+        yield Fault(f"relations[{i}]", f"{relations[i]} names a span that is no entity of the sentence")
     yield record | {
         "entities": [{"type": kind, "start": start, "end": end} for start, end, kind in entities],
         "relations": [
@@ -136,32 +135,32 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
     """DyGIE's and PURE's form: a document of `sentences`, with `ner` [start, end, type], `relations` [start, end,
     start, end, type] and `clusters` [[start, end], ...], offsets counted through the document, ends inclusive."""
     if not isinstance(record, dict) or not isinstance(record.get("sentences"), list):
-        yield Fault(0, "sentences", "should be a list of sentences, each a list of words")
+        yield Fault("sentences", "should be a list of sentences, each a list of words")
         return
     sentences, name = record["sentences"], str(record.get("doc_key", record.get("doc_id", "document")))
     ner = record.get("ner") or [[] for _ in sentences]
     related = record.get("relations") or [[] for _ in sentences]
     for field, parts in (("ner", ner), ("relations", related)):
         if not isinstance(parts, list) or len(parts) != len(sentences):
-            yield Fault(0, field, f"should hold one list for each of the {len(sentences)} sentences")
+            yield Fault(field, f"should hold one list for each of the {len(sentences)} sentences")
             return
     base = 0
     for number, words in enumerate(sentences):
         if not isinstance(words, list):
-            yield Fault(0, f"sentences[{number}]", "should be a list of words")
+            yield Fault(f"sentences[{number}]", "should be a list of words")
             return
         place, entities = {}, []
         for start, end, kind in (e[:3] for e in ner[number]):
             place.setdefault((start, end), len(entities))
             entities.append({"type": kind, "start": start - base, "end": end - base + 1})
             if end - base == len(words):
-                yield Fault(0, f"ner[{number}]", f"[{start}, {end}] ends behind the sentence; ends are inclusive here")
+                yield Fault(f"ner[{number}]", f"[{start}, {end}] ends behind the sentence; ends are inclusive here")
         relations = []
         for i, (a, b, c, d, kind) in enumerate(r[:5] for r in related[number]):
             if (a, b) in place and (c, d) in place:
                 relations.append({"type": kind, "head": place[a, b], "tail": place[c, d]})
             else:
-                yield Fault(0, f"relations[{number}][{i}]", f"[{a}, {b}, {c}, {d}] names a span that is no entity")
+                yield Fault(f"relations[{number}][{i}]", f"[{a}, {b}, {c}, {d}] names a span that is no entity")
         mentions = [
             [start - base, end - base + 1, cluster]
             for cluster, spans in enumerate(record.get("clusters") or [])
@@ -216,7 +215,7 @@ def located(path: Path, form: str) -> Iterator[tuple[str, dict | Fault]]:
     array = FORMS[form].records is json_array
     for number, (line, record) in enumerate(FORMS[form].records(read_text(path))):
         if isinstance(record, Fault):
-            yield f"{path}:{record.line}", record
+            yield f"{path}:{line}", record
             continue
         where = f"{path}:{line}: sentence {number}" if array else f"{path}:{line}"
         try:
@@ -226,7 +225,7 @@ def located(path: Path, form: str) -> Iterator[tuple[str, dict | Fault]]:
                 yield f"{where}: sentence {inside}" if several else where, sentence
                 inside += several
         except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-            yield where, Fault(line, "", f"not of the form: {FORMS[form].title}")
+            yield where, Fault("", f"not of the form: {FORMS[form].title}")
 
 
 def read(path: Path, form: str, types: dict[str, str] | None = None) -> list[Sentence]:

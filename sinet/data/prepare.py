@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sinet.data.ace import Lost, find_documents, read_documents, table_checksum
 from sinet.data.card import card_markdown, check_counts, count, shared_sentences
 from sinet.data.formats import read, read_text
 from sinet.data.sentence import Labels, Sentence, check_types, write_sentences
-from sinet.data.sources import obtain_file, release_folders
+from sinet.data.sources import as_list, obtain_file, release_folders
 from sinet.errors import UserError
 from sinet.mirrors import mirror_folders
 from sinet.provenance import digest_of, file_sha256
@@ -67,21 +67,26 @@ def _read_splits(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dic
     if declared["format"] == "ace":
         return _read_ace(name, declared, mirrors)
     types = {kind.lower(): kind for kind in (*declared["entity_types"], *declared["relation_types"])}
-    splits: dict[str, list[Sentence]] = {}
-    files = []
-    for split in SPLITS:
-        described = declared["files"].get(split)
-        if described is None:
-            continue
-        splits[split] = []
-        for file in described if isinstance(described, list) else [described]:
+    splits, files = _by_split(name, declared, mirrors, lambda path: read(path, declared["format"], types))
+    return splits, files, []
+
+
+def _by_split(
+    name: str, declared: dict, mirrors: Sequence[str], read_one: Callable[[Path], list]
+) -> tuple[dict[str, list], list[dict]]:
+    """What the files of each split hold, and which files they were; without a dev file the last of train are held
+    out."""
+    items, files = {}, []
+    for split in (split for split in SPLITS if split in declared["files"]):
+        items[split] = []
+        for file in as_list(declared["files"][split]):
             path = obtain_file(declared.get("folder", name), file, mirrors)
-            splits[split] += read(path, declared["format"], types)
+            items[split] += read_one(path)
             files.append({"split": split, "path": file["path"], "sha256": file_sha256(path)})
-    if "dev" not in splits:
-        held = max(1, round(len(splits["train"]) * declared["dev_share"]))
-        splits["train"], splits["dev"] = splits["train"][:-held], splits["train"][-held:]
-    return {split: splits[split] for split in SPLITS}, files, []
+    if "dev" not in items:
+        held = max(1, round(len(items["train"]) * declared["dev_share"]))
+        items["train"], items["dev"] = items["train"][:-held], items["train"][-held:]
+    return {split: items[split] for split in SPLITS}, files
 
 
 def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, list[dict], list[str]]:
@@ -91,16 +96,7 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
         places = ", ".join(str(folder / declared["release"]) for folder in mirror_folders(mirrors))
         raise UserError(f"{name}: no *.apf.xml below any of {places}; put the folder of {declared['licence']} there")
     found = find_documents(folders)
-    names, files = {}, []
-    for split, described in declared["files"].items():
-        names[split] = []
-        for file in described if isinstance(described, list) else [described]:
-            path = obtain_file(declared.get("folder", name), file, mirrors)
-            names[split] += read_text(path).split()
-            files.append({"split": split, "path": file["path"], "sha256": file_sha256(path)})
-    if "dev" not in names:
-        held = max(1, round(len(names["train"]) * declared["dev_share"]))
-        names["train"], names["dev"] = names["train"][:-held], names["train"][-held:]
+    names, files = _by_split(name, declared, mirrors, lambda path: read_text(path).split())
     lost = Lost()
     splits = {split: read_documents(names[split], found, declared.get("header", True), lost) for split in SPLITS}
     used = sorted({name for split in names.values() for name in split})

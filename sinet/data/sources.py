@@ -19,6 +19,11 @@ DOWNLOADS = Path("data/mirror")
 RETRIES = 4
 
 
+def as_list(files: dict | list[dict]) -> list[dict]:
+    """The files of a split, declared as one or as several."""
+    return files if isinstance(files, list) else [files]
+
+
 def find_file(dataset: str, path: str, mirrors: Sequence[str]) -> Path | None:
     """The file in the first mirror that has it, or None."""
     for mirror in mirror_folders(mirrors):

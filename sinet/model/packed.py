@@ -92,12 +92,30 @@ def packed(module: nn.Module, dtype: torch.dtype) -> Iterator[None]:
         if hasattr(module, "packed"):
             stack.enter_context(module.packed(dtype))
         else:
-            pack_children(module, dtype, stack)
+            _pack_children(module, dtype, stack)
         yield
 
 
-def pack_children(module: nn.Module, dtype: torch.dtype, stack: contextlib.ExitStack) -> None:
-    """Pack what is inside a module until `stack` closes."""
+class Packable:
+    """A module that makes more of its weights than its parts do: `prepare(dtype)` is kept in `ready` while packed."""
+
+    ready: object = None
+
+    def prepare(self, dtype: torch.dtype) -> object:
+        """What inference in `dtype` takes from the weights."""
+        raise NotImplementedError  # abstract: each module's own
+
+    @contextlib.contextmanager
+    def packed(self, dtype: torch.dtype) -> Iterator[None]:
+        """Inside, the module and all that it holds are packed."""
+        with contextlib.ExitStack() as stack:
+            _pack_children(self, dtype, stack)
+            self.ready = self.prepare(dtype)
+            stack.callback(delattr, self, "ready")
+            yield
+
+
+def _pack_children(module: nn.Module, dtype: torch.dtype, stack: contextlib.ExitStack) -> None:
     for child in module.children():
         if hasattr(child, "packed"):
             stack.enter_context(child.packed(dtype))
@@ -105,7 +123,7 @@ def pack_children(module: nn.Module, dtype: torch.dtype, stack: contextlib.ExitS
             child.forward = _in_precision(child, PackedLinear(child.weight, child.bias, dtype))
             stack.callback(child.__delattr__, "forward")
         else:
-            pack_children(child, dtype, stack)
+            _pack_children(child, dtype, stack)
 
 
 def _in_precision(linear: nn.Linear, packed: "PackedLinear") -> Callable[[Tensor], Tensor]:

@@ -9,8 +9,6 @@ What differs: [PAD] is masked in the cross-task attention ([SEP] is kept), so a 
 figures it has alone; the released code attends over padding.
 """
 
-import contextlib
-from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -20,11 +18,11 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Labels, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
-from sinet.model.packed import PackedLinear, pack_children
+from sinet.model.packed import Packable, PackedLinear
 from sinet.model.spanbased import SpanBased
 
 
-class CrossTaskAttention(nn.Module):
+class CrossTaskAttention(Packable, nn.Module):
     """CTAM: a task's [CLS] attends over the other task's projection (eqs. of section 3.3).
 
     Z = [other without its [CLS] ; own [CLS]], q = c W_q, K = Z W_k, V = Z W_v, out = LN(A V W_o + b_o + c).
@@ -43,18 +41,8 @@ class CrossTaskAttention(nn.Module):
         self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden, eps=1e-5)
         self.dropout = Dropout(dropout)
-        self._maps: tuple[Tensor, Tensor] | None = None
 
-    @contextlib.contextmanager
-    def packed(self, dtype: torch.dtype) -> Iterator[None]:
-        """Inside, all weights in `dtype` (`sinet.model.packed`)."""
-        with contextlib.ExitStack() as stack:
-            pack_children(self, dtype, stack)
-            self._maps = self._per_head(dtype)
-            stack.callback(setattr, self, "_maps", None)
-            yield
-
-    def _per_head(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def prepare(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """W_k (heads, size, hidden) and W_v (heads, hidden, size)."""
         key, value = (linear.weight.to(dtype).unflatten(0, (self.heads, -1)) for linear in (self.key, self.value))
         return key, value.transpose(1, 2)
@@ -68,7 +56,7 @@ class CrossTaskAttention(nn.Module):
             the enriched [CLS] (batch, hidden), and the attention (batch, heads, pieces) in which position 0
             stands for the task's own [CLS].
         """
-        key, value = self._maps or self._per_head(self.key.weight.dtype)
+        key, value = self.ready or self.prepare(self.key.weight.dtype)
         query = self.query(own_cls * key.shape[1] ** -0.5).unflatten(1, (self.heads, -1))
         folded = (query.transpose(0, 1) @ key).transpose(0, 1)
         other[:, 0] = own_cls
@@ -140,7 +128,6 @@ class System(SpanBased):
         self.project_entities = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.project_relations = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.cross_attention = CrossTaskAttention(hidden, heads, attention_dropout) if ctam else None
-        self._projection: PackedLinear | None = None
         self.initialise()
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
@@ -175,20 +162,16 @@ class System(SpanBased):
 
     def _projected(self, hidden: Tensor) -> Tensor:
         """[H^e ; H^r], (batch, pieces, 2 hidden)."""
-        if self._projection is not None:
-            return self._projection(hidden)
-        return F.linear(hidden, torch.cat([self.project_entities.weight, self.project_relations.weight]))
+        return self.ready["projection"](hidden) if self.ready else F.linear(hidden, self._projection())
 
-    @contextlib.contextmanager
-    def packed(self, dtype: torch.dtype) -> Iterator[None]:
-        with super().packed(dtype):
-            if self.project_entities is not None:
-                both = torch.cat([self.project_entities.weight, self.project_relations.weight])
-                self._projection = PackedLinear(both, None, dtype)
-            try:
-                yield
-            finally:
-                self._projection = None
+    def _projection(self) -> Tensor:
+        return torch.cat([self.project_entities.weight, self.project_relations.weight])
+
+    def prepare(self, dtype: torch.dtype) -> dict[str, PackedLinear | Tensor]:
+        parts = super().prepare(dtype)
+        if self.project_entities is not None:
+            parts["projection"] = PackedLinear(self._projection(), None, dtype)
+        return parts
 
     @torch.no_grad()
     def attention(self, sentence: Sentence) -> dict[str, Tensor]:

@@ -5,9 +5,8 @@ spans, width embedding, max-pooled spans and context, sampled negatives, loss, a
 says what the classifiers see (`encode`).
 """
 
-import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
-from sinet.model.packed import PackedLinear, pack_children
+from sinet.model.packed import Packable, PackedLinear
 
 WIDTHS = 100
 """Rows of the width embedding; wider spans share the last one."""
@@ -24,7 +23,7 @@ PAIRS = 1 << 15
 """Pairs scored at once in decoding; bounds its memory."""
 
 
-class SpanBased(Extractor):
+class SpanBased(Packable, Extractor):
     """Span and pair classifiers over the word maxima that `encode` gives.
 
     Args:
@@ -58,7 +57,6 @@ class SpanBased(Extractor):
             (4 if relation_cls else 3) * hidden + 2 * width_size, len(labels.relation_types)
         )
         self.dropout = Dropout(dropout)
-        self._parts: dict[str, PackedLinear | Tensor] | None = None
 
     def initialise(self) -> None:
         """Draw all new layers from N(0, 0.02), biases zero, as the released code does."""
@@ -173,14 +171,8 @@ class SpanBased(Extractor):
 
     # -- prediction ----------------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def packed(self, dtype: torch.dtype) -> Iterator[None]:
-        """Inside, classifiers and encoder are packed (`sinet.model.packed`)."""
-        with contextlib.ExitStack() as stack:
-            pack_children(self, dtype, stack)
-            self._parts = self._split(dtype)
-            stack.callback(setattr, self, "_parts", None)
-            yield
+    def prepare(self, dtype: torch.dtype) -> dict[str, PackedLinear | Tensor]:
+        return self._split(dtype)
 
     def _split(self, dtype: torch.dtype, layout: bool = True) -> dict[str, PackedLinear | Tensor]:
         """Both classifiers by the parts of their input, so that each is multiplied once for all spans or pairs that
@@ -210,7 +202,7 @@ class SpanBased(Extractor):
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         lengths = batch["lengths"]
-        parts = self._parts or self._split(self.width.weight.dtype, layout=False)
+        parts = self.ready or self._split(self.width.weight.dtype, layout=False)
         logits = parts["entity"](S.sliding_max(states["entity"], self.max_span_width)).float()
         of_sentence = parts["entity_cls"](states["entity_cls"]).float().index_select(0, batch["word_sentence"])
         logits += of_sentence + parts["entity_width"].unsqueeze(1)

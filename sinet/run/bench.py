@@ -8,7 +8,6 @@ compared are measured in one process.
 import dataclasses
 import json
 import logging
-import resource
 import statistics
 import subprocess
 import sys
@@ -252,10 +251,6 @@ def streaming(run: Path, sentences: Sequence[Sentence], count: int) -> dict:
     }
 
 
-def _resident_mib() -> float:
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
-
-
 def table(measured: dict) -> str:
     """The figures to read, as Markdown with what they were measured on."""
     precisions = list(measured["matmul_peak_gflops"])
@@ -310,5 +305,6 @@ def table(measured: dict) -> str:
 
 if __name__ == "__main__":  # the process whose memory `streaming` looks at
     watched: dict[int, float] = {}
-    predict_file(*map(Path, sys.argv[1:]), at=lambda n: watched.setdefault(n, _resident_mib()))
+    cpu = torch.device("cpu")
+    predict_file(*map(Path, sys.argv[1:]), at=lambda n: watched.update({n: machine.peak_memory_mib(cpu)["resident"]}))
     print(json.dumps(watched))

@@ -111,6 +111,27 @@ def _handle(multiply_adds: Callable[..., int]) -> Callable[[list, list], int]:
     return lambda inputs, outputs: multiply_adds(*map(get_shape, inputs), out=get_shape(outputs[0]))
 
 
+def _analysis(module: nn.Module, inputs: tuple, operators: dict[str, Callable[..., int]]) -> FlopCountAnalysis:
+    """fvcore's count of a module, with handles for what it does not know.
+
+    Raises:
+        RuntimeError: naming operators that are neither counted nor known to hold no multiply-adds.
+    """
+    analysis = FlopCountAnalysis(module, inputs)
+    # fvcore knows the product without the sum: baddbmm(added, a, b)
+    analysis.set_op_handle("aten::baddbmm", lambda inputs, outputs: bmm_flop_jit(inputs[1:3], outputs))
+    for operator, multiply_adds in operators.items():
+        analysis.set_op_handle(operator, _handle(multiply_adds))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    analysis.total()  # traces the module; what it met is known afterwards
+    if unknown := set(analysis.unsupported_ops()) - UNCOUNTED:
+        raise RuntimeError(
+            f"operators without a count: {', '.join(sorted(unknown))}; count them, or add them to UNCOUNTED in "
+            "sinet/run/flops.py if they hold no multiply-adds"
+        )
+    return analysis
+
+
 def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
     """Multiply-adds of decoding one batch.
 
@@ -123,24 +144,13 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
     """
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        analysis = FlopCountAnalysis(_Decoding(model, batch), tuple(batch.tensors.values()))
-        # fvcore knows the product without the sum: baddbmm(added, a, b)
-        analysis.set_op_handle("aten::baddbmm", lambda inputs, outputs: bmm_flop_jit(inputs[1:3], outputs))
-        for operator, multiply_adds in model.operators.items():
-            analysis.set_op_handle(operator, _handle(multiply_adds))
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+        analysis = _analysis(_Decoding(model, batch), tuple(batch.tensors.values()), model.operators)
         everything, by_module = analysis.by_operator(), analysis.by_module_and_operator()
         # a system may have several encoders (PURE has two)
         encoders = [f"model.{name}" for name, module in model.named_modules() if isinstance(module, Encoder)]
         encoder = sum((by_module[name] for name in encoders), Counter())
-        unknown = set(analysis.unsupported_ops()) - UNCOUNTED
         with FlopCounterMode(display=False) as torch_counter:
             model.decode(batch)
-    if unknown:
-        raise RuntimeError(
-            f"operators without a count: {', '.join(sorted(unknown))}; count them, or add them to UNCOUNTED in "
-            "sinet/run/flops.py if they hold no multiply-adds"
-        )
     products = sum(n for operator, n in everything.items() if operator not in NORMALISATION)
     if 2 * products != torch_counter.get_total_flops():
         raise RuntimeError(f"fvcore counts {products} multiply-adds, torch {torch_counter.get_total_flops() / 2}")
@@ -283,11 +293,7 @@ def _encoder_outputs(encoder: Encoder, batch: Batch) -> tuple[tuple[Tensor, ...]
     inputs = batch["input_ids"], batch["attention_mask"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        analysis = FlopCountAnalysis(encoder, inputs)
-        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-        total = int(analysis.total())
-    if unknown := set(analysis.unsupported_ops()) - UNCOUNTED:
-        raise RuntimeError(f"operators without a count: {', '.join(sorted(unknown))}")
+        total = int(_analysis(encoder, inputs, {}).total())
     return *encoder.all_layers(*inputs), total
 
 

@@ -39,6 +39,8 @@ class StateFolder:
     def locked(self) -> Iterator[None]:
         """Keep other processes out while one trains here; the lock goes with the process, however it ends.
 
+        What a killed process was still writing is removed.
+
         Raises:
             UserError: another process holds it.
         """
@@ -49,6 +51,8 @@ class StateFolder:
                 raise UserError(
                     f"{self.folder}: another process trains this very run; wait for it, or end it and start again"
                 ) from None
+            for unfinished in self.folder.glob(".*.part"):
+                unfinished.unlink()
             yield
 
     def save(self, epochs: int, step: int, state: dict) -> None:
