@@ -161,6 +161,12 @@ def build_parser() -> argparse.ArgumentParser:
         )
         if name == "time":
             s.add_argument("--seconds", type=float, default=10.0, metavar="S", help="at least, for each pass (10)")
+            s.add_argument(
+                "--untrained",
+                default="[]",
+                metavar="JSON",
+                help="[declared architecture, N] pairs to time every system in too, on N sentences",
+            )
         if name == "flops":
             s.add_argument(
                 "--untrained", default="[]", metavar="JSON", help="declared architectures to count every system in too"
@@ -355,7 +361,8 @@ def flops(options: argparse.Namespace) -> None:
 def time(options: argparse.Namespace) -> None:
     from sinet.run.timing import time_runs
 
-    time_runs(_named(options.runs), options.test, options.out, options.sentences, options.seconds)
+    untrained = _json(options.untrained, "--untrained")
+    time_runs(_named(options.runs), options.test, options.out, options.sentences, options.seconds, untrained)
 
 
 def bench(options: argparse.Namespace) -> None:

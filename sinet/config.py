@@ -264,10 +264,10 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
             system = config["models"].get(model, {}).get("system")
             if system in systems.sources() and system not in recipe:
                 yield f"recipes.{block['recipe']}: no training for {system}, which grid[{number}] asks for ({model})"
-    for name in config["efficiency"]["architectures"]:
+    for key, name in ((k, n) for k in ("architectures", "timed_architectures") for n in config["efficiency"][k]):
         if "architecture" not in config["encoders"].get(name, {}):
             known = [n for n, e in config["encoders"].items() if "architecture" in e]
-            yield f"efficiency.architectures: {name!r} is no encoder without weights, {nearest(name, known)}"
+            yield f"efficiency.{key}: {name!r} is no encoder without weights, {nearest(name, known)}"
     for name, model in config["models"].items():
         yield from _system_mistakes(f"models.{name}", model["system"], model.get("settings", {}), ".system")
     for name, recipe in config["recipes"].items():

@@ -44,7 +44,7 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch)
     assert written["missing"] == ["ten/tiny/other/0"] and "Not trained, so not measured: ten/tiny/other/0" in text
     sinet = written["systems"]["sinet"]
     for precision, peak in written["matmul_peak_gflops"].items():
-        assert peak > 1 and 0 < written["encoder_best"][precision]["peak_share"] < 1
+        assert peak > 0 and written["encoder_best"][precision]["peak_share"] > 0
         for kind in ("batch_1", "best"):
             figures = sinet[precision][kind]
             assert figures["ratio"] == pytest.approx(figures["sentences_per_s"] / figures["encoder_sentences_per_s"])
@@ -52,7 +52,9 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch)
             assert figures["peak_share"] == pytest.approx(share) and figures["repeats"] >= 5
         assert sinet[precision]["batch_1"]["batch"] == 1
     for key, batch in (("training", 5), ("training_batch_4", 4)):
-        assert sinet[key]["batch"] == batch and 0 < sinet[key]["ratio"] < 1.2
+        trained = sinet[key]
+        assert trained["batch"] == batch
+        assert trained["ratio"] == pytest.approx(trained["sentences_per_s"] / trained["encoder_sentences_per_s"])
     exact = sinet["exactness"]
     assert exact["float32_same"] and exact["float32_states"] < 1e-5 and exact["float32_scores"] < 1e-5
     assert exact["f1"]["float32"]["ent"] > 0

@@ -22,6 +22,7 @@ MISTAKES = {
     "grid: []": r"grid: the list is empty",
     "efficiency: {timed_sentences: 0}": r"efficiency.timed_sentences: 0 should be at least 1",
     "efficiency: {architectures: [minilm]}": r"architectures: 'minilm' is no encoder without weights",
+    "efficiency: {timed_architectures: {minilm: 3}}": r"timed_architectures: 'minilm' is no encoder without weights",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [], recipe: full}]": r"seeds: the list is",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0, 0], recipe: full}]": r"seeds: 0 st",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [-1], recipe: short}]": r"-1 should be at",

@@ -293,7 +293,9 @@ def test_the_clock_measures_what_a_pass_takes():
 def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path):
     train.train_run(copy.deepcopy(run) | {"recipe": RECIPE | {"epochs": 1}}, prepared, tmp_path / "out", tmp_path / "s")
     runs = {"a": tmp_path / "out", "b": tmp_path / "out"}
-    timing.time_runs(runs, prepared / "test.jsonl", tmp_path / "t.json", 5, seconds=0.1)
+    sizes = {"model_type": "bert", **SMALL, "vocab_size": 200}
+    untrained = {"name": "sizes", "architecture": sizes, "tokenizer": run["encoder"]}
+    timing.time_runs(runs, prepared / "test.jsonl", tmp_path / "t.json", 5, 0.1, [(untrained, 2)])
     timed = json.loads((tmp_path / "t.json").read_text())
     assert {"device_name", "threads", "versions", "tokenising_s", "not_timed"} <= set(timed)
     assert timed["sentences"] == 5 and timed["of_sentences"] == 10
@@ -305,6 +307,11 @@ def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path):
             assert figures["sentences_per_s"] == pytest.approx(5 / figures["median_s"])
             assert figures["encoder"]["repeats"] >= 2
         assert system["float32"]["batch_1"]["batch"] == 1
+    sizes = timed["architectures"]["sizes"]
+    assert sizes["sentences"] == 2 and set(sizes["systems"]) == {"a", "b"}
+    for figures in sizes["systems"].values():
+        assert figures["repeats"] >= timing.REPEATS and figures["encoder"]["repeats"] == figures["repeats"]
+        assert figures["sentences_per_s"] == pytest.approx(2 / figures["median_s"])
 
 
 def test_a_sample_is_spread_over_the_lengths():

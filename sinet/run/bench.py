@@ -176,7 +176,7 @@ def training_speed(
     batch_size: int,
 ) -> dict:
     """Training steps (collate, loss, backward, clipping, optimiser) and the encoder's forward and backward over the
-    same batches: the median of `TRAINING_REPEATS` passes each, in turn, after a warm-up."""
+    same batches: the median of `TRAINING_REPEATS` passes each, in shuffled turns, after a warm-up."""
     recipe = run["recipe"]
     model = new_model(run, labels, load_encoder(run["encoder"], locate_encoder(run["encoder"], mirrors)), device)
     precision = machine.resolve_precision(recipe["precision"], device)
@@ -191,11 +191,7 @@ def training_speed(
             train_step(model, model.collate(batch).to(device), optimizer, schedule, recipe["clip"], device, precision)
 
     bare = _encoder_steps(model, batches, device, precision)
-    steps(), bare()
-    times: dict[str, list[float]] = {"steps": [], "bare": []}
-    for _ in range(TRAINING_REPEATS):
-        times["steps"].append(timing.once(steps, device))
-        times["bare"].append(timing.once(bare, device))
+    times = timing.measure({"steps": steps, "bare": bare}, device, TRAINING_REPEATS, 0.0)
     took, limit = (statistics.median(t) for t in times.values())
     return {
         "batch": batch_size,

@@ -18,9 +18,11 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from sinet.contract import Batch, Extractor, Sentence
+from sinet import systems
+from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.files import write_json
+from sinet.model.pretrained import load_encoder, locate_encoder
 from sinet.run import machine
 from sinet.run.batches import by_length, sample_by_length
 from sinet.run.predict import inference, load_run
@@ -174,11 +176,68 @@ def _described(times: list[float], sentences: int) -> dict:
     }
 
 
-def time_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None = None, seconds: float = SECONDS) -> None:
+def time_untrained(
+    declared: dict,
+    made: dict[str, dict],
+    labels: Labels,
+    sentences: Sequence[Sentence],
+    device: torch.device,
+    seconds: float = SECONDS,
+) -> dict[str, dict]:
+    """Systems (name -> `model.json`) around an architecture with random weights, sentence by sentence in float32:
+    name -> figures of the system and of the bare encoder.
+
+    An untrained system sees entities everywhere, so relations are decided between the gold ones (`Batch.given`), where
+    a system goes through entities. All share one encoder, which is packed for one of them at a time.
+    """
+    encoder = load_encoder(declared, locate_encoder(declared))
+    models = {
+        name: systems.load(description["system"])(labels, encoder, **description["settings"]).to(device).eval()
+        for name, description in made.items()
+    }
+    times = {name: {"system": [], "encoder": []} for name in models}
+    order, shuffler = list(models), random.Random(0)
+    with tqdm(desc=f"timing with {declared['name']}", unit="pass", mininterval=2) as bar:
+        while order:
+            shuffler.shuffle(order)
+            for name in order:
+                batches = [models[name].collate([sentence]) for sentence in sentences]
+                for batch in batches:
+                    batch.given = True
+                with inference(models[name], device, "float32"):
+                    for kind, run in zip(
+                        ("system", "encoder"), passes_over(models[name], batches, device), strict=True
+                    ):
+                        if not times[name][kind]:
+                            run()  # a warm-up
+                        times[name][kind].append(once(run, device))
+                bar.update()
+            done = {n: len(t["system"]) >= REPEATS and sum(t["system"]) >= seconds for n, t in times.items()}
+            order = [name for name in models if not done[name]]
+    return {
+        name: _described(timed["system"], len(sentences)) | {"encoder": _described(timed["encoder"], len(sentences))}
+        for name, timed in times.items()
+    }
+
+
+def time_runs(
+    runs: dict[str, Path],
+    test: Path,
+    out: Path,
+    count: int | None = None,
+    seconds: float = SECONDS,
+    untrained: Sequence[tuple[dict, int]] = (),
+) -> None:
     """Time finished runs (model name -> folder) on `count` sentences of a test split, or on all of it, each system,
-    batch and precision for `seconds` at least."""
+    batch and precision for `seconds` at least.
+
+    Args:
+        untrained: declared encoder architectures, and on how many of those sentences every run's system is timed with
+            random weights.
+    """
     device = machine.use_device()
-    models = {name: load_run(folder, device)[0] for name, folder in runs.items()}
+    loaded = {name: load_run(folder, device) for name, folder in runs.items()}
+    models = {name: model for name, (model, _) in loaded.items()}
     everything = read_sentences(test)
     first = next(iter(models.values()))
     sentences = sample_by_length(everything, first.encoder.piece_counts(everything), count)
@@ -196,6 +255,15 @@ def time_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None = 
             "not_timed": reason,
             "tokenising_s": {name: tokenising(model, sentences, device) for name, model in models.items()},
             "systems": by_system({p: time_precision(models, sentences, device, p, seconds) for p in precisions}),
+            "architectures": {
+                declared["name"]: {
+                    "sentences": len(sample := sample_by_length(sentences, first.encoder.piece_counts(sentences), n)),
+                    "systems": time_untrained(
+                        declared, {n: d for n, (_, d) in loaded.items()}, first.labels, sample, device, seconds
+                    ),
+                }
+                for declared, n in untrained
+            },
             "peak_memory_mib": machine.peak_memory_mib(device),
         },
     )

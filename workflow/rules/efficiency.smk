@@ -42,7 +42,10 @@ rule time_inference:
         runs=measured_runs,
         sentences=sentences_option("timed_sentences"),
         seconds=config["efficiency"]["timed_seconds"],
+        untrained=json.dumps(
+            [[grid.encoder_declaration(config, n), k] for n, k in config["efficiency"]["timed_architectures"].items()]
+        ),
         code=measured_code("sinet.run.timing"),
     shell:
         "python -m sinet time --runs {params.runs:q} --test {input.test:q} --out {output.timing:q} --log {log:q}"
-        " {params.sentences} --seconds {params.seconds}"
+        " {params.sentences} --seconds {params.seconds} --untrained {params.untrained:q}"
