@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from sinet.data.sources import as_list, obtain_file, release_folders
 from sinet.errors import UserError
 from sinet.mirrors import mirror_folders
 from sinet.provenance import digest_of, file_sha256
+
+log = logging.getLogger("sinet")
 
 SPLITS = ("train", "dev", "test")
 
@@ -99,6 +102,7 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
     names, files = _by_split(name, declared, mirrors, lambda path: read_text(path).split())
     lost = Lost()
     splits = {split: read_documents(names[split], found, declared.get("header", True), lost) for split in SPLITS}
+    log.info("%s: %s", name, lost.summary())
     used = sorted({name for split in names.values() for name in split})
     digest = digest_of({name: file_sha256(found[name]) for name in used})
     notes = [
