@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
             handlers.append(logging.FileHandler(options.log, mode="w", encoding="utf-8"))
         logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True)
         logging.getLogger("sinet").setLevel(logging.INFO)
-        options.run_step(options)
+        return options.run_step(options) or 0
     except UserError as error:
         logging.getLogger("sinet").error("sinet %s: %s", options.step, error)
         return 2
@@ -45,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
         # a fault of ours: the traceback goes to the log as well as to the terminal
         logging.getLogger("sinet").exception("sinet %s failed", options.step)
         return 1
-    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -78,8 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
     s = step(
         "check",
         check,
-        "validate and describe files in a known format: every fault, or a card",
-        "Several files are taken for the splits of one dataset, the training split first.",
+        "validate and describe files in a known format: every fault, then a card",
+        "Several files are taken for the splits of one dataset, the training split first. Exit status 2 says that there"
+        " are faults; nothing is written.",
     )
     s.add_argument(
         "files", type=Path, nargs="+", metavar="FILE", help="JSON lines, SpERT, DyGIE/PURE or two-are-better"
@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--dataset", metavar="NAME", help="a declared dataset whose types may occur")
     s.add_argument("--labels", type=Path, metavar="FILE", help="labels.json with the types that may occur")
     s.add_argument("--encoder", metavar="NAME", help="declared encoder that must take the sentences (default: minilm)")
-    s.add_argument("--limit", type=int, default=50, metavar="N", help="faults listed at most (50)")
+    s.add_argument("--limit", type=_at_least_one, default=50, metavar="N", help="faults listed at most (50)")
 
     s = step(
         "train",
@@ -209,6 +209,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number of at least 1")
+    return int(text)
+
+
 # Each step imports what it needs when it runs: torch and transformers cost seconds a process.
 
 
@@ -246,9 +252,9 @@ def prepare(options: argparse.Namespace) -> None:
     print(card_markdown(prepare(options.dataset, declared, mirrors, options.out)))
 
 
-def check(options: argparse.Namespace) -> None:
+def check(options: argparse.Namespace) -> int:
     from sinet.config import encoder_declaration, load_config
-    from sinet.data.check import check_files
+    from sinet.data.check import check_files, counted
     from sinet.data.sentence import Labels
     from sinet.errors import nearest
     from sinet.model.pretrained import locate_encoder, read_tokenizer
@@ -261,7 +267,13 @@ def check(options: argparse.Namespace) -> None:
             )
         labels = Labels.from_json(config["datasets"][options.dataset])
     elif options.labels:
-        labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
+        try:
+            labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError):
+            right = '{"entity_types": [...], "relation_types": [...]}'
+            raise UserError(
+                f"--labels {options.labels}: should hold {right}, as a prepared dataset's labels.json"
+            ) from None
     name = options.encoder or "minilm"
     if name not in config["encoders"]:
         raise UserError(f"--encoder {name!r}: not declared, {nearest(name, config['encoders'])}")
@@ -271,7 +283,14 @@ def check(options: argparse.Namespace) -> None:
         pieces = count(words) + 2
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
-    print(check_files(options.files, labels, too_long, options.limit))
+    report = check_files(options.files, labels, too_long)
+    if report.faults:
+        more = len(report.faults) - options.limit
+        listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
+        found = f"{counted(len(report.faults), 'fault')} in {counted(len(options.files), 'file')}"
+        logging.getLogger("sinet").error("sinet check: %s\n%s", found, "\n".join(listed))
+    print(report.description)
+    return 2 if report.faults else 0
 
 
 def train(options: argparse.Namespace) -> None:

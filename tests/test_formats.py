@@ -1,11 +1,14 @@
 """Published formats read as one, and every fault of a file listed with its place."""
 
+import copy
 import json
+from collections.abc import Iterator
 
 import pytest
 
 from sinet.__main__ import main
 from sinet.config import load_config, resolve
+from sinet.data.check import check_files
 from sinet.data.formats import read, read_text, recognise
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences
@@ -25,6 +28,7 @@ TWO = {
     "entities": [[0, 1, "Task"], [1, 3, "Method"]],
     "relations": [[1, 3, 0, 1, "Used-for"]],
 }
+GOOD = {"tokens": ["a", "b", "c"], "entities": [{"type": "Task", "start": 0, "end": 2}], "relations": []}
 
 
 def lines(path, *records):
@@ -66,16 +70,43 @@ def test_two_are_better_form(tmp_path):
     "form, record, message",
     [
         ("dygie", DOCUMENT | {"ner": [[]]}, r"ner: should hold one list for each of the 2 sentences"),
-        ("dygie", DOCUMENT | {"ner": [[[1, 6, "Task"]], []], "relations": [[], []]}, r"ends are inclusive here"),
-        ("dygie", DOCUMENT | {"relations": [[[0, 0, 1, 1, "X"]], []]}, r"relations\[0\]\[0\]: .* no entity"),
-        ("dygie", DOCUMENT | {"ner": [[[1]], []]}, r"not of the form: DyGIE"),
-        ("two", TWO | {"relations": [[0, 2, 0, 1, "X"]]}, r"relations\[0\]: .* names a span that is no entity"),
-        ("two", TWO | {"entities": [[0, 1]]}, r"entities: should be a list of \[start, end, type\]"),
+        (
+            "dygie",
+            DOCUMENT | {"ner": [[[1, 6, "T"]], []], "relations": [[], []]},
+            r"if your ends are exclusive, write 5",
+        ),
+        (
+            "dygie",
+            DOCUMENT | {"ner": [[[3, 1, "T"]], []], "relations": [[], []]},
+            r"ner\[0\]\[0\].*reversed, write 1, 3",
+        ),
+        ("dygie", DOCUMENT | {"ner": [[], [[0, 1, "T"]]], "relations": [[], []]}, r"ner\[1\]\[0\].*write 6, 7"),
+        (
+            "dygie",
+            DOCUMENT | {"relations": [[[0, 0, 1, 1, "X"]], []]},
+            r"relations\[0\]\[0\]: \[0, 0\] is the span of no",
+        ),
+        ("dygie", DOCUMENT | {"ner": [[[1]], []]}, r"ner\[0\]\[0\]: should be \[start, end, type\].*is \[1\]"),
+        ("dygie", DOCUMENT | {"clusters": [[1]]}, r"clusters: should be a list of clusters"),
+        ("dygie", DOCUMENT | {"sentences": [["a"], "b"]}, r"sentences\[1\]: should be a list of words"),
+        (
+            "two",
+            TWO | {"relations": [[0, 2, 0, 1, "X"]]},
+            r"relations\[0\]: \[0, 2\] is the span of no .* \[0, 1\], \[1, 3\]",
+        ),
+        ("two", TWO | {"entities": [[0, 1]]}, r"entities\[0\]: should be \[start, end, type\].*is \[0, 1\]"),
+        ("two", TWO | {"entities": {}}, r"entities: should be a list"),
+        ("spert", GOOD | {"entities": [{"type": "T", "start": 2, "end": 0}]}, r"entities\[0\].*reversed, write 0, 2"),
+        (
+            "spert",
+            GOOD | {"entities": [{"type": "T", "start": "0", "end": 1}]},
+            r"entities\[0\]: start '0' and end 1 should",
+        ),
     ],
 )
 def test_faults_of_other_forms_are_named(tmp_path, form, record, message):
     path = tmp_path / "in.json"
-    path.write_text(json.dumps([record] if form == "two" else record), encoding="utf-8")
+    path.write_text(json.dumps(record if form == "dygie" else [record]), encoding="utf-8")
     with pytest.raises(UserError, match=r"in\.json:1: .*" + message):
         read(path, form)
 
@@ -184,6 +215,80 @@ def test_a_rare_spelling_is_suspected(tmp_path, capsys):
     odd = {"tokens": ["x"], "entities": [{"type": "Metod", "start": 0, "end": 1}]}
     (fault,) = faults(capsys, lines(tmp_path / "a.jsonl", *many, odd))
     assert fault.endswith("a.jsonl:31: entities[0].type: 'Metod' occurs 1 times in all, did you mean 'Method'?")
+
+
+@pytest.mark.parametrize(
+    "form, good, bad, field",
+    [
+        ("spert", GOOD, GOOD | {"entities": [[0, 1, "Task"]]}, "entities[0]: should be an object"),
+        ("spert", GOOD, GOOD | {"entities": ["Task"]}, "entities[0]: should be an object"),
+        ("spert", GOOD, GOOD | {"relations": [[0, 1]]}, "relations[0]: should be an object"),
+        (
+            "two",
+            TWO,
+            TWO | {"entities": [*TWO["entities"], {"type": "Task"}]},
+            "entities[2]: should be [start, end, type]",
+        ),
+        (
+            "two",
+            TWO,
+            TWO | {"entities": [*TWO["entities"], [[0], 1, "T"]]},
+            "entities[2]: should be [start, end, type]",
+        ),
+        (
+            "two",
+            TWO,
+            TWO | {"relations": [[0, 1, "Used-for"]]},
+            "relations[0]: should be [start, end, start, end, type]",
+        ),
+    ],
+)
+def test_one_item_of_the_wrong_form_is_named_and_the_others_are_checked(form, good, bad, field, tmp_path, capsys):
+    """Whatever the item looks like, the file keeps its form, and the sentences around it are read."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([bad, good, good | {"tokens": ["a", ""]}, good]), encoding="utf-8")
+    assert main(["check", str(path)]) == 2
+    out, err = capsys.readouterr()
+    found = err.splitlines()[1:]
+    assert found[0].startswith(f"{path}:1: sentence 0: {field}")
+    assert f"{path}:1: sentence 2: tokens[1]: should be a word, is ''" in found
+    assert f"`format: {form}`" in out and "| sentences | 2 |" in out, "the card is of the sentences that can be read"
+
+
+def test_one_entity_of_the_wrong_form_in_a_document_is_named_and_the_others_are_checked(tmp_path, capsys):
+    bad = DOCUMENT | {"ner": [[[1, 1, "Task"], ["x"]], [[6, 6, "Task"], [8, 8, "Method"], [0, 1, "Task"]]]}
+    path = lines(tmp_path / "d.jsonl", bad, DOCUMENT | {"doc_key": "E"})
+    assert main(["check", str(path)]) == 2
+    out, err = capsys.readouterr()
+    found = err.splitlines()[1:]
+    assert len(found) == 2 and "| sentences | 2 |" in out
+    assert found[0].startswith(f"{path}:1: sentence 0: ner[0][1]: should be [start, end, type]")
+    assert found[1].startswith(f"{path}:1: sentence 1: ner[1][2]: [0, 1] is no span of the sentence's words (6 to 9)")
+
+
+@pytest.mark.parametrize("form, record", [("spert", GOOD), ("two", TWO), ("dygie", DOCUMENT)])
+def test_no_decodable_file_ends_in_a_traceback(form, record, tmp_path):
+    """Every part of a record, replaced by every kind of JSON value, is a fault or is read."""
+
+    def spoilt(value: object) -> Iterator[object]:
+        yield from (None, True, 3, -1.5, "x", [], {}, [[]], [None], {"a": 1})
+        if isinstance(value, dict | list):
+            for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+                for other in spoilt(part):
+                    changed = copy.deepcopy(value)
+                    changed[key] = other
+                    yield changed
+
+    path = tmp_path / "in.json"
+    read_whole, others = 0, list(spoilt(record))
+    for other in others:
+        path.write_text(json.dumps(other if form == "dygie" else [other]), encoding="utf-8")
+        check_files([path], None, None)
+        try:
+            read_whole += bool(read(path, form))
+        except UserError as error:
+            assert str(error).startswith(f"{path}:1"), str(error)
+    assert len(others) > 100 and 0 < read_whole < len(others)
 
 
 def test_files_that_are_no_text_or_empty_are_faults(tmp_path, capsys):

@@ -80,10 +80,11 @@ def _by_split(
     """What the files of each split hold, and which files they were; without a dev file the last of train are held
     out."""
     items, files = {}, []
+    everything = [file for described in declared["files"].values() for file in as_list(described)]
     for split in (split for split in SPLITS if split in declared["files"]):
         items[split] = []
         for file in as_list(declared["files"][split]):
-            path = obtain_file(declared.get("folder", name), file, mirrors)
+            path = obtain_file(declared.get("folder", name), file, mirrors, others=everything)
             items[split] += read_one(path)
             files.append({"split": split, "path": file["path"], "sha256": file_sha256(path)})
     if "dev" not in items:
