@@ -125,13 +125,16 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
     given = s.add_mutually_exclusive_group(required=True)
     given.add_argument(
-        "--input", type=Path, metavar="FILE", help=".jsonl: sentences, labels are ignored; .txt: raw text"
+        "--input",
+        type=Path,
+        metavar="FILE",
+        help='.txt: raw text; .jsonl: a line {"text": "..."} of raw text, or {"tokens": [...]}, labels are ignored',
     )
     given.add_argument("--text", metavar="TEXT", help="text to read; its triples are printed")
     s.add_argument(
         "--output", type=Path, metavar="FILE", help="JSON lines, a sentence a line, in the order of the input"
     )
-    s.add_argument("--html", type=Path, metavar="FILE", help="draw raw text as a page: entities and relations")
+    s.add_argument("--html", type=Path, metavar="FILE", help="also draw entities and relations as a page")
 
     s = step("score", score, "score predictions against gold: Ent, Rel, Rel+; prints JSON")
     s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
@@ -312,25 +315,44 @@ def tune(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> None:
     if options.text is None and options.output is None:
         raise UserError("--output: name the file to write")
+    if options.text is None:
+        if options.input.suffix not in (".txt", ".jsonl"):
+            raise UserError(f"--input {options.input}: should end in .txt (raw text) or .jsonl (JSON lines)")
+        with open(options.input, "rb"):
+            pass  # a missing file is told before torch is loaded
     for path in filter(None, (options.output, options.html)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    if options.text is None and options.input.suffix != ".txt":
-        from sinet.run.predict import predict_file
-
-        if options.html:
-            raise UserError("--html draws raw text (--text, or --input of a .txt file)")
-        predict_file(options.run, options.input, options.output)
+    if options.text is not None:
+        _predict_text(options)
         return
-    from sinet.files import write_atomically
-    from sinet.run.extract import Loaded, extract_file, write_page
+    from sinet.run.extract import draw_file, extract_file, holds_texts
+    from sinet.run.predict import predict_file
 
-    if options.text is None:
+    if options.input.suffix == ".txt" or holds_texts(options.input):
         extract_file(options.run, options.input, options.output, options.html)
         return
-    found = Loaded(options.run).predict([options.text])
-    print("\n".join(text.readable() for text in found) or "no words")
+    predict_file(options.run, options.input, options.output)
     if options.html:
-        write_page(options.html, [text.drawing() for text in found], "Triples")
+        draw_file(options.run, options.output, options.html, options.input.name)
+
+
+def _predict_text(options: argparse.Namespace) -> None:
+    from sinet.files import write_atomically
+    from sinet.run import draw, machine
+    from sinet.run.extract import Loaded
+
+    machine.use_device()
+    loaded = Loaded(options.run)
+    found = loaded.predict(options.text)
+    print("\n".join(text.readable() for text in found) or "no words in the text")
+    if options.html:
+
+        def write(partial: Path) -> None:
+            with draw.page(partial, "Triples", loaded.labels) as add:
+                for text in found:
+                    add(text.drawing(loaded.labels))
+
+        write_atomically(options.html, write)
     if options.output:
         lines = "".join(json.dumps(text.as_json(), ensure_ascii=False) + "\n" for text in found)
         write_atomically(options.output, lambda partial: partial.write_text(lines, encoding="utf-8"))
