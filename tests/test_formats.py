@@ -2,19 +2,27 @@
 
 import copy
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sinet.__main__ import main
 from sinet.config import load_config, resolve
 from sinet.data.check import check_files
-from sinet.data.formats import read, read_text, recognise
+from sinet.data.formats import BRACKETS, read, read_text, recognise
 from sinet.data.prepare import prepare
-from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences
+from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.provenance import ROOT
+from sinet.score.metrics import score
 from tests.conftest import CORPUS, DATASETS, LABELS
+from tests.test_workflow import SOURCES
 
 DOCUMENT = {
     "doc_key": "D",
@@ -154,6 +162,88 @@ def test_a_grid_that_names_folds_runs_them_all(tmp_path):
     overlay.write_text("grid: [{datasets: [ade], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}]")
     plan = resolve(load_config(overlay))
     assert [run.dataset for run in plan.runs] == [f"ade-{i}" for i in range(10)]
+
+
+# -- published preprocessing, bit for bit --------------------------------------------------------------------------
+
+
+Claims = tuple[list[str], list[tuple], list[tuple]]
+
+
+def claims(tokens: list[str], spans: list[tuple], relations: list[tuple]) -> Claims:
+    """What of a sentence is scored: words, typed spans, and relations with their arguments' types and spans."""
+    return list(tokens), sorted(spans), sorted((kind, spans[head], spans[tail]) for kind, head, tail in relations)
+
+
+def prepared_claims(sentence: Sentence) -> Claims:
+    spans = [(e.type, e.start, e.end) for e in sentence.entities]
+    return claims(sentence.tokens, spans, [(r.type, r.head, r.tail) for r in sentence.relations])
+
+
+def reread(path: Path, form: str, types: dict[str, str], folder: Path) -> list[Sentence]:
+    """A file read, written in the project's form, and read again."""
+    write_sentences(folder / "again.jsonl", read(path, form, types))
+    return read_sentences(folder / "again.jsonl")
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_published_files_lose_nothing_that_is_scored(split, tmp_path):
+    """SciERC as published in SpERT's and in DyGIE's form, against its own JSON taken apart here."""
+    declared = load_config()["datasets"]["scierc"]
+    types = {kind.lower(): kind for kind in (*declared["entity_types"], *declared["relation_types"])}
+    path = DATASETS / "scierc" / f"scierc_{split}.json"
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    spert = [
+        claims(
+            record["tokens"],
+            [(e["type"], e["start"], e["end"]) for e in record["entities"]],
+            [(r["type"], r["head"], r["tail"]) for r in record["relations"]],
+        )
+        for record in raw
+    ]
+    again = reread(path, "spert", types, tmp_path)
+    assert [prepared_claims(s) for s in again] == spert
+
+    path, dygie, clusters = DATASETS / "scierc_documents" / f"{split}.json", [], 0
+    for line in path.read_text(encoding="utf-8").splitlines():
+        document, base = json.loads(line), 0
+        clusters += sum(map(len, document["clusters"]))
+        for words, ner, related in zip(document["sentences"], document["ner"], document["relations"], strict=True):
+            spans = [(types[kind.lower()], start - base, end - base + 1) for start, end, kind in ner]
+            plain = [(start, end) for _, start, end in spans]
+            found = [
+                (
+                    types[r[4].lower()],
+                    plain.index((r[0] - base, r[1] - base + 1)),
+                    plain.index((r[2] - base, r[3] - base + 1)),
+                )
+                for r in related
+            ]
+            dygie.append(claims([BRACKETS.get(w, w) for w in words], spans, found))
+            base += len(words)
+    documents = reread(path, "dygie", types, tmp_path)
+    assert [prepared_claims(s) for s in documents] == dygie == spert
+    assert sum(len(s.coreference) for s in documents) == clusters > 0
+
+    path = tmp_path / "two.json"
+    written = [
+        {
+            "tokens": record["tokens"],
+            "entities": [[e["start"], e["end"], e["type"]] for e in record["entities"]],
+            "relations": [
+                [record["entities"][r[role]][side] for role in ("head", "tail") for side in ("start", "end")]
+                + [r["type"]]
+                for r in record["relations"]
+            ],
+        }
+        for record in raw
+    ]
+    path.write_text(json.dumps(written), encoding="utf-8")
+    assert [prepared_claims(s) for s in reread(path, "two", types, tmp_path)] == spert
+
+    labels = Labels.from_json(declared)
+    for reading in score(again, documents, labels).values():
+        assert all(figures["f1"] == 100 for figures in reading.values())
 
 
 # -- check ------------------------------------------------------------------------------------------------------------
@@ -309,22 +399,41 @@ def test_faults_in_an_array_name_line_and_sentence(tmp_path, capsys):
 # -- a dataset of one's own ----------------------------------------------------------------------------------------
 
 
-def test_the_lines_of_contributing_declare_a_dataset(tmp_path):
-    block = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("**A dataset.**")[1].split("**")[0]
-    indented = [line[4:] for line in block.splitlines() if line.startswith("    ")]
-    overlay = tmp_path / "mine.yaml"
-    overlay.write_text("\n".join(indented), encoding="utf-8")
-    declared = load_config(overlay)["datasets"]["mine"]
-    folder = tmp_path / "mirror" / "mine"
+def test_the_lines_of_contributing_make_a_dataset(tmp_path):
+    """The lines as they stand there, followed in a copy of the project: check, declare, put, name, plan, prepare."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("**A dataset.**")[1].split("\n**")[0]
+    block = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    (command,) = re.findall(r"`python -m sinet (check [^`]+)`", text)
+    (mirror,) = re.findall(r"Put the files into `([^`]+)`", text)
+    for name in SOURCES:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+
+    def step(*arguments: str) -> subprocess.CompletedProcess:
+        environment = {k: v for k, v in os.environ.items() if k != "SINET_MIRRORS"}
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    folder = tmp_path / mirror
     folder.mkdir(parents=True)
-    record = {
-        "tokens": ["Ann", "lives", "in", "Rome"],
-        "entities": [{"type": "Person", "start": 0, "end": 1}, {"type": "Place", "start": 3, "end": 4}],
-        "relations": [{"type": "lives-in", "head": 0, "tail": 1}],
-    }
     for split in ("train", "dev", "test"):
+        record = {
+            "tokens": ["Ann", "lives", "in", f"the-{split}-city"],
+            "entities": [{"type": "Person", "start": 0, "end": 1}, {"type": "Place", "start": 3, "end": 4}],
+            "relations": [{"type": "lives-in", "head": 0, "tail": 1}],
+        }
         lines(folder / f"{split}.jsonl", record)
-    card = prepare("mine", declared, [str(tmp_path / "mirror")], tmp_path / "out")
-    assert card["splits"]["test"]["relations"] == {"lives-in": 1}
-    labels = Labels.from_json(json.loads((tmp_path / "out" / "labels.json").read_text()))
-    assert labels.entity_types == ("Person", "Place")
+    files = [str(folder / name) if name.endswith(".jsonl") else name for name in command.split()]
+    assert "no faults" in step(sys.executable, "-m", "sinet", *files).stdout
+
+    grid = "{datasets: [mine], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}"
+    (tmp_path / "mine.yaml").write_text(f"{block}\ngrid: [{grid}]\n", encoding="utf-8")
+    planned = step(sys.executable, "-m", "sinet", "plan", "--config", "mine.yaml").stdout.splitlines()
+    assert [json.loads(line)["dataset"] for line in planned] == ["mine"]
+    made = tmp_path / "results" / "data" / "mine"
+    target = str((made / "train.jsonl").relative_to(tmp_path))
+    step("snakemake", "--cores", "1", "--configfile", "mine.yaml", "--", target)
+    assert json.loads((made / "card.json").read_text())["splits"]["test"]["relations"] == {"lives-in": 1}
+    assert Labels.from_json(json.loads((made / "labels.json").read_text())).entity_types == ("Person", "Place")
+    assert read_sentences(made / "dev.jsonl")[0].tokens[3] == "the-dev-city"
