@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
             handlers.append(logging.FileHandler(options.log, mode="w", encoding="utf-8"))
         logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True)
         logging.getLogger("sinet").setLevel(logging.INFO)
-        options.run_step(options)
+        return options.run_step(options) or 0
     except UserError as error:
         logging.getLogger("sinet").error("sinet %s: %s", options.step, error)
         return 2
@@ -45,7 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
         # a fault of ours: the traceback goes to the log as well as to the terminal
         logging.getLogger("sinet").exception("sinet %s failed", options.step)
         return 1
-    return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -78,8 +77,9 @@ def build_parser() -> argparse.ArgumentParser:
     s = step(
         "check",
         check,
-        "validate and describe files in a known format: every fault, or a card",
-        "Several files are taken for the splits of one dataset, the training split first.",
+        "validate and describe files in a known format: every fault, then a card",
+        "Several files are taken for the splits of one dataset, the training split first. Exit status 2 says that there"
+        " are faults; nothing is written.",
     )
     s.add_argument(
         "files", type=Path, nargs="+", metavar="FILE", help="JSON lines, SpERT, DyGIE/PURE or two-are-better"
@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--dataset", metavar="NAME", help="a declared dataset whose types may occur")
     s.add_argument("--labels", type=Path, metavar="FILE", help="labels.json with the types that may occur")
     s.add_argument("--encoder", metavar="NAME", help="declared encoder that must take the sentences (default: minilm)")
-    s.add_argument("--limit", type=int, default=50, metavar="N", help="faults listed at most (50)")
+    s.add_argument("--limit", type=_at_least_one, default=50, metavar="N", help="faults listed at most (50)")
 
     s = step(
         "train",
@@ -125,13 +125,16 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
     given = s.add_mutually_exclusive_group(required=True)
     given.add_argument(
-        "--input", type=Path, metavar="FILE", help=".jsonl: sentences, labels are ignored; .txt: raw text"
+        "--input",
+        type=Path,
+        metavar="FILE",
+        help='.txt: raw text; .jsonl: a line {"text": "..."} of raw text, or {"tokens": [...]}, labels are ignored',
     )
     given.add_argument("--text", metavar="TEXT", help="text to read; its triples are printed")
     s.add_argument(
         "--output", type=Path, metavar="FILE", help="JSON lines, a sentence a line, in the order of the input"
     )
-    s.add_argument("--html", type=Path, metavar="FILE", help="draw raw text as a page: entities and relations")
+    s.add_argument("--html", type=Path, metavar="FILE", help="also draw entities and relations as a page")
 
     s = step("score", score, "score predictions against gold: Ent, Rel, Rel+; prints JSON")
     s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
@@ -215,6 +218,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _at_least_one(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number of at least 1")
+    return int(text)
+
+
 # Each step imports what it needs when it runs: torch and transformers cost seconds a process.
 
 
@@ -252,9 +261,9 @@ def prepare(options: argparse.Namespace) -> None:
     print(card_markdown(prepare(options.dataset, declared, mirrors, options.out)))
 
 
-def check(options: argparse.Namespace) -> None:
+def check(options: argparse.Namespace) -> int:
     from sinet.config import encoder_declaration, load_config
-    from sinet.data.check import check_files
+    from sinet.data.check import check_files, counted
     from sinet.data.sentence import Labels
     from sinet.errors import nearest
     from sinet.model.pretrained import locate_encoder, read_tokenizer
@@ -267,7 +276,13 @@ def check(options: argparse.Namespace) -> None:
             )
         labels = Labels.from_json(config["datasets"][options.dataset])
     elif options.labels:
-        labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
+        try:
+            labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
+        except (ValueError, KeyError, TypeError):
+            right = '{"entity_types": [...], "relation_types": [...]}'
+            raise UserError(
+                f"--labels {options.labels}: should hold {right}, as a prepared dataset's labels.json"
+            ) from None
     name = options.encoder or "minilm"
     if name not in config["encoders"]:
         raise UserError(f"--encoder {name!r}: not declared, {nearest(name, config['encoders'])}")
@@ -277,7 +292,14 @@ def check(options: argparse.Namespace) -> None:
         pieces = count(words) + 2
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
-    print(check_files(options.files, labels, too_long, options.limit))
+    report = check_files(options.files, labels, too_long)
+    if report.faults:
+        more = len(report.faults) - options.limit
+        listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
+        found = f"{counted(len(report.faults), 'fault')} in {counted(len(options.files), 'file')}"
+        logging.getLogger("sinet").error("sinet check: %s\n%s", found, "\n".join(listed))
+    print(report.description)
+    return 2 if report.faults else 0
 
 
 def train(options: argparse.Namespace) -> None:
@@ -299,25 +321,44 @@ def tune(options: argparse.Namespace) -> None:
 def predict(options: argparse.Namespace) -> None:
     if options.text is None and options.output is None:
         raise UserError("--output: name the file to write")
+    if options.text is None:
+        if options.input.suffix not in (".txt", ".jsonl"):
+            raise UserError(f"--input {options.input}: should end in .txt (raw text) or .jsonl (JSON lines)")
+        with open(options.input, "rb"):
+            pass  # a missing file is told before torch is loaded
     for path in filter(None, (options.output, options.html)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    if options.text is None and options.input.suffix != ".txt":
-        from sinet.run.predict import predict_file
-
-        if options.html:
-            raise UserError("--html draws raw text (--text, or --input of a .txt file)")
-        predict_file(options.run, options.input, options.output)
+    if options.text is not None:
+        _predict_text(options)
         return
-    from sinet.files import write_atomically
-    from sinet.run.extract import Loaded, extract_file, write_page
+    from sinet.run.extract import draw_file, extract_file, holds_texts
+    from sinet.run.predict import predict_file
 
-    if options.text is None:
+    if options.input.suffix == ".txt" or holds_texts(options.input):
         extract_file(options.run, options.input, options.output, options.html)
         return
-    found = Loaded(options.run).predict([options.text])
-    print("\n".join(text.readable() for text in found) or "no words")
+    predict_file(options.run, options.input, options.output)
     if options.html:
-        write_page(options.html, [text.drawing() for text in found], "Triples")
+        draw_file(options.run, options.output, options.html, options.input.name)
+
+
+def _predict_text(options: argparse.Namespace) -> None:
+    from sinet.files import write_atomically
+    from sinet.run import draw, machine
+    from sinet.run.extract import Loaded
+
+    machine.use_device()
+    loaded = Loaded(options.run)
+    found = loaded.predict(options.text)
+    print("\n".join(text.readable() for text in found) or "no words in the text")
+    if options.html:
+
+        def write(partial: Path) -> None:
+            with draw.page(partial, "Triples", loaded.labels) as add:
+                for text in found:
+                    add(text.drawing(loaded.labels))
+
+        write_atomically(options.html, write)
     if options.output:
         lines = "".join(json.dumps(text.as_json(), ensure_ascii=False) + "\n" for text in found)
         write_atomically(options.output, lambda partial: partial.write_text(lines, encoding="utf-8"))

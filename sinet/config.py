@@ -206,6 +206,8 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
                 hint = f"; YAML reads {value} as text, write {number}"
             right = " or ".join(WANTED.get(kind, kind) for kind in kinds)
             yield f"{key}: {value!r} is {_kind(value)}, should be {right}{hint}"
+        case "dependentRequired":
+            yield f"{key}: member is a path in an archive; give the archive's url"
         case "minItems":
             yield f"{key}: the list is empty; name at least one"
         case "uniqueItems":

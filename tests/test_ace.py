@@ -1,6 +1,10 @@
 """ACE documents, written here in the releases' form: every mention comes through to the exact characters."""
+# ruff: noqa: RUF001 - letters of other scripts are what these documents are about
 
+import html
+import re
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pytest
 
@@ -33,13 +37,36 @@ Troops of the U.S. army left. His brother Tom died.
 </DOC>
 """
 
+# characters of one to four bytes, composed and decomposed, references of every kind, speakers inside the text
+CONVERSATION = """<DOC>
+<DOCID> {name} </DOCID>
+<DOCTYPE SOURCE="broadcast conversation"> STORY </DOCTYPE>
+<DATETIME> 2003-03-04T10:00:00 </DATETIME>
+<BODY>
+<HEADLINE>
+São Paulo’s mayor resigns
+</HEADLINE>
+<TEXT>
+<TURN>
+<SPEAKER> José Núñez </SPEAKER>
+“Zoë Müller”, the 𝔘𝔫𝔦’s chief (İstanbul&#8212;Beşiktaş), met Пётр
+Чайковский &lt;in&gt; Zürich&nbsp;West. 😀 Smith&amp;Søn’s café owner and 李小龍 left for R&D.
+</TURN>
+<TURN>
+<SPEAKER>Møller</SPEAKER>
+I agree with Núñez.
+</TURN>
+</TEXT>
+</BODY>
+<ENDTIME> 2003-03-04T10:30:00 </ENDTIME>
+</DOC>
+"""
+
 
 class Annotation:
     """Builds an annotation by naming words of the text; offsets are found in the source without its tags."""
 
     def __init__(self, name: str, release: str, source: str = SOURCE) -> None:
-        import re
-
         self.name, self.release = name, release
         self.source = source.format(name=name)
         self.plain = re.sub(r"<[^>]*>", "", self.source.replace("\r\n", "\n"))
@@ -49,9 +76,9 @@ class Annotation:
         start = -1
         for _ in range(nth + 1):
             start = self.plain.index(text, start + 1)
-        self.texts[id] = (kind, " ".join((annotated or text).replace("&amp;", "&").split()))
-        shown = (annotated or text).replace("&amp;", "&").replace("&", "&amp;")
-        place = f'<charseq START="{start}" END="{start + len(text) - 1}">{shown}</charseq>'
+        plain = html.unescape(annotated or text)
+        self.texts[id] = (kind, "".join(plain.split()))
+        place = f'<charseq START="{start}" END="{start + len(text) - 1}">{escape(plain)}</charseq>'
         extent = f'<extent><charseq START="0" END="{len(self.plain) - 1}">...</charseq></extent>'
         self.entities.append(
             f'<entity ID="E{id}" TYPE="{kind}" SUBTYPE="x" CLASS="SPC">'
@@ -79,9 +106,10 @@ class Annotation:
         path = folder / f"{self.name}.apf.xml"
         body = "\n".join([*self.entities, *self.relations])
         path.write_text(
-            f'<?xml version="1.0"?>\n<source_file URI="x"><document DOCID="{self.name}">\n{body}\n'
-            "</document></source_file>",
-            encoding="utf-8",
+            f'<?xml version="1.0"?>\n<!DOCTYPE source_file SYSTEM "apf.v5.1.1.dtd">\n'
+            f'<source_file URI="x"><document DOCID="{self.name}">\n{body}\n</document></source_file>',
+            encoding=encoding,
+            newline="\r\n" if "\r\n" in self.source else "\n",
         )
         return path
 
@@ -117,8 +145,34 @@ def example(release: str = "ace05", name: str = "DOC1", source: str = SOURCE) ->
     return made
 
 
+def conversation(name: str = "CONV") -> Annotation:
+    made = Annotation(name, "ace05", CONVERSATION)
+    made.mention("h1", "GPE", "São Paulo")  # in the headline
+    made.mention("s1", "PER", "José Núñez")  # a speaker
+    made.mention("m1", "PER", "Zoë Müller")
+    made.mention("m2", "ORG", "𝔘𝔫𝔦")  # outside the basic plane: one character each
+    made.mention("m3", "GPE", "İstanbul")  # its lower case has another length
+    made.mention("m4", "FAC", "Beşiktaş")
+    made.mention("m5", "PER", "Пётр\nЧайковский")
+    made.mention("m6", "LOC", "Zürich&nbsp;West")
+    made.mention("m7", "ORG", "Smith&amp;Søn")
+    made.mention("m8", "FAC", "cafe\u0301")
+    made.mention("m9", "PER", "李小龍")
+    made.mention("m10", "PER", "小龍")  # nested
+    made.mention("m11", "ORG", "R&D")  # an ampersand that is no reference
+    made.mention("s2", "PER", "Møller")  # a speaker whose line has no blank around it
+    made.mention("m12", "PER", "I", made.plain[: made.plain.index("I agree")].count("I"))
+    made.mention("m13", "PER", "Núñez", 1)
+    made.relation("PER-SOC", "m1", "m5")
+    made.relation("ORG-AFF", "m9", "m11")
+    made.relation("PER-SOC", "s2", "m12")  # from a speaker into what is said
+    made.relation("PER-SOC", "m12", "m13")
+    return made
+
+
 def spoken(sentence: Sentence) -> list[tuple[str, str]]:
-    return [(e.type, " ".join(sentence.tokens[e.start : e.end])) for e in sentence.entities]
+    """Type and characters of each entity, blanks between words left out."""
+    return [(e.type, "".join(sentence.tokens[e.start : e.end])) for e in sentence.entities]
 
 
 def relations(sentences: list[Sentence]) -> set[tuple[str, str, str]]:
@@ -138,19 +192,42 @@ def test_every_mention_comes_through_to_the_exact_characters(release, form, tmp_
     lost = Lost()
     sentences = read_documents(["DOC1"], find_documents([tmp_path]), True, lost)
     assert lost.mentions == []
-    found = [(kind, text.replace(" - ", "-")) for s in sentences for kind, text in spoken(s)]
+    found = [mention for s in sentences for mention in spoken(s)]
     expected = [value for id, value in made.texts.items() if id != "m11"]
     assert sorted(found) == sorted(expected)
     assert lost.counts["duplicate mentions merged"] == 1 and lost.counts["repeated relations dropped"] == 1
     assert lost.counts["relations dropped for want of an entity as argument"] == 2
     assert relations(sentences) == {
-        ("ORG-AFF", "John Smith", "AT&T"),
-        ("PER-SOC", "wife", "Bill Clinton"),
+        ("ORG-AFF", "JohnSmith", "AT&T"),
+        ("PER-SOC", "wife", "BillClinton"),
         ("PHYS", "They", "Paris"),
         ("PER-SOC", "Smith", "MARY"),
         ("ORG-AFF", "Troops", "U.S."),
     }
     assert all(s.document == "DOC1" for s in sentences) and len({s.id for s in sentences}) == len(sentences)
+
+
+@pytest.mark.parametrize("form", ["plain", "crlf", "bom"])
+def test_offsets_count_characters_whatever_their_bytes(form, tmp_path):
+    made = conversation()
+    if form == "crlf":
+        made.source = made.source.replace("\n", "\r\n")
+    made.write(tmp_path, "utf-8-sig" if form == "bom" else "utf-8")
+    lost = Lost()
+    document = read_document(find_documents([tmp_path])["CONV"], lost)
+    cut = [(kind, "".join(document.text[start:end].split())) for kind, start, end in document.mentions]
+    assert cut == list(made.texts.values())
+    sentences = read_documents(["CONV"], find_documents([tmp_path]), True, lost)
+    assert sorted(m for s in sentences for m in spoken(s)) == sorted(made.texts.values())
+    assert lost.mentions == [] and lost.summary().endswith("exact characters: 0.")
+    assert relations(sentences) == {
+        ("PER-SOC", "ZoëMüller", "ПётрЧайковский"),
+        ("ORG-AFF", "李小龍", "R&D"),
+        ("PER-SOC", "Møller", "I"),
+        ("PER-SOC", "I", "Núñez"),
+    }
+    joined = "".join(word for s in sentences for word in s.tokens)
+    assert joined == "".join(html.unescape(made.plain).split())
 
 
 def test_the_text_is_the_source_word_for_word(tmp_path):
@@ -174,12 +251,34 @@ def test_words_never_cross_a_head_and_sentences_never_part_an_entity_or_a_relati
     assert "brother" not in army.tokens
 
 
-def test_header_lines_can_be_dropped_and_mentions_stay(tmp_path):
+def test_header_lines_can_be_dropped(tmp_path):
+    """Ids, dates, headlines and speakers; what is annotated there goes with them and is counted."""
+    made = conversation()
+    made.write(tmp_path)
+    lost = Lost()
+    sentences = read_documents(["CONV"], find_documents([tmp_path]), False, lost)
+    said = made.plain[made.plain.index("“") : made.plain.index("Møller")] + made.plain[made.plain.index("I agree") :]
+    said = html.unescape(said[: said.index("Núñez.") + len("Núñez.")])
+    assert "".join(word for s in sentences for word in s.tokens) == "".join(said.split())
+    kept = [value for id, value in made.texts.items() if id not in ("h1", "s1", "s2")]
+    assert sorted(m for s in sentences for m in spoken(s)) == sorted(kept)
+    assert ("PER-SOC", "I", "Núñez") in relations(sentences) and len(relations(sentences)) == 3
+    assert lost.mentions == []
+    assert lost.counts["mentions dropped with header lines"] == 3
+    assert lost.counts["relations dropped with header lines"] == 1
+
+
+def test_header_lines_are_told_from_the_body(tmp_path):
     example().write(tmp_path)
     found = find_documents([tmp_path])
     whole, body = (read_documents(["DOC1"], found, header, Lost()) for header in (True, False))
-    assert [s.tokens for s in whole[3:]] == [s.tokens for s in body]
-    assert sum(len(s.entities) for s in whole) == sum(len(s.entities) for s in body)
+    assert [s.tokens for s in whole[4:]] == [s.tokens for s in body], "id, type, date, headline"
+    document = read_document(found["DOC1"], Lost())
+    header = "".join(document.text[start:end] for start, end in document.header)
+    assert header.split() == ["DOC1", "NEWS", "STORY", "2003-03-04", "AT&T", "names", "chief"]
+    (tmp_path / "DOC1.sgm").write_text("<DOC><DOCID> D </DOCID>\nAll of it is body.\n</DOC>")
+    (tmp_path / "DOC1.apf.xml").write_text("<source_file/>")
+    assert [s.tokens[0] for s in read_documents(["DOC1"], found, False, Lost())] == ["All"]
 
 
 def test_disc_relations_are_dropped(tmp_path):
@@ -214,6 +313,12 @@ def test_other_annotators_are_passed_over(tmp_path):
         (lambda f: (f / "DOC1.sgm").write_bytes(b"<DOC>\xff"), r"DOC1\.sgm: not UTF-8 \(byte 5\)"),
         (lambda f: (f / "DOC1.sgm").write_text("<DOC>short"), r"mention m\d+: \d+\.\.\d+ lies outside the source"),
         (lambda f: (f / "DOC1.apf.xml").write_text("<source_file>"), r"DOC1\.apf\.xml: cannot be read as XML"),
+        (
+            lambda f: (f / "DOC1.apf.xml").write_text(
+                '<f><entity><entity_mention ID="m"><head><charseq START="x"/></head></entity_mention></entity></f>'
+            ),
+            r"DOC1\.apf\.xml: mention m: START and END should be whole numbers",
+        ),
     ],
 )
 def test_unreadable_documents_are_named(tmp_path, spoil, message):
@@ -233,12 +338,15 @@ def corpus(tmp_path: Path, names: dict[str, list[str]]) -> dict:
     return declared | {"files": {split: {"path": f"ace05/{split}"} for split in names}}
 
 
-def test_prepare_reads_a_release(tmp_path):
+def test_prepare_reads_a_release(tmp_path, caplog):
     for name in ("A", "B", "C"):
         example(name=name).write(tmp_path / "ace05" / "English" / "nw" / "timex2norm")
     declared = corpus(tmp_path, {"train": ["A"], "dev": ["B"], "test": ["C"]})
-    card = prepare("ace05", declared, [str(tmp_path)], tmp_path / "out")
+    with caplog.at_level("INFO", logger="sinet"):
+        card = prepare("ace05", declared, [str(tmp_path)], tmp_path / "out")
     assert "Gold mentions that are not the annotation's exact characters: 0." in card["notes"]
+    assert "ace05: Gold mentions that are not the annotation's exact characters: 0." in caplog.text
+    assert "Mentions read: 51." in card["notes"], "17 in each of three documents"
     assert any("train, sentences: " in note and "published 10,051" in note for note in card["notes"])
     assert any(note.startswith("- train, table PER: ") for note in card["notes"])
     assert {s.document for s in read_sentences(tmp_path / "out" / "test.jsonl")} == {"C"}

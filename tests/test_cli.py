@@ -59,8 +59,14 @@ def test_scores_without_a_label_file_take_the_types_that_occur(tmp_path, capsys)
         (["train", "--run", "nowhere.json", "--data", "x", "--out", "x"], "nowhere.json: No such file"),
         (
             ["predict", "--run", "nowhere", "--input", "x", "--output", "y"],
-            "nowhere: no model.json, so no finished run",
+            "--input x: should end in .txt (raw text) or .jsonl (JSON lines)",
         ),
+        (["predict", "--run", "nowhere", "--input", "x.txt", "--output", "y"], "x.txt: No such file"),
+        (["predict", "--run", "nowhere", "--text", "x"], "nowhere: no such folder of a run"),
+        (["predict", "--run", "tests", "--text", "x"], "tests: no model.json, so no finished run"),
+        (["predict", "--run", "tests", "--input", str(CORPUS)], "--output: name the file to write"),
+        (["check", "tests"], "tests: Is a directory"),
+        (["check", str(CORPUS), "--labels", str(CORPUS)], "should hold {"),
         (["plan", "--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
     ],
 )

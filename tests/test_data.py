@@ -1,8 +1,12 @@
 """The sentence format, the readers, where files come from, and dataset cards."""
 
+import hashlib
 import http.server
+import io
 import json
+import random
 import re
+import tarfile
 import threading
 from pathlib import Path
 
@@ -175,6 +179,70 @@ def test_download_retries_checks_and_becomes_a_mirror(server, tmp_path, monkeypa
     assert sources.obtain_file("toy", declared, [str(tmp_path / "mirror")]) == path
     with pytest.raises(UserError, match="SHA-256"):
         sources.obtain_file("toy", declared | {"sha256": "0" * 64}, [str(tmp_path / "mirror")])
+
+
+def archive(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:gz") as made:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            made.addfile(info, io.BytesIO(data))
+
+
+def test_an_archive_is_read_once_for_all_files_it_holds(server, tmp_path, monkeypatch):
+    folder, url = server
+    asked = []
+    fetch = sources._fetch
+    monkeypatch.setattr(sources, "_fetch", lambda *given: (asked.append(given), fetch(*given)))
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path / "mirror")
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
+    record = json.dumps(line()).encode()
+    members = {f"data/json/{split}.json": record + b"\n" * n for n, split in enumerate(("train", "dev", "test"))}
+    archive(folder / "a.tar.gz", members | {"data/elmo/big": b"0" * 100_000})
+    files = {
+        Path(name).stem: {
+            "path": Path(name).name,
+            "url": f"{url}/a.tar.gz",
+            "member": name,
+            "sha256": hashlib.sha256(data).hexdigest(),
+        }
+        for name, data in members.items()
+    }
+    declared = {
+        "title": "Toy",
+        "format": "jsonl",
+        "files": files,
+        "entity_types": ["Task"],
+        "relation_types": ["Compare"],
+    }
+    card = prepare("toy", declared, [str(tmp_path / "mirror")], tmp_path / "out")
+    assert [f["sha256"] for f in card["files"]] == [f["sha256"] for f in files.values()]
+    assert len(asked) == 2, "503 once, then all three files"
+    assert sorted(p.name for p in (tmp_path / "mirror" / "toy").iterdir()) == ["dev.json", "test.json", "train.json"]
+    assert [p.name for p in (tmp_path / "mirror").iterdir()] == ["toy"], "nothing partial is left"
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"sha256": "0" * 64}, r"f\.json: SHA-256 is 4f53cda1\w+, declared 0000"),
+        ({"member": "data/other.json"}, r"it holds no data/other\.json"),
+        ({"url": "/whole.json"}, r"not a gzip file|file could not be opened|truncated|invalid"),
+        ({"url": "/cut.tar.gz"}, r"unexpected end of data|end-of-stream|ended before"),
+    ],
+)
+def test_an_archive_that_does_not_hold_the_declared_file_leaves_nothing(server, change, message, tmp_path, monkeypatch):
+    folder, url = server
+    monkeypatch.setattr(sources, "DOWNLOADS", tmp_path / "mirror")
+    monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
+    archive(folder / "a.tar.gz", {"data/f.json": b"[]"})
+    archive(folder / "whole.tar.gz", {"data/g.bin": random.Random(0).randbytes(200_000), "data/f.json": b"[]"})
+    (folder / "cut.tar.gz").write_bytes((folder / "whole.tar.gz").read_bytes()[:100_000])
+    (folder / "whole.json").write_text("[]")
+    declared = {"path": "f.json", "url": "/a.tar.gz", "member": "data/f.json"} | change
+    with pytest.raises(UserError, match=message):
+        sources.obtain_file("toy", declared | {"url": url + declared["url"]}, [str(tmp_path / "mirror")])
+    assert list((tmp_path / "mirror").iterdir()) == []
 
 
 def test_absent_names_both_ways(tmp_path, monkeypatch):

@@ -1,17 +1,28 @@
 """Published formats read as one, and every fault of a file listed with its place."""
 
+import copy
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from sinet.__main__ import main
 from sinet.config import load_config, resolve
-from sinet.data.formats import read, read_text, recognise
+from sinet.data.check import check_files
+from sinet.data.formats import BRACKETS, read, read_text, recognise
 from sinet.data.prepare import prepare
-from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences
+from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.provenance import ROOT
+from sinet.score.metrics import score
 from tests.conftest import CORPUS, DATASETS, LABELS
+from tests.test_workflow import SOURCES
 
 DOCUMENT = {
     "doc_key": "D",
@@ -25,6 +36,7 @@ TWO = {
     "entities": [[0, 1, "Task"], [1, 3, "Method"]],
     "relations": [[1, 3, 0, 1, "Used-for"]],
 }
+GOOD = {"tokens": ["a", "b", "c"], "entities": [{"type": "Task", "start": 0, "end": 2}], "relations": []}
 
 
 def lines(path, *records):
@@ -66,16 +78,43 @@ def test_two_are_better_form(tmp_path):
     "form, record, message",
     [
         ("dygie", DOCUMENT | {"ner": [[]]}, r"ner: should hold one list for each of the 2 sentences"),
-        ("dygie", DOCUMENT | {"ner": [[[1, 6, "Task"]], []], "relations": [[], []]}, r"ends are inclusive here"),
-        ("dygie", DOCUMENT | {"relations": [[[0, 0, 1, 1, "X"]], []]}, r"relations\[0\]\[0\]: .* no entity"),
-        ("dygie", DOCUMENT | {"ner": [[[1]], []]}, r"not of the form: DyGIE"),
-        ("two", TWO | {"relations": [[0, 2, 0, 1, "X"]]}, r"relations\[0\]: .* names a span that is no entity"),
-        ("two", TWO | {"entities": [[0, 1]]}, r"entities: should be a list of \[start, end, type\]"),
+        (
+            "dygie",
+            DOCUMENT | {"ner": [[[1, 6, "T"]], []], "relations": [[], []]},
+            r"if your ends are exclusive, write 5",
+        ),
+        (
+            "dygie",
+            DOCUMENT | {"ner": [[[3, 1, "T"]], []], "relations": [[], []]},
+            r"ner\[0\]\[0\].*reversed, write 1, 3",
+        ),
+        ("dygie", DOCUMENT | {"ner": [[], [[0, 1, "T"]]], "relations": [[], []]}, r"ner\[1\]\[0\].*write 6, 7"),
+        (
+            "dygie",
+            DOCUMENT | {"relations": [[[0, 0, 1, 1, "X"]], []]},
+            r"relations\[0\]\[0\]: \[0, 0\] is the span of no",
+        ),
+        ("dygie", DOCUMENT | {"ner": [[[1]], []]}, r"ner\[0\]\[0\]: should be \[start, end, type\].*is \[1\]"),
+        ("dygie", DOCUMENT | {"clusters": [[1]]}, r"clusters: should be a list of clusters"),
+        ("dygie", DOCUMENT | {"sentences": [["a"], "b"]}, r"sentences\[1\]: should be a list of words"),
+        (
+            "two",
+            TWO | {"relations": [[0, 2, 0, 1, "X"]]},
+            r"relations\[0\]: \[0, 2\] is the span of no .* \[0, 1\], \[1, 3\]",
+        ),
+        ("two", TWO | {"entities": [[0, 1]]}, r"entities\[0\]: should be \[start, end, type\].*is \[0, 1\]"),
+        ("two", TWO | {"entities": {}}, r"entities: should be a list"),
+        ("spert", GOOD | {"entities": [{"type": "T", "start": 2, "end": 0}]}, r"entities\[0\].*reversed, write 0, 2"),
+        (
+            "spert",
+            GOOD | {"entities": [{"type": "T", "start": "0", "end": 1}]},
+            r"entities\[0\]: start '0' and end 1 should",
+        ),
     ],
 )
 def test_faults_of_other_forms_are_named(tmp_path, form, record, message):
     path = tmp_path / "in.json"
-    path.write_text(json.dumps([record] if form == "two" else record), encoding="utf-8")
+    path.write_text(json.dumps(record if form == "dygie" else [record]), encoding="utf-8")
     with pytest.raises(UserError, match=r"in\.json:1: .*" + message):
         read(path, form)
 
@@ -123,6 +162,88 @@ def test_a_grid_that_names_folds_runs_them_all(tmp_path):
     overlay.write_text("grid: [{datasets: [ade], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}]")
     plan = resolve(load_config(overlay))
     assert [run.dataset for run in plan.runs] == [f"ade-{i}" for i in range(10)]
+
+
+# -- published preprocessing, bit for bit --------------------------------------------------------------------------
+
+
+Claims = tuple[list[str], list[tuple], list[tuple]]
+
+
+def claims(tokens: list[str], spans: list[tuple], relations: list[tuple]) -> Claims:
+    """What of a sentence is scored: words, typed spans, and relations with their arguments' types and spans."""
+    return list(tokens), sorted(spans), sorted((kind, spans[head], spans[tail]) for kind, head, tail in relations)
+
+
+def prepared_claims(sentence: Sentence) -> Claims:
+    spans = [(e.type, e.start, e.end) for e in sentence.entities]
+    return claims(sentence.tokens, spans, [(r.type, r.head, r.tail) for r in sentence.relations])
+
+
+def reread(path: Path, form: str, types: dict[str, str], folder: Path) -> list[Sentence]:
+    """A file read, written in the project's form, and read again."""
+    write_sentences(folder / "again.jsonl", read(path, form, types))
+    return read_sentences(folder / "again.jsonl")
+
+
+@pytest.mark.parametrize("split", ["train", "dev", "test"])
+def test_published_files_lose_nothing_that_is_scored(split, tmp_path):
+    """SciERC as published in SpERT's and in DyGIE's form, against its own JSON taken apart here."""
+    declared = load_config()["datasets"]["scierc"]
+    types = {kind.lower(): kind for kind in (*declared["entity_types"], *declared["relation_types"])}
+    path = DATASETS / "scierc" / f"scierc_{split}.json"
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    spert = [
+        claims(
+            record["tokens"],
+            [(e["type"], e["start"], e["end"]) for e in record["entities"]],
+            [(r["type"], r["head"], r["tail"]) for r in record["relations"]],
+        )
+        for record in raw
+    ]
+    again = reread(path, "spert", types, tmp_path)
+    assert [prepared_claims(s) for s in again] == spert
+
+    path, dygie, clusters = DATASETS / "scierc_documents" / f"{split}.json", [], 0
+    for line in path.read_text(encoding="utf-8").splitlines():
+        document, base = json.loads(line), 0
+        clusters += sum(map(len, document["clusters"]))
+        for words, ner, related in zip(document["sentences"], document["ner"], document["relations"], strict=True):
+            spans = [(types[kind.lower()], start - base, end - base + 1) for start, end, kind in ner]
+            plain = [(start, end) for _, start, end in spans]
+            found = [
+                (
+                    types[r[4].lower()],
+                    plain.index((r[0] - base, r[1] - base + 1)),
+                    plain.index((r[2] - base, r[3] - base + 1)),
+                )
+                for r in related
+            ]
+            dygie.append(claims([BRACKETS.get(w, w) for w in words], spans, found))
+            base += len(words)
+    documents = reread(path, "dygie", types, tmp_path)
+    assert [prepared_claims(s) for s in documents] == dygie == spert
+    assert sum(len(s.coreference) for s in documents) == clusters > 0
+
+    path = tmp_path / "two.json"
+    written = [
+        {
+            "tokens": record["tokens"],
+            "entities": [[e["start"], e["end"], e["type"]] for e in record["entities"]],
+            "relations": [
+                [record["entities"][r[role]][side] for role in ("head", "tail") for side in ("start", "end")]
+                + [r["type"]]
+                for r in record["relations"]
+            ],
+        }
+        for record in raw
+    ]
+    path.write_text(json.dumps(written), encoding="utf-8")
+    assert [prepared_claims(s) for s in reread(path, "two", types, tmp_path)] == spert
+
+    labels = Labels.from_json(declared)
+    for reading in score(again, documents, labels).values():
+        assert all(figures["f1"] == 100 for figures in reading.values())
 
 
 # -- check ------------------------------------------------------------------------------------------------------------
@@ -186,6 +307,80 @@ def test_a_rare_spelling_is_suspected(tmp_path, capsys):
     assert fault.endswith("a.jsonl:31: entities[0].type: 'Metod' occurs 1 times in all, did you mean 'Method'?")
 
 
+@pytest.mark.parametrize(
+    "form, good, bad, field",
+    [
+        ("spert", GOOD, GOOD | {"entities": [[0, 1, "Task"]]}, "entities[0]: should be an object"),
+        ("spert", GOOD, GOOD | {"entities": ["Task"]}, "entities[0]: should be an object"),
+        ("spert", GOOD, GOOD | {"relations": [[0, 1]]}, "relations[0]: should be an object"),
+        (
+            "two",
+            TWO,
+            TWO | {"entities": [*TWO["entities"], {"type": "Task"}]},
+            "entities[2]: should be [start, end, type]",
+        ),
+        (
+            "two",
+            TWO,
+            TWO | {"entities": [*TWO["entities"], [[0], 1, "T"]]},
+            "entities[2]: should be [start, end, type]",
+        ),
+        (
+            "two",
+            TWO,
+            TWO | {"relations": [[0, 1, "Used-for"]]},
+            "relations[0]: should be [start, end, start, end, type]",
+        ),
+    ],
+)
+def test_one_item_of_the_wrong_form_is_named_and_the_others_are_checked(form, good, bad, field, tmp_path, capsys):
+    """Whatever the item looks like, the file keeps its form, and the sentences around it are read."""
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([bad, good, good | {"tokens": ["a", ""]}, good]), encoding="utf-8")
+    assert main(["check", str(path)]) == 2
+    out, err = capsys.readouterr()
+    found = err.splitlines()[1:]
+    assert found[0].startswith(f"{path}:1: sentence 0: {field}")
+    assert f"{path}:1: sentence 2: tokens[1]: should be a word, is ''" in found
+    assert f"`format: {form}`" in out and "| sentences | 2 |" in out, "the card is of the sentences that can be read"
+
+
+def test_one_entity_of_the_wrong_form_in_a_document_is_named_and_the_others_are_checked(tmp_path, capsys):
+    bad = DOCUMENT | {"ner": [[[1, 1, "Task"], ["x"]], [[6, 6, "Task"], [8, 8, "Method"], [0, 1, "Task"]]]}
+    path = lines(tmp_path / "d.jsonl", bad, DOCUMENT | {"doc_key": "E"})
+    assert main(["check", str(path)]) == 2
+    out, err = capsys.readouterr()
+    found = err.splitlines()[1:]
+    assert len(found) == 2 and "| sentences | 2 |" in out
+    assert found[0].startswith(f"{path}:1: sentence 0: ner[0][1]: should be [start, end, type]")
+    assert found[1].startswith(f"{path}:1: sentence 1: ner[1][2]: [0, 1] is no span of the sentence's words (6 to 9)")
+
+
+@pytest.mark.parametrize("form, record", [("spert", GOOD), ("two", TWO), ("dygie", DOCUMENT)])
+def test_no_decodable_file_ends_in_a_traceback(form, record, tmp_path):
+    """Every part of a record, replaced by every kind of JSON value, is a fault or is read."""
+
+    def spoilt(value: object) -> Iterator[object]:
+        yield from (None, True, 3, -1.5, "x", [], {}, [[]], [None], {"a": 1})
+        if isinstance(value, dict | list):
+            for key, part in value.items() if isinstance(value, dict) else enumerate(value):
+                for other in spoilt(part):
+                    changed = copy.deepcopy(value)
+                    changed[key] = other
+                    yield changed
+
+    path = tmp_path / "in.json"
+    read_whole, others = 0, list(spoilt(record))
+    for other in others:
+        path.write_text(json.dumps(other if form == "dygie" else [other]), encoding="utf-8")
+        check_files([path], None, None)
+        try:
+            read_whole += bool(read(path, form))
+        except UserError as error:
+            assert str(error).startswith(f"{path}:1"), str(error)
+    assert len(others) > 100 and 0 < read_whole < len(others)
+
+
 def test_files_that_are_no_text_or_empty_are_faults(tmp_path, capsys):
     (tmp_path / "latin.jsonl").write_bytes(b'{"tokens": ["a"]}\n{"tokens": ["\xe9"]}')
     (tmp_path / "empty.jsonl").write_text("")
@@ -204,22 +399,41 @@ def test_faults_in_an_array_name_line_and_sentence(tmp_path, capsys):
 # -- a dataset of one's own ----------------------------------------------------------------------------------------
 
 
-def test_the_lines_of_contributing_declare_a_dataset(tmp_path):
-    block = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("**A dataset.**")[1].split("**")[0]
-    indented = [line[4:] for line in block.splitlines() if line.startswith("    ")]
-    overlay = tmp_path / "mine.yaml"
-    overlay.write_text("\n".join(indented), encoding="utf-8")
-    declared = load_config(overlay)["datasets"]["mine"]
-    folder = tmp_path / "mirror" / "mine"
+def test_the_lines_of_contributing_make_a_dataset(tmp_path):
+    """The lines as they stand there, followed in a copy of the project: check, declare, put, name, plan, prepare."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("**A dataset.**")[1].split("\n**")[0]
+    block = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
+    (command,) = re.findall(r"`python -m sinet (check [^`]+)`", text)
+    (mirror,) = re.findall(r"Put the files into `([^`]+)`", text)
+    for name in SOURCES:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+
+    def step(*arguments: str) -> subprocess.CompletedProcess:
+        environment = {k: v for k, v in os.environ.items() if k != "SINET_MIRRORS"}
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done
+
+    folder = tmp_path / mirror
     folder.mkdir(parents=True)
-    record = {
-        "tokens": ["Ann", "lives", "in", "Rome"],
-        "entities": [{"type": "Person", "start": 0, "end": 1}, {"type": "Place", "start": 3, "end": 4}],
-        "relations": [{"type": "lives-in", "head": 0, "tail": 1}],
-    }
     for split in ("train", "dev", "test"):
+        record = {
+            "tokens": ["Ann", "lives", "in", f"the-{split}-city"],
+            "entities": [{"type": "Person", "start": 0, "end": 1}, {"type": "Place", "start": 3, "end": 4}],
+            "relations": [{"type": "lives-in", "head": 0, "tail": 1}],
+        }
         lines(folder / f"{split}.jsonl", record)
-    card = prepare("mine", declared, [str(tmp_path / "mirror")], tmp_path / "out")
-    assert card["splits"]["test"]["relations"] == {"lives-in": 1}
-    labels = Labels.from_json(json.loads((tmp_path / "out" / "labels.json").read_text()))
-    assert labels.entity_types == ("Person", "Place")
+    files = [str(folder / name) if name.endswith(".jsonl") else name for name in command.split()]
+    assert "no faults" in step(sys.executable, "-m", "sinet", *files).stdout
+
+    grid = "{datasets: [mine], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}"
+    (tmp_path / "mine.yaml").write_text(f"{block}\ngrid: [{grid}]\n", encoding="utf-8")
+    planned = step(sys.executable, "-m", "sinet", "plan", "--config", "mine.yaml").stdout.splitlines()
+    assert [json.loads(line)["dataset"] for line in planned] == ["mine"]
+    made = tmp_path / "results" / "data" / "mine"
+    target = str((made / "train.jsonl").relative_to(tmp_path))
+    step("snakemake", "--cores", "1", "--configfile", "mine.yaml", "--", target)
+    assert json.loads((made / "card.json").read_text())["splits"]["test"]["relations"] == {"lives-in": 1}
+    assert Labels.from_json(json.loads((made / "labels.json").read_text())).entity_types == ("Person", "Place")
+    assert read_sentences(made / "dev.jsonl")[0].tokens[3] == "the-dev-city"

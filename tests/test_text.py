@@ -1,16 +1,25 @@
 """Raw text: words with their characters, and triples from it with a trained run."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 import sinet
 from sinet.__main__ import main
+from sinet.data.sentence import Entity, Relation, Sentence
 from sinet.data.text import Word, cut, sentences
 from sinet.model.sinet import System
+from sinet.provenance import ROOT
+from sinet.run import draw
 from sinet.run.extract import paragraphs
 from sinet.run.train import train_run
-from tests.conftest import tiny_run
+from tests.conftest import CORPUS, LABELS, tiny_run
 
 TEXT = "Dr. Smith's parser (v2.0) isn't slow, e.g. 9 words/s here.  It won!\n\nA title without end\n\nU.S. troops left."
 
@@ -80,15 +89,109 @@ def test_triples_from_text(prepared_run, tmp_path, capsys):
     ]
 
 
+def test_a_file_of_texts_keeps_their_ids_and_is_drawn_on_the_way(prepared_run, tmp_path):
+    given, lines, page = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "out.html"
+    texts = {"a": "We use neural parsers for semantic parsing .", "b": "Nothing <here> .\n\nOne more ."}
+    given.write_text("".join(json.dumps({"id": id, "text": text}) + "\n" for id, text in texts.items()))
+    arguments = ["--run", str(prepared_run), "--input", str(given), "--output", str(lines), "--html", str(page)]
+    assert main(["predict", *arguments]) == 0
+    written = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [w["document"] for w in written] == ["a", "b", "b"]
+    for w in written:
+        assert [texts[w["document"]][start:end] for start, end in w["offsets"]] == w["tokens"]
+    drawn = page.read_text()
+    assert drawn.count("<svg") == 3 and drawn.count("&lt;</text>") == 1
+    assert ElementTree.fromstring(drawn[drawn.index("<svg") : drawn.index("</svg>") + 6]) is not None
+
+
+def test_predicted_sentences_can_be_drawn(prepared_run, tmp_path):
+    lines, page = tmp_path / "out.jsonl", tmp_path / "out.html"
+    arguments = ["--run", str(prepared_run), "--input", str(CORPUS), "--output", str(lines), "--html", str(page)]
+    assert main(["predict", *arguments]) == 0
+    assert page.read_text().count("<svg") == 10 == len(lines.read_text().splitlines())
+
+
+def test_a_drawing_holds_every_entity_and_relation_across_rows():
+    """Nested entities, a relation inside one, one to itself, both directions between two, and rows."""
+    words = tuple(f"word{i}" for i in range(60))
+    entities = (Entity("Task", 0, 3, 0.5), Entity("Method", 1, 2), Entity("Material", 55, 60), Entity("Task", 8, 30))
+    pairs = ((0, 1), (1, 0), (2, 2), (0, 2), (3, 2))
+    sentence = Sentence("s", words, entities, tuple(Relation("Used-for", *pair, 0.25) for pair in pairs))
+    drawn = draw.drawing(sentence, LABELS)
+    svg = ElementTree.fromstring(drawn)
+    space = "{http://www.w3.org/2000/svg}"
+    shown = [t for t in svg.iter(f"{space}text") if t.get("class") == "w"]
+    assert [t.text for t in shown] == list(words)
+    rows = sorted({float(t.get("y")) for t in shown})
+    assert len(rows) == 5, "60 words of 5 and 6 characters do not fit four rows"
+    titles = [t.text for t in svg.iter(f"{space}title")]
+    for wanted in ("Task 0.50", "Method", "Material"):
+        assert wanted in titles
+    crossed = 1 + rows.index(float(shown[55].get("y")))
+    assert titles.count("Used-for 0.25") == 3 + 2 * crossed, "each within its row, or once in every row it crosses"
+    assert len([t for t in svg.iter(f"{space}path") if t.get("class") == "h"]) == len(pairs), "an arrow each"
+    width, height = float(svg.get("width")), float(svg.get("height"))
+    for t in svg.iter(f"{space}text"):
+        half = float(t.get("textLength")) / (2 if t.get("class") == "r" else 1)
+        assert float(t.get("x")) + half <= width and 0 < float(t.get("y")) < height
+    assert draw.drawing(sentence, LABELS) == drawn
+
+
+def test_a_library_call_leaves_torch_as_it_is(prepared_run):
+    """Threads and determinism belong to the process of the caller; the command line sets its own."""
+    program = (
+        "import sys, torch, sinet; torch.set_num_threads(3); "
+        "found = sinet.load(sys.argv[1]).predict('We use neural parsers .'); "
+        "print(torch.get_num_threads(), torch.are_deterministic_algorithms_enabled(), len(found))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, prepared_run], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.split() == ["3", "False", "1"], done.stderr
+
+
+def test_a_copied_run_needs_nothing_else(prepared_run, tmp_path, capsys):
+    """Another process, without mirrors, network or the encoder's files, gives the bytes that the run gives here."""
+    shutil.copytree(prepared_run, tmp_path / "copied")
+
+    def arguments(run: Path, out: str) -> list[str]:
+        return ["predict", "--run", str(run), "--text", TEXT, "--output", str(tmp_path / out)]
+
+    assert main(arguments(prepared_run, "here.jsonl")) == 0
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
+    there = [sys.executable, "-m", "sinet", *arguments(tmp_path / "copied", "there.jsonl")]
+    done = subprocess.run(there, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == capsys.readouterr().out
+    assert (tmp_path / "there.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
+
+
 def test_wrong_calls_of_predict_are_explained(prepared_run, tmp_path, capsys):
     assert main(["predict", "--run", str(prepared_run), "--input", "x.txt"]) == 2
     assert "--output: name the file to write" in capsys.readouterr().err
     assert main(["predict", "--run", str(tmp_path), "--text", "a"]) == 2
     assert "no model.json, so no finished run" in capsys.readouterr().err
-    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "bad.txt").write_bytes("Zürich\n".encode() * 9000 + b"fine\n\xff\xfe")
     bad = ["predict", "--run", str(prepared_run), "--input", str(tmp_path / "bad.txt"), "--output", str(tmp_path / "o")]
-    assert main(bad) == 2 and "not UTF-8" in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
+    assert main(bad) == 2 and "bad.txt:9002: not UTF-8 (byte 1 of the line)" in capsys.readouterr().err
+    (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"txt": "a"}\n')
+    bad[4] = str(tmp_path / "bad.jsonl")
+    assert main(bad) == 2 and "bad.jsonl:2: text: should be an object" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists() and not list(tmp_path.glob("*.part"))
+    bad[4] = str(tmp_path)
+    assert main(bad) == 2 and "should end in .txt" in capsys.readouterr().err
+    (tmp_path / "folder.txt").mkdir()
+    bad[4] = str(tmp_path / "folder.txt")
+    assert main(bad) == 2 and "folder.txt: Is a directory" in capsys.readouterr().err
+
+
+def test_a_file_without_words_is_said_to_be_empty(prepared_run, tmp_path, capsys):
+    (tmp_path / "empty.txt").write_text(" \n\n")
+    out, page = tmp_path / "o.jsonl", tmp_path / "o.html"
+    arguments = ["--run", str(prepared_run), "--input", str(tmp_path / "empty.txt"), "--output", str(out)]
+    assert main(["predict", *arguments, "--html", str(page)]) == 0
+    assert "empty.txt: no words in it" in capsys.readouterr().err
+    assert out.read_text() == "" and page.read_text().endswith("</html>\n")
+    assert main(["predict", "--run", str(prepared_run), "--text", " "]) == 0
+    assert capsys.readouterr().out == "no words in the text\n"
 
 
 @pytest.mark.parametrize("text", ["", "   \n"])

@@ -8,6 +8,9 @@ spaCy's (`sinet.data.text`), the published chain's CoreNLP 3.5.2's: they differ 
 
 Offsets count the characters of the source without its tags; character references count as they stand in the file
 (`&amp;` is five), line breaks as one.
+
+Header lines are all that stands outside `<TEXT>` (document id, type, dates, headline) and, inside it, the names and
+dates that open a turn or a post (`HEADER`). The published systems keep them as sentences.
 """
 
 import html
@@ -15,7 +18,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sinet.data.sentence import Entity, Relation, Sentence
@@ -24,7 +27,12 @@ from sinet.errors import UserError
 
 TAG = re.compile(r"<[^>]*>")
 REFERENCE = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|\w+);")
-BODY = re.compile(r"<(?:BODY|TEXT)\b[^>]*>")
+NAME = re.compile(r"</?\s*([\w-]+)")
+HEADER = {
+    *("DOCID", "DOCNO", "DOCTYPE", "DATETIME", "DATE_TIME", "DATE", "ENDTIME", "HEADER", "SLUG", "HEADLINE", "SUBJECT"),
+    *("SPEAKER", "POSTER", "POSTDATE", "FOOTER", "TRAILER"),
+}
+"""Elements that are header lines wherever they stand."""
 # a line break inside a sentence: text on both sides, and no speaker ("X:") at the start of the next line
 WRAPPED = re.compile(r"(?<=\S)\n(?=\S)(?![^\s:]+:)")
 DROPPED_TYPES = {"DISC"}
@@ -39,9 +47,13 @@ class Lost:
     mentions: list[str] = field(default_factory=list)
     counts: Counter = field(default_factory=Counter)
 
+    def summary(self) -> str:
+        """How many mentions are not the annotation's exact characters; 0 if all is well."""
+        return f"Gold mentions that are not the annotation's exact characters: {len(self.mentions)}."
+
     def notes(self) -> list[str]:
-        """For the card: mentions that are not the annotation's exact characters (0 if all is well), and the rest."""
-        lines = [f"Gold mentions that are not the annotation's exact characters: {len(self.mentions)}."]
+        """For the card: the summary, the first such mentions by name, and everything that was counted."""
+        lines = [self.summary()]
         lines += [f"- {mention}" for mention in self.mentions[:20]]
         lines += [f"{what[0].upper()}{what[1:]}: {n}." for what, n in sorted(self.counts.items())]
         return lines
@@ -49,15 +61,15 @@ class Lost:
 
 @dataclass(frozen=True)
 class Document:
-    """A document's text without tags and references, where its body begins, and what is annotated in it.
+    """A document's text without tags and references, and what is annotated in it.
 
-    `mentions`: type and characters [start, end) of each distinct head; `relations`: type and two positions in
-    `mentions`.
+    `header`: characters [start, end) of its header lines; `mentions`: type and characters [start, end) of each distinct
+    head; `relations`: type and two positions in `mentions`.
     """
 
     name: str
     text: str
-    body: int
+    header: tuple[tuple[int, int], ...]
     mentions: tuple[tuple[str, int, int], ...]
     relations: tuple[tuple[str, int, int], ...]
 
@@ -76,7 +88,7 @@ def read_documents(names: Sequence[str], found: dict[str, Path], header: bool, l
     """The sentences of the named documents, in the order of the names.
 
     Args:
-        header: keep the lines before the body (document id, type, date) as sentences; those with a mention always stay.
+        header: keep header lines as sentences; else they are not read, and mentions and relations in them are counted.
 
     Raises:
         UserError: naming documents that are in the list and not in the corpus, or that cannot be read.
@@ -85,7 +97,8 @@ def read_documents(names: Sequence[str], found: dict[str, Path], header: bool, l
     if missing:
         listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise UserError(f"the corpus lacks {len(missing)} of {len(names)} documents of the split: {listed}")
-    return [s for name in names for s in document_sentences(read_document(found[name], lost), header, lost)]
+    documents = (read_document(found[name], lost) for name in names)
+    return [s for d in documents for s in document_sentences(d if header else without_header(d, lost))]
 
 
 # -- one document --------------------------------------------------------------------------------------------------
@@ -99,13 +112,11 @@ def read_document(apf: Path, lost: Lost) -> Document:
     """
     name = apf.name.removesuffix(".apf.xml")
     source = _source(apf.with_name(f"{name}.sgm"))
-    opening = BODY.search(source)
     stripped = TAG.sub("", source)
-    body = len(TAG.sub("", source[: opening.end()])) if opening else 0
     text, place = _without_references(stripped)
     try:
         root = ElementTree.parse(apf).getroot()
-    except (ElementTree.ParseError, OSError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError, OSError) as error:
         raise UserError(f"{apf}: cannot be read as XML: {error}") from None
 
     distinct: dict[tuple[str, int, int], int] = {}
@@ -115,7 +126,10 @@ def read_document(apf: Path, lost: Lost) -> Document:
             head = mention.find("head/charseq")
             if head is None:
                 raise UserError(f"{apf}: mention {mention.get('ID')} has no head/charseq")
-            start, end = int(head.get("START")), int(head.get("END")) + 1
+            try:
+                start, end = int(head.get("START", "")), int(head.get("END", "")) + 1
+            except ValueError:
+                raise UserError(f"{apf}: mention {mention.get('ID')}: START and END should be whole numbers") from None
             if not 0 <= start < end <= len(stripped):
                 raise UserError(f"{apf}: mention {mention.get('ID')}: {start}..{end - 1} lies outside the source")
             begin, stop = place[start], place[end]
@@ -149,7 +163,9 @@ def read_document(apf: Path, lost: Lost) -> Document:
             if triple in relations:
                 lost.counts["repeated relations dropped"] += 1
             relations[triple] = None
-    return Document(name, text, place[body], tuple(distinct), tuple(relations))
+    header = tuple((place[start], place[end]) for start, end in _header(source))
+    lost.counts["mentions read"] += len(distinct)
+    return Document(name, text, header, tuple(distinct), tuple(relations))
 
 
 def _source(path: Path) -> str:
@@ -161,6 +177,29 @@ def _source(path: Path) -> str:
         return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 (byte {error.start})") from None
+
+
+def _header(source: str) -> list[tuple[int, int]]:
+    """The characters [start, end) of header lines, counted without tags."""
+    found, removed, element = [], 0, None
+    within = not re.search("<TEXT", source, re.IGNORECASE)  # text that is body unless an element says otherwise
+    begin = None if within else 0
+    for tag in TAG.finditer(source):
+        at = tag.start() - removed
+        removed += len(tag.group())
+        name = NAME.match(tag.group())
+        kind, closes = (name.group(1).upper() if name else ""), tag.group().startswith("</")
+        if kind == "TEXT":
+            within = not closes
+        elif kind in HEADER:
+            element = None if closes else kind
+        inside = element is not None or not within
+        if inside and begin is None:
+            begin = at
+        elif not inside and begin is not None:
+            found.append((begin, at))
+            begin = None
+    return [*found, *([] if begin is None else [(begin, len(source) - removed)])]
 
 
 def _without_references(source: str) -> tuple[str, list[int]]:
@@ -197,7 +236,31 @@ def _arguments(mention: ElementTree.Element) -> dict[int, str]:
 # -- text into sentences -------------------------------------------------------------------------------------------
 
 
-def document_sentences(document: Document, header: bool, lost: Lost) -> list[Sentence]:
+def without_header(document: Document, lost: Lost) -> Document:
+    """The document with blanks for its header lines, without what is annotated in them."""
+    text = document.text
+    for start, end in document.header:
+        text = text[:start] + "\n" * (end - start) + text[end:]
+    kept = {
+        i: mention
+        for i, mention in enumerate(document.mentions)
+        if not any(mention[1] < end and start < mention[2] for start, end in document.header)
+    }
+    number = {i: n for n, i in enumerate(kept)}
+    relations = tuple(
+        (kind, number[head], number[tail])
+        for kind, head, tail in document.relations
+        if head in number and tail in number
+    )
+    for what, before, after in (
+        ("mentions", document.mentions, kept),
+        ("relations", document.relations, relations),
+    ):
+        lost.counts[f"{what} dropped with header lines"] += len(before) - len(after)
+    return replace(document, text=text, mentions=tuple(kept.values()), relations=relations)
+
+
+def document_sentences(document: Document) -> list[Sentence]:
     """The sentences of a document with its entities and relations."""
     edges = {edge for _, start, end in document.mentions for edge in (start, end)}
     split = [cut(words, edges) for words in sentences(WRAPPED.sub(" ", document.text), lines=True)]
@@ -213,8 +276,6 @@ def document_sentences(document: Document, header: bool, lost: Lost) -> list[Sen
             for i, (kind, start, end) in enumerate(document.mentions)
             if start in starts and end in ends
         }
-        if not header and not inside and words[-1].end <= document.body:
-            continue
         number = {i: n for n, i in enumerate(inside)}
         made.append(
             Sentence(

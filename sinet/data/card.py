@@ -99,7 +99,7 @@ def card_markdown(card: dict) -> str:
             *table("entities", typed("entities")),
             *table("relations", typed("relations")),
             f"Symmetric relation types: {', '.join(card['labels']['symmetric']) or 'none'}.",
-            f"Sentences shared between splits: {shared}.",
+            *([f"Sentences shared between splits: {shared}."] if shared else []),
             "",
             *(card.get("notes") or ()),
             "",

@@ -7,76 +7,95 @@ that only some splits have, test sentences that occur in the training data.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from sinet.data.card import card_markdown, count, shared_sentences
-from sinet.data.formats import FORMS, Fault, located, read_text, recognise
-from sinet.data.sentence import Labels, Sentence, mistakes, parse_sentence
+from sinet.data.formats import FORMS, located, read_text, recognise
+from sinet.data.sentence import Fault, Labels, Sentence, mistakes, parse_sentence
 from sinet.errors import UserError, nearest
 
 RARE = 20
 """A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
 
 
+@dataclass(frozen=True)
+class Report:
+    """What was found: faults as `file:line: field: what is wrong, what would be right`, and a description of the files
+    with a card of the sentences that can be read."""
+
+    faults: list[str]
+    description: str
+
+
 def check_files(
-    paths: Sequence[Path], labels: Labels | None, too_long: Callable[[Sequence[str]], str | None] | None, limit: int
-) -> str:
+    paths: Sequence[Path], labels: Labels | None, too_long: Callable[[Sequence[str]], str | None] | None
+) -> Report:
     """Check files that belong together, as splits of one dataset, and describe them.
 
     Args:
         labels: the types that may occur; None to judge spelling by frequency.
-        too_long: says what is wrong with the number of some words, or None. limit: faults listed at most.
-
-    Returns:
-        what to print: the forms and a card.
-
-    Raises:
-        UserError: every fault as `file:line: field: what is wrong, what would be right`, one a line.
+        too_long: says what is wrong with the number of some words, or None.
     """
     faults: list[str] = []
     splits: dict[str, list[tuple[str, Sentence]]] = {}
-    forms = {}
+    described = []
     for path in paths:
+        before = len(faults)
         try:
-            forms[path] = recognise(read_text(path))
+            form = recognise(read_text(path))
         except UserError as error:
             faults.append(str(error))
+            described.append(f"{path}: cannot be read")
             continue
         splits[str(path)] = []
-        before = len(faults)
-        for number, (where, record) in enumerate(located(path, forms[path])):
+        for number, (where, record) in enumerate(located(path, form)):
             if isinstance(record, Fault):
                 faults.append(f"{where}: {record}")
                 continue
-            wrong = [f"{field}: {what}" if field else what for field, what in mistakes(record)]
+            wrong = [str(fault) for fault in mistakes(record)]
             faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
             if not wrong:
                 splits[str(path)].append((where, parse_sentence(record, where, f"{path.stem}-{number}")))
         if not splits[str(path)] and len(faults) == before:
             faults.append(f"{path}:1: the file holds no sentence")
-    faults += _spelling(splits) if labels is None else []
-    faults += _across(splits)
-    if faults:
-        more = [f"... and {len(faults) - limit} more; --limit shows them"] if len(faults) > limit else []
-        count_ = (
-            f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in {len(paths)} file{'s' if len(paths) > 1 else ''}"
-        )
-        raise UserError("\n".join([count_, *faults[:limit], *more]))
-    plain = {name: [sentence for _, sentence in sentences] for name, sentences in splits.items()}
+        described.append(f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(faults) - before, 'fault')}")
+    between = [*(_spelling(splits) if labels is None else ()), *_across(splits)]
+    if between:
+        described.append(f"across the files: {counted(len(between), 'fault')}")
+    return Report([*faults, *between], "\n".join([*described, "", _card(splits, labels)]))
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things: no faults, 1 fault, 2 faults."""
+    return f"{n or 'no'} {what}{'' if n == 1 else 's'}"
+
+
+def _card(splits: dict[str, list[tuple[str, Sentence]]], labels: Labels | None) -> str:
+    plain = {name: [sentence for _, sentence in sentences] for name, sentences in splits.items() if sentences}
+    if not plain:
+        return "No sentence can be read."
     everything = [sentence for sentences in plain.values() for sentence in sentences]
-    labels = labels or Labels(
-        tuple(sorted({e.type for s in everything for e in s.entities})),
-        tuple(sorted({r.type for s in everything for r in s.relations})),
+    occurring = Labels(
+        tuple(dict.fromkeys((*(labels.entity_types if labels else ()), *_types(everything, "entities")))),
+        tuple(dict.fromkeys((*(labels.relation_types if labels else ()), *_types(everything, "relations")))),
+        labels.symmetric if labels else frozenset(),
     )
-    card = {
-        "title": ", ".join(path.name for path in paths),
-        "labels": labels.to_json(),
-        "splits": {Path(name).stem: count(sentences, labels) for name, sentences in plain.items()},
-        "shared_sentences": shared_sentences({Path(name).stem: s for name, s in plain.items()}),
-        "files": [],
-    }
-    described = [f"{path}: {FORMS[form].title} (`format: {form}`), no faults" for path, form in forms.items()]
-    return "\n".join([*described, "", card_markdown(card)])
+    stems = [Path(name).stem for name in plain]
+    titles = dict(zip(plain, stems if len(set(stems)) == len(stems) else plain, strict=True))
+    return card_markdown(
+        {
+            "title": ", ".join(Path(name).name for name in plain),
+            "labels": occurring.to_json(),
+            "splits": {titles[name]: count(sentences, occurring) for name, sentences in plain.items()},
+            "shared_sentences": shared_sentences({titles[name]: s for name, s in plain.items()}),
+            "files": [],
+        }
+    )
+
+
+def _types(sentences: Sequence[Sentence], field: str) -> list[str]:
+    return sorted({item.type for sentence in sentences for item in getattr(sentence, field)})
 
 
 def _record_faults(

@@ -4,28 +4,21 @@ Each form is a pair: how a file falls into records, and what sentences a record 
 own form (`sinet.data.sentence`). Reading stops at the first mistake; `sinet.data.check` goes on and lists them all.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sinet.data.sentence import Sentence, parse_sentence
+from sinet.data.sentence import Fault, Sentence, parse_sentence, whole
 from sinet.errors import UserError
 
 BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
 """Penn-treebank escapes, undone when DyGIE's form is read; braces stay escaped, as in the sentence-level SciERC."""
 
 
-@dataclass(frozen=True)
-class Fault:
-    """A mistake in a file: field (may be empty) and what would be right; its place goes beside it."""
-
-    field: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.what}" if self.field else self.what
-
+JUDGED = 100
+"""Sentences of an array that its form is judged by."""
 
 # -- files into records --------------------------------------------------------------------------------------------
 
@@ -109,26 +102,14 @@ def two_sentences(record: object) -> Iterator[dict | Fault]:
         yield record
         return
     entities, relations = record.get("entities", []), record.get("relations", [])
-    if not all(isinstance(e, list) and len(e) == 3 for e in entities):
-        yield Fault("entities", "should be a list of [start, end, type]")
-        return
-    if not all(isinstance(r, list) and len(r) == 5 for r in relations):
-        yield Fault("relations", "should be a list of [start, end, start, end, type]")
-        return
-    place = {}
-    for i, (start, end, _) in enumerate(entities):
-        place.setdefault((start, end), i)
-    missing = [i for i, r in enumerate(relations) if not {(r[0], r[1]), (r[2], r[3])} <= place.keys()]
-    for i in missing:
-        yield Fault(f"relations[{i}]", f"{relations[i]} names a span that is no entity of the sentence")
-    yield record | {
-        "entities": [{"type": kind, "start": start, "end": end} for start, end, kind in entities],
-        "relations": [
-            {"type": r[4], "head": place[r[0], r[1]], "tail": place[r[2], r[3]]}
-            for i, r in enumerate(relations)
-            if i not in missing
-        ],
-    }
+    if isinstance(entities, list) and isinstance(relations, list):
+        place = _places(entities)
+        relations = [_by_spans(f"relations[{i}]", item, place) for i, item in enumerate(relations)]
+        entities = [
+            _annotation(f"entities[{i}]", item, ENTITY) or {"type": item[2], "start": item[0], "end": item[1]}
+            for i, item in enumerate(entities)
+        ]
+    yield record | {"entities": entities, "relations": relations}
 
 
 def dygie_sentences(record: object) -> Iterator[dict | Fault]:
@@ -140,42 +121,98 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
     sentences, name = record["sentences"], str(record.get("doc_key", record.get("doc_id", "document")))
     ner = record.get("ner") or [[] for _ in sentences]
     related = record.get("relations") or [[] for _ in sentences]
+    clusters = record.get("clusters") or []
     for field, parts in (("ner", ner), ("relations", related)):
-        if not isinstance(parts, list) or len(parts) != len(sentences):
+        if not isinstance(parts, list) or len(parts) != len(sentences) or not all(isinstance(p, list) for p in parts):
             yield Fault(field, f"should hold one list for each of the {len(sentences)} sentences")
             return
+    unlisted = [i for i, words in enumerate(sentences) if not isinstance(words, list)]
+    if unlisted:
+        yield Fault(f"sentences[{unlisted[0]}]", "should be a list of words")
+        return
+    if not isinstance(clusters, list) or not all(
+        isinstance(c, list) and all(isinstance(s, list) and len(s) >= 2 and whole(s[0]) and whole(s[1]) for s in c)
+        for c in clusters
+    ):
+        yield Fault("clusters", "should be a list of clusters, each a list of [start, end]")
+        clusters = []
     base = 0
     for number, words in enumerate(sentences):
-        if not isinstance(words, list):
-            yield Fault(f"sentences[{number}]", "should be a list of words")
-            return
-        place, entities = {}, []
-        for start, end, kind in (e[:3] for e in ner[number]):
-            place.setdefault((start, end), len(entities))
-            entities.append({"type": kind, "start": start - base, "end": end - base + 1})
-            if end - base == len(words):
-                yield Fault(f"ner[{number}]", f"[{start}, {end}] ends behind the sentence; ends are inclusive here")
-        relations = []
-        for i, (a, b, c, d, kind) in enumerate(r[:5] for r in related[number]):
-            if (a, b) in place and (c, d) in place:
-                relations.append({"type": kind, "head": place[a, b], "tail": place[c, d]})
+        behind = base + len(words)
+        entities, place = [], _places(ner[number])
+        for i, item in enumerate(ner[number]):
+            field = f"ner[{number}][{i}]"
+            if fault := _annotation(field, item, ENTITY):
+                entities.append(fault)
+            elif not base <= item[0] <= item[1] < behind:
+                entities.append(Fault(field, _outside(item[0], item[1], base, len(words))))
             else:
-                yield Fault(f"relations[{number}][{i}]", f"[{a}, {b}, {c}, {d}] names a span that is no entity")
-        mentions = [
-            [start - base, end - base + 1, cluster]
-            for cluster, spans in enumerate(record.get("clusters") or [])
-            for start, end in (span[:2] for span in spans)
-            if base <= start and end < base + len(words)
-        ]
+                entities.append({"type": item[2], "start": item[0] - base, "end": item[1] - base + 1})
         yield {
             "id": f"{name}-{number}",
-            "tokens": [BRACKETS.get(word, word) for word in words],
+            "tokens": [BRACKETS.get(word, word) if isinstance(word, str) else word for word in words],
             "entities": entities,
-            "relations": relations,
+            "relations": [
+                _by_spans(f"relations[{number}][{i}]", item, place) for i, item in enumerate(related[number])
+            ],
             "document": name,
-            "coreference": sorted(mentions),
+            "coreference": sorted(
+                [start - base, end - base + 1, cluster]
+                for cluster, spans in enumerate(clusters)
+                for start, end in (span[:2] for span in spans)
+                if base <= start <= end < behind
+            ),
         }
-        base += len(words)
+        base = behind
+
+
+ENTITY, RELATION = ("start", "end", "type"), ("start", "end", "start", "end", "type")
+
+
+def _annotation(field: str, item: object, parts: tuple[str, ...]) -> Fault | None:
+    """What is wrong with the form of an entity or relation given as a list; whatever follows its type is passed
+    over."""
+    n = len(parts)
+    if isinstance(item, list) and len(item) >= n and all(map(whole, item[: n - 1])) and isinstance(item[n - 1], str):
+        return None
+    return Fault(field, f"should be [{', '.join(parts)}] with whole numbers and a text as type, is {item!r:.60}")
+
+
+def _places(entities: list) -> dict[tuple[int, int], int]:
+    """The first place of each span in a list of entities given as lists."""
+    place: dict[tuple[int, int], int] = {}
+    for i, entity in enumerate(entities):
+        if _annotation("", entity, ENTITY) is None:
+            place.setdefault((entity[0], entity[1]), i)
+    return place
+
+
+def _by_spans(field: str, item: object, place: dict[tuple[int, int], int]) -> dict | Fault:
+    """A relation that names its arguments by their spans, turned into one that names their places."""
+    if fault := _annotation(field, item, RELATION):
+        return fault
+    head, tail = (item[0], item[1]), (item[2], item[3])
+    for span in (head, tail):
+        if span not in place:
+            known = ", ".join(str(list(known)) for known in sorted(place)[:8]) or "none"
+            return Fault(field, f"{list(span)} is the span of no entity of the sentence; spans: {known}")
+    return {"type": item[4], "head": place[head], "tail": place[tail]}
+
+
+def _outside(start: int, end: int, base: int, words: int) -> str:
+    """What is wrong with a span that is not within a sentence of a document."""
+    hint = ""
+    if start < end == base + words:
+        hint = f"; if your ends are exclusive, write {end - 1}"
+    elif base <= end < start < base + words:
+        hint = f"; if they are reversed, write {end}, {start}"
+    elif base and 0 <= start <= end < words:
+        hint = f"; if yours count from the sentence's start, write {start + base}, {end + base}"
+    span = f"{base} to {base + words - 1}" if words else "none"
+    return (
+        f"[{start}, {end}] is no span of the sentence's words ({span}); offsets count through the document, ends are "
+        f"inclusive{hint}"
+    )
 
 
 @dataclass(frozen=True)
@@ -197,16 +234,16 @@ FORMS = {
 
 
 def recognise(text: str) -> str:
-    """The name of the form a file is in, judged by its first record, of arrays by the first that has an entity."""
+    """The name of the form a file is in: of JSON lines by the first readable record, of arrays by what most entities
+    of the first sentences are."""
     array = text.lstrip()[:1] == "["
-    for _, record in (json_array if array else json_lines)(text):
-        if not isinstance(record, dict):
-            break
-        if not array:
-            return "dygie" if "sentences" in record else "jsonl"
-        if entities := record.get("entities"):
-            return "two" if isinstance(entities, list) and isinstance(entities[0], list) else "spert"
-    return "spert" if array else "jsonl"
+    records = (record for _, record in (json_array if array else json_lines)(text) if isinstance(record, dict))
+    if not array:
+        return "dygie" if "sentences" in next(records, {}) else "jsonl"
+    listed = [record.get("entities") for record in itertools.islice(records, JUDGED)]
+    entities = [entity for items in listed if isinstance(items, list) for entity in items]
+    lists = sum(isinstance(entity, list) for entity in entities)
+    return "two" if lists > len(entities) - lists else "spert"
 
 
 def located(path: Path, form: str) -> Iterator[tuple[str, dict | Fault]]:
@@ -218,14 +255,11 @@ def located(path: Path, form: str) -> Iterator[tuple[str, dict | Fault]]:
             yield f"{path}:{line}", record
             continue
         where = f"{path}:{line}: sentence {number}" if array else f"{path}:{line}"
-        try:
-            inside = 0
-            for sentence in FORMS[form].sentences(record):
-                several = form == "dygie" and not isinstance(sentence, Fault)
-                yield f"{where}: sentence {inside}" if several else where, sentence
-                inside += several
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-            yield where, Fault("", f"not of the form: {FORMS[form].title}")
+        inside = 0
+        for sentence in FORMS[form].sentences(record):
+            several = form == "dygie" and not isinstance(sentence, Fault)
+            yield f"{where}: sentence {inside}" if several else where, sentence
+            inside += several
 
 
 def read(path: Path, form: str, types: dict[str, str] | None = None) -> list[Sentence]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from sinet.data.sources import as_list, obtain_file, release_folders
 from sinet.errors import UserError
 from sinet.mirrors import mirror_folders
 from sinet.provenance import digest_of, file_sha256
+
+log = logging.getLogger("sinet")
 
 SPLITS = ("train", "dev", "test")
 
@@ -77,10 +80,11 @@ def _by_split(
     """What the files of each split hold, and which files they were; without a dev file the last of train are held
     out."""
     items, files = {}, []
+    everything = [file for described in declared["files"].values() for file in as_list(described)]
     for split in (split for split in SPLITS if split in declared["files"]):
         items[split] = []
         for file in as_list(declared["files"][split]):
-            path = obtain_file(declared.get("folder", name), file, mirrors)
+            path = obtain_file(declared.get("folder", name), file, mirrors, others=everything)
             items[split] += read_one(path)
             files.append({"split": split, "path": file["path"], "sha256": file_sha256(path)})
     if "dev" not in items:
@@ -99,6 +103,7 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
     names, files = _by_split(name, declared, mirrors, lambda path: read_text(path).split())
     lost = Lost()
     splits = {split: read_documents(names[split], found, declared.get("header", True), lost) for split in SPLITS}
+    log.info("%s: %s", name, lost.summary())
     used = sorted({name for split in names.values() for name in split})
     digest = digest_of({name: file_sha256(found[name]) for name in used})
     notes = [

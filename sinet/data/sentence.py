@@ -79,60 +79,101 @@ class Labels:
         }
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A mistake in a file: field (may be empty) and what would be right; its place goes beside it.
+
+    A reader of another form puts one in the place of an entity or relation that it cannot make out.
+    """
+
+    field: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.what}" if self.field else self.what
+
+
 KEYS = ("id", "tokens", "entities", "relations", "document", "coreference")
 
 
-def mistakes(record: object) -> Iterator[tuple[str, str]]:
-    """Everything wrong with decoded JSON that should be a sentence: field, and what would be right."""
+def mistakes(record: object) -> Iterator[Fault]:
+    """Everything wrong with decoded JSON that should be a sentence."""
     if not isinstance(record, dict):
-        yield "", f'a sentence is an object such as {{"tokens": ["A", "word"]}}, not {record!r:.40}'
+        yield Fault("", f'a sentence is an object such as {{"tokens": ["A", "word"]}}, not {record!r:.40}')
         return
-    for key in record.keys() - set(KEYS):
-        if close := difflib.get_close_matches(str(key), KEYS, n=1, cutoff=0.75):
-            yield str(key), f"unknown key, did you mean {close[0]!r}?"
+    for key in sorted(record.keys() - set(KEYS)):
+        if close := difflib.get_close_matches(key, KEYS, n=1, cutoff=0.75):
+            yield Fault(key, f"unknown key, did you mean {close[0]!r}?")
     tokens = record.get("tokens")
     if not isinstance(tokens, list) or not tokens:
-        yield "tokens", "should be a list of at least one word"
+        yield Fault("tokens", "should be a list of at least one word")
         return
     for i, token in enumerate(tokens):
         if not isinstance(token, str) or not token.strip():
-            yield f"tokens[{i}]", f"should be a word, is {token!r:.40}"
-    for field in ("entities", "relations"):
-        if not isinstance(record.get(field, []), list):
-            yield field, "should be a list of objects"
-            return
+            yield Fault(f"tokens[{i}]", f"should be a word, is {token!r:.40}")
+    if not isinstance(record.get("document"), str | None):
+        yield Fault("document", f"should be a document's name, is {record['document']!r:.40}")
+    unlisted = [field for field in ("entities", "relations") if not isinstance(record.get(field, []), list)]
+    yield from (Fault(field, f"should be a list, is {record[field]!r:.40}") for field in unlisted)
+    if unlisted:
+        return
     entities = record.get("entities", [])
-    for i, item in enumerate(entities):
-        if not isinstance(item, dict) or not isinstance(item.get("type"), str):
-            yield f"entities[{i}]", 'should be an object {"type", "start", "end"} with a text as type'
-            continue
-        start, end = item.get("start"), item.get("end")
-        if not (_whole(start) and _whole(end)) or not 0 <= start < end <= len(tokens):
-            hint = ""
-            if _whole(start) and start == end and 0 <= start < len(tokens):
-                hint = f"; if your ends are inclusive, write {end + 1}"
-            yield (
-                f"entities[{i}]",
-                f"[{start}, {end}) is no span of the {len(tokens)} words: 0 <= start < end <= {len(tokens)} "
-                f"is right (end is exclusive){hint}",
-            )
-    for i, item in enumerate(record.get("relations", [])):
-        field = f"relations[{i}]"
-        if not isinstance(item, dict) or not isinstance(item.get("type"), str):
-            yield field, 'should be an object {"type", "head", "tail"} with a text as type'
-            continue
-        for role in ("head", "tail"):
-            if not _whole(item.get(role)) or not 0 <= item[role] < len(entities):
-                yield f"{field}.{role}", f"{item.get(role)!r} is no position in the list of {len(entities)} entities"
+    for field, items, check in (
+        ("entities", entities, lambda item: _entity_mistakes(item, len(tokens))),
+        ("relations", record.get("relations", []), lambda item: _relation_mistakes(item, len(entities))),
+    ):
+        for i, item in enumerate(items):
+            if isinstance(item, Fault):
+                yield item
+                continue
+            for part, what in check(item):
+                yield Fault(f"{field}[{i}]{part}", what)
     clusters = record.get("coreference", [])
     if not isinstance(clusters, list) or not all(
-        isinstance(m, list) and len(m) == 3 and all(map(_whole, m)) and 0 <= m[0] < m[1] <= len(tokens)
-        for m in clusters
+        isinstance(m, list) and len(m) == 3 and all(map(whole, m)) and 0 <= m[0] < m[1] <= len(tokens) for m in clusters
     ):
-        yield "coreference", "should be a list of [start, end, cluster], end exclusive"
+        yield Fault("coreference", "should be a list of [start, end, cluster], end exclusive")
 
 
-def _whole(value: object) -> bool:
+def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
+    if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+        yield "", f'should be an object {{"type", "start", "end"}} with a text as type, is {item!r:.60}'
+        return
+    start, end = item.get("start"), item.get("end")
+    if not (whole(start) and whole(end)):
+        yield "", f"start {start!r} and end {end!r} should be whole numbers"
+    elif not 0 <= start < end <= words:
+        hint = ""
+        if 0 <= start == end < words:
+            hint = f"; if your ends are inclusive, write {end + 1}"
+        elif 0 <= end < start <= words:
+            hint = f"; if they are reversed, write {end}, {start}"
+        yield (
+            "",
+            f"[{start}, {end}) is no span of the {words} words: 0 <= start < end <= {words} is right (end is exclusive)"
+            f"{hint}",
+        )
+    yield from _score_mistakes(item)
+
+
+def _relation_mistakes(item: object, entities: int) -> Iterator[tuple[str, str]]:
+    if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+        yield "", f'should be an object {{"type", "head", "tail"}} with a text as type, is {item!r:.60}'
+        return
+    for role in ("head", "tail"):
+        if not whole(item.get(role)) or not 0 <= item[role] < entities:
+            yield f".{role}", f"{item.get(role)!r} is no position in the list of {entities} entities"
+    yield from _score_mistakes(item)
+
+
+def _score_mistakes(item: dict) -> Iterator[tuple[str, str]]:
+    score = item.get("score")
+    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+        yield ".score", f"should be a number, is {score!r:.40}"
+
+
+def whole(value: object) -> bool:
+    """Whether decoded JSON is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -142,8 +183,8 @@ def parse_sentence(record: object, where: str, default_id: str) -> Sentence:
     Raises:
         UserError: naming the first field that is missing or wrong, and what would be right.
     """
-    for field, what in mistakes(record):
-        raise UserError(f"{where}: {field}: {what}" if field else f"{where}: {what}")
+    for fault in mistakes(record):
+        raise UserError(f"{where}: {fault}")
     return Sentence(
         str(record.get("id", default_id)),
         tuple(record["tokens"]),
@@ -167,20 +208,35 @@ def check_types(sentence: Sentence, labels: Labels, where: str) -> None:
 
 def iter_sentences(path: Path) -> Iterator[Sentence]:
     """Read a JSON-lines file one sentence at a time; raises `UserError` with `file:line: field`."""
+    for number, line in utf8_lines(path):
+        if line.strip():
+            yield parse_sentence(decoded(line, f"{path}:{number}"), f"{path}:{number}", default_id=str(number - 1))
+
+
+def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Number and text of each line with its end, one at a time, without a byte-order mark.
+
+    Raises:
+        UserError: a file that cannot be read, or the line that is not UTF-8.
+    """
     try:
-        with open(path, encoding="utf-8") as lines:
+        with open(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
-                if not line.strip():
-                    continue
                 try:
-                    record = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(f"{path}:{number}: broken JSON: {error.msg} at column {error.colno}") from None
-                yield parse_sentence(record, f"{path}:{number}", default_id=str(number - 1))
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from None
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    where = f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line)"
+                    raise UserError(f"{where}; convert the file to UTF-8") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+
+
+def decoded(line: str, where: str) -> object:
+    """JSON of one line; raises `UserError` with its place and column where it is broken."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: broken JSON: {error.msg} at column {error.colno}") from None
 
 
 def read_sentences(path: Path) -> list[Sentence]:

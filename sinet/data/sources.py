@@ -1,15 +1,22 @@
 """Where a dataset's files come from: the first mirror folder that has them, else their public URL.
 
 A mirror is a folder laid out as `DATASET/file` (and `encoders/NAME/`). What is downloaded lands in `data/mirror`,
-so it is a mirror from then on. Either way the SHA-256 is checked.
+so it is a mirror from then on. Either way the SHA-256 is checked. A file that is published inside a tar archive names
+it as `url` and itself as `member`; the archive is read once, as it comes, for all files of the dataset that it holds.
 """
 
 import http.client
+import shutil
+import tarfile
+import tempfile
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+
+from tqdm import tqdm
 
 from sinet.errors import UserError
 from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
@@ -38,58 +45,104 @@ def release_folders(release: str, mirrors: Sequence[str]) -> list[Path]:
     return [folder for folder in folders if next(folder.rglob("*.apf.xml"), None)]
 
 
-def obtain_file(dataset: str, declared: dict, mirrors: Sequence[str]) -> Path:
+def obtain_file(dataset: str, declared: dict, mirrors: Sequence[str], others: Sequence[dict] = ()) -> Path:
     """A dataset's file, found or fetched, and checked.
 
     Args:
-        declared: `path` below the dataset's folder, and optionally `url` and `sha256`.
+        declared: `path` below the dataset's folder, and optionally `url`, `member` and `sha256`.
+        others: files of the dataset that are fetched along when the same archive holds them.
 
     Raises:
         UserError: absent and not to be fetched (naming both ways to get it), or not the declared bytes.
     """
     found = find_file(dataset, declared["path"], mirrors)
     if found is None:
-        found = _download(dataset, declared, mirrors)
+        same_archive = [o for o in others if "member" in o and o["url"] == declared.get("url") and o != declared]
+        absent = [o for o in same_archive if find_file(dataset, o["path"], mirrors) is None]
+        _download(dataset, [declared, *absent], mirrors)
+        found = DOWNLOADS / dataset / declared["path"]
     expected = declared.get("sha256")
     if expected and (actual := file_sha256(found)) != expected:
         raise UserError(f"{found}: SHA-256 is {actual}, {dataset} declares {expected}; replace the file")
     return found
 
 
-def _download(dataset: str, declared: dict, mirrors: Sequence[str]) -> Path:
-    target = DOWNLOADS / dataset / declared["path"]
+def _download(dataset: str, files: Sequence[dict], mirrors: Sequence[str]) -> None:
+    """Fetch a file, or several of one archive, each into its place once it is the declared one."""
+    path, url = files[0]["path"], files[0].get("url")
     folders = ", ".join(f"{folder / dataset}/" for folder in mirror_folders(mirrors))
-    by_hand = f"put {declared['path']} into one of {folders}(or name a folder in {MIRRORS_VARIABLE})"
-    if not declared.get("url"):
-        raise UserError(f"{dataset}: {declared['path']} is not to be had by itself from a public URL; {by_hand}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(target.suffix + ".part")
+    by_hand = f"put {path} into one of {folders}(or name a folder in {MIRRORS_VARIABLE})"
+    if not url:
+        raise UserError(f"{dataset}: {path} is not to be had by itself from a public URL; {by_hand}")
+    DOWNLOADS.mkdir(parents=True, exist_ok=True)
     for attempt in range(RETRIES):
         if attempt:
             time.sleep(2**attempt)
         try:
-            _fetch(declared["url"], partial)
-            if declared.get("sha256") and (actual := file_sha256(partial)) != declared["sha256"]:
-                reason = f"SHA-256 is {actual}, {dataset} declares {declared['sha256']}"
-                continue
-            partial.replace(target)
-            return target
+            with tempfile.TemporaryDirectory(prefix=".part-", dir=DOWNLOADS) as folder:
+                partial = [Path(folder) / str(n) for n in range(len(files))]
+                _fetch(url, {file.get("member"): target for file, target in zip(files, partial, strict=True)})
+                reason = next(filter(None, map(_unlike, partial, files)), None)
+                if reason is not None:  # whole, and not what is declared: it would be so again
+                    break
+                for file, arrived in zip(files, partial, strict=True):
+                    target = DOWNLOADS / dataset / file["path"]
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    arrived.replace(target)
+            return
         except urllib.error.HTTPError as error:
             reason = error
             if error.code < 500:
                 break
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
-        finally:
-            partial.unlink(missing_ok=True)
-    raise UserError(f"{dataset}: cannot fetch {declared['url']} ({reason}); go online, or {by_hand}")
+    raise UserError(f"{dataset}: cannot fetch {url} ({reason}); go online, or {by_hand}")
 
 
-def _fetch(url: str, target: Path) -> None:
-    """Download `url`, raising an `OSError` when fewer bytes came than were announced."""
-    with urllib.request.urlopen(url, timeout=30) as response, open(target, "wb") as file:
-        while block := response.read(1 << 20):
-            file.write(block)
-        announced = response.headers.get("Content-Length")
-        if announced and file.tell() != int(announced):
-            raise ConnectionError(f"{file.tell()} of {announced} bytes came")
+def _unlike(arrived: Path, declared: dict) -> str | None:
+    """How a fetched file differs from its declaration."""
+    if not arrived.exists():
+        return f"it holds no {declared['member']}"
+    expected = declared.get("sha256")
+    if expected and (actual := file_sha256(arrived)) != expected:
+        return f"{declared['path']}: SHA-256 is {actual}, declared {expected}"
+    return None
+
+
+def _fetch(url: str, targets: dict[str | None, Path]) -> None:
+    """Download `url` into the target of None, or those members of the archive that it is into theirs.
+
+    An `OSError` is raised when fewer bytes came than were announced."""
+    with urllib.request.urlopen(url, timeout=30) as response:
+        size = int(response.headers.get("Content-Length") or 0)
+        # a bar only for what takes more than some seconds
+        with tqdm(total=size or None, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], delay=3) as bar:
+            stream = _Counted(response, bar)
+            if None in targets:
+                with open(targets[None], "wb") as file:
+                    shutil.copyfileobj(stream, file, 1 << 20)
+                if size and stream.count != size:
+                    raise ConnectionError(f"{stream.count} of {size} bytes came")
+                return
+            missing = dict(targets)
+            with tarfile.open(fileobj=stream, mode="r|*") as archive:
+                for member in archive:
+                    name = member.name.removeprefix("./")
+                    if name in missing and member.isfile():
+                        with open(missing.pop(name), "wb") as file:
+                            shutil.copyfileobj(archive.extractfile(member), file, 1 << 20)
+                    if not missing:
+                        return
+
+
+class _Counted:
+    """A response that moves a progress bar as it is read."""
+
+    def __init__(self, response: http.client.HTTPResponse, bar: tqdm) -> None:
+        self.response, self.bar, self.count = response, bar, 0
+
+    def read(self, size: int = -1) -> bytes:
+        block = self.response.read(size)
+        self.count += len(block)
+        self.bar.update(len(block))
+        return block

@@ -1,24 +1,25 @@
 """Triples from raw text with a trained run: sentences and words by `sinet.data.text`, spans with character offsets."""
 
-import html
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
-from sinet.data.sentence import Sentence
+from sinet.data.sentence import Labels, Sentence, decoded, iter_sentences, utf8_lines
 from sinet.data.text import Word, sentences
 from sinet.errors import UserError
 from sinet.files import write_atomically
-from sinet.run import machine
-from sinet.run.predict import CHUNK, load_run, predict
+from sinet.run import draw, machine
+from sinet.run.predict import load_run, predict, run_labels
 
 log = logging.getLogger("sinet")
 
+CHUNK = 512
+"""Sentences predicted at once; results and progress show after each."""
 PARAGRAPH = 1 << 16
 """Characters of a text file without a blank line that are read at once."""
 
@@ -81,51 +82,29 @@ class Text:
         lines = [f"  ⟨{head}, {kind}, {tail}⟩ {score:.2f}" for head, kind, tail, score in self.triples()]
         return "\n".join([" ".join(words), *(lines or ["  no triples"])])
 
-    def drawing(self) -> str:
-        """The sentence as an SVG: entities as labelled blocks, relations as arcs between them."""
-        from spacy import displacy
-
-        blocks, place = [], {}
-        taken = {}
-        for number, e in sorted(enumerate(self.found.entities), key=lambda item: (item[1].start, -item[1].end)):
-            # of entities that share words the first is drawn, the longer of two that start together; arcs of the others
-            # end at it
-            if not any(i in taken for i in range(e.start, e.end)):
-                taken |= dict.fromkeys(range(e.start, e.end), number)
-        position = 0
-        while position < len(self.words):
-            if (number := taken.get(position)) is None:
-                blocks.append({"text": self.words[position].text, "tag": ""})
-                place[position] = len(blocks) - 1
-                position += 1
-                continue
-            e = self.found.entities[number]
-            blocks.append({"text": self.mention(e.start, e.end), "tag": e.type})
-            place |= dict.fromkeys(range(e.start, e.end), len(blocks) - 1)
-            position = e.end
-        arcs = []
-        for r in self.found.relations:
-            head, tail = (place[self.found.entities[i].start] for i in (r.head, r.tail))
-            if head != tail:
-                low, high = sorted((head, tail))
-                arcs.append({"start": low, "end": high, "label": r.type, "dir": "right" if head < tail else "left"})
-        options = {"compact": True, "distance": 130, "word_spacing": 30, "font": "sans-serif"}
-        return displacy.render(
-            {"words": blocks, "arcs": arcs}, style="dep", manual=True, options=options, jupyter=False
-        )
+    def drawing(self, labels: Labels) -> str:
+        """The sentence as an SVG, spaced as in the text."""
+        apart = [True, *(after.start > before.end for before, after in itertools.pairwise(self.words))]
+        return draw.drawing(self.found, labels, apart)
 
 
 class Loaded:
-    """A trained run, ready for text: `sinet.load(folder)`."""
+    """A trained run, ready for text: `sinet.load(folder)`.
+
+    Torch keeps the threads and settings that the process gave it; `python -m sinet predict` sets its own, so that its
+    figures are the same at every call.
+    """
 
     def __init__(self, folder: Path | str) -> None:
         """Raises `UserError` when the folder is no finished run; it needs nothing outside itself."""
-        self.device = machine.use_device()
+        self.device = machine.available_device()
         self.model, made = load_run(Path(folder), self.device)
+        self.labels: Labels = self.model.labels
         self.precision = machine.usable_precision(made["precision"], self.device)
 
-    def predict(self, texts: Iterable[str]) -> list[Text]:
-        """The sentences of some texts, in their order, with entities and relations."""
+    def predict(self, texts: str | Iterable[str]) -> list[Text]:
+        """The sentences of one text or some, in their order, with entities and relations."""
+        texts = [texts] if isinstance(texts, str) else texts
         return list(self.stream((str(i), 0, text) for i, text in enumerate(texts)))
 
     def stream(self, parts: Iterable[tuple[str, int, str]]) -> Iterator[Text]:
@@ -139,60 +118,93 @@ class Loaded:
             (document, words, Sentence(str(n), tuple(w.text for w in words)))
             for n, (document, words) in enumerate(split)
         )
+        unread = 0
         while chunk := list(itertools.islice(numbered, CHUNK)):
             given = [sentence for _, _, sentence in chunk]
-            if unread := self.model.encoder.truncated_words(given):
-                log.warning("%d words lie beyond what the encoder reads; nothing is found there", unread)
+            unread += self.model.encoder.truncated_words(given)
             found = predict(self.model, given, self.device, self.precision)
             for (document, words, _), prediction in zip(chunk, found, strict=True):
                 yield Text(document, words, prediction)
+        if unread:
+            log.warning("%d words lie beyond what the encoder reads; nothing is found there", unread)
 
 
 def paragraphs(path: Path) -> Iterator[tuple[str, int, str]]:
     """The paragraphs of a UTF-8 text file (name, offset, text), without reading the whole file at once."""
     held, offset, length = [], 0, 0
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as lines:
-            for line in lines:
-                if held and (not line.strip() or length > PARAGRAPH):
-                    yield path.name, offset, "".join(held)
-                    offset, length, held = offset + length, 0, []
-                held.append(line)
-                length += len(line)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from None
+    for _, line in utf8_lines(path):
+        if held and (not line.strip() or length > PARAGRAPH):
+            yield path.name, offset, "".join(held)
+            offset, length, held = offset + length, 0, []
+        held.append(line)
+        length += len(line)
     if held:
         yield path.name, offset, "".join(held)
 
 
-def extract_file(run: Path, source: Path, out: Path, page: Path | None) -> None:
-    """Predict a text file into JSON lines, one sentence a line, and optionally draw it as a page."""
-    loaded = Loaded(run)
-    drawings = []
+def texts(path: Path) -> Iterator[tuple[str, int, str]]:
+    """The texts of a JSON-lines file of `{"text": ..., "id": ...}` (id, by default the line's number; 0; text)."""
+    for number, line in utf8_lines(path):
+        if line.strip():
+            record = decoded(line, f"{path}:{number}")
+            if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+                raise UserError(f'{path}:{number}: text: should be an object {{"text": "..."}}, is {record!r:.60}')
+            yield str(record.get("id", number)), 0, record["text"]
 
-    def write(partial: Path) -> None:
+
+def holds_texts(path: Path) -> bool:
+    """Whether a JSON-lines file holds raw texts rather than sentences of words, by its first record."""
+    for number, line in utf8_lines(path):
+        if line.strip():
+            record = decoded(line, f"{path}:{number}")
+            return isinstance(record, dict) and "text" in record and "tokens" not in record
+    return False
+
+
+def extract_file(run: Path, source: Path, out: Path, page: Path | None) -> None:
+    """Predict raw text (`.txt`, or JSON lines of texts) into JSON lines, one sentence a line, and draw it if asked."""
+    machine.use_device()
+    loaded = Loaded(run)
+    parts = paragraphs(source) if source.suffix == ".txt" else texts(source)
+    size, read, found = source.stat().st_size, 0, 0
+
+    def write(partial: Path, add: Callable[[str], object] | None = None) -> None:
+        nonlocal found
         with (
             open(partial, "w", encoding="utf-8") as file,
-            tqdm(total=source.stat().st_size, unit="B", unit_scale=True, desc="predict", mininterval=2) as bar,
+            tqdm(total=size, unit="B", unit_scale=True, desc="predict", mininterval=2) as bar,
         ):
 
             def counted() -> Iterator[tuple[str, int, str]]:
-                for part in paragraphs(source):
-                    bar.update(len(part[2].encode()))
+                nonlocal read
+                for part in parts:
                     yield part
+                    read += len(part[2].encode())
 
             for text in loaded.stream(counted()):
+                found += 1
+                bar.update(min(read, size) - bar.n)  # at most a chunk ahead of what is predicted
                 file.write(json.dumps(text.as_json(), ensure_ascii=False) + "\n")
-                if page is not None:
-                    drawings.append(text.drawing())
+                if add is not None:
+                    add(text.drawing(loaded.labels))
+            bar.update(size - bar.n)
 
-    write_atomically(out, write)
-    if page is not None:
-        write_page(page, drawings, source.name)
+    def write_both(partial: Path) -> None:
+        with draw.page(partial, source.name, loaded.labels) as add:
+            write_atomically(out, lambda lines: write(lines, add))
+
+    write_atomically(page, write_both) if page is not None else write_atomically(out, write)
+    if not found:
+        log.warning("%s: no words in it", source)
 
 
-def write_page(path: Path, drawings: Sequence[str], title: str) -> None:
-    """A self-contained HTML page of drawn sentences."""
-    body = "\n".join(f'<figure style="overflow-x: auto; margin: 1em 0">{drawing}</figure>' for drawing in drawings)
-    text = f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title></head>'
-    path.write_text(f"{text}\n<body><h1>{html.escape(title)}</h1>\n{body}\n</body></html>\n", encoding="utf-8")
+def draw_file(run: Path, predictions: Path, page: Path, title: str) -> None:
+    """Draw predicted sentences (JSON lines) as a page."""
+    labels = run_labels(run)
+
+    def write(partial: Path) -> None:
+        with draw.page(partial, title, labels) as add:
+            for sentence in iter_sentences(predictions):
+                add(draw.drawing(sentence, labels))
+
+    write_atomically(page, write)

@@ -17,15 +17,21 @@ log = logging.getLogger("sinet")
 PACKAGES = ("torch", "transformers", "tokenizers", "snakemake", "fvcore", "numpy", "pandas", "matplotlib")
 
 
+def available_device() -> torch.device:
+    """The GPU if there is one, else the CPU; nothing is set."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def use_device() -> torch.device:
-    """The GPU if there is one, else the CPU with one thread per CPU this process may run on.
+    """The device, and this process set up for it: deterministic, one thread per CPU that it may run on.
 
     The affinity mask is what a scheduler really grants; `os.cpu_count()` is the whole machine.
     """
     threads = len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    on_gpu = torch.cuda.is_available()
+    chosen = available_device()
+    on_gpu = chosen.type == "cuda"
     # a GPU has no deterministic cumulative sum (PFN's gates): it warns there, where the CPU gives the same bits
     torch.use_deterministic_algorithms(True, warn_only=on_gpu)
     # nothing here reads memory it has not written; filling it first would cost a twentieth of a training
@@ -33,7 +39,7 @@ def use_device() -> torch.device:
     # denormal numbers (vanishing gradients, saturated softmax) cost a CPU a hundred times an ordinary one
     torch.set_flush_denormal(True)
     _keep_freed_memory()
-    return torch.device("cuda" if on_gpu else "cpu")
+    return chosen
 
 
 def _keep_freed_memory() -> None:

@@ -59,16 +59,27 @@ def load_run(folder: Path, device: torch.device, settings: dict | None = None) -
 
     `settings` replace some that the weights do not depend on.
     """
-    description = folder / "model.json"
-    if not description.is_file():
-        raise UserError(f"{folder}: no model.json, so no finished run; train it first")
-    made = json.loads(description.read_text(encoding="utf-8"))
+    made = described(folder)
     encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
     model = systems.load(made["system"])(
         Labels.from_json(made["labels"]), encoder, **made["settings"] | (settings or {})
     )
     model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.to(device).eval(), made
+
+
+def described(folder: Path) -> dict:
+    """A finished run's `model.json`; raises `UserError` where there is none."""
+    description = folder / "model.json"
+    if not description.is_file():
+        what = "no model.json, so no finished run; train it first" if folder.is_dir() else "no such folder of a run"
+        raise UserError(f"{folder}: {what}")
+    return json.loads(description.read_text(encoding="utf-8"))
+
+
+def run_labels(folder: Path) -> Labels:
+    """The types that a finished run tells apart."""
+    return Labels.from_json(described(folder)["labels"])
 
 
 def predict_file(run: Path, source: Path, out: Path, at: Callable[[int], object] | None = None) -> None:
