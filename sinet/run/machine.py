@@ -18,14 +18,19 @@ PACKAGES = ("torch", "transformers", "tokenizers", "snakemake", "fvcore", "numpy
 
 
 def use_device() -> torch.device:
-    """The GPU if there is one, else the CPU with one thread per CPU this process may run on.
+    """The GPU if there is one, else the CPU with one thread for each CPU that was granted.
 
-    The affinity mask is what a scheduler really grants; `os.cpu_count()` is the whole machine.
+    Raises:
+        UserError: SLURM granted a GPU that torch does not see: a training on the CPU beside it would be no help.
     """
-    threads = len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(granted_cpus())
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     on_gpu = torch.cuda.is_available()
+    if not on_gpu and os.environ.get("SLURM_STEP_GPUS"):
+        raise UserError(
+            f"SLURM granted a GPU, torch {torch.__version__} sees none: install torch's CUDA build of that version, or "
+            "write gpus: 0 into site.yaml"
+        )
     # a GPU has no deterministic cumulative sum (PFN's gates): it warns there, where the CPU gives the same bits
     torch.use_deterministic_algorithms(True, warn_only=on_gpu)
     # nothing here reads memory it has not written; filling it first would cost a twentieth of a training
@@ -34,6 +39,14 @@ def use_device() -> torch.device:
     torch.set_flush_denormal(True)
     _keep_freed_memory()
     return torch.device("cuda" if on_gpu else "cpu")
+
+
+def granted_cpus() -> int:
+    """CPUs this process may use: those of its affinity mask, of which `os.cpu_count()` takes no notice, or fewer where
+    SLURM granted fewer without setting a mask (TaskPlugin=task/none)."""
+    masked = len(os.sched_getaffinity(0))
+    granted = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
+    return min(masked, int(granted)) if granted else masked
 
 
 def _keep_freed_memory() -> None:
