@@ -333,8 +333,8 @@ class Training:
             except torch.OutOfMemoryError:
                 longest = max(self.model.encoder.piece_counts(batch.sentences))
                 raise UserError(
-                    f"step {self.step + 1} of {len(batches)}: out of GPU memory at a batch of {len(batch)} sentences of "
-                    f"up to {longest} word pieces; lower batch_size in the recipe"
+                    f"step {self.step + 1} of {len(batches)}: out of GPU memory at a batch of {len(batch)} sentences "
+                    f"of up to {longest} word pieces; lower batch_size in the recipe"
                 ) from None
             self.loss += loss
             self.step += 1

@@ -8,11 +8,12 @@ Needs Debian's slurm-wlm and munge, and root (slurmd starts jobs as their owners
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 DAEMONS = ("munged", "slurmctld", "slurmd")
@@ -99,7 +100,7 @@ class Cluster:
             self._until("munged answers", lambda: (self.folder / "munge.socket").exists())
             self.start("slurmctld", "-D")
             self.start("slurmd", "-D", "-N", self.host)
-            self._until("the node is idle", lambda: self.run("sinfo", "--noheader", "--format=%t").split()[:1] == ["idle"])
+            self._until("the node is idle", lambda: "idle" in self.run("sinfo", "--noheader", "--format=%t"))
         except BaseException:
             self.__exit__()
             raise
@@ -142,7 +143,7 @@ class Cluster:
         done = subprocess.run(command, capture_output=True, text=True, env=self.environment, timeout=SECONDS)
         return done.stdout.strip() if done.returncode == 0 else ""
 
-    def _until(self, what: str, true: object) -> None:
+    def _until(self, what: str, true: Callable[[], object]) -> None:
         for _ in range(SECONDS * 10):
             if true():
                 return
@@ -162,8 +163,11 @@ def _free_ports(count: int) -> list[int]:
         return [s.getsockname()[1] for s in sockets]
 
 
-def main() -> Iterator[None]:
+def main() -> None:
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     folder, *command = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leave the block, so that the daemons are stopped
     with Cluster(Path(folder).resolve()) as cluster:
         sys.exit(subprocess.call(command or ["bash"], env=cluster.environment))
 

@@ -19,6 +19,10 @@ from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
 # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
 os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(config.get("mirrors", []))))
 
+# only the rules that fetch go online, and they run where snakemake was called
+OFFLINE = os.environ.get("HF_HUB_OFFLINE", "0")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # ahead of a time limit SLURM signals a whole step: the training in it saves, this process has to outlive it
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
@@ -49,6 +53,7 @@ TABLES = ["main", "ablation", "efficiency"]
 # short steps, and those that need a network, run where snakemake was called
 localrules:
     prepare,
+    fetch_encoder,
     score,
     collect,
     tabulate,
@@ -75,6 +80,13 @@ def details(wildcards):
 def declaration(wildcards):
     """A dataset's declaration as JSON."""
     return json.dumps(config["datasets"][wildcards.dataset], sort_keys=True)
+
+
+def fetched(*encoders):
+    """What has to be fetched from a hub before these encoders (or their tokenizers) can be used."""
+    declared = (grid.encoder_declaration(config, name) for name in encoders)
+    hubs = (d if "hub" in d else d.get("tokenizer", {}) for d in declared)
+    return sorted({f"{RESULTS}/encoders/{d['name']}.json" for d in hubs if "hub" in d})
 
 
 def undeclared_sums(wildcards):

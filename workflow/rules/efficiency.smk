@@ -5,6 +5,7 @@ rule count_flops:
     input:
         weights=measured_inputs("model.safetensors"),
         test=f"{DATA}/test.jsonl",
+        encoders=fetched(*config["efficiency"]["architectures"]),
     output:
         flops=f"{EFFICIENCY}/flops.json",
     log:

@@ -7,6 +7,7 @@ rule train:
         train=f"{DATA}/train.jsonl",
         dev=f"{DATA}/dev.jsonl",
         labels=f"{DATA}/labels.json",
+        encoder=lambda wildcards: fetched(wildcards.encoder),
     output:
         weights=f"{RUN}/model.safetensors",
         model=f"{RUN}/model.json",
