@@ -119,7 +119,7 @@ class System(Extractor):
         entity, fits, kept, pairs, relation = self.scores(batch)
         gold = batch["gold_spans"]
         target = S.gold_grid(fits, gold, batch["gold_types"])
-        loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
+        entity_loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
 
         # which kept span a gold span is; the relations of one that was pruned are lost
         place = S.numbering(fits.shape, kept)
@@ -132,7 +132,7 @@ class System(Extractor):
         table = torch.zeros(len(kept), len(kept), dtype=torch.long, device=fits.device)
         table[arguments[found].unbind(1)] = batch["gold_relations"][found].argmax(1) + 1  # one type a pair
         labels = table[pairs.unbind(1)]
-        return loss + F.cross_entropy(relation, labels, reduction="sum")
+        return self.total(entity=entity_loss, relation=F.cross_entropy(relation, labels, reduction="sum"))
 
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:

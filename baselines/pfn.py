@@ -211,10 +211,10 @@ class System(Extractor):
         (entities, *entity), (relations, *relation) = self.encode(batch)
         logits = entities.of_pairs(*entity, i, j)
         gold = _filled(batch["gold_entities"], logits.new_zeros(*both.shape, logits.shape[-1]))
-        loss = self._cells(logits, gold[:, i, j], both[:, i, j])
+        entity_loss = self._cells(logits, gold[:, i, j], both[:, i, j])
         logits = relations(*relation, ordered=False)
-        loss = loss + self._cells(logits, _filled(batch["gold_relations"], torch.zeros_like(logits)), both)
-        return loss / mask.shape[1]
+        relation_loss = self._cells(logits, _filled(batch["gold_relations"], torch.zeros_like(logits)), both)
+        return self.total(entity=entity_loss, relation=relation_loss) / mask.shape[1]
 
     @staticmethod
     def _cells(logits: Tensor, target: Tensor, inside: Tensor) -> Tensor:

@@ -178,7 +178,7 @@ class System(Extractor):
         scores, fits = self.entity_scores(batch)
         gold = batch["gold_spans"]
         target = S.gold_grid(fits, gold, batch["gold_types"])
-        loss = F.cross_entropy(scores[fits], target[fits])
+        entity_loss = F.cross_entropy(scores[fits], target[fits])
 
         pairs = S.ordered_pairs(batch["gold_counts"])
         if self.training_pairs:
@@ -186,12 +186,12 @@ class System(Extractor):
             drawn = torch.randperm(len(pairs), device=pairs.device)[: self.training_pairs * len(batch)]
             pairs = pairs[drawn]
         if not len(pairs):
-            return loss
+            return self.total(entity=entity_loss)
         labels = torch.zeros(len(gold), len(gold), dtype=torch.long, device=gold.device)
         related = batch["gold_pairs"]
         labels[related.unbind(1)] = batch["gold_relations"].argmax(1) + 1  # one type a pair
         scores = self.relation_scores(batch, gold, batch["gold_types"] - 1, pairs)
-        return loss + F.cross_entropy(scores, labels[pairs.unbind(1)])
+        return self.total(entity=entity_loss, relation=F.cross_entropy(scores, labels[pairs.unbind(1)]))
 
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:

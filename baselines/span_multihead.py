@@ -260,7 +260,7 @@ class System(Extractor):
         specific = states["specific"][spans[:, 0], spans[:, 1] - spans[:, 0] - 1]
         context = self.context(states, specific, torch.bincount(sentence_of_word[spans[:, 0]], minlength=len(lengths)))
         logits = self.entity_logits(states, spans, specific, context)
-        loss = self.entity_weight * F.cross_entropy(logits.float(), target)
+        terms = {"entity": self.entity_weight * F.cross_entropy(logits.float(), target)}
 
         pairs = S.ordered_pairs(batch["gold_counts"])
         unrelated = ~torch.isin(pairs[:, 0] * len(gold) + pairs[:, 1], batch["not_negative"])
@@ -277,8 +277,9 @@ class System(Extractor):
             pairs, target = number[pairs[by_sentence]], target[by_sentence]
             rows = place[: int(known.sum())]  # of the gold spans
             logits = self.pair_logits(batch, states, spans[rows], specific[rows], context[rows], pairs)
-            loss = loss + (1 - self.entity_weight) * F.binary_cross_entropy_with_logits(logits.float(), target)
-        return loss
+            relation_loss = F.binary_cross_entropy_with_logits(logits.float(), target)
+            terms["relation"] = (1 - self.entity_weight) * relation_loss
+        return self.total(**terms)
 
     # -- prediction ----------------------------------------------------------------------------------------
 

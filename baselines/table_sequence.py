@@ -314,8 +314,9 @@ class System(Extractor):
         entity, relation, mask = self.scores(batch)
         target = batch["relation_tags"]
         both = mask.unsqueeze(2) & mask.unsqueeze(1)
-        return F.cross_entropy(entity[mask].float(), batch["entity_tags"][mask], reduction="sum") + F.cross_entropy(
-            relation[both].float(), target[both], reduction="sum"
+        return self.total(
+            entity=F.cross_entropy(entity[mask].float(), batch["entity_tags"][mask], reduction="sum"),
+            relation=F.cross_entropy(relation[both].float(), target[both], reduction="sum"),
         )
 
     @torch.no_grad()

@@ -90,6 +90,17 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--limit", type=_at_least_one, default=50, metavar="N", help="faults listed at most (50)")
 
     s = step(
+        "fetch",
+        fetch,
+        "obtain a declared encoder, so that training needs no network",
+        "What no mirror has is fetched from the hub into data/mirror/encoders/NAME/.",
+    )
+    s.add_argument("encoder", help="name of a declared encoder")
+    s.add_argument("--declared", metavar="JSON", help="its declaration with its name; default: config/encoders.yaml")
+    s.add_argument("--mirrors", nargs="*", metavar="DIR", help="folders to search; default: config.yaml")
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON: source, revision, SHA-256")
+
+    s = step(
         "train",
         train,
         "train one run; a killed run goes on from its last epoch",
@@ -300,6 +311,19 @@ def check(options: argparse.Namespace) -> int:
         logging.getLogger("sinet").error("sinet check: %s\n%s", found, "\n".join(listed))
     print(report.description)
     return 2 if report.faults else 0
+
+
+def fetch(options: argparse.Namespace) -> None:
+    from sinet.config import encoder_declaration, load_config
+    from sinet.errors import nearest
+    from sinet.model.fetch import fetch_encoder
+
+    config, name = load_config(), options.encoder
+    if not options.declared and name not in config["encoders"]:
+        raise UserError(f"encoder {name!r} is not declared, {nearest(name, config['encoders'])}")
+    declared = _json(options.declared, "--declared") if options.declared else encoder_declaration(config, name)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    fetch_encoder(declared, config["mirrors"] if options.mirrors is None else options.mirrors, options.out)
 
 
 def train(options: argparse.Namespace) -> None:

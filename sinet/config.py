@@ -87,7 +87,7 @@ def resolve(config: dict) -> Plan:
     Raises:
         UserError: the first mistakes found, one a line, each naming the key and what would be right.
     """
-    mistakes = list(_schema_mistakes(config)) or list(_reference_mistakes(config))
+    mistakes = list(schema_mistakes(config, SCHEMA)) or list(_reference_mistakes(config))
     if mistakes:
         raise UserError("\n".join(mistakes))
     reasons = {name: _absent(config, name) for block in config["grid"] for name in block["datasets"]}
@@ -173,17 +173,18 @@ def _absent(config: dict, dataset: str) -> str | None:
 
 
 @functools.cache
-def _validator() -> jsonschema.protocols.Validator:
-    """The schema's validator, in which 3.0 is no whole number (`range` refuses it) and infinity no number."""
+def _validator(schema: Path) -> jsonschema.protocols.Validator:
+    """A schema's validator, in which 3.0 is no whole number (`range` refuses it) and infinity no number."""
     whole = lambda _, v: isinstance(v, int) and not isinstance(v, bool)  # noqa: E731
     real = lambda _, v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)  # noqa: E731
     base = jsonschema.Draft202012Validator
     kinds = base.TYPE_CHECKER.redefine("integer", whole).redefine("number", real)
-    return jsonschema.validators.extend(base, type_checker=kinds)(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
+    return jsonschema.validators.extend(base, type_checker=kinds)(yaml.safe_load(schema.read_text(encoding="utf-8")))
 
 
-def _schema_mistakes(config: dict) -> Iterator[str]:
-    for error in sorted(_validator().iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
+def schema_mistakes(config: object, schema: Path) -> Iterator[str]:
+    """What is wrong with a configuration, one line a mistake, each naming the key and what would be right."""
+    for error in sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
         yield from _explain(error)
 
 

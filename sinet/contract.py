@@ -76,14 +76,21 @@ class Extractor(nn.Module):
         super().__init__()
         self.labels = labels
         self.encoder = encoder
+        self.terms: dict[str, Tensor] = {}
+        """What the last loss was a sum of, by name; a training that diverges prints it."""
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Turn sentences into tensors on the CPU; gold tensors are made of whatever labels they carry."""
         raise NotImplementedError  # abstract: each system's own
 
     def loss(self, batch: Batch) -> Tensor:
-        """The training loss of a labelled batch, a scalar."""
+        """The training loss of a labelled batch, a scalar: `self.total` of its terms."""
         raise NotImplementedError  # abstract: each system's own
+
+    def total(self, **terms: Tensor) -> Tensor:
+        """The sum of a loss's terms, kept by name in `self.terms`; `loss` ends with it."""
+        self.terms = {name: term.detach() for name, term in terms.items()}
+        return sum(terms.values())
 
     def decode(self, batch: Batch) -> list[Prediction]:
         """One prediction a sentence, in the order of the batch."""

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MIRRORS_VARIABLE = "SINET_MIRRORS"
+DOWNLOADS = Path("data/mirror")
+"""What is downloaded lands here and is a mirror from then on."""
 
 
 def mirror_folders(mirrors: Sequence[str] = ()) -> list[Path]:

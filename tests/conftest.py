@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,9 +13,11 @@ from transformers import AlbertConfig, BertConfig, BertTokenizerFast, MPNetConfi
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
 from sinet.model.encoder import Encoder
+from sinet.provenance import ROOT
 
 DATASETS = Path(os.environ.get("SINET_TEST_DATASETS", "../shared/datasets"))
 CORPUS = Path(__file__).parent / "data" / "ten.jsonl"
+SOURCES = ("Snakefile", "config.yaml", "config", "envs", "profiles", "slurm", "workflow", "sinet", "baselines")
 LABELS = Labels(
     ("Method", "Task", "Material"), ("Used-for", "Part-of", "Compare", "Never-seen"), frozenset({"Compare"})
 )
@@ -92,4 +96,33 @@ def prepared(tmp_path_factory) -> Path:
     for split in ("train", "dev", "test"):
         (folder / f"{split}.jsonl").write_text(CORPUS.read_text(encoding="utf-8"), encoding="utf-8")
     (folder / "labels.json").write_text(json.dumps(LABELS.to_json()), encoding="utf-8")
+    return folder
+
+
+def copy_project(folder: Path) -> Path:
+    """The sources of the project, copied into `folder`: a checkout in which nothing has been run."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in SOURCES:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
+    return folder
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """The quick grid, called in `folder`."""
+    return subprocess.run(
+        ["snakemake", "--cores", "all", "--configfile", "config/quick.yaml", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={"SINET_MIRRORS": str(DATASETS.resolve())} | os.environ,
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A copy of the project in which the quick grid has been run."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stderr[-4000:]
     return folder

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import signal
+import threading
 import time
 
 import jsonschema
@@ -107,13 +108,21 @@ def test_a_request_to_end_saves_at_once_and_says_so(run, prepared, tmp_path, mon
     assert len(counted) == 3 * 3 and weights(tmp_path / "resumed") == weights(tmp_path / "whole")
 
 
-def test_a_second_process_on_one_run_is_refused(tmp_path):
-    folder = state.StateFolder(tmp_path)
-    refused = pytest.raises(UserError, match="another process trains this very run")
-    with folder.locked(), refused, state.StateFolder(tmp_path).locked():
-        pass
+def test_a_second_process_on_one_run_waits_for_the_first(tmp_path, caplog):
+    order, second = [], state.StateFolder(tmp_path)
+
+    def wait() -> None:
+        with second.locked():
+            order.append("second")
+
     with state.StateFolder(tmp_path).locked():
-        pass
+        thread = threading.Thread(target=wait)
+        thread.start()
+        while "another process trains this very run; waiting" not in caplog.text:
+            time.sleep(0.01)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_state(run, prepared, tmp_path, monkeypatch):
@@ -124,7 +133,8 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_state(run, prepare
         return original(*arguments) * (float("nan") if len(counted) == 5 else 1)
 
     monkeypatch.setattr(train, "train_step", step)
-    with pytest.raises(UserError, match="the loss of step 2 of this epoch is nan"):
+    message = r"epoch 2, step 2 of 3: the loss is nan \(entity [\d.]+, relation [\d.]+\).*state-0001-0000000.pt"
+    with pytest.raises(UserError, match=message):
         train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
     monkeypatch.undo()
     (folder,) = (tmp_path / "state").iterdir()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,31 +11,7 @@ import pytest
 
 from sinet.config import load_config, resolve
 from sinet.provenance import ROOT, closure
-from tests.conftest import DATASETS
-
-SOURCES = ("Snakefile", "config.yaml", "config", "envs", "profiles", "workflow", "sinet", "baselines")
-
-
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        ["snakemake", "--cores", "all", "--configfile", "config/quick.yaml", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={"SINET_MIRRORS": str(DATASETS.resolve())} | os.environ,
-    )
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    """A copy of the project in which the quick grid has been run."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in SOURCES:
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    done = snakemake(folder)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return folder
+from tests.conftest import snakemake
 
 
 def jobs(folder: Path, *arguments: str) -> set[str]:

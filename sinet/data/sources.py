@@ -19,10 +19,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sinet.errors import UserError
-from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
+from sinet.mirrors import DOWNLOADS, MIRRORS_VARIABLE, mirror_folders
 from sinet.provenance import file_sha256
 
-DOWNLOADS = Path("data/mirror")
 RETRIES = 4
 
 

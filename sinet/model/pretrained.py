@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from sinet.errors import UserError
-from sinet.mirrors import mirror_folders
+from sinet.mirrors import DOWNLOADS, mirror_folders
 from sinet.model.encoder import Encoder, max_pieces
 from sinet.provenance import file_sha256
 
@@ -25,6 +25,8 @@ hf_logging.disable_progress_bar()
 # and because it is the faster kind on a CPU for sentences
 ATTENTION = "eager"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+COMMIT = "commit.json"
+"""In a folder that `fetch_encoder` made: which commit of the hub it holds, under which declaration."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,14 @@ def _find(declared: dict, mirrors: Sequence[str]) -> tuple[Path, str, str | None
         if package is None:
             raise UserError(f"encoder {name!r}: the package {declared['package']} is not installed; run `make setup`")
         return Path(package.submodule_search_locations[0]) / declared["folder"], f"package {declared['package']}", None
-    for mirror in mirror_folders(mirrors):
-        if (mirror / "encoders" / name / "config.json").is_file():
-            return mirror / "encoders" / name, f"mirror, declared revision {declared['revision']}", None
+    for mirror in (*mirror_folders(mirrors), DOWNLOADS):
+        folder = mirror / "encoders" / name
+        if (folder / COMMIT).is_file():
+            fetched = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
+            if (fetched["hub"], fetched["revision"]) == (declared["hub"], declared["revision"]):
+                return folder, f"hub {declared['hub']}", fetched["commit"]
+        elif (folder / "config.json").is_file():
+            return folder, f"mirror, declared revision {declared['revision']}", None
     folder = _snapshot(declared, ["*.json", "*.txt", "*.model", "*.safetensors"])
     if not any((folder / weights).is_file() for weights in WEIGHTS):
         folder = _snapshot(declared, ["pytorch_model.bin"])

@@ -151,7 +151,7 @@ class SpanBased(Packable, Extractor):
         pooled = S.RangeMax(states["entity"], int(span_width.max()))(*spans.unbind(1))
         cls = states["entity_cls"].index_select(0, sentence_of_word[spans[:, 0]])
         target = F.pad(batch["gold_types"], (0, len(negative)))
-        loss = F.cross_entropy(self.entity_logits(pooled, cls, span_width).float(), target)
+        terms = {"entity": F.cross_entropy(self.entity_logits(pooled, cls, span_width).float(), target)}
 
         pairs = S.ordered_pairs(batch["gold_counts"])
         unrelated = ~torch.isin(pairs[:, 0] * len(gold) + pairs[:, 1], batch["not_negative"])
@@ -166,8 +166,8 @@ class SpanBased(Packable, Extractor):
             sentence = sentence_of_word[gold[pairs[:, 0], 0]]
             logits = self.pair_logits(states, gold, pooled, pairs, sentence, int(lengths.max()))
             target = F.pad(related, (0, 0, 0, len(pairs) - len(related)))
-            loss = loss + F.binary_cross_entropy_with_logits(logits.float(), target)
-        return loss
+            terms["relation"] = F.binary_cross_entropy_with_logits(logits.float(), target)
+        return self.total(**terms)
 
     # -- prediction ----------------------------------------------------------------------------------------
 

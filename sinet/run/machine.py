@@ -23,15 +23,20 @@ def available_device() -> torch.device:
 
 
 def use_device() -> torch.device:
-    """The device, and this process set up for it: deterministic, one thread per CPU that it may run on.
+    """The device, and this process set up for it: deterministic, one thread for each CPU that was granted.
 
-    The affinity mask is what a scheduler really grants; `os.cpu_count()` is the whole machine.
+    Raises:
+        UserError: SLURM granted a GPU that torch does not see: a training on the CPU beside it would be no help.
     """
-    threads = len(os.sched_getaffinity(0))
-    torch.set_num_threads(threads)
+    torch.set_num_threads(granted_cpus())
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     chosen = available_device()
     on_gpu = chosen.type == "cuda"
+    if not on_gpu and os.environ.get("SLURM_STEP_GPUS"):
+        raise UserError(
+            f"SLURM granted a GPU, torch {torch.__version__} sees none: install torch's CUDA build of that version, or "
+            "write gpus: 0 into site.yaml"
+        )
     # a GPU has no deterministic cumulative sum (PFN's gates): it warns there, where the CPU gives the same bits
     torch.use_deterministic_algorithms(True, warn_only=on_gpu)
     # nothing here reads memory it has not written; filling it first would cost a twentieth of a training
@@ -40,6 +45,14 @@ def use_device() -> torch.device:
     torch.set_flush_denormal(True)
     _keep_freed_memory()
     return chosen
+
+
+def granted_cpus() -> int:
+    """CPUs this process may use: those of its affinity mask, of which `os.cpu_count()` takes no notice, or fewer where
+    SLURM granted fewer without setting a mask (TaskPlugin=task/none)."""
+    masked = len(os.sched_getaffinity(0))
+    granted = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
+    return min(masked, int(granted)) if granted else masked
 
 
 def _keep_freed_memory() -> None:

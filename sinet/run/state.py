@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from sinet.errors import UserError
 from sinet.files import write_atomically
 
 log = logging.getLogger("sinet")
@@ -39,18 +38,15 @@ class StateFolder:
     def locked(self) -> Iterator[None]:
         """Keep other processes out while one trains here; the lock goes with the process, however it ends.
 
-        What a killed process was still writing is removed.
-
-        Raises:
-            UserError: another process holds it.
+        Another process may train this very run: a job of a workflow that was killed and started again. It is waited
+        for, and what it leaves is taken. What a killed process was still writing is removed.
         """
         with open(self.folder / "lock", "a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(
-                    f"{self.folder}: another process trains this very run; wait for it, or end it and start again"
-                ) from None
+            except BlockingIOError:
+                log.warning("%s: another process trains this very run; waiting for it to end", self.folder)
+                fcntl.flock(file, fcntl.LOCK_EX)
             for unfinished in self.folder.glob(".*.part"):
                 unfinished.unlink()
             yield
@@ -74,6 +70,11 @@ class StateFolder:
                 return found
             log.warning("%s is no training state; going back to the state before it", path)
         return None
+
+    def newest(self) -> str:
+        """What there is to go on from, for a message."""
+        paths = self._paths()
+        return f"the last good state is {paths[-1]}" if paths else "no state had been saved"
 
     def clear(self) -> None:
         """Forget the intermediate states once the run has finished."""

@@ -134,7 +134,10 @@ def _train(
     ):
         for epoch in range(len(rows) + 1, recipe["epochs"] + 1):
             batches = bucketed(lengths, recipe["batch_size"], seed, epoch)
-            loss = training.epoch(data.train, batches, bar, save, stop)
+            try:
+                loss = training.epoch(data.train, batches, bar, save, stop)
+            except UserError as error:
+                raise UserError(f"epoch {epoch}, {error}; {state.newest()}") from None
             row = {"epoch": epoch, "loss": loss}
             began = time.perf_counter()
             if data.dev and (recipe["selection"] == "best_dev" or epoch == recipe["epochs"]):
@@ -271,7 +274,16 @@ class Training:
         self.loss = torch.zeros((), device=self.device)
 
     def saved(self) -> dict:
-        """The state: batches depend on seed and epoch alone, so the number of steps is the sampler's position."""
+        """The state: batches depend on seed and epoch alone, so the number of steps is the sampler's position.
+
+        Raises:
+            UserError: weights that are no numbers; the state before them is the one to keep.
+        """
+        if lost := [name for name, p in self.model.named_parameters() if not torch.isfinite(p).all()]:
+            raise UserError(
+                f"step {self.step}: {len(lost)} of the weights' tensors are no longer finite ({lost[0]}): it diverged; "
+                "lower encoder_lr or head_lr in the recipe"
+            )
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -321,17 +333,18 @@ class Training:
             except torch.OutOfMemoryError:
                 longest = max(self.model.encoder.piece_counts(batch.sentences))
                 raise UserError(
-                    f"out of GPU memory at a batch of {len(batch)} sentences of up to {longest} word pieces; lower "
-                    "batch_size in the recipe (the state of the last save is kept)"
+                    f"step {self.step + 1} of {len(batches)}: out of GPU memory at a batch of {len(batch)} sentences "
+                    f"of up to {longest} word pieces; lower batch_size in the recipe"
                 ) from None
             self.loss += loss
             self.step += 1
             bar.update(len(batch))
             # a GPU is asked now and then only: reading the loss waits for it
             if (self.device.type == "cpu" or self.step % 50 == 0) and not torch.isfinite(loss):
+                terms = ", ".join(f"{name} {float(term):.4g}" for name, term in self.model.terms.items())
                 raise UserError(
-                    f"the loss of step {self.step} of this epoch is {float(loss)}: it diverged; lower encoder_lr or "
-                    "head_lr (the state of the last save is kept)"
+                    f"step {self.step} of {len(batches)}: the loss is {float(loss)} ({terms}): it diverged; lower "
+                    "encoder_lr or head_lr in the recipe"
                 )
             self.seconds = time.perf_counter() - began
             if stop.asked or time.monotonic() - last_saved > SAVE_SECONDS:

@@ -1,6 +1,7 @@
 # The plan: the configuration is checked and spelled out before any rule is read.
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from snakemake.logging import logger
 sys.path.insert(0, str(Path(workflow.basedir)))
 
 from sinet import config as grid
-from sinet import provenance, systems
+from sinet import provenance, site, systems
 from sinet.data.sources import find_file, release_folders
 from sinet.errors import UserError
 from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
@@ -18,9 +19,17 @@ from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
 # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
 os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(config.get("mirrors", []))))
 
+# only the rules that fetch go online, and they run where snakemake was called
+OFFLINE = os.environ.get("HF_HUB_OFFLINE", "0")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# ahead of a time limit SLURM signals a whole step: the training in it saves, this process has to outlive it
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
 grid.expand_folds(config)
 try:
     PLAN = grid.resolve(config)
+    SITE = site.load_site(Path(workflow.basedir) / "site.yaml")
 except UserError as error:
     raise WorkflowError(f"the configuration has mistakes:\n{error}") from None
 
@@ -39,6 +48,17 @@ RUNS = {run.path: run for run in PLAN.runs}
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
 TABLES = ["main", "ablation", "efficiency"]
+
+
+# short steps, and those that need a network, run where snakemake was called
+localrules:
+    prepare,
+    fetch_encoder,
+    score,
+    collect,
+    tabulate,
+    draw_flops,
+    draw_attention,
 
 
 wildcard_constraints:
@@ -60,6 +80,13 @@ def details(wildcards):
 def declaration(wildcards):
     """A dataset's declaration as JSON."""
     return json.dumps(config["datasets"][wildcards.dataset], sort_keys=True)
+
+
+def fetched(*encoders):
+    """What has to be fetched from a hub before these encoders (or their tokenizers) can be used."""
+    declared = (grid.encoder_declaration(config, name) for name in encoders)
+    hubs = (d if "hub" in d else d.get("tokenizer", {}) for d in declared)
+    return sorted({f"{RESULTS}/encoders/{d['name']}.json" for d in hubs if "hub" in d})
 
 
 def undeclared_sums(wildcards):

@@ -1,4 +1,4 @@
-# Raw files -> one sentence format, with a card.
+# Raw files -> one sentence format, with a card; encoders of a hub -> files that training finds without a network.
 
 
 rule prepare:
@@ -23,3 +23,21 @@ rule prepare:
     shell:
         "python -m sinet prepare {wildcards.dataset} --declared {params.declared:q}"
         " --out {params.out:q} --log {log:q} > /dev/null"
+
+
+rule fetch_encoder:
+    output:
+        fetched=f"{RESULTS}/encoders/{{encoder}}.json",
+    log:
+        f"{LOGS}/fetch_encoder/{{encoder}}.log",
+    benchmark:
+        f"{LOGS}/fetch_encoder/{{encoder}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        declared=lambda wildcards: json.dumps(grid.encoder_declaration(config, wildcards.encoder), sort_keys=True),
+        offline=OFFLINE,
+        code=code("sinet.model.fetch"),
+    shell:
+        "HF_HUB_OFFLINE={params.offline} python -m sinet fetch {wildcards.encoder} --declared {params.declared:q}"
+        " --out {output.fetched:q} --log {log:q}"

@@ -5,6 +5,7 @@ rule count_flops:
     input:
         weights=measured_inputs("model.safetensors"),
         test=f"{DATA}/test.jsonl",
+        encoders=fetched(*config["efficiency"]["architectures"]),
     output:
         flops=f"{EFFICIENCY}/flops.json",
     log:
@@ -14,6 +15,8 @@ rule count_flops:
     conda:
         ENVIRONMENT
     threads: workflow.cores
+    resources:
+        **site.resources(SITE, cpus=8, mem_mb=32000, runtime=240),
     params:
         runs=measured_runs,
         sentences=sentences_option("counted_sentences"),
@@ -24,7 +27,7 @@ rule count_flops:
         " {params.sentences} --untrained {params.untrained:q}"
 
 
-# alone on the machine: it asks for every core, so nothing else is started beside it
+# alone: it asks for every core of the machine, or for a node of a cluster, so nothing else is started beside it
 rule time_inference:
     input:
         weights=measured_inputs("model.safetensors"),
@@ -38,6 +41,8 @@ rule time_inference:
     conda:
         ENVIRONMENT
     threads: workflow.cores
+    resources:
+        **site.resources(SITE, cpus=8, mem_mb=16000, runtime=120, gpu=True, exclusive=True),
     params:
         runs=measured_runs,
         sentences=sentences_option("timed_sentences"),

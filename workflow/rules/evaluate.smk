@@ -15,6 +15,8 @@ rule predict:
     conda:
         ENVIRONMENT
     threads: workflow.cores
+    resources:
+        **site.resources(SITE, cpus=8, mem_mb=8000, runtime=30, gpu=True),
     params:
         run=subpath(input.weights, parent=True),
         code=system_code("sinet.run.predict"),

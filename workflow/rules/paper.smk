@@ -93,6 +93,8 @@ if CASE:
         conda:
             ENVIRONMENT
         threads: workflow.cores
+        resources:
+            **site.resources(SITE, cpus=8, mem_mb=8000, runtime=30, gpu=True),
         params:
             run=subpath(input.weights, parent=True),
             sentences=json.dumps(CASE_SENTENCES),

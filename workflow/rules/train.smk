@@ -7,6 +7,7 @@ rule train:
         train=f"{DATA}/train.jsonl",
         dev=f"{DATA}/dev.jsonl",
         labels=f"{DATA}/labels.json",
+        encoder=lambda wildcards: fetched(wildcards.encoder),
     output:
         weights=f"{RUN}/model.safetensors",
         model=f"{RUN}/model.json",
@@ -20,10 +21,13 @@ rule train:
     conda:
         ENVIRONMENT
     threads: workflow.cores
+    resources:
+        **site.resources(SITE, cpus=8, mem_mb=16000, runtime=720, gpu=True),
     params:
         run=details,
         data=subpath(input.train, parent=True),
         out=subpath(output.weights, parent=True),
         code=system_code("sinet.run.train"),
+    # exec: a shell between Snakemake and the training would die of the signals that tell the training to save
     shell:
-        "python -m sinet train --run {params.run:q} --data {params.data:q} --out {params.out:q} --log {log:q}"
+        "exec python -m sinet train --run {params.run:q} --data {params.data:q} --out {params.out:q} --log {log:q}"

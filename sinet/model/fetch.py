@@ -1,0 +1,30 @@
+"""Encoders of a hub -> files in a mirror folder: once, where there is a network, for trainings where there is none."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from sinet.files import link_or_copy, write_json
+from sinet.mirrors import DOWNLOADS
+from sinet.model.pretrained import COMMIT, locate_encoder
+
+
+def fetch_encoder(declared: dict, mirrors: Sequence[str], out: Path) -> None:
+    """Lay an encoder's files where a machine without a network finds them, and write into `out` what they are.
+
+    What no mirror has is fetched from the hub into `data/mirror/encoders/NAME/`, a mirror from then on.
+    """
+    located = locate_encoder(declared, mirrors)
+    target = DOWNLOADS / "encoders" / declared["name"]
+    if located.revision and located.folder.resolve() != target.resolve():
+        partial = target.with_name(f".{target.name}.part")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        for path in sorted(located.folder.iterdir()):
+            if path.is_file():
+                link_or_copy(path.resolve(), partial / path.name)
+        commit = {"hub": declared["hub"], "revision": declared["revision"], "commit": located.revision}
+        write_json(partial / COMMIT, commit)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.replace(target)
+    write_json(out, {"encoder": declared["name"]} | located.record())

@@ -1,0 +1,257 @@
+"""The workflow through the plugin on a real SLURM, undisturbed and with every kind of job dying."""
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sinet.config import load_config, resolve
+from sinet.model.sinet import System
+from sinet.provenance import file_sha256
+from sinet.run import train
+from tests.conftest import CORPUS, DATASETS, LABELS, copy_project, tiny_run
+from tests.slurm.cluster import Cluster, missing
+
+pytestmark = [
+    pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}; make test-slurm"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="slurmd starts jobs as their owners: it needs root"),
+]
+
+PATIENCE = 900
+"""Seconds to wait for anything, on a machine that does other things too."""
+CPUS = len(os.sched_getaffinity(0))
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    with Cluster(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
+
+
+def command(*arguments: str) -> list[str]:
+    # asked soon and often, as jobs last seconds here
+    soon = ("--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "10")
+    return ["snakemake", "--cores", "all", "--profile", "slurm", *soon, *arguments]
+
+
+def until(what: str, true: Callable[[], object]) -> object:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if found := true():
+            return found
+        time.sleep(0.2)
+    pytest.fail(f"waited {PATIENCE} s in vain until {what}")
+
+
+def jobs(cluster: Cluster) -> dict[str, dict[str, str]]:
+    """Of every job SLURM knows, also of those that have ended, what it asked for; by the plugin's comment."""
+    fields = {"comment": "%k", "id": "%i", "state": "%T", "cpus": "%C", "mem": "%m", "limit": "%l", "gpus": "%b"}
+    lines = cluster.run("squeue", "--noheader", "--states=all", "--format=" + "|".join(fields.values())).splitlines()
+    found = [dict(zip(fields, map(str.strip, line.split("|")), strict=True)) for line in lines]
+    return {job["comment"]: job for job in sorted(found, key=lambda job: int(job["id"]))}
+
+
+# -- undisturbed ---------------------------------------------------------------------------------------------------
+
+
+def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_path):
+    project = copy_project(tmp_path)
+    limits = {"cpus": CPUS, "mem_mb": 6000, "runtime": 90}
+    (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "partitions": {"cpu": "main"}, "limits": limits}))
+    done = subprocess.run(
+        command("--configfile", "config/quick.yaml"),
+        cwd=project,
+        env=cluster.environment | {"SINET_MIRRORS": str(DATASETS.resolve())},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+
+    ran = jobs(cluster)
+    runs = resolve(load_config(project / "config" / "quick.yaml")).runs
+    asked = {
+        "rule_count_flops_wildcards_scierc_minilm": "1:30:00",
+        "rule_time_inference_wildcards_scierc_minilm": "1:30:00",
+        "rule_attend": "30:00",
+    }
+    for run in runs:
+        name = run.path.replace("/", "_")
+        asked |= {f"rule_train_wildcards_{name}": "1:30:00", f"rule_predict_wildcards_{name}": "30:00"}
+    assert {comment: job["limit"] for comment, job in ran.items()} == asked, "and short steps stay off the cluster"
+    for job in ran.values():
+        assert (job["state"], job["cpus"], job["mem"]) == ("COMPLETED", str(CPUS), "6000M"), job
+    timed = cluster.run("scontrol", "show", "job", ran["rule_time_inference_wildcards_scierc_minilm"]["id"])
+    assert "OverSubscribe=NO" in timed, "alone on its node"
+    for run in runs:
+        record = json.loads((project / "results/quick/runs" / run.path / "record.json").read_text())
+        assert record["threads"] == CPUS
+
+    local, through_slurm = (folder / "results" / "quick" for folder in (finished, project))
+    for name in [*(f"tables/{t}.{e}" for t in ("main", "ablation") for e in ("csv", "md", "tex")), *drawings(local)]:
+        assert (through_slurm / name).read_bytes() == (local / name).read_bytes(), name
+    counted = [(folder / "efficiency/scierc/minilm/flops.json").read_bytes() for folder in (local, through_slurm)]
+    assert counted[0] == counted[1]
+    tables = [list(csv.DictReader((f / "tables/efficiency.csv").open())) for f in (local, through_slurm)]
+    assert [without_clock(row) for row in tables[0]] == [without_clock(row) for row in tables[1]]
+
+
+def drawings(results: Path) -> list[str]:
+    return sorted(f"figures/{p.name}" for p in (results / "figures").iterdir() if p.suffix in (".png", ".pdf", ".md"))
+
+
+def without_clock(row: dict) -> dict:
+    """A row of the efficiency table without what a clock measured, which no second run repeats: `Sentences/s` in both
+    precisions and batches, `Inference (s)`, `Time / SINET's`."""
+    by_clock = row["figure"].startswith(("Sentences/s", "Inference (s)", "Time /")) and row["source"] == "measured"
+    return row | {"mean": "", "values": ""} if by_clock else row
+
+
+# -- disturbed -----------------------------------------------------------------------------------------------------
+
+UNDISTURBED, CANCELLED, WARNED, TOO_LONG, TOO_LARGE, REQUEUED, ORPHANED = SEEDS = tuple(range(7))
+RECIPE = {"epochs": 100, "batch_size": 2, "weight_decay": 0.01, "selection": "last"}
+
+
+@pytest.fixture
+def tiny_project(tiny_mirror, tmp_path) -> Path:
+    """A project with a grid of one system, seven seeds: trainings of seconds on the hand-made corpus."""
+    project = copy_project(tmp_path / "project")
+    corpus = tmp_path / "mirror" / "ten"
+    corpus.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        (corpus / f"{split}.jsonl").write_bytes(CORPUS.read_bytes())
+    run = tiny_run(dict(System.tiny), 0, **RECIPE)
+    grid = {
+        "results": "results/tiny",
+        "mirrors": [str(tmp_path / "mirror"), tiny_mirror],
+        "datasets": {
+            "ten": {"title": "Ten", "format": "jsonl"}
+            | {"files": {split: {"path": f"{split}.jsonl"} for split in ("train", "dev", "test")}}
+            | {key: value for key, value in LABELS.to_json().items() if value}
+        },
+        "encoders": {"tiny": {k: v for k, v in run["encoder"].items() if k != "name"}},
+        "recipes": {"tiny": {"sinet": {k: v for k, v in run["recipe"].items() if k != "name"}}},
+        "grid": [
+            {"datasets": ["ten"], "encoders": ["tiny"], "models": ["sinet"], "seeds": list(SEEDS), "recipe": "tiny"}
+        ],
+        "efficiency": {"architectures": []},
+    }
+    grid["recipes"]["tiny"]["sinet"]["settings"] = dict(System.tiny)
+    (project / "tiny.yaml").write_text(yaml.safe_dump(grid))
+    # one CPU of those the host has, where nothing but SLURM's word says so
+    (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "limits": {"cpus": 1, "mem_mb": 3000}}))
+    return project
+
+
+def place(seed: int) -> str:
+    return f"results/tiny/runs/ten/tiny/sinet/{seed}/training.json"
+
+
+def log_of(project: Path, seed: int) -> str:
+    with contextlib.suppress(FileNotFoundError):
+        return (project / f"results/tiny/logs/train/ten/tiny/sinet/{seed}.log").read_text()
+    return ""
+
+
+def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
+    cluster, tiny_project, tiny_mirror, prepared, tmp_path, monkeypatch
+):
+    project = tiny_project
+    asked = command("--configfile", "tiny.yaml", "--retries", "0", "--", *map(place, SEEDS))
+    start = {"cwd": project, "env": cluster.environment, "stderr": subprocess.STDOUT, "text": True}
+
+    def job(seed: int) -> dict[str, str]:
+        return jobs(cluster).get(f"rule_train_wildcards_ten_tiny_sinet_{seed}", {"state": "", "id": ""})
+
+    def training(seed: int) -> bool:
+        return job(seed)["state"] == "RUNNING" and "epoch 3/" in log_of(project, seed)
+
+    def control(*arguments: str) -> None:
+        subprocess.run(["scontrol", *arguments], check=True, env=cluster.environment)
+
+    def tell(seed: int, number: int) -> None:
+        found = subprocess.run(["pgrep", "-f", f'-m sinet train .*"seed": {seed},'], capture_output=True, text=True)
+        for process in found.stdout.split():
+            os.kill(int(process), number)
+
+    def requeue() -> None:
+        control("requeue", job(REQUEUED)["id"])
+        until("it is back in the queue", lambda: job(REQUEUED)["state"] == "PENDING")
+        control("update", f"JobId={job(REQUEUED)['id']}", "StartTime=now")  # SLURM itself waits two minutes
+
+    # nothing starts before two of the jobs have limits that are too small, and one is held back
+    control("update", f"NodeName={cluster.host}", "State=DRAIN", "Reason=test")
+    with open(tmp_path / "first.log", "w") as log:
+        first = subprocess.Popen(asked, stdout=log, **start)
+    until("all jobs are queued", lambda: all(job(seed)["state"] == "PENDING" for seed in SEEDS))
+    control("update", f"JobId={job(TOO_LONG)['id']}", "TimeLimit=1")
+    control("update", f"JobId={job(TOO_LARGE)['id']}", "MinMemoryNode=150")
+    control("hold", job(ORPHANED)["id"])
+    control("update", f"NodeName={cluster.host}", "State=RESUME")
+
+    faults = {
+        CANCELLED: lambda: cluster.run("scancel", job(CANCELLED)["id"]),
+        WARNED: lambda: cluster.run("scancel", "--signal=USR1", job(WARNED)["id"]),  # as ahead of a time limit
+        TOO_LONG: lambda: tell(TOO_LONG, signal.SIGSTOP),  # so that it is still at work when its minute is over
+        REQUEUED: requeue,
+    }
+
+    def all_done() -> bool:
+        for seed in [seed for seed in faults if training(seed)]:
+            faults.pop(seed)()
+        return not faults
+
+    until("each fault has struck in mid-training", all_done)
+    cluster.restart_controller(seconds_down=5)
+    others = set(SEEDS) - {ORPHANED}
+    alive = {"PENDING", "RUNNING", "COMPLETING"}
+    until("the others have ended", lambda: not {job(seed)["state"] for seed in others} & alive)
+    ended = {seed: job(seed) for seed in others}
+    assert {seed: ended[seed]["state"] for seed in sorted(others - {TOO_LARGE})} == {
+        UNDISTURBED: "COMPLETED",
+        CANCELLED: "CANCELLED",
+        WARNED: "FAILED",
+        TOO_LONG: "TIMEOUT",
+        REQUEUED: "COMPLETED",
+    }
+    assert ended[TOO_LARGE]["state"] in ("FAILED", "OUT_OF_MEMORY", "CANCELLED")
+    assert "stopped by SIGTERM; the state is saved" in log_of(project, CANCELLED)
+    assert "stopped by SIGUSR1; the state is saved" in log_of(project, WARNED)
+    assert "stopped by SIGTERM; the state is saved" in log_of(project, TOO_LONG)
+    assert "resumed in epoch" in log_of(project, REQUEUED)
+
+    control("release", job(ORPHANED)["id"])
+    until("the last one trains", lambda: training(ORPHANED))
+    tell(ORPHANED, signal.SIGSTOP)  # it outlives the workflow that sent it
+    first.kill()
+    first.wait()
+
+    refused = subprocess.run(asked, stdout=subprocess.PIPE, **start)
+    assert refused.returncode != 0 and "--unlock" in refused.stdout
+    subprocess.run(["snakemake", "--unlock", "--configfile", "tiny.yaml"], cwd=project, check=True)
+    with open(tmp_path / "second.log", "w") as log:
+        second = subprocess.Popen(asked, stdout=log, **start)
+    until("its successor waits", lambda: "another process trains this very run" in log_of(project, ORPHANED))
+    tell(ORPHANED, signal.SIGCONT)
+    assert second.wait() == 0, (tmp_path / "second.log").read_text()[-6000:]
+
+    for seed in (UNDISTURBED, REQUEUED):
+        assert job(seed) == ended[seed], "a finished run is not sent again"
+    for seed in (CANCELLED, WARNED, TOO_LONG):
+        assert "resumed in epoch" in log_of(project, seed)
+    assert "taken from state" in log_of(project, ORPHANED)
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
+    for seed in SEEDS:
+        assert json.loads((project / place(seed)).read_text())["threads"] == 1, f"granted one CPU of {CPUS}"
+        run = tiny_run(dict(System.tiny), seed, **RECIPE)
+        train.train_run(run, prepared, tmp_path / "here", tmp_path / "state", [tiny_mirror])
+        weights = tmp_path / "here" / "model.safetensors"
+        assert file_sha256(weights) == file_sha256((project / place(seed)).with_name("model.safetensors")), seed
