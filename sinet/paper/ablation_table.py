@@ -42,8 +42,8 @@ def ablation_table(grid: Grid, published: dict) -> Table:
     notes = (
         "Micro F1 x 100. Published: split not stated in the deck, its encoders, one figure each; the figures do not "
         f"match its main table. {WHY_EMPTY}",
-        f"- {BASE}: difference of the means. Bold: significantly different from {BASE}; {grid.test_note()}. The full "
-        "model against each other setting: table of significance.",
+        f"Ent - {BASE} and so on: difference of the means. Bold: significantly different from {BASE}; "
+        f"{grid.test_note()}. The full model against each other setting: table of significance.",
         *_numbers(grid, places, settings),
         *grid.protocol(runs),
     )
@@ -52,8 +52,8 @@ def ablation_table(grid: Grid, published: dict) -> Table:
 
 def _to_base(grid: Grid, place: Place, settings: dict, setting: str, metric: str, f1: object) -> str:
     both = [grid.values(place, settings.get(s), f1) for s in (setting, BASE)]
-    if setting == BASE or any(isinstance(values, str) for values in both):
-        return "" if setting == BASE else next(v for v in both if isinstance(v, str))
+    if any(isinstance(values, str) for values in both):
+        return next(v for v in both if isinstance(v, str))
     compared = grid.compared(place, settings[setting], settings[BASE], metric)
     return bold(signed(statistics.fmean(both[0]) - statistics.fmean(both[1])), grid.significant(compared) != 0)
 

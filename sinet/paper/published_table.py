@@ -48,7 +48,8 @@ def published_table(grid: Grid, published: dict) -> Table:
         "Micro F1 x 100. Difference: our mean minus the published figure; in sd: over our standard deviation, where we "
         "have more than one run. Published figures are one number each, without a spread: no test is made of them.",
         f"{WHY_EMPTY} {NO_CODE}: this system is not implemented here.",
-        "Published: split, selection, training data and runs as their paper, released code or the deck states them.",
+        "What differs: published / ours, as the paper, its released code or the deck states it. The ablation's figures "
+        "do not match the deck's main table, so that its split may be another.",
         *grid.protocol(),
     )
     frame_ = frame(rows)

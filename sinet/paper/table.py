@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+_PROSE = r">{\raggedright\arraybackslash}p{10cm}"
 _NUMBER = re.compile(r"[+-]?[\d,]+(\.\d+)?( ± [\d,]+(\.\d+)?)?")
 
 
@@ -92,19 +93,18 @@ def latex(table: Table) -> str:
     r"""A `table*` float for `\input`; needs the packages booktabs, graphicx and siunitx (version 3)."""
     cells = table.frame.map(_cell)
     cells.columns = pd.MultiIndex.from_tuples([tuple(map(_escape, c)) for c in table.frame.columns])
-    formats = ["p{7cm}" if c[-1] in table.prose else _column_format(table.frame[c]) for c in table.frame.columns]
+    formats = [_PROSE if c[-1] in table.prose else _column_format(table.frame[c]) for c in table.frame.columns]
     tabular = cells.style.hide(axis="index").to_latex(hrules=True, multicol_align="c", column_format="".join(formats))
     caption = " ".join([f"{table.title}.", *table.notes])
     return (
         "% needs booktabs, graphicx and siunitx 3\n\\begin{table*}[t]\n\\centering\n"
         "\\sisetup{text-series-to-math=true, separate-uncertainty=true, retain-explicit-plus=true, "
-        "group-separator={,}, group-minimum-digits=4}\n\\resizebox{\\textwidth}{!}{%\n"
+        "group-separator={,}, group-minimum-digits=4, group-digits=integer}\n"
+        "\\sbox0{\\resizebox{\\textwidth}{!}{%\n"
         + tabular.rstrip()
-        + "}\n\\caption{"
-        + _escape(caption)
-        + "}\n\\label{tab:"
-        + table.name
-        + "}\n\\end{table*}\n"
+        + "}}\n"  # as wide as the page, unless it would be too tall for its caption
+        "\\ifdim\\dimexpr\\ht0+\\dp0\\relax>0.7\\textheight\\resizebox{!}{0.7\\textheight}{\\usebox0}"
+        "\\else\\usebox0\\fi\n\\caption{" + _escape(caption) + "}\n\\label{tab:" + table.name + "}\n\\end{table*}\n"
     )
 
 

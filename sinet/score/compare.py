@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError
 from sinet.score import stats
-from sinet.score.metrics import METRICS, facts, side_by_side
+from sinet.score.metrics import METRICS, facts
 
 REFERENCE, FULL, BASE = "SINET", "Base+TAP+CTAM", "Base"
 """The system that the others are compared with, as `published` names it, and two settings of its ablation."""
@@ -37,16 +37,19 @@ class Scored:
 
 def sentence_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence], symmetric: Collection[str]) -> NDArray:
     """Correct, predicted and gold claims of each sentence under each of METRICS: `(metrics, sentences, 3)`."""
-    pairs = side_by_side(gold, predicted)
-    counts = np.zeros((len(METRICS), len(pairs), 3), dtype=np.int64)
-    for (m, metric), (i, (g, p)) in itertools.product(enumerate(METRICS), enumerate(pairs)):
+    counts = np.zeros((len(METRICS), len(gold), 3), dtype=np.int64)
+    for (m, metric), (i, (g, p)) in itertools.product(enumerate(METRICS), enumerate(zip(gold, predicted, strict=True))):
         true, claimed = facts(g, metric, symmetric), facts(p, metric, symmetric)
         counts[m, i] = len(true & claimed), len(claimed), len(true)
     return counts
 
 
 def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
-    """The runs of `records` with the predictions beside them, against `data/DATASET/test.jsonl`."""
+    """The runs of `records` with the predictions beside them, against `data/DATASET/test.jsonl`.
+
+    Raises:
+        UserError: when predictions are not those that a record's scores were made of.
+    """
     gold: dict[str, tuple[list[Sentence], Labels]] = {}
     runs = []
     for path in records:
@@ -56,10 +59,16 @@ def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
             labels = Labels.from_json(json.loads((data / dataset / "labels.json").read_text(encoding="utf-8")))
             gold[dataset] = read_sentences(data / dataset / "test.jsonl"), labels
         sentences, labels = gold[dataset]
-        counts = sentence_counts(sentences, read_sentences(path.with_name("predictions.jsonl")), labels.symmetric)
-        runs.append(
-            Scored(dataset, record["encoder"], record["recipe"]["name"], record["model"], record["seed"], counts)
-        )
+        predicted = read_sentences(path.with_name("predictions.jsonl"))
+        same = len(predicted) == len(sentences)
+        counts = sentence_counts(sentences, predicted, labels.symmetric) if same else None
+        scored = [[record["scores"]["symmetric"][m][n] for n in ("correct", "predicted", "gold")] for m in METRICS]
+        if counts is None or counts.sum(1).tolist() != scored:
+            raise UserError(
+                f"{path.with_name('predictions.jsonl')}: not what {path.name} has the scores of; score it again"
+            )
+        place = dataset, record["encoder"], record["recipe"]["name"]
+        runs.append(Scored(*place, record["model"], record["seed"], counts))
     return runs
 
 

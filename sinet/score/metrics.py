@@ -30,27 +30,24 @@ def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Label
     Raises:
         UserError: when the two lists are not the same sentences.
     """
-    pairs = side_by_side(gold, predicted)
+    if len(gold) != len(predicted):
+        raise UserError(f"{len(gold)} gold sentences but {len(predicted)} predicted ones; score the same file")
+    for g, p in zip(gold, predicted, strict=True):
+        if g.tokens != p.tokens:
+            raise UserError(f"sentence {g.id!r}: gold and prediction {p.id!r} have different words")
     return {
         reading: {
             metric: _figures(
-                [(facts(g, metric, symmetric), facts(p, metric, symmetric)) for g, p in pairs],
+                [
+                    (facts(g, metric, symmetric), facts(p, metric, symmetric))
+                    for g, p in zip(gold, predicted, strict=True)
+                ],
                 labels.entity_types if metric == "ent" else labels.relation_types,
             )
             for metric in METRICS
         }
         for reading, symmetric in (("symmetric", labels.symmetric), ("directed", frozenset()))
     }
-
-
-def side_by_side(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> list[tuple[Sentence, Sentence]]:
-    """Each gold sentence with its prediction; raises `UserError` when the two lists are not the same sentences."""
-    if len(gold) != len(predicted):
-        raise UserError(f"{len(gold)} gold sentences but {len(predicted)} predicted ones; score the same file")
-    for g, p in zip(gold, predicted, strict=True):
-        if g.tokens != p.tokens:
-            raise UserError(f"sentence {g.id!r}: gold and prediction {p.id!r} have different words")
-    return list(zip(gold, predicted, strict=True))
 
 
 def facts(sentence: Sentence, metric: str, symmetric: Collection[str]) -> set[tuple]:

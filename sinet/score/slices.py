@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from sinet.data.sentence import Sentence
-from sinet.score.metrics import METRICS, facts, precision_recall, side_by_side
+from sinet.score.metrics import METRICS, facts, precision_recall
 
 LENGTHS = (10, 20, 30, 40)
 TRIPLES = (0, 1, 2, 3, 4)
-DISTANCES = (0, 3, 7, 15)
+DISTANCES = (1, 3, 7, 15)
 OVERLAPS = ("normal", "EPO", "SEO")
 TITLES = {
     "length": "Words of the sentence",
@@ -78,7 +78,7 @@ def slice_figures(gold: Sequence[Sentence], predicted: Sequence[Sentence], symme
         `{slicing: {class: {"sentences": n, metric: as `precision_recall`}}}`; under `distance` there are no sentences
         and no entities.
     """
-    pairs = side_by_side(gold, predicted)
+    pairs = list(zip(gold, predicted, strict=True))
     claims = [{m: (facts(g, m, symmetric), facts(p, m, symmetric)) for m in METRICS} for g, p in pairs]
     chosen = [sentence_classes(g, symmetric) for g, _ in pairs]
     figures = {}
