@@ -22,10 +22,11 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/efficiency.smk"
 include: "workflow/rules/paper.smk"
+include: "workflow/rules/casestudy.smk"
 
 
 rule all:
     default_target: True
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=TABLES, ending=["csv", "md", "tex"]),
+        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=TABLES + CASE_TABLES, ending=["csv", "md", "tex"]),
         figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=FIGURES, ending=["pdf", "png", "md"]),

@@ -220,11 +220,53 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--stream", type=int, default=50_000, metavar="N", help="length of the stream, 0 for none (50000)")
     s.add_argument("--out", type=Path, default=Path("results/bench.json"), metavar="FILE", help="JSON to write")
 
-    s = step("attend", attend, "cross-task attention of chosen sentences, as data for the figure")
+    s = step(
+        "attend",
+        attend,
+        "cross-task attention of a trained run over a split, sentence by sentence",
+        "A system without an attention map leaves its sentences empty.",
+    )
     s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
-    s.add_argument("--test", type=Path, required=True, metavar="FILE", help="gold sentences")
-    s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the run's predictions of them")
-    s.add_argument("--sentences", required=True, metavar="JSON", help="how many to choose, or a list of ids")
+    s.add_argument("--test", type=Path, required=True, metavar="FILE", help="sentences, JSON lines; labels are ignored")
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
+
+    s = step("case-study", case_study, "find the sentences of the case study by rules, with every system's predictions")
+    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences")
+    s.add_argument("--labels", type=Path, required=True, metavar="FILE", help="labels.json of the dataset")
+    s.add_argument("--attention", type=Path, required=True, metavar="FILE", help="what `attend` wrote for --model")
+    s.add_argument(
+        "--predictions", nargs="+", required=True, metavar="MODEL=FILE", help="predictions of all systems compared"
+    )
+    s.add_argument("--model", required=True, metavar="NAME", help="the studied one of them")
+    s.add_argument(
+        "--sentences",
+        nargs="+",
+        required=True,
+        metavar="RULE",
+        help="only-right, out-of-triple, hard-failure, or ids of sentences",
+    )
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
+
+    s = step(
+        "attention-shares",
+        attention_shares,
+        "share of cross-task attention on words of in-triple entities, of out-of-triple entities, on other words",
+        "By direction and head, against uniform attention, with bootstrap intervals over sentences.",
+    )
+    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences")
+    s.add_argument(
+        "--attention", nargs="+", required=True, metavar="SEED=FILE", help="what `attend` wrote for each seed"
+    )
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
+
+    s = step(
+        "group-scores",
+        group_scores,
+        "NER precision, recall and F1 of in-triple and of out-of-triple entities",
+        "Mean over the seeds of each model, with bootstrap intervals over sentences.",
+    )
+    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences")
+    s.add_argument("--predictions", nargs="+", required=True, metavar="MODEL/SEED=FILE", help="predictions of each run")
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
     s = step(
@@ -246,11 +288,19 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--declared", required=True, metavar="JSON", help="titles, the grid's runs, those left out")
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
-    s = step("figures", figures, "draw an attention figure (pdf, png) with its caption")
-    s.add_argument("--attention", type=Path, required=True, metavar="FILE", help="what `attend` wrote")
-    s.add_argument("--number", type=int, required=True, help="which sentence of it, from 1")
-    s.add_argument("--what", required=True, help="what was measured, for the caption")
-    s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")
+    s = step("plot-attention", plot_attention, "draw the case study (pdf, png), each sentence with its caption")
+    s.add_argument("--cases", type=Path, required=True, metavar="FILE", help="what `case-study` wrote")
+    s.add_argument("--titles", required=True, metavar="JSON", help="titles of the models")
+    s.add_argument("--what", required=True, help="what was measured, for the captions")
+    s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for attention_1.pdf and so on")
+
+    s = step("plot-claim", plot_claim, "tables (csv, md, tex) and figure of attention shares and of NER by group")
+    s.add_argument("--shares", type=Path, required=True, metavar="FILE", help="what `attention-shares` wrote")
+    s.add_argument("--groups", type=Path, required=True, metavar="FILE", help="what `group-scores` wrote")
+    s.add_argument("--declared", required=True, metavar="JSON", help="titles and settings of the models, remark")
+    s.add_argument("--what", required=True, help="what was measured, for notes and caption")
+    s.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder for the tables")
+    s.add_argument("--figures", type=Path, required=True, metavar="DIR", help="folder for the figure")
 
     s = step("plot-flops", plot_flops, "draw FLOPs against sentence length (pdf, png) with a caption")
     s.add_argument("--flops", type=Path, required=True, metavar="FILE", help="what `flops` wrote")
@@ -465,11 +515,11 @@ def collect(options: argparse.Namespace) -> None:
     collect(options.training, options.scores, options.test, options.out)
 
 
-def _named(runs: list[str]) -> dict[str, Path]:
-    for run in runs:
-        if "=" not in run:
-            raise UserError(f"--runs: {run!r} should be NAME=DIR")
-    return {name: Path(folder) for name, folder in (run.split("=", 1) for run in runs)}
+def _named(given: list[str], option: str = "--runs") -> dict[str, Path]:
+    for text in given:
+        if "=" not in text:
+            raise UserError(f"{option}: {text!r} should be NAME=PATH")
+    return {name: Path(path) for name, path in (text.split("=", 1) for text in given)}
 
 
 def flops(options: argparse.Namespace) -> None:
@@ -498,7 +548,34 @@ def bench(options: argparse.Namespace) -> None:
 def attend(options: argparse.Namespace) -> None:
     from sinet.run.attend import attend
 
-    attend(options.run, options.test, options.predictions, _json(options.sentences, "--sentences"), options.out)
+    attend(options.run, options.test, options.out)
+
+
+def case_study(options: argparse.Namespace) -> None:
+    from sinet.score.cases import write_cases
+
+    predictions = _named(options.predictions, "--predictions")
+    write_cases(
+        options.gold, options.labels, options.attention, predictions, options.model, options.sentences, options.out
+    )
+
+
+def attention_shares(options: argparse.Namespace) -> None:
+    from sinet.score.shares import attention_shares
+
+    attention_shares(options.gold, _named(options.attention, "--attention"), options.out)
+
+
+def group_scores(options: argparse.Namespace) -> None:
+    from sinet.score.groups import score_groups
+
+    predictions: dict[str, dict[str, Path]] = {}
+    for name, path in _named(options.predictions, "--predictions").items():
+        model, slash, seed = name.rpartition("/")
+        if not slash:
+            raise UserError(f"--predictions: {name!r} should be MODEL/SEED")
+        predictions.setdefault(model, {})[seed] = path
+    score_groups(options.gold, predictions, options.out)
 
 
 def tables(options: argparse.Namespace) -> None:
@@ -508,10 +585,17 @@ def tables(options: argparse.Namespace) -> None:
     write_tables(options.records, options.comparisons, options.efficiency, declared, options.out)
 
 
-def figures(options: argparse.Namespace) -> None:
-    from sinet.paper.attention import draw
+def plot_attention(options: argparse.Namespace) -> None:
+    from sinet.paper.attention import draw_cases
 
-    draw(options.attention, options.number, options.what, options.out)
+    draw_cases(options.cases, _json(options.titles, "--titles"), options.what, options.out)
+
+
+def plot_claim(options: argparse.Namespace) -> None:
+    from sinet.paper.claim import write_claim
+
+    declared = _json(options.declared, "--declared")
+    write_claim(options.shares, options.groups, declared, options.what, options.tables, options.figures)
 
 
 def plot_flops(options: argparse.Namespace) -> None:

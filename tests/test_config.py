@@ -56,7 +56,7 @@ MISTAKES = {
     "encoders: {mine: {title: Mine}}": r"encoders.mine: needs one of package",
     "encoders: {scibert-sizes: {tokenizer: nowhere}}": r"encoders.scibert-sizes.tokenizer: 'nowhere' is no declared",
     "case_study: {model: sinnet}": r"case_study.model: 'sinnet' is in no block of the grid, did you mean 'sinet'\?",
-    "case_study: {sentences: 0}": r"case_study.sentences: 0 should be a number of at least 1",
+    "case_study: {sentences: 3}": r"case_study.sentences: 3 is a number, should be a list",
 }
 
 

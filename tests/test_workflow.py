@@ -58,7 +58,10 @@ def test_figures_are_there_in_both_forms(finished):
     figures = finished / "results" / "quick" / "figures"
     assert (figures / "attention_1.pdf").read_bytes().startswith(b"%PDF")
     assert (figures / "attention_1.png").read_bytes().startswith(b"\x89PNG")
-    assert "Gold triples:" in (figures / "attention_1.md").read_text()
+    captions = [(figures / f"attention_{number}.md").read_text() for number in (1, 2, 3)]
+    assert all("| **gold** |" in c or c.startswith("n/a: no sentence fulfils") for c in captions)
+    assert [re.search(r"rule (\S+):", c)[1] for c in captions] == ["only-right", "out-of-triple", "hard-failure"]
+    assert (figures / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
     assert (figures / "flops_scierc_minilm.png").read_bytes().startswith(b"\x89PNG")
     assert "one multiply-add = 1" in (figures / "flops_scierc_minilm.md").read_text()
 
@@ -66,7 +69,7 @@ def test_figures_are_there_in_both_forms(finished):
 def test_rebuilt_tables_and_figures_are_the_same_bytes(finished):
     made = sorted(p for d in ("tables", "figures") for p in (finished / "results/quick" / d).iterdir())
     before = {p.name: p.read_bytes() for p in made}
-    done = snakemake(finished, "--forcerun", "tabulate", "draw_attention", "draw_flops")
+    done = snakemake(finished, "--forcerun", "tabulate", "draw_attention", "draw_claim", "draw_flops")
     assert done.returncode == 0, done.stderr[-4000:]
     assert {p.name: p.read_bytes() for p in made} == before
 
@@ -84,7 +87,7 @@ def test_tex_tables_compile(finished, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert len(tables) == 3
+    assert len(tables) == 5
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -102,6 +105,7 @@ def test_touched_files_re_run_nothing(finished):
     "source, rerun",
     [
         ("sinet/paper/attention.py", {"draw_attention"}),
+        ("sinet/score/shares.py", {"share_attention", "draw_attention", "draw_claim"}),
         ("sinet/paper/tables.py", {"tabulate"}),
         ("sinet/run/timing.py", {"time_inference", "tabulate"}),
     ],
@@ -122,7 +126,9 @@ def test_an_edited_model_re_trains(finished):
     try:
         path.write_text(before + "\n# edited\n")
         everything = {"train", "predict", "score", "collect", "count_flops", "time_inference", "tabulate"}
-        assert jobs(finished) == everything | {"attend", "draw_attention", "draw_flops"}
+        assert jobs(finished) == everything | {
+            *("attend", "choose_cases", "draw_attention", "share_attention", "score_groups", "draw_claim", "draw_flops")
+        }
     finally:
         path.write_text(before)
 

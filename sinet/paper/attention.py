@@ -1,6 +1,9 @@
-"""The attention figure of the case study: cross-task attention of both directions, all heads, over the words."""
+"""The figures of the case study: cross-task attention of both directions, all heads, over the words of a sentence; and
+captions that set gold beside what each system predicts."""
 
 import json
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -8,110 +11,143 @@ import numpy as np
 import seaborn as sns
 from matplotlib.patches import Patch
 
-from sinet.paper.style import COLUMN_INCHES, save, use_style
+from sinet.data.sentence import Sentence, parse_sentence
+from sinet.paper.style import COLUMN_INCHES, GROUP_COLORS, PAGE_INCHES, save, use_style
+from sinet.score.cases import LONGEST
+from sinet.score.metrics import facts
+from sinet.score.shares import word_groups
 
-INSIDE, OUTSIDE = "#0072b2", "#d55e00"  # told apart by every kind of colour vision
 DIRECTIONS = {
     "entity": "NER [CLS] over the relation projection",
     "relation": "RE [CLS] over the entity projection",
 }
 
 
-def draw(attention: Path, number: int, what: str, out: Path) -> None:
-    """Draw sentence `number` (from 1) of an `attention.json` as `out`.pdf and .png, with its caption in `out`.md.
+def draw_cases(cases: Path, titles: Mapping[str, str], what: str, out: Path) -> None:
+    """Draw every sentence of a `cases.json` as `attention_N`.pdf and .png in `out`, N from 1, with its caption as .md.
 
-    A file with fewer sentences, or a model without cross-task attention, gives a figure that says so.
+    A rule that no sentence fulfils, or a model without cross-task attention, gives a figure that says so.
     """
-    written = json.loads(attention.read_text(encoding="utf-8"))
-    sentences = written["sentences"]
+    written = json.loads(cases.read_text(encoding="utf-8"))
     use_style()
-    case = sentences[number - 1] if number <= len(sentences) else None
-    if case is None or not case["attention"]:
-        reason = "the test split has no further sentence" if case is None else "this model has no cross-task attention"
-        figure, axes = plt.subplots(figsize=(COLUMN_INCHES, 0.6))
-        axes.axis("off")
-        axes.text(0.5, 0.5, f"n/a: {reason}", ha="center", va="center")
-        caption = f"n/a: {reason}."
-    else:
-        figure = _heatmaps(case)
-        caption = _caption(case, what, written["choice"])
-    save(figure, out, caption)
+    measured = (
+        f"{what}; attention in {written['precision']}, {written['device_name']} ({written['device']}, "
+        f"{written['threads']} threads)"
+    )
+    for number, case in enumerate(written["cases"], 1):
+        stem = out / f"attention_{number}"
+        if "gold" not in case:
+            save(_absent(case["choice"]), stem, f"n/a: {case['choice']} ({measured}).")
+            continue
+        if case["attention"]:
+            figure, shown = _heatmaps(case), "Cross-task attention"
+        else:
+            reason = f"{titles[written['model']]} has no cross-task attention"
+            figure, shown = _absent(reason), f"Attention n/a: {reason}"
+        save(figure, stem, _caption(case, shown, measured, written, titles))
+
+
+def _absent(reason: str) -> plt.Figure:
+    figure, axes = plt.subplots(figsize=(COLUMN_INCHES, 0.7), layout="constrained")
+    axes.axis("off")
+    axes.text(0.5, 0.5, f"n/a: {reason}", ha="center", va="center", wrap=True, fontsize=6, parse_math=False)
+    return figure
 
 
 def _heatmaps(case: dict) -> plt.Figure:
-    words = ["[CLS]", *case["gold"]["tokens"], "[SEP]"]
-    heads = len(next(iter(case["attention"].values())))
-    rows = len(case["attention"])
+    sentence = parse_sentence(case["gold"], "gold", "")
+    maps = {direction: np.array([*heads, np.mean(heads, axis=0)]) for direction, heads in case["attention"].items()}
+    rows, columns = next(iter(maps.values())).shape
+    words = ["[CLS]", *sentence.tokens[: columns - 2], "[SEP]"]
+    width = COLUMN_INCHES if len(words) <= LONGEST + 2 else PAGE_INCHES
     figure, axes = plt.subplots(
-        rows, 1, figsize=(COLUMN_INCHES, 0.75 + rows * (0.16 * (heads + 1) + 0.25)), sharex=True, layout="constrained"
+        len(maps), 1, figsize=(width, 0.75 + len(maps) * (0.16 * rows + 0.25)), sharex=True, layout="constrained"
     )
-    for axis, (direction, weights) in zip(np.atleast_1d(axes), case["attention"].items(), strict=True):
-        table = np.array([*weights, np.mean(weights, axis=0)])
+    axes, greatest = np.atleast_1d(axes), max(table.max() for table in maps.values())
+    for axis, (direction, table) in zip(axes, maps.items(), strict=True):
         sns.heatmap(
             table,
             ax=axis,
             cmap="rocket_r",
             vmin=0,
+            vmax=greatest,
             cbar_kws={"pad": 0.015, "aspect": 12},
             linewidths=0.3,
             linecolor="white",
-            yticklabels=[*(f"head {h + 1}" for h in range(heads)), "mean"],
+            yticklabels=[*(f"head {h + 1}" for h in range(rows - 1)), "mean"],
             xticklabels=words,
         )
-        axis.axhline(heads, color="black", linewidth=0.6)
-        axis.set_title(DIRECTIONS[direction], fontsize=7, pad=3, loc="left")
+        axis.axhline(rows - 1, color="black", linewidth=0.6)
+        axis.set_title(DIRECTIONS.get(direction, direction), fontsize=7, pad=3, loc="left")
         axis.tick_params(axis="y", labelsize=6, length=0, rotation=0)
         axis.tick_params(axis="x", length=0)
         axis.collections[0].colorbar.ax.tick_params(labelsize=5, length=1.5)
-    inside, outside = _entity_words(case["gold"])
+    groups = word_groups(sentence)
     figure.legend(
-        handles=[Patch(color=INSIDE, label="entity in a triple"), Patch(color=OUTSIDE, label="entity in no triple")],
+        handles=[
+            Patch(color=GROUP_COLORS[0], label="entity in a triple"),
+            Patch(color=GROUP_COLORS[1], label="entity in no triple"),
+        ],
         loc="outside lower center",
         ncols=2,
         fontsize=6,
         frameon=False,
         handlelength=1,
     )
-    for position, label in enumerate(np.atleast_1d(axes)[-1].get_xticklabels()):
-        label.set(fontsize=6, rotation=90, parse_math=False)
-        if position - 1 in inside or position - 1 in outside:
-            label.set(color=INSIDE if position - 1 in inside else OUTSIDE, fontweight="bold")
+    size = min(6.0, 50 * width / len(words))
+    for position, label in enumerate(axes[-1].get_xticklabels()):
+        label.set(fontsize=size, rotation=90, parse_math=False)
+        if 0 < position < len(words) - 1 and groups[position - 1] < 2:
+            label.set(color=GROUP_COLORS[groups[position - 1]], fontweight="bold")
     return figure
 
 
-def _entity_words(gold: dict) -> tuple[set[int], set[int]]:
-    """Words of entities that stand in a gold triple, and of entities that stand in none."""
-    arguments = {i for r in gold["relations"] for i in (r["head"], r["tail"])}
-    words: tuple[set[int], set[int]] = (set(), set())
-    for i, entity in enumerate(gold["entities"]):
-        words[i not in arguments].update(range(entity["start"], entity["end"]))
-    return words[0], words[1] - words[0]
-
-
-def _caption(case: dict, what: str, choice: str) -> str:
-    gold, predicted = case["gold"], case["predicted"]
-    lonely = [
-        e for i, e in enumerate(gold["entities"]) if all(i not in (r["head"], r["tail"]) for r in gold["relations"])
-    ]
+def _caption(case: dict, shown: str, measured: str, written: dict, titles: Mapping[str, str]) -> str:
+    gold = parse_sentence(case["gold"], "gold", "")
+    systems = {name: parse_sentence(record, name, "") for name, record in case["predicted"].items()}
+    symmetric = frozenset(written["symmetric"])
+    rows = [("**gold**", _annotations(gold, None, symmetric))]
+    rows += [(titles[name], _annotations(s, gold, symmetric)) for name, s in systems.items()]
+    table = "\n".join(f"| {name} | {entities} | {triples} |" for name, (entities, triples) in rows)
+    explained = (
+        "Each row of the figure is a head of the attention module, the last their mean; a word's pieces are summed; "
+        "[CLS] is the task's own. Words of entities in a gold triple are blue, of other gold entities orange. "
+        if case["attention"]
+        else ""
+    )
     return (
-        f"Cross-task attention, {what}, sentence `{gold['id']}`: “{' '.join(gold['tokens'])}” ({choice}). "
-        "Each row is a head of the attention module, the last their mean; a word's pieces are summed; [CLS] is the "
-        "task's own. Words of entities in a gold triple are blue, of other gold entities orange.\n\n"
-        f"- Gold triples: {_triples(gold)}\n- Predicted triples: {_triples(predicted)}\n"
-        f"- Gold entities in no triple: {'; '.join(_mention(gold, e) for e in lonely) or 'none'}"
+        f"{shown}, {measured}; sentence `{gold.id}`: “{escape(' '.join(gold.tokens))}” ({case['choice']}). {explained}"
+        "Below: what each system predicts; ✓ right, ✗ wrong (strict, symmetric types direction-free).\n\n"
+        f"| | entities | triples |\n|---|---|---|\n{table}"
     )
 
 
-def _mention(sentence: dict, entity: dict) -> str:
-    return f"{' '.join(sentence['tokens'][entity['start'] : entity['end']])} [{entity['type']}]"
+def _annotations(sentence: Sentence, gold: Sentence | None, symmetric: frozenset[str]) -> tuple[str, str]:
+    """Entities and triples of a sentence as the cells of a table, each marked right or wrong where there is a gold."""
 
+    def marked(claims: list[tuple[tuple, str]], metric: str) -> str:
+        right = None if gold is None else facts(gold, metric, symmetric)
+        marks = {claim: "" if right is None else "✓ " if claim in right else "✗ " for claim, _ in claims}
+        return "; ".join(f"{marks[claim]}{text}" for claim, text in claims) or "none"
 
-def _triples(sentence: dict) -> str:
-    entities = sentence["entities"]
-    return (
-        "; ".join(
-            f"⟨{_mention(sentence, entities[r['head']])}, {r['type']}, {_mention(sentence, entities[r['tail']])}⟩"
-            for r in sentence["relations"]
+    alone = [sentence.with_labels([e], []) for e in sentence.entities]
+    entities = [(next(iter(facts(s, "ent", symmetric))), mention(s, 0)) for s in alone]
+    triples = [
+        (
+            next(iter(facts(sentence.with_labels(sentence.entities, [r]), "rel_plus", symmetric))),
+            f"⟨{mention(sentence, r.head)}, {r.type}, {mention(sentence, r.tail)}⟩",
         )
-        or "none"
-    )
+        for r in sentence.relations
+    ]
+    return marked(entities, "ent"), marked(triples, "rel_plus")
+
+
+def mention(sentence: Sentence, entity: int) -> str:
+    """Words and type of an entity, as Markdown."""
+    e = sentence.entities[entity]
+    return f"{escape(' '.join(sentence.tokens[e.start : e.end]))} [{e.type}]"
+
+
+def escape(text: str) -> str:
+    """Words that hold what Markdown takes for marks, made to stand for themselves."""
+    return re.sub(r"([\\`*_{}\[\]<>|#$~])", r"\\\1", text)

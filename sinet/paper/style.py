@@ -1,5 +1,6 @@
 """One style for all figures, and how they are written: the same bytes from the same data."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -8,14 +9,38 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-COLUMN_INCHES = 3.3
-"""Width of a column of a two-column paper."""
+COLUMN_INCHES, PAGE_INCHES = 3.3, 6.9
+"""Widths of a column and of the text of a two-column paper."""
+GROUP_COLORS = ("#0072b2", "#d55e00", "#7f7f7f")
+"""Of in-triple entities, out-of-triple entities and other words; told apart by every kind of colour vision."""
+MARKERS = "osD^vPX*<>p"
+DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 2)))
 
 
 def use_style() -> None:
     """Fonts, sizes and a palette that every kind of colour vision tells apart."""
     sns.set_theme(context="paper", style="white", font_scale=0.7, palette="colorblind")
-    plt.rcParams.update({"svg.hashsalt": "sinet", "pdf.fonttype": 42, "font.family": "DejaVu Sans"})
+    plt.rcParams.update(
+        {"svg.hashsalt": "sinet", "pdf.fonttype": 42, "font.family": "DejaVu Sans", "axes.linewidth": 0.6}
+    )
+
+
+def looks(systems: Mapping[str, str]) -> dict[str, dict]:
+    """Colour, marker and dashes of each model (model -> system), the same in every figure: a colour for each system,
+    solid for its first model and dashed for its further ones, such as the steps of an ablation; a marker of its own
+    for each model."""
+    palette = sns.color_palette("colorblind")
+    colors = {system: palette[i % len(palette)] for i, system in enumerate(dict.fromkeys(systems.values()))}
+    seen: dict[str, int] = {}
+    styles = {}
+    for i, (model, system) in enumerate(systems.items()):
+        nth = seen[system] = seen.get(system, -1) + 1
+        styles[model] = {
+            "color": colors[system],
+            "marker": MARKERS[i % len(MARKERS)],
+            "linestyle": DASHES[nth % len(DASHES)],
+        }
+    return styles
 
 
 def save(figure: plt.Figure, out: Path, caption: str) -> None:

@@ -1,76 +1,37 @@
-"""Cross-task attention of chosen test sentences, with gold and predicted annotations, as data for the figure."""
+"""Cross-task attention of every sentence of a split: what the case study draws and the shares are computed from."""
 
-from collections.abc import Sequence
+import json
 from pathlib import Path
 
-from sinet.contract import Sentence
-from sinet.data.sentence import read_sentences, sentence_to_json
-from sinet.errors import UserError
-from sinet.files import write_json
+from tqdm import tqdm
+
+from sinet.data.sentence import read_sentences
+from sinet.files import write_atomically
 from sinet.run import machine
 from sinet.run.predict import load_run
-from sinet.score.metrics import facts
 
-LONGEST = 24
-"""Words of a sentence that a column-wide figure can label legibly."""
-RULE = (
-    f"chosen by a rule: at most {LONGEST} words, an entity in a triple and one apart in none, most triples predicted "
-    "right; not a sample of the typical"
-)
+DIGITS = 6
+"""Decimals of a weight in the file."""
 
 
-def choose(gold: Sequence[Sentence], predicted: Sequence[Sentence], n: int) -> list[int]:
-    """The `n` sentences that show most: of at most `LONGEST` words, with an entity in no triple, most right triples.
+def attend(run: Path, test: Path, out: Path) -> None:
+    """Write `attention.json` of a finished run: the device, and of each sentence its id, how many pieces each word has,
+    and `{direction: heads x columns}` weights, in float32.
 
-    Ties go to the sentence with fewer wrong triples, then to the shorter, then to the earlier one.
+    Columns are the task's own [CLS], the words (their pieces summed) and [SEP]. A model without attention has no
+    directions; words beyond what the encoder reads have neither pieces nor a column.
     """
-
-    def merit(i: int) -> tuple:
-        true, claimed = (facts(s[i], "rel_plus", ()) for s in (gold, predicted))
-        spans = [set(range(e.start, e.end)) for e in gold[i].entities]
-        inside = {j for r in gold[i].relations for j in (r.head, r.tail)}
-        covered = set().union(*(spans[j] for j in inside))
-        return (
-            len(gold[i].tokens) <= LONGEST,
-            bool(inside) and any(not span & covered for span in spans),
-            len(true & claimed),
-            -len(claimed - true),
-            -len(gold[i].tokens),
-            -i,
-        )
-
-    return sorted(range(len(gold)), key=merit, reverse=True)[:n]
-
-
-def attend(run: Path, test: Path, predictions: Path, sentences: int | list[str], out: Path) -> None:
-    """Write `attention.json`: for each sentence its annotations and `{direction: heads x (words + 2)}` weights.
-
-    Columns are the task's own [CLS], the words and [SEP]; a word's pieces are summed.
-    """
-    gold, predicted = read_sentences(test), read_sentences(predictions)
-    if isinstance(sentences, int):
-        chosen = choose(gold, predicted, sentences)
-    else:
-        position = {s.id: i for i, s in enumerate(gold)}
-        if unknown := [s for s in sentences if s not in position]:
-            raise UserError(f"case_study.sentences: {', '.join(unknown)} not in {test}; ids look like {gold[0].id!r}")
-        chosen = [position[s] for s in sentences]
     device = machine.use_device()
     model, _ = load_run(run, device)
-    write_json(
-        out,
-        {
-            "sentences": [
-                {
-                    "gold": sentence_to_json(gold[i]),
-                    "predicted": sentence_to_json(predicted[i]),
-                    "attention": {
-                        direction: [[round(w, 6) for w in head] for head in weights.tolist()]
-                        for direction, weights in model.attention(gold[i].without_labels()).items()
-                    },
-                }
-                for i in chosen
-            ],
-            "choice": RULE if isinstance(sentences, int) else "chosen by id",
-        },
-    )
+    described = machine.describe(device, "float32")
+    sentences = []
+    for sentence in tqdm(read_sentences(test), desc="attend", unit="sent", mininterval=2):
+        maps = {
+            direction: [[round(w, DIGITS) for w in head] for head in weights.tolist()]
+            for direction, weights in model.attention(sentence.without_labels()).items()
+        }
+        read = min((len(head) - 2 for heads in maps.values() for head in heads), default=len(sentence.tokens))
+        pieces = [len(word) for word in model.encoder.word_pieces(sentence.tokens)][:read]
+        sentences.append({"id": sentence.id, "pieces": pieces, "attention": maps})
+    record = {k: described[k] for k in ("device", "device_name", "threads", "precision")} | {"sentences": sentences}
+    write_atomically(out, lambda partial: partial.write_text(json.dumps(record) + "\n", encoding="utf-8"))

@@ -55,10 +55,16 @@ localrules:
     prepare,
     fetch_encoder,
     score,
+    analyse,
     collect,
+    compare,
     tabulate,
     draw_flops,
+    choose_cases,
     draw_attention,
+    share_attention,
+    score_groups,
+    draw_claim,
 
 
 wildcard_constraints:
@@ -154,10 +160,14 @@ def sentences_option(key):
     return "" if count is None else f"--sentences {count}"
 
 
-# the case study: first run of the grid with the chosen model
+# the case study: first run of the grid with the chosen model, its further seeds, and the other systems beside it
 CASE = next((run for run in PLAN.runs if run.model == config["case_study"]["model"]), None)
+BESIDE_CASE = [run for run in PLAN.runs if CASE and (run.dataset, run.encoder) == (CASE.dataset, CASE.encoder)]
+CASE_SEEDS = [run for run in BESIDE_CASE if run.model == CASE.model]
+CASE_SYSTEMS = {}
+for run in sorted(BESIDE_CASE, key=lambda run: run.seed != CASE.seed):
+    CASE_SYSTEMS.setdefault(run.model, run)
 CASE_SENTENCES = config["case_study"]["sentences"]
-CASE_COUNT = CASE_SENTENCES if isinstance(CASE_SENTENCES, int) else len(CASE_SENTENCES)
 # of a dataset in folds the first that is in the grid
 FIRST_FOLD = {}
 for run in PLAN.runs:
@@ -169,5 +179,7 @@ MEASURED = sorted(
         if run.dataset in FIRST_FOLD.values() and measured_models(run.dataset, run.encoder)
     }
 )
-FIGURES = [f"attention_{number}" for number in range(1, CASE_COUNT + 1)] if CASE else []
+CASE_FIGURES = [f"attention_{number}" for number in range(1, len(CASE_SENTENCES) + 1)] if CASE else []
+CASE_TABLES = ["attention_shares", "triple_groups"] if CASE else []
+FIGURES = CASE_FIGURES + CASE_TABLES[:1]
 FIGURES += [f"flops_{dataset}_{encoder}" for dataset, encoder in MEASURED]

@@ -1,4 +1,4 @@
-# Predictions -> comparisons; records -> tables; chosen sentences -> attention figures.
+# Predictions -> comparisons; records -> tables and figures.
 
 DECLARED = {
     "datasets": {
@@ -127,56 +127,3 @@ rule draw_flops:
     shell:
         "python -m sinet plot-flops --flops {input.flops:q} --titles {params.titles:q} --what {params.what:q}"
         " --out {params.stem:q} --log {log:q}"
-
-
-if CASE:
-    CASE_TITLES = [config["models"][CASE.model], config["datasets"][CASE.dataset], config["encoders"][CASE.encoder]]
-
-    rule attend:
-        input:
-            weights=f"{RESULTS}/runs/{CASE.path}/model.safetensors",
-            predictions=f"{RESULTS}/runs/{CASE.path}/predictions.jsonl",
-            test=f"{RESULTS}/data/{CASE.dataset}/test.jsonl",
-        output:
-            attention=f"{RESULTS}/figures/attention.json",
-        log:
-            f"{LOGS}/attend.log",
-        benchmark:
-            f"{LOGS}/attend.benchmark.tsv"
-        conda:
-            ENVIRONMENT
-        threads: workflow.cores
-        resources:
-            **site.resources(SITE, cpus=8, mem_mb=8000, runtime=30, gpu=True),
-        params:
-            run=subpath(input.weights, parent=True),
-            sentences=json.dumps(CASE_SENTENCES),
-            code=code("sinet.run.attend", systems.module_name(CASE.details["system"])),
-        shell:
-            "python -m sinet attend --run {params.run:q} --test {input.test:q} --predictions {input.predictions:q}"
-            " --sentences {params.sentences:q} --out {output.attention:q} --log {log:q}"
-
-    rule draw_attention:
-        input:
-            attention=f"{RESULTS}/figures/attention.json",
-        output:
-            pdf=f"{RESULTS}/figures/attention_{{number}}.pdf",
-            png=report(
-                f"{RESULTS}/figures/attention_{{number}}.png",
-                caption="../report/attention.rst",
-                category="Case study",
-            ),
-            caption=f"{RESULTS}/figures/attention_{{number}}.md",
-        log:
-            f"{LOGS}/draw_attention/{{number}}.log",
-        benchmark:
-            f"{LOGS}/draw_attention/{{number}}.benchmark.tsv"
-        conda:
-            ENVIRONMENT
-        params:
-            what=f"{', '.join(t['title'] for t in CASE_TITLES)} (test split), seed {CASE.seed}, recipe {CASE.details['recipe']['name']}",
-            stem=subpath(output.pdf, strip_suffix=".pdf"),
-            code=code("sinet.paper.attention"),
-        shell:
-            "python -m sinet figures --attention {input.attention:q} --number {wildcards.number} --what {params.what:q}"
-            " --out {params.stem:q} --log {log:q}"

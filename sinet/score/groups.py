@@ -1,0 +1,74 @@
+"""Entities in a triple and in none: the two groups of the paper's claim, and NER scored on each.
+
+A gold entity is *in-triple* when it is an argument of a gold relation, else *out-of-triple*. NER F1 of a group: a
+prediction that is right (type and boundaries) belongs to the group of the gold entity it finds; one that is wrong
+belongs to the group it is predicted in, in-triple when it is an argument of a predicted relation. Every gold and every
+predicted entity is counted once, so the counts of the two groups add up to those of Ent.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sinet.data.sentence import Sentence, read_sentences
+from sinet.files import write_json
+from sinet.score.bootstrap import RESAMPLES, intervals
+from sinet.score.metrics import facts
+
+GROUPS = ("in_triple", "out_of_triple")
+FIGURES = ("precision", "recall", "f1")
+
+
+def argument_entities(sentence: Sentence) -> tuple[set[tuple], set[tuple]]:
+    """Entities (type, start, end) that are an argument of a relation, and all others."""
+    arguments = {i for r in sentence.relations for i in (r.head, r.tail)}
+    inside = {(e.type, e.start, e.end) for i, e in enumerate(sentence.entities) if i in arguments}
+    return inside, facts(sentence, "ent", ()) - inside
+
+
+def group_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> np.ndarray:
+    """Correct, predicted and gold entities of each sentence and group, (sentences, 2, 3)."""
+    counts = np.zeros((len(gold), len(GROUPS), 3))
+    for i, (g, p) in enumerate(zip(gold, predicted, strict=True)):
+        true, claimed = argument_entities(g), argument_entities(p)
+        everything = true[0] | true[1]
+        found = claimed[0] | claimed[1]
+        for group in range(len(GROUPS)):
+            correct = len(true[group] & found)
+            counts[i, group] = correct, correct + len(claimed[group] - everything), len(true[group])
+    return counts
+
+
+def figures(counts: np.ndarray) -> np.ndarray:
+    """Precision, recall and F1 x 100 from counts (..., 3); a ratio over nothing is 0, as in `sinet.score.metrics`."""
+    correct, predicted, gold = np.moveaxis(counts, -1, 0)
+    over = np.stack([predicted, gold, (predicted + gold) / 2], axis=-1)
+    return np.divide(100 * correct[..., None], over, out=np.zeros(over.shape), where=over > 0)
+
+
+def score_groups(gold_path: Path, predictions: Mapping[str, Mapping[str, Path]], out: Path) -> None:
+    """Write `groups.json`: of each model NER by group, mean over seeds, with a bootstrap interval over sentences.
+
+    Args:
+        predictions: by model name and seed.
+    """
+    gold = read_sentences(gold_path)
+    models = {}
+    for model, seeds in predictions.items():
+        # (sentences, seeds, groups, 3): the same sentences are drawn for all seeds, their figures averaged
+        counts = np.stack([group_counts(gold, read_sentences(path)) for path in seeds.values()], axis=1)
+        per_seed = figures(counts.sum(axis=0))
+        low, high = intervals(counts, lambda sums: figures(sums).mean(axis=-3))
+        models[model] = {
+            group: {
+                figure: {
+                    "values": {seed: per_seed[s, g, f].item() for s, seed in enumerate(seeds)},
+                    "interval": [low[g, f].item(), high[g, f].item()],
+                }
+                for f, figure in enumerate(FIGURES)
+            }
+            | {"gold": int(counts[:, 0, g, 2].sum())}
+            for g, group in enumerate(GROUPS)
+        }
+    write_json(out, {"sentences": len(gold), "resamples": RESAMPLES, "split": gold_path.stem, "models": models})

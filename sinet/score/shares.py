@@ -1,0 +1,127 @@
+"""Where cross-task attention falls: on words of in-triple entities, of out-of-triple entities, or on other words.
+
+Of each sentence the attention on its words is taken (that on [CLS] and [SEP] is told apart) and divided among the
+three groups; the shares are averaged over the sentences of a split. Attention that is uniform over word pieces gives
+each group its share of the pieces. A word of several entities is in-triple when one of them is.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sinet.data.sentence import Sentence, read_sentences
+from sinet.errors import UserError
+from sinet.files import write_json
+from sinet.score.bootstrap import RESAMPLES, intervals
+from sinet.score.groups import argument_entities
+
+GROUPS = ("in_triple", "out_of_triple", "other")
+
+
+def word_groups(sentence: Sentence) -> np.ndarray:
+    """Position in `GROUPS` of each word."""
+    groups = np.full(len(sentence.tokens), 2)
+    inside, outside = argument_entities(sentence)
+    for group, entities in ((1, outside), (0, inside)):
+        for _, start, end in entities:
+            groups[start:end] = group
+    return groups
+
+
+def sentence_shares(weights: np.ndarray, groups: np.ndarray, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the attention on words by head and group (heads, 3), and the share on [CLS] and [SEP] (heads,).
+
+    Args:
+        weights: (heads, words + 2). groups, pieces: (words,).
+    """
+    on_words = weights[:, 1:-1]
+    total = on_words.sum(axis=1, keepdims=True)
+    # a head that leaves nothing for the words, as far as it is written, prefers none of them
+    even = uniform_shares(groups, pieces)
+    shares = np.where(total > 0, on_words @ np.eye(len(GROUPS))[groups] / np.where(total > 0, total, 1), even)
+    return shares, 1 - total[:, 0] / weights.sum(axis=1)
+
+
+def uniform_shares(groups: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+    """What attention that is uniform over word pieces gives each group, (3,)."""
+    return np.bincount(groups, weights=pieces, minlength=len(GROUPS)) / pieces.sum()
+
+
+def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -> None:
+    """Write `shares.json`: by direction the mean over heads and seeds, and each head of each seed, with intervals.
+
+    Args:
+        attended: `attention.json` by seed; a model without attention gives no directions.
+    """
+    gold = read_sentences(gold_path)
+    records = {seed: json.loads(path.read_text(encoding="utf-8")) for seed, path in attended.items()}
+    for seed, record in records.items():
+        if [a["id"] for a in record["sentences"]] != [s.id for s in gold]:
+            raise UserError(f"{attended[seed]}: not the sentences of {gold_path}")
+    first = next(iter(records.values()))
+    pieces = [np.array(a["pieces"]) for a in first["sentences"]]
+    groups = [word_groups(s)[: len(p)] for s, p in zip(gold, pieces, strict=True)]
+    uniform = np.stack([uniform_shares(g, p) for g, p in zip(groups, pieces, strict=True)])
+    directions = {}
+    for direction in first["sentences"][0]["attention"]:
+        heads, special = {}, {}
+        for seed, record in records.items():
+            found = [
+                sentence_shares(np.array(a["attention"][direction]), g, p)
+                for a, g, p in zip(record["sentences"], groups, pieces, strict=True)
+            ]
+            heads[seed], special[seed] = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+        of_all = [np.concatenate(list(part.values())) for part in (heads, special)]
+        names = [("mean", None)] + [(f"head {h + 1}", seed) for seed in heads for h in range(len(heads[seed]))]
+        shares, apart = (np.concatenate([part.mean(axis=0, keepdims=True), part]) for part in of_all)
+        directions[direction] = [
+            {"head": head, "seed": seed, "special": float(on_special), "groups": figures}
+            for (head, seed), on_special, figures in zip(
+                names, apart.mean(axis=1), _figures(shares, uniform), strict=True
+            )
+        ]
+    record = {k: first[k] for k in ("device", "device_name", "threads", "precision")} | {
+        "split": gold_path.stem,
+        "sentences": len(gold),
+        "seeds": list(records),
+        "resamples": RESAMPLES,
+        "uniform": dict(zip(GROUPS, uniform.mean(axis=0).tolist(), strict=True)),
+        "directions": directions,
+    }
+    write_json(out, record)
+
+
+def _figures(shares: np.ndarray, uniform: np.ndarray) -> list[dict]:
+    """Of each row the mean share of each group and its ratio to that of uniform attention, with their intervals.
+
+    Args:
+        shares: (rows, sentences, 3). uniform: (sentences, 3).
+    """
+    even = np.broadcast_to(uniform, shares.shape)
+    values = np.stack([shares, even], axis=-1).swapaxes(0, 1)  # (sentences, rows, 3, 2)
+    present = uniform.sum(axis=0) > 0
+
+    def statistic(sums: np.ndarray) -> np.ndarray:
+        share, flat = sums[..., 0], sums[..., 1]
+        ratio = np.divide(share, flat, out=np.full(share.shape, np.nan), where=flat > 0)
+        return np.stack([share / len(values), ratio], axis=-1)
+
+    figures = statistic(values.sum(axis=0))
+    low, high = intervals(values[:, :, present], statistic)
+    place = np.cumsum(present) - 1
+
+    def described(row: int, group: int, figure: int) -> dict | None:
+        if not present[group]:
+            return None
+        bounds = [bound[row, place[group], figure].item() for bound in (low, high)]
+        return {"value": figures[row, group, figure].item(), "interval": bounds}
+
+    return [
+        {
+            group: {name: described(row, g, f) for f, name in enumerate(("share", "ratio"))}
+            for g, group in enumerate(GROUPS)
+        }
+        for row in range(len(shares))
+    ]

@@ -1,0 +1,212 @@
+"""The case study: sentences found by rules, where attention falls, NER of entities in a triple and in none."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
+from sinet.errors import UserError
+from sinet.paper.attention import draw_cases, escape
+from sinet.paper.claim import write_claim
+from sinet.run.attend import attend
+from sinet.run.train import train_run
+from sinet.score.bootstrap import intervals
+from sinet.score.cases import LONGEST, choose, outcome, write_cases
+from sinet.score.groups import argument_entities, figures, group_counts, score_groups
+from sinet.score.metrics import score
+from sinet.score.shares import attention_shares, sentence_shares, uniform_shares, word_groups
+from tests.conftest import CORPUS, LABELS, tiny_run
+
+TITLES = {"sinet": "SINET", "spert": "SpERT", "sinet-base": "SINET Base"}
+
+
+def sentence(name: str, *relations: Relation, words: int = 9) -> Sentence:
+    """Entities a (word 0), b (words 2, 3) and c (word 5), under the given relations."""
+    entities = (Entity("Method", 0, 1), Entity("Task", 2, 4), Entity("Material", 5, 6))
+    return Sentence(name, tuple(f"w{i}" for i in range(words)), entities, relations)
+
+
+AB, BA, BC = Relation("Used-for", 0, 1), Relation("Used-for", 1, 0), Relation("Part-of", 1, 2)
+
+
+def outcomes(*cases: tuple[Sentence, Sentence, Sentence]) -> list:
+    return [outcome(gold, own, [other], frozenset()) for gold, own, other in cases]
+
+
+def test_rules_find_what_they_say():
+    plain = sentence("both", AB), sentence("both", AB), sentence("both", AB)
+    only = sentence("only", AB, BC), sentence("only", AB, BC), sentence("only", AB)
+    hard = sentence("hard", AB, BC), sentence("hard", BA), sentence("hard")
+    easier = sentence("easier", AB), sentence("easier", BA), sentence("easier")
+    found = choose(outcomes(plain, only, easier, hard), ["only-right", "out-of-triple", "hard-failure"])
+    assert found == [1, 0, 3], (
+        "the triple of one system alone; entity c in no triple, a right triple; most gold triples"
+    )
+
+
+def test_a_rule_that_no_sentence_fulfils_finds_none():
+    plain = sentence("a", AB, BC), sentence("a", AB, BC), sentence("a", AB, BC)
+    assert choose(outcomes(plain), ["only-right", "out-of-triple", "hard-failure"]) == [None, None, None]
+
+
+def test_without_another_system_nothing_is_right_in_one_alone():
+    gold = sentence("a", AB)
+    assert choose([outcome(gold, gold, [], frozenset())], ["only-right"]) == [None]
+
+
+def test_legible_sentences_come_first_and_none_comes_twice():
+    long = sentence("long", AB, BC, words=LONGEST + 1)
+    short, shorter = sentence("short", AB), sentence("shorter", AB, words=8)
+    nothing = [replace(s, relations=()) for s in (long, short, shorter)]
+    found = outcomes(*((g, n, n) for g, n in zip((long, short, shorter), nothing, strict=True)))
+    assert choose(found, ["hard-failure", "out-of-triple"]) == [2, 1]
+    assert choose(found, ["out-of-triple", "shorter"]) == [1, 2]
+
+
+def test_an_unknown_sentence_is_refused_with_what_would_be_right():
+    with pytest.raises(UserError, match=r"'only-wrong' is no id such as 'a'; rules: only-right, out-of-triple, hard"):
+        choose(outcomes((sentence("a", AB),) * 3), ["only-wrong"])
+
+
+def test_groups_of_entities_partition_gold_and_predictions():
+    gold = read_sentences(CORPUS)
+    predicted = [replace(s, relations=s.relations[:1]) for s in gold]
+    predicted[1] = predicted[1].with_labels([Entity("Task", 0, 1), Entity("Method", 1, 2)], [Relation("Part-of", 0, 1)])
+    total = group_counts(gold, predicted).sum(axis=(0, 1))
+    ent = score(gold, predicted, LABELS)["directed"]["ent"]
+    assert total.tolist() == [ent["correct"], ent["predicted"], ent["gold"]]
+    assert figures(total).tolist() == pytest.approx([ent["precision"], ent["recall"], ent["f1"]])
+
+
+def test_a_wrong_entity_counts_where_it_is_predicted():
+    gold = sentence("a", AB)
+    predicted = gold.with_labels(
+        [*gold.entities[:1], Entity("Task", 6, 7), Entity("Task", 7, 8)], [Relation("Used-for", 0, 1)]
+    )
+    # in-triple: a right, b missed, one wrong in a predicted triple; out-of-triple: c missed, one wrong in none
+    assert group_counts([gold], [predicted])[0].tolist() == [[1, 2, 2], [0, 1, 1]]
+    assert argument_entities(gold)[1] == {("Material", 5, 6)}
+
+
+def test_intervals_equal_a_slow_loop():
+    values = np.random.default_rng(1).normal(size=(12, 2))
+    generator = np.random.default_rng(0)
+    drawn = []
+    for _ in range(300):
+        times = generator.multinomial(12, np.full(12, 1 / 12))
+        drawn.append(sum(n * row for n, row in zip(times, values, strict=True)) / 12)
+    low, high = intervals(values, lambda sums: sums / 12, resamples=300)
+    expected = np.percentile(np.array(drawn), [2.5, 97.5], axis=0)
+    np.testing.assert_allclose([low, high], expected, rtol=1e-12)
+
+
+def test_intervals_cover_the_truth():
+    generator = np.random.default_rng(3)
+    covered = 0
+    for _ in range(200):
+        low, high = intervals(generator.normal(size=(60, 1)), lambda sums: sums / 60, resamples=400)
+        covered += bool(low[0] <= 0 <= high[0])
+    assert 178 <= covered <= 198
+
+
+def test_uniform_attention_prefers_no_group():
+    s = sentence("a", AB)
+    groups, pieces = word_groups(s), np.array([1, 2, 3, 1, 1, 2, 1, 1, 1])
+    assert groups.tolist() == [0, 2, 0, 0, 2, 1, 2, 2, 2]
+    weights = np.array([1, *pieces, 1]) / (pieces.sum() + 2)
+    shares, special = sentence_shares(np.stack([weights, np.eye(11)[1]]), groups, pieces)
+    np.testing.assert_allclose(shares[0], uniform_shares(groups, pieces))
+    np.testing.assert_allclose(shares[1], [1, 0, 0], err_msg="all weight on the first word, of an in-triple entity")
+    np.testing.assert_allclose(special, [2 / (pieces.sum() + 2), 0])
+
+
+def test_a_word_of_two_entities_is_in_triple_when_one_of_them_is():
+    s = sentence("a", AB)
+    assert word_groups(s.with_labels([*s.entities, Entity("Generic", 3, 5)], s.relations))[3:5].tolist() == [0, 1]
+
+
+@pytest.fixture(scope="module")
+def studied(prepared, tiny_mirror, tmp_path_factory) -> Path:
+    """A tiny run of SINET and of its base, attended and compared as the workflow does it."""
+    folder = tmp_path_factory.mktemp("studied")
+    recipe = {"epochs": 1, "batch_size": 4, "weight_decay": 0.0, "selection": "last"}
+    for name, interaction in (("sinet", "ctam"), ("sinet-base", "base")):
+        run = tiny_run({"heads": 2, "width_size": 8, "interaction": interaction}, 0, **recipe)
+        train_run(run, prepared, folder / name, folder / "state", [tiny_mirror])
+        attend(folder / name, prepared / "test.jsonl", folder / f"{name}.json")
+    gold = read_sentences(prepared / "test.jsonl")
+    write_sentences(folder / "right.jsonl", gold)
+    write_sentences(folder / "nothing.jsonl", [s.without_labels() for s in gold])
+    return folder
+
+
+def cases(folder: Path, prepared: Path, model: str, *wanted: str) -> dict:
+    predictions = {"sinet": folder / "right.jsonl", "sinet-base": folder / "nothing.jsonl"}
+    data = prepared / "test.jsonl", prepared / "labels.json"
+    write_cases(*data, folder / f"{model}.json", predictions, model, wanted, folder / "cases.json")
+    return json.loads((folder / "cases.json").read_text())
+
+
+def test_attention_is_written_for_every_sentence(studied, prepared):
+    written = json.loads((studied / "sinet.json").read_text())
+    for record, s in zip(written["sentences"], read_sentences(prepared / "test.jsonl"), strict=True):
+        assert record["id"] == s.id and len(record["pieces"]) == len(s.tokens)
+        assert {len(head) for heads in record["attention"].values() for head in heads} == {len(s.tokens) + 2}
+    assert all(r["attention"] == {} for r in json.loads((studied / "sinet-base.json").read_text())["sentences"])
+
+
+def test_figures_and_captions_set_gold_beside_the_systems(studied, prepared, tmp_path):
+    found = cases(studied, prepared, "sinet", "only-right", "hard-failure", read_sentences(CORPUS)[0].id)
+    assert ["gold" in case for case in found["cases"]] == [True, False, True]
+    draw_cases(studied / "cases.json", TITLES, "somewhere", tmp_path)
+    caption = (tmp_path / "attention_1.md").read_text()
+    assert "| **gold** |" in caption and "| SINET | ✓ " in caption and "| SINET Base | none | none |" in caption
+    assert "found by a rule only-right" in caption and "✗" not in caption.split("|\n|---")[1]
+    assert "no sentence fulfils the rule hard-failure" in (tmp_path / "attention_2.md").read_text()
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    draw_cases(studied / "cases.json", TITLES, "somewhere", tmp_path)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before and len(before) == 9
+
+
+def test_a_model_without_attention_is_named_so(studied, prepared, tmp_path):
+    cases(studied, prepared, "sinet-base", "hard-failure")
+    draw_cases(studied / "cases.json", TITLES, "somewhere", tmp_path)
+    assert "no sentence fulfils" in (tmp_path / "attention_1.md").read_text()
+    cases(studied, prepared, "sinet-base", read_sentences(CORPUS)[0].id)
+    draw_cases(studied / "cases.json", TITLES, "somewhere", tmp_path)
+    assert "n/a: SINET Base has no cross-task attention" in (tmp_path / "attention_1.md").read_text()
+
+
+def test_predictions_of_other_sentences_are_refused(studied, prepared):
+    write_sentences(studied / "short.jsonl", read_sentences(CORPUS)[:3])
+    data = prepared / "test.jsonl", prepared / "labels.json", studied / "sinet.json"
+    with pytest.raises(UserError, match=r"short\.jsonl: not the sentences of"):
+        write_cases(*data, {"sinet": studied / "short.jsonl"}, "sinet", ["only-right"], studied / "x.json")
+
+
+@pytest.mark.parametrize("model, rows", [("sinet", 2 * (1 + 2)), ("sinet-base", 0)])
+def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, rows):
+    attention_shares(prepared / "test.jsonl", {"0": studied / f"{model}.json"}, tmp_path / "shares.json")
+    predictions = {"sinet": {"0": studied / "right.jsonl", "1": studied / "nothing.jsonl"}}
+    score_groups(prepared / "test.jsonl", predictions, tmp_path / "groups.json")
+    declared = {"models": {"sinet": {"title": "SINET"}, "sinet-base": {"title": "SINET Base"}}, "remark": "A remark."}
+    declared["studied"] = model
+    files = tmp_path / "shares.json", tmp_path / "groups.json"
+    write_claim(*files, declared, "ten sentences", tmp_path / "tables", tmp_path / "figures")
+    shares = (tmp_path / "tables" / "attention_shares.md").read_text()
+    assert shares.count("\n| NER [CLS]") + shares.count("\n| RE [CLS]") == rows
+    assert (rows == 0) == ("n/a: this model has no cross-task attention" in shares)
+    found = json.loads(files[0].read_text())
+    for heads in found["directions"].values():
+        for head in heads:
+            assert sum(g["share"]["value"] for g in head["groups"].values() if g["share"]) == pytest.approx(1)
+    groups = (tmp_path / "tables" / "triple_groups.md").read_text()
+    assert "50.00 ± 70.71" in groups, "recall of all and of nothing, over two seeds"
+    assert (tmp_path / "figures" / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_marks_of_markdown_in_words_stand_for_themselves():
+    assert escape("a|b *c* [d]") == r"a\|b \*c\* \[d\]"

@@ -1,0 +1,159 @@
+# Cross-task attention of the studied model -> chosen sentences, the paper's claim in numbers -> figures and tables.
+
+
+rule attend:
+    input:
+        weights=f"{RUN}/model.safetensors",
+        model=f"{RUN}/model.json",
+        test=f"{DATA}/test.jsonl",
+    output:
+        attention=f"{RUN}/attention.json",
+    log:
+        f"{LOGS}/attend/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
+    benchmark:
+        f"{LOGS}/attend/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    threads: workflow.cores
+    resources:
+        **site.resources(SITE, cpus=8, mem_mb=8000, runtime=30, gpu=True),
+    params:
+        run=subpath(input.weights, parent=True),
+        code=system_code("sinet.run.attend"),
+    shell:
+        "python -m sinet attend --run {params.run:q} --test {input.test:q} --out {output.attention:q} --log {log:q}"
+
+
+if CASE:
+    CASE_WHAT = f"{config['datasets'][CASE.dataset]['title']}, {config['encoders'][CASE.encoder]['title']}"
+    CASE_RECIPE = "recipe " + ", ".join(dict.fromkeys(run.details["recipe"]["name"] for run in BESIDE_CASE))
+    CASE_DATA = f"{RESULTS}/data/{CASE.dataset}"
+
+    rule choose_cases:
+        input:
+            gold=f"{CASE_DATA}/test.jsonl",
+            labels=f"{CASE_DATA}/labels.json",
+            attention=f"{RESULTS}/runs/{CASE.path}/attention.json",
+            predictions=[f"{RESULTS}/runs/{run.path}/predictions.jsonl" for run in CASE_SYSTEMS.values()],
+        output:
+            cases=f"{RESULTS}/case_study/cases.json",
+        log:
+            f"{LOGS}/choose_cases.log",
+        benchmark:
+            f"{LOGS}/choose_cases.benchmark.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            predictions=[f"{model}={RESULTS}/runs/{run.path}/predictions.jsonl" for model, run in CASE_SYSTEMS.items()],
+            model=CASE.model,
+            sentences=CASE_SENTENCES,
+            code=code("sinet.score.cases"),
+        shell:
+            "python -m sinet case-study --gold {input.gold:q} --labels {input.labels:q} --attention {input.attention:q}"
+            " --predictions {params.predictions:q} --model {params.model:q} --sentences {params.sentences:q}"
+            " --out {output.cases:q} --log {log:q}"
+
+    rule draw_attention:
+        input:
+            cases=f"{RESULTS}/case_study/cases.json",
+        output:
+            pdf=expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=CASE_FIGURES),
+            png=report(
+                expand(f"{RESULTS}/figures/{{figure}}.png", figure=CASE_FIGURES),
+                caption="../report/attention.rst",
+                category="Case study",
+            ),
+            caption=expand(f"{RESULTS}/figures/{{figure}}.md", figure=CASE_FIGURES),
+        log:
+            f"{LOGS}/draw_attention.log",
+        benchmark:
+            f"{LOGS}/draw_attention.benchmark.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            titles=json.dumps({model: config["models"][model]["title"] for model in CASE_SYSTEMS}),
+            what=f"{config['models'][CASE.model]['title']} on {CASE_WHAT} (test split), seed {CASE.seed}, {CASE_RECIPE}",
+            out=lambda wildcards, output: str(Path(output[0]).parent),
+            code=code("sinet.paper.attention"),
+        shell:
+            "python -m sinet plot-attention --cases {input.cases:q} --titles {params.titles:q} --what {params.what:q}"
+            " --out {params.out:q} --log {log:q}"
+
+    rule share_attention:
+        input:
+            gold=f"{CASE_DATA}/test.jsonl",
+            attention=[f"{RESULTS}/runs/{run.path}/attention.json" for run in CASE_SEEDS],
+        output:
+            shares=f"{RESULTS}/case_study/shares.json",
+        log:
+            f"{LOGS}/share_attention.log",
+        benchmark:
+            f"{LOGS}/share_attention.benchmark.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            attention=[f"{run.seed}={RESULTS}/runs/{run.path}/attention.json" for run in CASE_SEEDS],
+            code=code("sinet.score.shares"),
+        shell:
+            "python -m sinet attention-shares --gold {input.gold:q} --attention {params.attention:q}"
+            " --out {output.shares:q} --log {log:q}"
+
+    rule score_groups:
+        input:
+            gold=f"{CASE_DATA}/test.jsonl",
+            predictions=[f"{RESULTS}/runs/{run.path}/predictions.jsonl" for run in BESIDE_CASE],
+        output:
+            groups=f"{RESULTS}/case_study/groups.json",
+        log:
+            f"{LOGS}/score_groups.log",
+        benchmark:
+            f"{LOGS}/score_groups.benchmark.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            predictions=[f"{run.model}/{run.seed}={RESULTS}/runs/{run.path}/predictions.jsonl" for run in BESIDE_CASE],
+            code=code("sinet.score.groups"),
+        shell:
+            "python -m sinet group-scores --gold {input.gold:q} --predictions {params.predictions:q}"
+            " --out {output.groups:q} --log {log:q}"
+
+    rule draw_claim:
+        input:
+            shares=f"{RESULTS}/case_study/shares.json",
+            groups=f"{RESULTS}/case_study/groups.json",
+        output:
+            shares=report(
+                multiext(f"{RESULTS}/tables/attention_shares", ".csv", ".md", ".tex"),
+                caption="../report/attention_shares.rst",
+                category="Case study",
+            ),
+            groups=report(
+                multiext(f"{RESULTS}/tables/triple_groups", ".csv", ".md", ".tex"),
+                caption="../report/triple_groups.rst",
+                category="Case study",
+            ),
+            pdf=f"{RESULTS}/figures/attention_shares.pdf",
+            png=report(
+                f"{RESULTS}/figures/attention_shares.png",
+                caption="../report/attention_shares.rst",
+                category="Case study",
+            ),
+            caption=f"{RESULTS}/figures/attention_shares.md",
+        log:
+            f"{LOGS}/draw_claim.log",
+        benchmark:
+            f"{LOGS}/draw_claim.benchmark.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            declared=json.dumps(
+                {"models": DECLARED["models"], "remark": DECLARED["remark"], "studied": CASE.model}, sort_keys=True
+            ),
+            what=f"{CASE_WHAT}, {CASE_RECIPE}",
+            tables=lambda wildcards, output: str(Path(output.shares[0]).parent),
+            figures=subpath(output.pdf, parent=True),
+            code=code("sinet.paper.claim"),
+        shell:
+            "python -m sinet plot-claim --shares {input.shares:q} --groups {input.groups:q}"
+            " --declared {params.declared:q} --what {params.what:q} --tables {params.tables:q}"
+            " --figures {params.figures:q} --log {log:q}"
