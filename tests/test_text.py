@@ -190,6 +190,9 @@ def test_a_file_without_words_is_said_to_be_empty(prepared_run, tmp_path, capsys
     assert main(["predict", *arguments, "--html", str(page)]) == 0
     assert "empty.txt: no words in it" in capsys.readouterr().err
     assert out.read_text() == "" and page.read_text().endswith("</html>\n")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    arguments[3] = str(tmp_path / "empty.jsonl")
+    assert main(["predict", *arguments]) == 0 and "empty.jsonl: no sentence in it" in capsys.readouterr().err
     assert main(["predict", "--run", str(prepared_run), "--text", " "]) == 0
     assert capsys.readouterr().out == "no words in the text\n"
 
