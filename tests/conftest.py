@@ -12,6 +12,7 @@ from transformers import AlbertConfig, BertConfig, BertTokenizerFast, MPNetConfi
 
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
+from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.model.encoder import Encoder
 from sinet.provenance import ROOT
 
@@ -28,6 +29,12 @@ CONFIGS = {
     "albert": AlbertConfig(**SMALL, vocab_size=200, embedding_size=16, max_position_embeddings=160),
     "mpnet": MPNetConfig(**SMALL, vocab_size=200, max_position_embeddings=162),
 }
+
+
+@pytest.fixture(autouse=True)
+def no_other_mirrors(monkeypatch):
+    """The mirrors of whoever runs the tests come before those that a test gives: they are not looked into."""
+    monkeypatch.delenv(MIRRORS_VARIABLE, raising=False)
 
 
 def tiny_tokenizer(folder: Path) -> BertTokenizerFast:

@@ -9,10 +9,12 @@ from xml.sax.saxutils import escape
 import pytest
 
 from sinet.config import load_config
-from sinet.data.ace import Lost, find_documents, read_document, read_documents, table_checksum
+from sinet.data.ace import Lost, find_documents, read_document, read_documents
+from sinet.data.card import table_checksum
 from sinet.data.prepare import prepare
-from sinet.data.sentence import Sentence, read_sentences
+from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError
+from sinet.score.metrics import score
 from tests.conftest import DATASETS
 
 SOURCE = """<DOC>
@@ -279,6 +281,18 @@ def test_header_lines_are_told_from_the_body(tmp_path):
     (tmp_path / "DOC1.sgm").write_text("<DOC><DOCID> D </DOCID>\nAll of it is body.\n</DOC>")
     (tmp_path / "DOC1.apf.xml").write_text("<source_file/>")
     assert [s.tokens[0] for s in read_documents(["DOC1"], found, False, Lost())] == ["All"]
+
+
+def test_a_symmetric_relation_annotated_both_ways_is_one_when_scored(tmp_path):
+    made = example()
+    made.relation("PER-SOC", "m5", "m7")  # "wife", "Bill Clinton" is there already
+    made.write(tmp_path)
+    sentences = read_documents(["DOC1"], find_documents([tmp_path]), True, Lost())
+    both = {("PER-SOC", "wife", "BillClinton"), ("PER-SOC", "BillClinton", "wife")}
+    assert both <= relations(sentences), "as annotated"
+    declared = load_config()["datasets"]["ace05"]
+    figures = score(sentences, sentences, Labels.from_json(declared))
+    assert figures["directed"]["rel"]["gold"] - figures["symmetric"]["rel"]["gold"] == 1
 
 
 def test_disc_relations_are_dropped(tmp_path):

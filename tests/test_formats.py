@@ -381,6 +381,13 @@ def test_no_decodable_file_ends_in_a_traceback(form, record, tmp_path):
     assert len(others) > 100 and 0 < read_whole < len(others)
 
 
+def test_an_indented_object_is_one_fault(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(GOOD, indent=2))
+    (fault,) = faults(capsys, path)
+    assert fault == f"{path}:1: one JSON object over several lines; write a sentence a line, or an array"
+
+
 def test_files_that_are_no_text_or_empty_are_faults(tmp_path, capsys):
     (tmp_path / "latin.jsonl").write_bytes(b'{"tokens": ["a"]}\n{"tokens": ["\xe9"]}')
     (tmp_path / "empty.jsonl").write_text("")

@@ -16,7 +16,7 @@ from sinet.data.sentence import Entity, Relation, Sentence
 from sinet.data.text import Word, cut, sentences
 from sinet.model.sinet import System
 from sinet.provenance import ROOT
-from sinet.run import draw
+from sinet.run import draw, extract
 from sinet.run.extract import paragraphs
 from sinet.run.train import train_run
 from tests.conftest import CORPUS, LABELS, tiny_run
@@ -58,6 +58,31 @@ def test_paragraphs_cover_the_file(tmp_path):
     text = "".join(part for _, _, part in parts)
     assert text == "é one\r\ntwo\r\n\r\nthree"
     assert all(text[offset : offset + len(part)] == part for _, offset, part in parts) and len(parts) == 2
+
+
+def test_a_line_without_end_is_divided_between_sentences(tmp_path, monkeypatch):
+    text = " ".join(f"Sentence {i} is here." for i in range(40))
+    whole = [[w.text for w in words] for words in sentences(text)]
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    monkeypatch.setattr(extract, "PARAGRAPH", 100)
+    parts = list(paragraphs(path))
+    assert len(parts) > 8 and "".join(part for _, _, part in parts) == text
+    assert all(text[offset : offset + len(part)] == part and len(part) <= 100 for _, offset, part in parts)
+    assert [[w.text for w in words] for _, _, part in parts for words in sentences(part)] == whole
+    path.write_text("x" * 250)
+    assert [len(part) for _, _, part in paragraphs(path)] == [100, 100, 50]
+
+
+def test_a_stream_does_not_depend_on_its_chunks(prepared_run, tmp_path, monkeypatch):
+    (tmp_path / "in.txt").write_text("We use neural parsers for semantic parsing .\n\n" * 3 + TEXT)
+    written = []
+    for chunk in (2, 512):
+        monkeypatch.setattr(extract, "CHUNK", chunk)
+        extract.extract_file(prepared_run, tmp_path / "in.txt", tmp_path / "out.jsonl", None)
+        lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+        written.append([(w["id"], w["offsets"], [e["characters"] for e in w["entities"]]) for w in lines])
+    assert written[0] == written[1] and len(written[0]) == 7
 
 
 def test_triples_from_text(prepared_run, tmp_path, capsys):
@@ -190,6 +215,9 @@ def test_a_file_without_words_is_said_to_be_empty(prepared_run, tmp_path, capsys
     assert main(["predict", *arguments, "--html", str(page)]) == 0
     assert "empty.txt: no words in it" in capsys.readouterr().err
     assert out.read_text() == "" and page.read_text().endswith("</html>\n")
+    (tmp_path / "empty.jsonl").write_text("\n")
+    arguments[3] = str(tmp_path / "empty.jsonl")
+    assert main(["predict", *arguments]) == 0 and "empty.jsonl: no sentence in it" in capsys.readouterr().err
     assert main(["predict", "--run", str(prepared_run), "--text", " "]) == 0
     assert capsys.readouterr().out == "no words in the text\n"
 

@@ -310,22 +310,3 @@ def _merged(split: list[list[Word]], joined: Sequence[tuple[int, int]]) -> list[
         while ends and ends[0][0] < words[-1].end:
             reach = max(reach, ends.pop(0)[1])
     return found
-
-
-def table_checksum(sentences_: Sequence[Sentence], symmetric: frozenset[str]) -> dict[str, int]:
-    """Cells of the word-by-word table of every sentence, by type: entities fill their span by their span, relations
-    overwrite span by span, symmetric ones also transposed; and the sum of squared lengths, `cells`."""
-    total = Counter()
-    for sentence in sentences_:
-        total["cells"] += len(sentence.tokens) ** 2
-        table: dict[tuple[int, int], str] = {}
-        for e in sentence.entities:
-            table.update({(i, j): e.type for i in range(e.start, e.end) for j in range(e.start, e.end)})
-        for r in sentence.relations:
-            head, tail = sentence.entities[r.head], sentence.entities[r.tail]
-            cells = [(i, j) for i in range(head.start, head.end) for j in range(tail.start, tail.end)]
-            table.update(dict.fromkeys(cells, r.type))
-            if r.type in symmetric:
-                table.update({(j, i): r.type for i, j in cells})
-        total.update(table.values())
-    return dict(total)

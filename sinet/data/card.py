@@ -50,6 +50,25 @@ def count(sentences: Sequence[Sentence], labels: Labels) -> dict:
     }
 
 
+def table_checksum(sentences: Sequence[Sentence], symmetric: frozenset[str]) -> dict[str, int]:
+    """Cells of the word-by-word table of every sentence, by type: entities fill their span by their span, relations
+    overwrite span by span, symmetric ones also transposed; and the sum of squared lengths, `cells`."""
+    total = Counter()
+    for sentence in sentences:
+        total["cells"] += len(sentence.tokens) ** 2
+        table: dict[tuple[int, int], str] = {}
+        for e in sentence.entities:
+            table.update({(i, j): e.type for i in range(e.start, e.end) for j in range(e.start, e.end)})
+        for r in sentence.relations:
+            head, tail = sentence.entities[r.head], sentence.entities[r.tail]
+            cells = [(i, j) for i in range(head.start, head.end) for j in range(tail.start, tail.end)]
+            table.update(dict.fromkeys(cells, r.type))
+            if r.type in symmetric:
+                table.update({(j, i): r.type for i, j in cells})
+        total.update(table.values())
+    return dict(total)
+
+
 def shared_sentences(splits: Mapping[str, Sequence[Sentence]]) -> dict[str, int]:
     """How many distinct sentences each pair of splits has in common, as `train/test`."""
     words = {name: {s.tokens for s in sentences} for name, sentences in splits.items()}

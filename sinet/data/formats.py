@@ -38,12 +38,25 @@ def read_text(path: Path) -> str:
 
 def json_lines(text: str) -> Iterator[tuple[int, object | Fault]]:
     """Line number and record, or the fault of a broken line."""
+    sound = True
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 yield number, json.loads(line)
             except json.JSONDecodeError as error:
+                if sound and _is_json(text):
+                    yield number, Fault("", "one JSON object over several lines; write a sentence a line, or an array")
+                    return
+                sound = False
                 yield number, Fault("", f"broken JSON: {error.msg} at column {error.colno}")
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return True
 
 
 def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sinet.data.ace import Lost, find_documents, read_documents, table_checksum
-from sinet.data.card import card_markdown, check_counts, count, shared_sentences
+from sinet.data.ace import Lost, find_documents, read_documents
+from sinet.data.card import card_markdown, check_counts, count, shared_sentences, table_checksum
 from sinet.data.formats import read, read_text
 from sinet.data.sentence import Labels, Sentence, check_types, write_sentences
 from sinet.data.sources import as_list, obtain_file, release_folders

@@ -21,7 +21,7 @@ log = logging.getLogger("sinet")
 CHUNK = 512
 """Sentences predicted at once; results and progress show after each."""
 PARAGRAPH = 1 << 16
-"""Characters of a text file without a blank line that are read at once."""
+"""Characters of a text file without a blank line that are taken for one paragraph."""
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,20 @@ def paragraphs(path: Path) -> Iterator[tuple[str, int, str]]:
         if held and (not line.strip() or length > PARAGRAPH):
             yield path.name, offset, "".join(held)
             offset, length, held = offset + length, 0, []
+        while len(line) > PARAGRAPH:
+            stop = _end_within(line, PARAGRAPH)
+            yield path.name, offset, "".join([*held, line[:stop]])
+            offset, length, held, line = offset + length + stop, 0, [], line[stop:]
         held.append(line)
         length += len(line)
     if held:
         yield path.name, offset, "".join(held)
+
+
+def _end_within(line: str, most: int) -> int:
+    """Where to divide a long line: behind the last sentence's end within `most` characters, else behind a blank."""
+    ends = (line.rfind(mark, 0, most) for mark in (". ", "? ", "! "))
+    return 2 + last if (last := max(ends)) >= 0 else 1 + line.rfind(" ", 0, most) or most
 
 
 def texts(path: Path) -> Iterator[tuple[str, int, str]]:

@@ -108,6 +108,8 @@ def predict_file(run: Path, source: Path, out: Path, at: Callable[[int], object]
                 bar.update(len(chunk))
                 if at is not None:
                     at(done)
+        if not done:
+            log.warning("%s: no sentence in it", source)
         if unread:
             log.warning("%s: %d words lie beyond what the encoder reads; nothing is found there", source, unread)
 
