@@ -254,6 +254,16 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--what", required=True, help="what was counted, for the caption")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")
 
+    s = step(
+        "report",
+        report,
+        "one self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions",
+        "The workflow calls it with its plan: make report.",
+    )
+    s.add_argument("--results", type=Path, required=True, metavar="DIR", help="the grid's folder")
+    s.add_argument("--plan", required=True, metavar="JSON", help="runs, tables, figures, titles, what was left out")
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page")
+
     s = step("summary", summary, "print the main table of a finished grid and the paths of what it made")
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
     return parser
@@ -473,6 +483,12 @@ def plot_flops(options: argparse.Namespace) -> None:
     from sinet.paper.efficiency import draw_flops
 
     draw_flops(options.flops, _json(options.titles, "--titles"), options.what, options.out)
+
+
+def report(options: argparse.Namespace) -> None:
+    from sinet.paper.report import write_report
+
+    write_report(options.results, _json(options.plan, "--plan"), options.out)
 
 
 def summary(options: argparse.Namespace) -> None:
