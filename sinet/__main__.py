@@ -4,7 +4,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sinet.errors import Interrupted, UserError
@@ -142,6 +142,27 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--symmetric", nargs="*", metavar="TYPE", help="relation types without a direction, for want of it")
     s.add_argument("--out", type=Path, metavar="FILE", help="write the JSON here instead of printing it")
 
+    s = step("analyse", analyse, "errors of predictions by kind, with examples, and figures by slice; prints JSON")
+    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
+    s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the same sentences, predicted")
+    s.add_argument(
+        "--labels", type=Path, metavar="FILE", help="labels.json of the dataset; default: beside --gold, if there"
+    )
+    s.add_argument("--symmetric", nargs="*", metavar="TYPE", help="relation types without a direction, for want of it")
+    s.add_argument("--out", type=Path, metavar="FILE", help="write the JSON here instead of printing it")
+
+    s = step(
+        "compare",
+        compare,
+        "compare SINET with each system and its ablation: bootstrap, order over seeds, Holm",
+        "Where dataset, encoder and recipe are the same; the predictions lie beside the records.",
+    )
+    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of each run")
+    s.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the prepared datasets")
+    s.add_argument("--declared", required=True, metavar="JSON", help="datasets and models as declared, runs left out")
+    s.add_argument("--resamples", type=int, default=10_000, metavar="N", help="of the test sentences (10000)")
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
+
     s = step("collect", collect, "join what training and scoring left into a run's record.json")
     s.add_argument("--training", type=Path, required=True, metavar="FILE", help="training.json of the run")
     s.add_argument("--scores", type=Path, required=True, metavar="FILE", help="scores.json of the run")
@@ -228,10 +249,23 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--predictions", nargs="+", required=True, metavar="MODEL/SEED=FILE", help="predictions of each run")
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
-    s = step("tables", tables, "write the main, ablation and efficiency tables (csv, md, tex)")
-    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of each run")
+    s = step(
+        "tables",
+        tables,
+        "write the tables of a grid (csv, md, tex)",
+        "Main, ablation, published against measured, significance, efficiency, types, slices, errors.",
+    )
+    s.add_argument(
+        "--records",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="record.json of each run, its analysis beside",
+    )
+    s.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="what `compare` wrote")
     s.add_argument("--efficiency", type=Path, nargs="*", default=[], metavar="DIR", help="DATASET/ENCODER folders")
-    s.add_argument("--declared", required=True, metavar="JSON", help="titles of datasets, encoders and models")
+    s.add_argument("--declared", required=True, metavar="JSON", help="titles, the grid's runs, those left out")
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
     s = step("plot-attention", plot_attention, "draw the case study (pdf, png), each sentence with its caption")
@@ -378,18 +412,40 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def score(options: argparse.Namespace) -> None:
+    from sinet.score.metrics import score
+
+    _held_against_gold(score, options)
+
+
+def analyse(options: argparse.Namespace) -> None:
+    from sinet.score.analyse import analyse
+
+    _held_against_gold(analyse, options)
+
+
+def _held_against_gold(what: Callable[..., dict], options: argparse.Namespace) -> None:
+    """Print or write as JSON what a function says of gold, predictions and their labels."""
     from sinet.data.sentence import read_sentences
     from sinet.run.record import labels_for
-    from sinet.score.metrics import score
 
     gold, predicted = read_sentences(options.gold), read_sentences(options.predictions)
     labels = labels_for(options.labels or options.gold.parent / "labels.json", gold, predicted, options.symmetric)
-    text = json.dumps(score(gold, predicted, labels), indent=2)
+    text = json.dumps(what(gold, predicted, labels), indent=2, ensure_ascii=False)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text + "\n", encoding="utf-8")
     else:
         print(text)
+
+
+def compare(options: argparse.Namespace) -> None:
+    from sinet.files import write_json
+    from sinet.score.compare import compare, read_runs
+
+    if options.resamples < 1:
+        raise UserError(f"--resamples: {options.resamples} should be at least 1")
+    runs = read_runs(options.records, options.data)
+    write_json(options.out, compare(runs, _json(options.declared, "--declared"), options.resamples))
 
 
 def collect(options: argparse.Namespace) -> None:
@@ -463,7 +519,8 @@ def group_scores(options: argparse.Namespace) -> None:
 def tables(options: argparse.Namespace) -> None:
     from sinet.paper.tables import write_tables
 
-    write_tables(options.records, options.efficiency, _json(options.declared, "--declared"), options.out)
+    declared = _json(options.declared, "--declared")
+    write_tables(options.records, options.comparisons, options.efficiency, declared, options.out)
 
 
 def plot_attention(options: argparse.Namespace) -> None:

@@ -24,10 +24,10 @@ RELATION_KINDS = {
     "wrong direction": "a gold relation with head and tail exchanged",
     "wrong relation type": "the arguments of a gold relation in either order, another type",
     "argument boundary": "the type of a gold relation, arguments that share words with its own",
-    "missing relation": "a gold relation between entities that were both found",
-    "missing argument": "a gold relation of which an argument was not found as an entity",
-    "spurious relation": "a predicted relation between gold entities that have none of this kind",
-    "spurious argument": "a predicted relation of which an argument is no gold entity",
+    "missing relation": "a gold relation without a counterpart, its arguments found as entities",
+    "missing argument": "a gold relation without a counterpart, an argument not found as an entity",
+    "spurious relation": "a predicted relation without a counterpart, its arguments gold entities",
+    "spurious argument": "a predicted relation without a counterpart, an argument no gold entity",
 }
 KINDS = ENTITY_KINDS | RELATION_KINDS
 """What each kind of error means; an argument and an entity are the same when boundaries and type are."""

@@ -38,7 +38,7 @@ LOGS = f"{RESULTS}/logs"
 RUNS = {run.path: run for run in PLAN.runs}
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
-TABLES = ["main", "ablation", "efficiency"]
+TABLES = ["main", "ablation", "published_vs_measured", "significance", "efficiency", "types", "slices", "errors"]
 
 
 wildcard_constraints:

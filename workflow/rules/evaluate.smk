@@ -1,4 +1,4 @@
-# A trained run -> predictions of the test split -> scores -> its record.
+# A trained run -> predictions of the test split -> scores and errors -> its record.
 
 
 rule predict:
@@ -41,6 +41,26 @@ rule score:
     shell:
         "python -m sinet score --gold {input.gold:q} --predictions {input.predictions:q} --labels {input.labels:q}"
         " --out {output.scores:q} --log {log:q}"
+
+
+rule analyse:
+    input:
+        gold=f"{DATA}/test.jsonl",
+        labels=f"{DATA}/labels.json",
+        predictions=f"{RUN}/predictions.jsonl",
+    output:
+        analysis=f"{RUN}/analysis.json",
+    log:
+        f"{LOGS}/analyse/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
+    benchmark:
+        f"{LOGS}/analyse/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        code=code("sinet.run.record", "sinet.score.analyse"),
+    shell:
+        "python -m sinet analyse --gold {input.gold:q} --predictions {input.predictions:q} --labels {input.labels:q}"
+        " --out {output.analysis:q} --log {log:q}"
 
 
 rule collect:

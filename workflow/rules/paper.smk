@@ -1,4 +1,4 @@
-# Records -> tables and figures.
+# Predictions -> comparisons; records -> tables and figures.
 
 DECLARED = {
     "datasets": {
@@ -9,27 +9,80 @@ DECLARED = {
         name: {k: m[k] for k in ("title", "published", "setting") if k in m} for name, m in config["models"].items()
     },
     "remark": config.get("remark"),
+    "runs": list(RUNS),
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
 }
+
+
+rule compare:
+    input:
+        records=[f"{RESULTS}/runs/{path}/record.json" for path in RUNS],
+        predictions=[f"{RESULTS}/runs/{path}/predictions.jsonl" for path in RUNS],
+        gold=[f"{RESULTS}/data/{run.dataset}/test.jsonl" for run in PLAN.runs],
+        labels=[f"{RESULTS}/data/{run.dataset}/labels.json" for run in PLAN.runs],
+    output:
+        comparisons=f"{RESULTS}/comparisons.json",
+    log:
+        f"{LOGS}/compare.log",
+    benchmark:
+        f"{LOGS}/compare.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        declared=json.dumps(DECLARED, sort_keys=True),
+        data=lambda wildcards, input: str(Path(input.gold[0]).parent.parent),
+        code=code("sinet.score.compare"),
+    shell:
+        "python -m sinet compare --records {input.records:q} --data {params.data:q} --declared {params.declared:q}"
+        " --out {output.comparisons:q} --log {log:q}"
 
 
 rule tabulate:
     input:
         records=[f"{RESULTS}/runs/{path}/record.json" for path in RUNS],
+        analyses=[f"{RESULTS}/runs/{path}/analysis.json" for path in RUNS],
+        comparisons=f"{RESULTS}/comparisons.json",
         flops=[f"{RESULTS}/efficiency/{dataset}/{encoder}/flops.json" for dataset, encoder in MEASURED],
         timing=[f"{RESULTS}/efficiency/{dataset}/{encoder}/timing.json" for dataset, encoder in MEASURED],
     output:
         main=report(
-            multiext(f"{RESULTS}/tables/main", ".csv", ".md", ".tex"), caption="../report/main.rst", category="Tables"
+            multiext(f"{RESULTS}/tables/main", ".csv", ".md", ".tex"),
+            caption="../report/main.rst",
+            category="Tables",
         ),
         ablation=report(
             multiext(f"{RESULTS}/tables/ablation", ".csv", ".md", ".tex"),
             caption="../report/ablation.rst",
             category="Tables",
         ),
+        published_vs_measured=report(
+            multiext(f"{RESULTS}/tables/published_vs_measured", ".csv", ".md", ".tex"),
+            caption="../report/published_vs_measured.rst",
+            category="Tables",
+        ),
+        significance=report(
+            multiext(f"{RESULTS}/tables/significance", ".csv", ".md", ".tex"),
+            caption="../report/significance.rst",
+            category="Tables",
+        ),
         efficiency=report(
             multiext(f"{RESULTS}/tables/efficiency", ".csv", ".md", ".tex"),
             caption="../report/efficiency.rst",
+            category="Tables",
+        ),
+        types=report(
+            multiext(f"{RESULTS}/tables/types", ".csv", ".md", ".tex"),
+            caption="../report/types.rst",
+            category="Tables",
+        ),
+        slices=report(
+            multiext(f"{RESULTS}/tables/slices", ".csv", ".md", ".tex"),
+            caption="../report/slices.rst",
+            category="Tables",
+        ),
+        errors=report(
+            multiext(f"{RESULTS}/tables/errors", ".csv", ".md", ".tex"),
+            caption="../report/errors.rst",
             category="Tables",
         ),
     log:
@@ -45,8 +98,8 @@ rule tabulate:
         code=code("sinet.paper.tables"),
         published=provenance.file_sha256(Path(workflow.basedir) / "sinet" / "paper" / "published.yaml"),
     shell:
-        "python -m sinet tables --records {input.records:q} --efficiency {params.efficiency:q}"
-        " --declared {params.declared:q} --out {params.out:q} --log {log:q}"
+        "python -m sinet tables --records {input.records:q} --comparisons {input.comparisons:q}"
+        " --efficiency {params.efficiency:q} --declared {params.declared:q} --out {params.out:q} --log {log:q}"
 
 
 rule draw_flops:

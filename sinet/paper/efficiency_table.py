@@ -1,0 +1,187 @@
+"""The table of multiply-adds and speed: what the deck prints, and what was counted and timed here."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from sinet.paper.grid import NOT_REPORTED, NOT_RUN, PUBLISHED_DATASETS, Grid
+from sinet.paper.table import Table, frame, tidy_line
+
+NO_FIGURE = "n/a"
+DECK_ENCODERS = {"scierc": ("SciBERT", "scibert-sizes"), "ace05": ("ALBERT", "albert-xxlarge-sizes")}
+SPEED_COLUMNS = {
+    (precision, kind): f"Sentences/s, {precision}, {title}"
+    for precision in ("float32", "bfloat16")
+    for kind, title in (("batch_1", "batch 1"), ("best", "best batch"))
+}
+COUNT_COLUMNS = {"encoder": "Encoder FLOPs (M)", "heads": "Head FLOPs (M)", "total": "Total FLOPs (M)"}
+EFFICIENCY_COLUMNS = (
+    *COUNT_COLUMNS.values(),
+    *("FLOPs / SINET's", "Ours equals it at (words)"),
+    *SPEED_COLUMNS.values(),
+    *("Inference (s)", "Time / SINET's"),
+)
+
+
+def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Table:
+    """Multiply-adds and speed of inference; the deck states neither input, batch nor device for its figures.
+
+    `folders`: `.../{dataset}/{encoder}` with `flops.json` and `timing.json`.
+    """
+    rows, lines, notes = [], [], []
+    measured = {folder.parts[-2:]: _read_efficiency(folder) for folder in sorted(folders)}
+    architectures = {}  # of any measured dataset: counts by length hardly depend on it
+    for flops, _ in measured.values():
+        architectures |= flops["architectures"]
+    for dataset, entries in published.items():
+        reference = next(entry for entry in entries if entry["system"] == "SINET")
+        for entry in entries:
+            title, kind = DECK_ENCODERS[dataset]
+            where = PUBLISHED_DATASETS[dataset], title
+            texts = {
+                "Total FLOPs (M)": f"{entry['flops_m']:,}",
+                "FLOPs / SINET's": f"{entry['flops_m'] / reference['flops_m']:.2f}",
+                "Ours equals it at (words)": _length_of(entry, architectures.get(kind), grid.declared["models"]),
+                "Inference (s)": f"{entry['inference_s']:,}",
+                "Time / SINET's": f"{entry['inference_s'] / reference['inference_s']:.2f}",
+            }
+            rows.append(_row(entry["system"], *where, "published", texts))
+            lines += [
+                tidy_line("published", entry["system"], where[1], where[0], figure, [entry[key]])
+                for figure, key in (("Total FLOPs (M)", "flops_m"), ("Inference (s)", "inference_s"))
+            ]
+    for (dataset, encoder), (flops, timing) in measured.items():
+        where = grid.title("datasets", dataset), grid.title("encoders", encoder)
+        sinet = next((m for m in flops["systems"] if grid.declared["models"][m].get("published") == "SINET"), None)
+        for model, counted in flops["systems"].items():
+            title = grid.title("models", model)
+            figures = _count_figures(counted) | _speed_figures(timing, model)
+            best = timing["systems"][model]["float32"]["best"]
+            figures["Inference (s)"] = best["median_s"]
+            texts = _texts(figures)
+            texts["Inference (s)"] = "{:.2f} [{:.2f}, {:.2f}]".format(best["median_s"], *best["quartiles_s"])
+            if sinet:
+                reference = timing["systems"][sinet]["float32"]["best"]["median_s"]
+                figures["FLOPs / SINET's"] = counted["total"] / flops["systems"][sinet]["total"]
+                figures["Time / SINET's"] = best["median_s"] / reference
+                texts |= {name: f"{figures[name]:.2f}" for name in ("FLOPs / SINET's", "Time / SINET's")}
+            rows.append(_row(f"{title} (ours)", *where, "measured", texts))
+            lines += [
+                tidy_line("measured", title, where[1], where[0], name, [value]) for name, value in figures.items()
+            ]
+            for formulation, other in counted["formulations"].items():
+                figures = _count_figures(other)
+                texts = _texts(figures) | dict.fromkeys(SPEED_COLUMNS.values(), "not timed")
+                rows.append(_row(f"{title}, {formulation} (ours)", *where, "measured", texts))
+                name = f"{title}, {formulation}"
+                lines += [tidy_line("measured", name, where[1], where[0], n, [v]) for n, v in figures.items()]
+        notes += _notes(grid, where, flops, timing, (dataset, encoder))
+        for kind, systems_ in flops["architectures"].items():
+            title = grid.title("encoders", kind)
+            for model, by_words in systems_.items():
+                name = grid.title("models", model)
+                lines += [
+                    tidy_line(
+                        "counted, random weights",
+                        name,
+                        title,
+                        where[0],
+                        f"Total FLOPs (M), {n} words",
+                        [c["total"] / 1e6],
+                    )
+                    for n, c in by_words.items()
+                ]
+    notes.insert(
+        0,
+        f"Published: the deck states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. Ours "
+        "equals it at: the sentence length at which our count, in the deck's encoder architecture with random weights "
+        "and with relations between gold entities, reaches the deck's figure.",
+    )
+    return Table("efficiency", "Efficiency", frame(rows), pd.DataFrame(lines), (*notes, *grid.remarks()))
+
+
+def _read_efficiency(folder: Path) -> tuple[dict, dict]:
+    return tuple(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("flops", "timing"))
+
+
+def _count_figures(counted: dict) -> dict[str, float]:
+    return {column: counted[part] / 1e6 for part, column in COUNT_COLUMNS.items()} | {
+        f"{column}, {words} words": figures[part] / 1e6
+        for words, figures in counted["by_words"].items()
+        for part, column in COUNT_COLUMNS.items()
+    }
+
+
+def _speed_figures(timing: dict, model: str) -> dict[str, float]:
+    return {
+        SPEED_COLUMNS[precision, kind]: figures["sentences_per_s"]
+        for precision, kinds in timing["systems"][model].items()
+        for kind, figures in kinds.items()
+    }
+
+
+def _texts(figures: dict[str, float]) -> dict[str, str]:
+    return {name: f"{value:,.1f}" for name, value in figures.items() if name in EFFICIENCY_COLUMNS}
+
+
+def _length_of(entry: dict, counted: dict | None, models: dict) -> str:
+    """At how many words our count of a published system's architecture equals its figure, and why there is none."""
+    if counted is None:
+        return "not counted"
+    model = next((m for m in counted if models[m].get("published") == entry["system"]), None)
+    if model is None:
+        return NOT_RUN
+    words = words_at(counted[model], entry["flops_m"] * 1e6)
+    return "beyond " + max(counted[model], key=int) if words is None else f"{words:.1f}"
+
+
+def words_at(by_words: dict[str, dict], multiply_adds: float) -> float | None:
+    """The sentence length in words at which a count reaches `multiply_adds`, linear between the lengths counted (and
+    from nothing at none); None beyond them."""
+    points = [(0.0, 0.0), *sorted((float(words), figures["total"]) for words, figures in by_words.items())]
+    for (low, below), (high, above) in itertools.pairwise(points):
+        if below <= multiply_adds <= above:
+            return low + (high - low) * (multiply_adds - below) / (above - below)
+    return None
+
+
+def _notes(grid: Grid, where: tuple[str, str], flops: dict, timing: dict, place: tuple[str, str]) -> list[str]:
+    counted = next(iter(flops["systems"].values()))
+    titles = {m: grid.title("models", m) for m in flops["systems"]}
+    weights = "; ".join(f"{titles[m]} {_weights(grid.runs, *place, m)}" for m in flops["systems"])
+    batches = "; ".join(
+        f"{titles[m]} " + ", ".join(f"{kinds['best']['batch']} ({precision})" for precision, kinds in timed.items())
+        for m, timed in timing["systems"].items()
+    )
+    repeats = min(k["repeats"] for t in timing["systems"].values() for kinds in t.values() for k in kinds.values())
+    return [
+        f"{where[0]}, {where[1]}, ours: FLOPs are multiply-adds per sentence (unit: one multiply-add = 1), mean over "
+        f"{counted['sentences']} of the {flops['of_sentences']} sentences of the {flops['split']} split at even steps "
+        f"of length ({counted['word_pieces']:.1f} word pieces on average), counted by fvcore under eager attention, "
+        "nothing padded.",
+        f"{where[0]}, {where[1]}, ours: speed of inference, token ids to triples, over {timing['sentences']} of the "
+        f"{timing['of_sentences']} sentences, sorted by length; median of {repeats} or more passes and "
+        f"{timing['least_seconds']:g} s or more, order shuffled, "
+        f"{timing['device_name']} ({timing['device']}, {timing['threads']} threads), alone on the machine. Inference "
+        f"(s): median [quartiles] of one pass, float32, best batch. Best batches: {batches}."
+        " Tokenising apart: at most "
+        f"{1e3 * max(timing['tokenising_s'].values()) / timing['sentences']:.2f} ms a sentence."
+        + (f" {timing['not_timed']}." if timing["not_timed"] else ""),
+        f"{where[0]}, {where[1]}, weights: {weights}.",
+    ]
+
+
+def _weights(runs: Sequence[dict], dataset: str, encoder: str, model: str) -> str:
+    """Which run was counted and timed: the first seed of the grid."""
+    run = next(r for r in runs if (r["dataset"], r["encoder"], r["model"]) == (dataset, encoder, model))
+    return f"of recipe {run['recipe']['name']}, seed {run['seed']}, epoch {run['selected_epoch']} ({run['selection']})"
+
+
+def _row(system: str, dataset: str, encoder: str, source: str, figures: dict[str, str]) -> dict:
+    row = {"System": system, "Dataset": dataset, "Encoder": encoder, "Source": source}
+    absent = NOT_REPORTED if source == "published" else NO_FIGURE
+    row |= {column: figures.get(column, absent) for column in EFFICIENCY_COLUMNS}
+    return {("", key): value for key, value in row.items()}

@@ -1,0 +1,164 @@
+"""The runs of a grid as the tables see them: where each stands, what a cell shows, what figures were measured on."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sinet.errors import UserError
+from sinet.paper.table import mean_sd
+
+METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
+PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
+PUBLISHED_DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
+PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
+NOT_REPORTED, NOT_RUN, LEFT_OUT = "n.r.", "not run", "left out"
+WHY_EMPTY = (
+    f"{NOT_REPORTED}: the paper reports no such figure. {NOT_RUN}: not in this grid. {LEFT_OUT}: in this grid, but "
+    "some or all of its runs have no result, for the reasons given; nothing is averaged over the others."
+)
+
+
+class Place(NamedTuple):
+    """Where systems can be compared: a dataset (all its folds), an encoder, a recipe."""
+
+    dataset: str
+    encoder: str
+    recipe: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Records of the runs of a grid, each complete with its `analysis`; declarations; comparisons.
+
+    `declared`: `datasets`, `encoders`, `models` as configured, `runs` with a result, `left_out` runs with reasons, and
+    the grid's `remark`.
+    """
+
+    runs: Sequence[dict]
+    declared: dict
+    comparisons: dict
+
+    def check(self) -> None:
+        """Refuse records that are not exactly the grid's; raises `UserError`."""
+        there = {path_of(run) for run in self.runs}
+        wanted = set(self.declared["runs"]) - {path for path, _ in self.declared["left_out"]}
+        if missing := sorted(wanted - there):
+            raise UserError(
+                f"no record of {', '.join(missing)}: a run of the grid that is missing would bend its means"
+            )
+        if others := sorted(there - wanted):
+            raise UserError(f"records of runs that are not in the grid: {', '.join(others)}")
+
+    def whole(self, dataset: str) -> str:
+        """The dataset of which one is a fold, or the dataset itself."""
+        return self.declared["datasets"][dataset].get("fold_of", dataset)
+
+    def title(self, kind: str, name: str) -> str:
+        """How a declared dataset (or any of its folds), encoder or model is printed."""
+        of = self.declared[kind]
+        return of[name if name in of else next(n for n in of if of[n].get("fold_of") == name)]["title"]
+
+    def place(self, run: dict) -> Place:
+        return Place(self.whole(run["dataset"]), run["encoder"], run["recipe"]["name"])
+
+    def places(self) -> list[Place]:
+        """All places, in the order of the grid."""
+        return list(dict.fromkeys(map(self.place, self.runs)))
+
+    def models(self, place: Place | None = None) -> list[str]:
+        """Models that ran at a place (or anywhere), in the order of the grid."""
+        return list(dict.fromkeys(r["model"] for r in self.runs if place is None or self.place(r) == place))
+
+    def at(self, place: Place, model: str) -> list[dict]:
+        """The runs of a model at a place: its seeds, times the folds of the dataset."""
+        return [run for run in self.runs if self.place(run) == place and run["model"] == model]
+
+    def left_out(self, place: Place, model: str) -> bool:
+        """Whether a run of the model there was left out."""
+        paths = (path.split("/") for path, _ in self.declared["left_out"])
+        return any((self.whole(d), e, m) == (place.dataset, place.encoder, model) for d, e, m, _ in paths)
+
+    def values(self, place: Place, model: str, figure: Callable[[dict], float]) -> list[float] | str:
+        """A figure of each run of a model at a place, or why it has none."""
+        runs = self.at(place, model)
+        if self.left_out(place, model):
+            return LEFT_OUT
+        return [figure(run) for run in runs] if runs else NOT_RUN
+
+    def compared(self, place: Place, system: str, other: str, metric: str) -> dict | None:
+        """The comparison of two models at a place; None where it was not made."""
+        key = {**place._asdict(), "system": system, "other": other, "metric": metric}
+        return next((c for c in self.comparisons["comparisons"] if all(c[k] == v for k, v in key.items())), None)
+
+    def significant(self, comparison: dict | None) -> int:
+        """1 or -1 for a system that is better or worse than the other after correction, 0 for neither."""
+        if comparison is None or comparison["p_holm"] >= self.comparisons["level"]:
+            return 0
+        return 1 if comparison["difference"] > 0 else -1
+
+    def test_note(self) -> str:
+        """What significant means, for the notes of a table."""
+        c = self.comparisons
+        return (
+            f"significant: Holm-adjusted p < {c['level']:g} over all {c['family']} comparisons of this grid, paired "
+            f"bootstrap of the test sentences ({c['resamples']:,} resamples; table of significance)"
+        )
+
+    def recipe_and_n(self, runs: Sequence[dict]) -> str:
+        """Recipe and number of runs behind a cell: seeds, times folds where a dataset has them."""
+        per_dataset: dict[str, set] = {}
+        for run in runs:
+            per_dataset.setdefault(self.whole(run["dataset"]), set()).add((run["dataset"], run["seed"]))
+        counts = sorted({len(there) for there in per_dataset.values()})
+        return f"{runs[0]['recipe']['name']}, n={'/'.join(map(str, counts))}"
+
+    def protocol(self, runs: Sequence[dict] | None = None) -> list[str]:
+        """What the measured figures were measured on, one line for each setting, and the runs left out.
+
+        Systems of one recipe may train for different numbers of epochs: the line says which for how many.
+        """
+        runs = self.runs if runs is None else runs
+        seeds: dict[str, set[int]] = {}
+        epochs: dict[str, dict[str, None]] = {}
+        several = len({(run["recipe"]["epochs"], run["recipe"]["selection"]) for run in runs}) > 1
+        for run in runs:
+            recipe = run["recipe"]
+            setting = (
+                f"Ours on {self.title('datasets', run['dataset'])} with {self.title('encoders', run['encoder'])}: "
+                f"{run['split']} split ({run['test_sentences']} sentences), symmetric types direction-free; recipe "
+                f"{recipe['name']} (EPOCHS); {run['device_name']} ({run['device']}, {run['threads']} threads), "
+                f"{run['precision']}; mean ± standard deviation where n > 1; seeds "
+            )
+            seeds.setdefault(setting, set()).add(run["seed"])
+            trained = f"{recipe['epochs']} epochs, selection {recipe['selection']}"
+            if several:
+                trained = f"{self.title('models', run['model'])} {trained}"
+            epochs.setdefault(setting, {})[trained] = None
+        lines = [
+            f"{setting.replace('EPOCHS', '; '.join(epochs[setting]))}{', '.join(map(str, sorted(used)))}."
+            for setting, used in seeds.items()
+        ]
+        return lines + self.remarks()
+
+    def remarks(self) -> list[str]:
+        """The grid's own remark, and the runs left out with their reasons."""
+        remark = [self.declared["remark"]] if self.declared["remark"] else []
+        return remark + [f"Left out: {path}: {reason}." for path, reason in self.declared["left_out"]]
+
+
+def path_of(run: dict) -> str:
+    """`dataset/encoder/model/seed`, as in `sinet.config.Run.path`."""
+    return f"{run['dataset']}/{run['encoder']}/{run['model']}/{run['seed']}"
+
+
+def shown(values: Sequence[float] | str) -> str:
+    """A cell of `Grid.values`."""
+    return values if isinstance(values, str) else mean_sd(values)
+
+
+def seeds(runs: Sequence[dict]) -> list[int]:
+    return [run["seed"] for run in runs]
+
+
+def bold(text: str, when: bool) -> str:
+    return f"**{text}**" if when else text

@@ -1,0 +1,81 @@
+"""Every comparison of the grid: difference of F1, its interval, p before and after correction, order of the seeds."""
+
+import statistics
+
+import pandas as pd
+
+from sinet.paper.grid import METRICS, Grid, bold
+from sinet.paper.table import Table, frame, mean_sd, signed
+
+COLUMNS = ("Dataset", "Encoder", "Recipe", "System", "Other", "Figure")
+TESTS = ("System's F1", "n", "Other's F1", "other n", "Difference", "95 % interval", "p", "Holm", "ASO", "ASO of other")
+
+SIDES = (("f1", "seeds"), ("other_f1", "other_seeds"))
+CSV = (
+    *map(str.lower, COLUMNS),
+    *("system_f1", "other_f1", "difference", "low", "high", "p", "p_holm", "aso", "aso_of_other"),
+    *("system_values", "system_seeds", "other_values", "other_seeds"),
+)
+
+
+def significance_table(grid: Grid) -> Table:
+    """One row for each comparison and metric."""
+    made = grid.comparisons
+    columns = [("", name) for name in (*COLUMNS, *TESTS)]
+    rows, lines = [], []
+    for c in made["comparisons"]:
+        titles = (
+            grid.title("datasets", c["dataset"]),
+            grid.title("encoders", c["encoder"]),
+            c["recipe"],
+            grid.title("models", c["system"]),
+            grid.title("models", c["other"]),
+            METRICS[c["metric"]],
+        )
+        n = len(c["f1"]), len(c["other_f1"])
+        few = f"n < {made['least_seeds']}"
+        low, high = (signed(end) for end in c["interval"])
+        texts = (
+            *(mean_sd(c["f1"]), str(n[0]), mean_sd(c["other_f1"]), str(n[1])),
+            bold(signed(c["difference"]), grid.significant(c) != 0),
+            f"[{low}, {high}]",
+            *(_p(c["p"]), _p(c["p_holm"])),
+            *(few if c[key] is None else f"{c[key]:.2f}" for key in ("aso", "aso_of_other")),
+        )
+        rows.append(dict(zip(columns, (*titles, *texts), strict=True)))
+        lines.append(_line(titles, c))
+    return Table(
+        "significance", "Significance", frame(rows, columns), pd.DataFrame(lines, columns=CSV), tuple(_notes(grid))
+    )
+
+
+def _p(p: float) -> str:
+    return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+
+
+def _line(titles: tuple[str, ...], c: dict) -> dict:
+    figures = [statistics.fmean(c["f1"]), statistics.fmean(c["other_f1"]), c["difference"], *c["interval"]]
+    values = [(" ".join(f"{v:.4f}" for v in c[f1]), " ".join(map(str, c[of]))) for f1, of in SIDES]
+    tests = c["p"], c["p_holm"], c["aso"], c["aso_of_other"]
+    return dict(zip(CSV, (*titles, *(round(f, 4) for f in figures), *tests, *values[0], *values[1]), strict=True))
+
+
+def _notes(grid: Grid) -> list[str]:
+    made = grid.comparisons
+    notes = [
+        "Micro F1 x 100, mean ± standard deviation over n runs. Interval and two-sided p: paired bootstrap of the test "
+        f"sentences, {made['resamples']:,} resamples, the same sentences for both systems; of several seeds the mean "
+        "of their F1 in each resample (folds are resampled one by one). It tells what other test sentences would "
+        "change; the trained runs stay as they are.",
+        f"Holm: p adjusted for all {made['family']} comparisons of this grid. Bold: adjusted p < {made['level']:g}.",
+        f"ASO: almost stochastic order over the seeds' F1, the upper bound of the violation ratio at confidence "
+        f"1 - {made['level']:g}/{made['family'] or 1}; below {made['ordered_below']:g} the system (ASO of other: the "
+        f"other) is almost stochastically larger. n < {made['least_seeds']}: too few seeds on a side to say.",
+    ]
+    for c in made["not_compared"]:
+        names = grid.title("models", c["system"]), grid.title("models", c["other"])
+        where = grid.title("datasets", c["dataset"]), grid.title("encoders", c["encoder"]), c["recipe"]
+        notes.append(f"Not compared on {', '.join(where)}: {names[0]} with {names[1]}: {c['why']}.")
+    if not made["comparisons"]:
+        notes.append("This grid has no two systems to compare on one dataset, with one encoder and recipe.")
+    return notes + grid.protocol()

@@ -1,0 +1,135 @@
+"""A table and its three files: tidy csv (one figure a line, per-seed values kept), Markdown and LaTeX for reading.
+
+Rebuilt from the same records they are the same bytes: no date, no order that depends on a directory listing.
+"""
+
+import re
+import statistics
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+_PROSE = r">{\raggedright\arraybackslash}p{10cm}"
+_NUMBER = re.compile(r"[+-]?[\d,]+(\.\d+)?( ± [\d,]+(\.\d+)?)?")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to be written: a frame of texts (two header lines), a tidy frame, and its caption lines.
+
+    A text in `**` is bold. Columns named in `prose` hold sentences, which break over lines in LaTeX.
+    """
+
+    name: str
+    title: str
+    frame: pd.DataFrame
+    tidy: pd.DataFrame
+    notes: tuple[str, ...]
+    prose: tuple[str, ...] = ()
+
+
+def write(table: Table, out: Path) -> None:
+    """Write `NAME.csv`, `NAME.md` and `NAME.tex` into a folder."""
+    table.tidy.to_csv(out / f"{table.name}.csv", index=False, lineterminator="\n")
+    (out / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
+    (out / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
+
+
+def mean_sd(values: Sequence[float], digits: int = 2) -> str:
+    """`mean ± standard deviation` over seeds; the mean alone for one seed."""
+    mean = f"{statistics.fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.{digits}f}"
+
+
+def signed(value: float, digits: int = 2) -> str:
+    """A difference with its sign; nothing that rounds to zero has one."""
+    text = f"{value:+.{digits}f}"
+    return text if float(text) else f"{0:.{digits}f}"
+
+
+def tidy_line(
+    source: str,
+    system: str,
+    encoder: str,
+    dataset: str,
+    figure: str,
+    values: Sequence[float],
+    seeds: Sequence[int] = (),
+) -> dict:
+    """A line of the csv: one figure of one system at one place, with the values it is the mean of."""
+    return {
+        "source": source,
+        "system": system,
+        "encoder": encoder,
+        "dataset": dataset,
+        "figure": figure,
+        "mean": round(statistics.fmean(values), 4),
+        "sd": round(statistics.stdev(values), 4) if len(values) > 1 else None,
+        "n": len(values),
+        "values": " ".join(f"{v:.4f}" for v in values),
+        "seeds": " ".join(map(str, seeds)),
+    }
+
+
+def frame(rows: Sequence[dict[tuple[str, str], str]], columns: Sequence[tuple[str, str]] = ()) -> pd.DataFrame:
+    """A frame of texts under two header lines; `columns` are needed where there may be no row."""
+    made = pd.DataFrame(list(rows), columns=None if rows else pd.MultiIndex.from_tuples(columns))
+    made.columns = pd.MultiIndex.from_tuples(made.columns)
+    return made
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, its two header lines in one."""
+    flat = table.frame.map(lambda text: text.replace("|", "\\|"))
+    flat.columns = [" ".join(part for part in column if part) for column in flat.columns]
+    body = flat.to_markdown(index=False, disable_numparse=True)
+    return f"# {table.title}\n\n{body}\n\n" + "".join(f"- {note}\n" for note in table.notes)
+
+
+def latex(table: Table) -> str:
+    r"""A `table*` float for `\input`; needs the packages booktabs, graphicx and siunitx (version 3)."""
+    cells = table.frame.map(_cell)
+    cells.columns = pd.MultiIndex.from_tuples([tuple(map(_escape, c)) for c in table.frame.columns])
+    formats = [_PROSE if c[-1] in table.prose else _column_format(table.frame[c]) for c in table.frame.columns]
+    tabular = cells.style.hide(axis="index").to_latex(hrules=True, multicol_align="c", column_format="".join(formats))
+    caption = " ".join([f"{table.title}.", *table.notes])
+    return (
+        "% needs booktabs, graphicx and siunitx 3\n\\begin{table*}[t]\n\\centering\n"
+        "\\sisetup{text-series-to-math=true, separate-uncertainty=true, retain-explicit-plus=true, "
+        "group-separator={,}, group-minimum-digits=4, group-digits=integer}\n"
+        "\\sbox0{\\resizebox{\\textwidth}{!}{%\n"
+        + tabular.rstrip()
+        + "}}\n"  # as wide as the page, unless it would be too tall for its caption
+        "\\ifdim\\dimexpr\\ht0+\\dp0\\relax>0.7\\textheight\\resizebox{!}{0.7\\textheight}{\\usebox0}"
+        "\\else\\usebox0\\fi\n\\caption{" + _escape(caption) + "}\n\\label{tab:" + table.name + "}\n\\end{table*}\n"
+    )
+
+
+def _column_format(column: pd.Series) -> str:
+    return "r" if any(_NUMBER.fullmatch(text.strip("*")) for text in column) else "l"
+
+
+def _cell(text: str) -> str:
+    plain = text.removeprefix("**").removesuffix("**")
+    if _NUMBER.fullmatch(plain):
+        number = plain.replace(",", "").replace("±", r"\pm")
+        shown = f"\\num{{{number}}}"
+    else:
+        shown = _escape(plain)
+    return shown if plain == text else f"\\textbf{{{shown}}}"
+
+
+def _escape(text: str) -> str:
+    """Text for LaTeX; what pdflatex has no glyph for becomes its nearest ASCII, or a question mark."""
+    known = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    known |= {"<": r"$<$", ">": r"$>$", "|": r"$|$"}
+
+    def one(c: str) -> str:
+        if c in known or c in "&%$#_{}":
+            return known.get(c, f"\\{c}")
+        return c if c.isascii() else unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode() or "?"
+
+    return "".join(map(one, text))

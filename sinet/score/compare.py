@@ -1,0 +1,172 @@
+"""SINET against every other system, and its ablation: differences of F1, their intervals and what they are worth.
+
+Systems are compared where they share dataset, encoder and recipe: SINET with each system, the full model with each
+setting of its ablation, each setting with Base. All comparisons of a grid, of three metrics each, are one family for
+the correction. A dataset in folds is resampled fold by fold, a seed's figure is its mean over the folds.
+"""
+
+import itertools
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sinet.data.sentence import Labels, Sentence, read_sentences
+from sinet.errors import UserError
+from sinet.score import stats
+from sinet.score.metrics import METRICS, facts
+
+REFERENCE, FULL, BASE = "SINET", "Base+TAP+CTAM", "Base"
+"""The system that the others are compared with, as `published` names it, and two settings of its ablation."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run to compare: where it stands, and the counts `(metrics, sentences, 3)` of its predictions."""
+
+    dataset: str
+    encoder: str
+    recipe: str
+    model: str
+    seed: int
+    counts: NDArray
+
+
+def sentence_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence], symmetric: Collection[str]) -> NDArray:
+    """Correct, predicted and gold claims of each sentence under each of METRICS: `(metrics, sentences, 3)`."""
+    counts = np.zeros((len(METRICS), len(gold), 3), dtype=np.int64)
+    for (m, metric), (i, (g, p)) in itertools.product(enumerate(METRICS), enumerate(zip(gold, predicted, strict=True))):
+        true, claimed = facts(g, metric, symmetric), facts(p, metric, symmetric)
+        counts[m, i] = len(true & claimed), len(claimed), len(true)
+    return counts
+
+
+def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
+    """The runs of `records` with the predictions beside them, against `data/DATASET/test.jsonl`.
+
+    Raises:
+        UserError: when predictions are not those that a record's scores were made of.
+    """
+    gold: dict[str, tuple[list[Sentence], Labels]] = {}
+    runs = []
+    for path in records:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        dataset = record["dataset"]
+        if dataset not in gold:
+            labels = Labels.from_json(json.loads((data / dataset / "labels.json").read_text(encoding="utf-8")))
+            gold[dataset] = read_sentences(data / dataset / "test.jsonl"), labels
+        sentences, labels = gold[dataset]
+        predicted = read_sentences(path.with_name("predictions.jsonl"))
+        same = len(predicted) == len(sentences)
+        counts = sentence_counts(sentences, predicted, labels.symmetric) if same else None
+        scored = [[record["scores"]["symmetric"][m][n] for n in ("correct", "predicted", "gold")] for m in METRICS]
+        if counts is None or counts.sum(1).tolist() != scored:
+            raise UserError(
+                f"{path.with_name('predictions.jsonl')}: not what {path.name} has the scores of; score it again"
+            )
+        place = dataset, record["encoder"], record["recipe"]["name"]
+        runs.append(Scored(*place, record["model"], record["seed"], counts))
+    return runs
+
+
+def pairs_to_compare(models: dict[str, dict]) -> list[tuple[str, str, str]]:
+    """Kind of comparison, system, other, of the declared models; none of a kind whose reference is not among them."""
+    reference = next((n for n, m in models.items() if m.get("published") == REFERENCE), None)
+    settings = {m["setting"]: n for n, m in models.items() if "setting" in m}
+    systems = [n for n, m in models.items() if n != reference and ("published" in m or "setting" not in m)]
+    full, base = settings.get(FULL), settings.get(BASE)
+    steps = [n for s, n in settings.items() if s not in (FULL, BASE)]
+    return [
+        *(("system", reference, other) for other in systems if reference),
+        *(("ablation", full, other) for other in (base, *steps) if full and other),
+        *(("ablation", step, base) for step in steps if base),
+    ]
+
+
+def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAMPLES) -> dict:
+    """All comparisons of a grid, as `comparisons.json`.
+
+    Args:
+        declared: `models` with `published` and `setting`, `datasets` with `fold_of`, `left_out` runs of the grid.
+
+    Raises:
+        UserError: a system that lacks a seed on one of the dataset's folds.
+    """
+    whole = lambda dataset: declared["datasets"][dataset].get("fold_of", dataset)  # noqa: E731
+    places: dict[tuple[str, str, str], list[Scored]] = {}
+    for run in runs:
+        places.setdefault((whole(run.dataset), run.encoder, run.recipe), []).append(run)
+    lacking = {(whole(d), e, m) for path, _ in declared["left_out"] for d, e, m, _ in [path.split("/")]}
+    found, not_compared = [], []
+    for (dataset, encoder, recipe), there in places.items():
+        place = {"dataset": dataset, "encoder": encoder, "recipe": recipe}
+        figures = _figures(there, resamples)
+        for kind, system, other in pairs_to_compare(declared["models"]):
+            between = place | {"kind": kind, "system": system, "other": other}
+            incomplete = [m for m in (system, other) if (dataset, encoder, m) in lacking]
+            if system not in figures or other not in figures or incomplete:
+                if any(m in figures for m in incomplete):
+                    not_compared.append(between | {"why": f"runs of {' and '.join(incomplete)} were left out"})
+                continue
+            a, b = figures[system], figures[other]
+            for m, metric in enumerate(METRICS):
+                test = stats.difference(a.resampled[m], b.resampled[m])
+                found.append(
+                    between
+                    | {"metric": metric, "seeds": a.seeds, "other_seeds": b.seeds}
+                    | {"f1": a.f1[m].tolist(), "other_f1": b.f1[m].tolist()}
+                    | {"difference": float(a.f1[m].mean() - b.f1[m].mean())}
+                    | {"interval": [test.low, test.high], "p": test.p}
+                )
+    for comparison, p in zip(found, stats.holm([c["p"] for c in found]), strict=True):
+        scores = comparison["f1"], comparison["other_f1"]
+        comparison["p_holm"] = p
+        comparison["aso"] = stats.almost_stochastic_order(*scores, comparisons=len(found))
+        comparison["aso_of_other"] = stats.almost_stochastic_order(*scores[::-1], comparisons=len(found))
+    return {
+        "resamples": resamples,
+        "level": stats.LEVEL,
+        "family": len(found),
+        "least_seeds": stats.LEAST_SEEDS,
+        "ordered_below": stats.ORDERED,
+        "comparisons": found,
+        "not_compared": not_compared,
+    }
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """A system at one place: its seeds, F1 `(metrics, seeds)`, and the seeds' mean `(metrics, resamples)`."""
+
+    seeds: list[int]
+    f1: NDArray
+    resampled: NDArray
+
+
+def _figures(runs: Sequence[Scored], resamples: int) -> dict[str, _Figures]:
+    folds = sorted({run.dataset for run in runs})
+    resampled, observed = {}, {}
+    for number, fold in enumerate(folds):
+        there = [run for run in runs if run.dataset == fold]
+        for m in range(len(METRICS)):
+            counts = np.stack([run.counts[m] for run in there])
+            again = stats.resampled_f1(counts, resamples, seed=number)
+            for i, run in enumerate(there):
+                key = run.model, run.seed, fold, m
+                resampled[key], observed[key] = again[:, i], stats.f1(*counts[i].sum(0))
+    figures = {}
+    for model in dict.fromkeys(run.model for run in runs):
+        seeds = sorted({run.seed for run in runs if run.model == model})
+        for fold, seed in itertools.product(folds, seeds):
+            if (model, seed, fold, 0) not in observed:
+                raise UserError(f"{fold}: {model} has no run of seed {seed}, as it has on other folds; run the grid")
+        mean = lambda of, m, seed, model=model: np.mean([of[model, seed, fold, m] for fold in folds], axis=0)  # noqa: E731
+        figures[model] = _Figures(
+            seeds,
+            np.array([[mean(observed, m, seed) for seed in seeds] for m in range(len(METRICS))]),
+            np.stack([np.mean([mean(resampled, m, s) for s in seeds], axis=0) for m in range(len(METRICS))]),
+        )
+    return figures

@@ -1,0 +1,108 @@
+"""Comparisons of a grid: which are made, and on what."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sinet.__main__ import main
+from sinet.data.sentence import read_sentences, write_sentences
+from sinet.errors import UserError
+from sinet.score import stats
+from sinet.score.compare import Scored, compare, pairs_to_compare, read_runs, sentence_counts
+from sinet.score.metrics import METRICS, score
+from tests.conftest import CORPUS, LABELS
+
+MODELS = {
+    "ours": {"published": "SINET", "setting": "Base+TAP+CTAM"},
+    "other": {},
+    "base": {"setting": "Base"},
+    "tap": {"setting": "Base+TAP"},
+}
+DECLARED = {"models": MODELS, "datasets": {"d": {}, "f-0": {"fold_of": "f"}, "f-1": {"fold_of": "f"}}, "left_out": []}
+
+
+def scored(model: str, seed: int, correct: float, dataset: str = "d") -> Scored:
+    """A run that finds a share of the claims of 200 sentences."""
+    random = np.random.default_rng([seed, *model.encode(), *dataset.encode()])
+    gold = np.random.default_rng(0).integers(0, 5, size=(len(METRICS), 200))
+    return Scored(dataset, "e", "r", model, seed, np.stack([random.binomial(gold, correct), gold, gold], axis=-1))
+
+
+def test_pairs():
+    made = [("system", "ours", "other"), ("ablation", "ours", "base"), ("ablation", "ours", "tap")]
+    assert pairs_to_compare(MODELS) == [*made, ("ablation", "tap", "base")]
+    assert pairs_to_compare({"other": {}, "another": {}}) == []
+
+
+def test_a_better_system_is_found_and_an_equal_one_is_not():
+    runs = [scored(m, s, q) for m, q in (("ours", 0.7), ("other", 0.5), ("base", 0.7)) for s in range(3)]
+    made = compare(runs, DECLARED, resamples=2000)
+    assert made["family"] == len(made["comparisons"]) == 6, "two pairs, three metrics; tap was not run"
+    for c in made["comparisons"]:
+        assert (c["p_holm"] < stats.LEVEL) == (c["other"] == "other")
+        assert c["interval"][0] < c["difference"] < c["interval"][1]
+        assert c["p"] <= c["p_holm"] and c["aso"] is None, "three seeds are too few for an order"
+        assert len(c["f1"]) == len(c["other_f1"]) == 3
+
+
+def test_order_over_five_seeds():
+    runs = [scored(m, s, q) for m, q in (("ours", 0.7), ("other", 0.5)) for s in range(5)]
+    for c in compare(runs, DECLARED, resamples=100)["comparisons"]:
+        assert c["aso"] < stats.ORDERED and c["aso_of_other"] > 0.5
+
+
+def test_folds_are_one_dataset_and_must_be_complete():
+    runs = [scored(m, 0, q, d) for m, q in (("ours", 0.7), ("other", 0.5)) for d in ("f-0", "f-1")]
+    (ent, *_) = compare(runs, DECLARED, resamples=500)["comparisons"]
+    each = [stats.f1(*run.counts[0].sum(0)) for run in runs]
+    assert ent["dataset"] == "f" and ent["seeds"] == [0]
+    assert ent["difference"] == pytest.approx(np.mean(each[:2]) - np.mean(each[2:]))
+    with pytest.raises(UserError, match="f-1: other has no run of seed 0"):
+        compare(runs[:3], DECLARED, resamples=10)
+
+
+def test_what_was_left_out_is_not_compared():
+    runs = [scored(m, s, 0.6) for m in ("ours", "other") for s in range(2)]
+    made = compare(runs, DECLARED | {"left_out": [["d/e/other/2", "no memory"]]}, resamples=10)
+    assert made["comparisons"] == []
+    assert [(c["other"], c["why"]) for c in made["not_compared"]] == [("other", "runs of other were left out")]
+
+
+def test_counts_are_the_scorers():
+    gold = read_sentences(CORPUS)
+    predicted = [s.with_labels(s.entities, s.relations[1:]) for s in gold]
+    counts = sentence_counts(gold, predicted, LABELS.symmetric).sum(1)
+    figures = score(gold, predicted, LABELS)["symmetric"]
+    for metric, (correct, claimed, true) in zip(METRICS, counts.tolist(), strict=True):
+        of = figures[metric]
+        assert (of["correct"], of["predicted"], of["gold"]) == (correct, claimed, true)
+
+
+def test_the_step_reads_predictions_beside_records(tmp_path, prepared):
+    gold = read_sentences(CORPUS)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "d").symlink_to(prepared)
+    for model, kept in (("ours", 9), ("other", 0)):
+        run = tmp_path / model
+        run.mkdir()
+        predicted = [s.with_labels(s.entities[:kept], s.relations[:0]) for s in gold]
+        place = {"dataset": "d", "encoder": "e", "model": model, "seed": 0, "recipe": {"name": "r"}}
+        (run / "record.json").write_text(json.dumps(place | {"scores": score(gold, predicted, LABELS)}))
+        write_sentences(run / "predictions.jsonl", predicted)
+    records = [str(tmp_path / m / "record.json") for m in ("ours", "other")]
+    given = ["--data", str(tmp_path / "data"), "--declared", json.dumps(DECLARED), "--resamples", "100"]
+    assert main(["compare", "--records", *records, *given, "--out", str(tmp_path / "c.json")]) == 0
+    first = json.loads((tmp_path / "c.json").read_text())["comparisons"][0]
+    assert (first["metric"], first["difference"]) == ("ent", 100)
+
+
+@pytest.mark.parametrize("other", [slice(0, 9), slice(9, None, -1)], ids=["fewer sentences", "another order"])
+def test_predictions_must_be_those_of_the_record(tmp_path, prepared, other):
+    gold = read_sentences(CORPUS)
+    place = {"dataset": "d", "encoder": "e", "model": "ours", "seed": 0, "recipe": {"name": "r"}}
+    (tmp_path / "d").symlink_to(prepared)
+    (tmp_path / "record.json").write_text(json.dumps(place | {"scores": score(gold, gold, LABELS)}))
+    write_sentences(tmp_path / "predictions.jsonl", gold[other])
+    with pytest.raises(UserError, match=r"predictions.jsonl: not what record.json has the scores of"):
+        read_runs([tmp_path / "record.json"], tmp_path)

@@ -1,0 +1,168 @@
+"""What the tables show of a small grid: means, differences, bold, cells without a result, sums."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from sinet.data.sentence import Sentence, read_sentences
+from sinet.errors import UserError
+from sinet.paper.table import Table, frame, latex, markdown, mean_sd, signed
+from sinet.paper.tables import write_tables
+from sinet.score.analyse import analyse
+from sinet.score.compare import Scored, compare, sentence_counts
+from sinet.score.metrics import score
+from tests.conftest import CORPUS, LABELS
+
+GOLD = read_sentences(CORPUS) * 20
+MODELS = {
+    "ours": {"title": "SINET", "published": "SINET", "setting": "Base+TAP+CTAM"},
+    "pfn": {"title": "PFN", "published": "PFN"},
+    "spert": {"title": "SpERT", "published": "SpERT"},
+    "base": {"title": "SINET Base", "setting": "Base"},
+}
+
+
+def declared(runs: list[str], left_out: list[list[str]]) -> dict:
+    return {
+        "datasets": {"ten": {"title": "Ten", "published": "scierc"}},
+        "encoders": {"tiny": {"title": "Tiny"}},
+        "models": MODELS,
+        "remark": None,
+        "runs": runs,
+        "left_out": left_out,
+    }
+
+
+def predict(model: str, seed: int) -> list[Sentence]:
+    """`ours` finds everything but the relations of one sentence a seed; the others lose every third sentence."""
+    lost = (lambda i: i == seed) if model == "ours" else (lambda i: i % 3 == seed % 3)
+    return [s.with_labels((), ()) if lost(i) else s for i, s in enumerate(GOLD)]
+
+
+def record(model: str, seed: int) -> dict:
+    predicted = predict(model, seed)
+    return {
+        **{"dataset": "ten", "encoder": "tiny", "model": model, "seed": seed, "split": "test"},
+        **{"recipe": {"name": "full", "epochs": 2, "selection": "last"}, "selection": "last"},
+        **{"scores": score(GOLD, predicted, LABELS), "test_sentences": len(GOLD), "train_sentences": 7},
+        **{"device": "cpu", "device_name": "a CPU", "threads": 1, "precision": "float32"},
+    }
+
+
+def write_grid(folder: Path, runs: list[tuple[str, int]], left_out: list[list[str]]) -> dict[str, str]:
+    """Records, analyses and comparisons on disk, then all tables; the Markdown ones by name."""
+    scored, records = [], []
+    for model, seed in runs:
+        run = folder / model / str(seed)
+        run.mkdir(parents=True)
+        made = record(model, seed)
+        (run / "record.json").write_text(json.dumps(made))
+        (run / "analysis.json").write_text(json.dumps(analyse(GOLD, predict(model, seed), LABELS)))
+        counts = sentence_counts(GOLD, predict(model, seed), LABELS.symmetric)
+        scored.append(Scored("ten", "tiny", "full", model, seed, counts))
+        records.append(run / "record.json")
+    planned = declared([f"ten/tiny/{m}/{s}" for m, s in runs], left_out)
+    (folder / "comparisons.json").write_text(json.dumps(compare(scored, planned, resamples=1000)))
+    write_tables(records, folder / "comparisons.json", [], planned, folder / "tables")
+    return {path.stem: path.read_text() for path in (folder / "tables").glob("*.md")}
+
+
+THREE = [(m, s) for m in ("ours", "pfn", "base") for s in range(3)]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    write_grid(folder, THREE, [])
+    return folder / "tables"
+
+
+def rows(path: Path, **wanted: str) -> list[dict]:
+    return [r for r in csv.DictReader(path.open()) if all(r[k] == v for k, v in wanted.items())]
+
+
+def lines(path: Path, start: str) -> list[list[str]]:
+    """Cells of the Markdown rows whose first cell is `start`."""
+    split = [[c.strip() for c in line.strip("|").split("|")] for line in path.read_text().splitlines()]
+    return [cells for cells in split if cells[0] == start]
+
+
+def test_main_table_is_mean_and_deviation_over_the_seeds_given(tables):
+    (row,) = rows(tables / "main.csv", system="PFN", source="measured, recipe full", figure="Rel+")
+    values = [record("pfn", s)["scores"]["symmetric"]["rel_plus"]["f1"] for s in range(3)]
+    assert row["values"] == " ".join(f"{v:.4f}" for v in values) and row["seeds"] == "0 1 2" and row["n"] == "3"
+    assert lines(tables / "main.md", "PFN (ours)")[0][-1] == mean_sd(values)
+    assert lines(tables / "main.md", "PFN (ours)")[0][3] == "not run", "ACE04"
+
+
+def test_bold_is_what_is_significant(tables):
+    (ours,), (pfn,) = lines(tables / "main.md", "SINET (ours)"), lines(tables / "main.md", "PFN (ours)")
+    assert all(cell.startswith("**") for cell in ours[-3:]) and not any("**" in cell for cell in pfn)
+    assert "Bold: SINET where it is significantly better" in (tables / "main.md").read_text()
+    found = rows(tables / "significance.csv", other="PFN")
+    assert len(found) == 3 and all(float(r["p_holm"]) < 0.05 for r in found)
+    same = rows(tables / "ablation.csv", system="Base", source="measured, recipe full")
+    assert [r["figure"] for r in same] == ["Ent", "Rel", "Rel+"]
+    full, base = lines(tables / "ablation.md", "Base+TAP+CTAM")[0], lines(tables / "ablation.md", "Base")[0]
+    assert full[-1].startswith("**+") and base[-1] == "0.00"
+    assert lines(tables / "ablation.md", "Base+TAP")[0][-2:] == ["not run", "not run"]
+    assert "\\textbf{\\num{" in (tables / "main.tex").read_text()
+
+
+def test_nothing_is_bold_between_equals(tmp_path):
+    made = write_grid(tmp_path, [("pfn", 0), ("base", 0)], [])
+    assert "no two systems to compare" in made["significance"]
+    assert not any("**" in text for text in made.values())
+
+
+def test_published_and_measured(tables):
+    (row,) = rows(tables / "published_vs_measured.csv", system="PFN (SciBERT)", figure="Rel+")
+    mean, sd = float(row["mean"]), float(row["sd"])
+    assert float(row["published"]) == 38.4 and float(row["difference"]) == pytest.approx(mean - 38.4, abs=1e-3)
+    assert float(row["difference_in_sd"]) == pytest.approx((mean - 38.4) / sd, rel=1e-3)
+    assert "encoder: SciBERT / Tiny" in row["differs"] and "selection: best epoch on dev" in row["differs"]
+    assert "no code" in lines(tables / "published_vs_measured.md", "MGE (SciBERT)")[0]
+    assert "not run" in lines(tables / "published_vs_measured.md", "SpERT (SciBERT)")[0]
+
+
+def test_classes_and_kinds_add_up_to_the_scores(tables):
+    scores = record("pfn", 0)["scores"]["symmetric"]
+    types = [line for line in lines(tables / "types.md", "Ten") if line[2] == "Ent"]
+    assert sum(int(line[4]) for line in types) == scores["ent"]["gold"]
+    missed = scores["ent"]["gold"] - scores["ent"]["correct"]
+    (row,) = rows(tables / "errors.csv", system="PFN", figure="missing entity")
+    assert float(row["values"].split()[0]) == missed
+    (row,) = rows(tables / "errors.csv", system="PFN", figure="all errors of entities")
+    assert float(row["values"].split()[0]) == missed
+    lengths = [r for r in lines(tables / "slices.md", "Ten") if r[2:4] == ["Ent", "Words of the sentence"]]
+    assert sum(int(r[5]) for r in lengths) == len(GOLD)
+
+
+def test_a_missing_run_is_an_error(tables):
+    folder = tables.parent
+    planned = declared([f"ten/tiny/{m}/{s}" for m, s in THREE], [])
+    given = [folder / m / str(s) / "record.json" for m, s in THREE[:-1]]
+    with pytest.raises(UserError, match="no record of ten/tiny/base/2"):
+        write_tables(given, folder / "comparisons.json", [], planned, folder / "again")
+    with pytest.raises(UserError, match="not in the grid: ten/tiny/pfn/0"):
+        write_tables(given[3:4], folder / "comparisons.json", [], declared([], []), folder / "again")
+
+
+def test_a_left_out_run_leaves_no_mean(tmp_path):
+    made = write_grid(tmp_path, THREE[:-1], [["ten/tiny/base/2", "it ran out of memory"]])
+    for name in ("ablation", "types", "slices", "errors"):
+        assert "left out" in made[name].split("\n- ")[0], name
+        assert "ten/tiny/base/2: it ran out of memory" in made[name]
+    assert lines(tmp_path / "tables" / "ablation.md", "Base")[0][-2:] == ["left out", "left out"]
+    assert "Not compared on Ten, Tiny, full: SINET with SINET Base: runs of base were left out." in made["significance"]
+
+
+def test_texts_of_cells():
+    assert (signed(0.004), signed(-0.5), signed(1.25, 1)) == ("0.00", "-0.50", "+1.2")
+    cells = [{("", "a|b"): "x | y_1", ("", "c"): "**+1.20 ± 0.30**"}]
+    table = Table("t", "T", frame(cells), frame(cells), ("50 % of \u03b3 and é.",))
+    assert "x \\| y_1" in markdown(table)
+    made = latex(table)
+    assert r"x $|$ y\_1" in made and r"\textbf{\num{+1.20 \pm 0.30}}" in made and r"50 \% of ? and e." in made
