@@ -159,7 +159,7 @@ def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) ->
 
 
 def _draw_shares(axis: plt.Axes, attention: dict) -> None:
-    axis.set_title("Attention ÷ uniform attention", fontsize=7, loc="left")
+    axis.set_title("Attention / uniform attention", fontsize=7, loc="left")
     if not attention["directions"]:
         axis.axis("off")
         axis.text(0.5, 0.5, "n/a: this model has no cross-task attention", ha="center", va="center")
@@ -180,7 +180,7 @@ def _draw_shares(axis: plt.Axes, attention: dict) -> None:
         [np.mean([places[d, g] for g in TITLES]) for d in attention["directions"]],
         [DIRECTIONS.get(d, d).replace(" over", "\nover") for d in attention["directions"]],
     )
-    axis.set(ylim=(max(places.values()) + 0.6, -0.6), xlabel="share of attention ÷ share of word pieces")
+    axis.set(ylim=(max(places.values()) + 0.6, -0.6), xlabel="share of attention / share of word pieces")
     axis.grid(axis="x", linewidth=0.3)
 
 
