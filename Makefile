@@ -1,4 +1,5 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
+# make report    results/.../report.html of a grid that has been run (CONFIG): one page that opens anywhere
 # make test      set up, run the whole test suite                             make lint    formatters and linters
 # make bench     speed of the trained runs of CONFIG against their encoder and the machine: a table, results/bench.json
 # make tune      the trials of config/trials/trials.yaml (MODELS="pfn pure": only these), dev scores into config/trials/trials.csv
@@ -7,12 +8,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables quick bench tune setup test lint format lock
+.PHONY: tables report quick bench tune setup test lint format lock
 .DELETE_ON_ERROR:
 
 tables: setup
 	snakemake --cores all --configfile $(CONFIG)
 	@python -m sinet summary --config $(CONFIG)
+
+report: setup
+	@python -m sinet summary --config $(CONFIG) > /dev/null
+	snakemake --cores all --configfile $(CONFIG) report_page
 
 quick:
 	@$(MAKE) tables CONFIG=config/quick.yaml

@@ -23,6 +23,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/efficiency.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/casestudy.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:

@@ -308,6 +308,36 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--what", required=True, help="what was counted, for the caption")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")
 
+    s = step(
+        "plot-results",
+        plot_results,
+        "draw learning curves, F1 against speed, F1 by sentence length and significance on one dataset and encoder",
+    )
+    s.add_argument(
+        "--records",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="record.json of the runs, log.csv and analysis.json beside",
+    )
+    s.add_argument("--timing", type=Path, required=True, metavar="FILE", help="what `time` wrote")
+    s.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="what `compare` wrote")
+    s.add_argument("--models", required=True, metavar="JSON", help="titles and systems of all declared models")
+    s.add_argument("--place", required=True, metavar="DATASET/ENCODER", help="as the comparisons name it")
+    s.add_argument("--what", required=True, help="dataset and encoder, for the captions")
+    s.add_argument("--out", type=Path, required=True, metavar="STEM", help="folder and end of the names of the figures")
+
+    s = step(
+        "report",
+        report,
+        "one self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions",
+        "The workflow calls it with its plan: make report.",
+    )
+    s.add_argument("--results", type=Path, required=True, metavar="DIR", help="the grid's folder")
+    s.add_argument("--plan", required=True, metavar="JSON", help="runs, tables, figures, titles, what was left out")
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page")
+
     s = step("summary", summary, "print the main table of a finished grid and the paths of what it made")
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
     return parser
@@ -611,6 +641,19 @@ def plot_flops(options: argparse.Namespace) -> None:
     from sinet.paper.efficiency import draw_flops
 
     draw_flops(options.flops, _json(options.titles, "--titles"), options.what, options.out)
+
+
+def plot_results(options: argparse.Namespace) -> None:
+    from sinet.paper.figures import draw_results
+
+    place, models = tuple(options.place.split("/")), _json(options.models, "--models")
+    draw_results(options.records, options.timing, options.comparisons, models, place, options.what, options.out)
+
+
+def report(options: argparse.Namespace) -> None:
+    from sinet.paper.report import write_report
+
+    write_report(options.results, _json(options.plan, "--plan"), options.out)
 
 
 def summary(options: argparse.Namespace) -> None:

@@ -77,6 +77,10 @@ def test_figures_are_there_in_both_forms(finished):
     assert all("| **gold** |" in c or c.startswith("n/a: no sentence fulfils") for c in captions)
     assert [re.search(r"rule (\S+):", c)[1] for c in captions] == ["only-right", "out-of-triple", "hard-failure"]
     assert (figures / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
+    for name in ("curves", "speed", "lengths", "significance"):
+        assert (figures / f"{name}_scierc_minilm.pdf").read_bytes().startswith(b"%PDF")
+        caption = (figures / f"{name}_scierc_minilm.md").read_text()
+        assert "test split (60 sentences), recipe quick, selection best_dev, seeds 0" in caption
     assert (figures / "flops_scierc_minilm.png").read_bytes().startswith(b"\x89PNG")
     assert "one multiply-add = 1" in (figures / "flops_scierc_minilm.md").read_text()
 
@@ -85,7 +89,7 @@ def test_rebuilt_tables_and_figures_are_the_same_bytes(finished):
     made = sorted(p for d in ("tables", "figures") for p in (finished / "results/quick" / d).iterdir())
     made.append(finished / "results" / "quick" / "comparisons.json")
     before = {p.name: p.read_bytes() for p in made}
-    again = ("analyse", "compare", "tabulate", "draw_attention", "draw_claim", "draw_flops")
+    again = ("analyse", "compare", "tabulate", "draw_attention", "draw_claim", "draw_flops", "draw_results")
     done = snakemake(finished, "--forcerun", *again)
     assert done.returncode == 0, done.stderr[-4000:]
     assert {p.name: p.read_bytes() for p in made} == before
@@ -136,7 +140,8 @@ def test_touched_files_re_run_nothing(finished):
         ("sinet/paper/tables.py", {"tabulate"}),
         ("sinet/score/errors.py", {"analyse", "tabulate"}),
         ("sinet/score/stats.py", {"compare", "tabulate"}),
-        ("sinet/run/timing.py", {"time_inference", "tabulate"}),
+        ("sinet/paper/figures.py", {"draw_results"}),
+        ("sinet/run/timing.py", {"time_inference", "tabulate", "draw_results"}),
     ],
 )
 def test_an_edited_source_re_runs_what_depends_on_it(finished, source, rerun):
@@ -155,8 +160,9 @@ def test_an_edited_model_re_trains(finished):
     try:
         path.write_text(before + "\n# edited\n")
         everything = {"train", "predict", "score", "analyse", "collect", "compare", "tabulate", "count_flops"}
-        everything |= {"time_inference", "draw_flops", "attend", "choose_cases", "draw_attention", "share_attention"}
-        assert jobs(finished) == everything | {"score_groups", "draw_claim"}
+        everything |= {"time_inference", "draw_flops", "draw_results"}
+        case_study = {"attend", "choose_cases", "draw_attention", "share_attention", "score_groups", "draw_claim"}
+        assert jobs(finished) == everything | case_study
     finally:
         path.write_text(before)
 

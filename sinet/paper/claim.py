@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from sinet.paper.style import GROUP_COLORS, PAGE_INCHES, save, use_style
-from sinet.paper.tables import NO_FIGURE, Table, latex, markdown, mean_sd
+from sinet.paper.table import Table, frame, mean_sd, write
 
 TITLES = {
     "in_triple": "Words of in-triple entities",
@@ -21,6 +21,7 @@ ENTITY_TITLES = {"in_triple": "In-triple entities", "out_of_triple": "Out-of-tri
 DIRECTIONS = {"entity": "NER [CLS] over words", "relation": "RE [CLS] over words"}
 FIGURE_TITLES = {"precision": "P", "recall": "R", "f1": "F1"}
 MARKERS = ("o", "s")
+NO_FIGURE = "n/a"
 F1_RULE = (
     "In-triple: argument of a gold relation. A right prediction (type and boundaries) counts in the group of the gold "
     "entity it finds, a wrong one in the group it is predicted in (in-triple: argument of a predicted relation): the "
@@ -39,9 +40,7 @@ def write_claim(shares: Path, groups: Path, declared: dict, what: str, tables: P
     scores = json.loads(groups.read_text(encoding="utf-8"))
     tables.mkdir(parents=True, exist_ok=True)
     for table in (shares_table(attention, declared, what), groups_table(scores, declared, what)):
-        table.tidy.to_csv(tables / f"{table.name}.csv", index=False, lineterminator="\n")
-        (tables / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
-        (tables / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
+        write(table, tables)
     draw(attention, scores, declared, what, figures / "attention_shares")
 
 
@@ -50,7 +49,7 @@ def shares_table(attention: dict, declared: dict, what: str) -> Table:
     rows = [_shares_row("uniform over pieces", "", "", None)]
     for group, title in TITLES.items():
         rows[0][(title, "share (%)")] = f"{100 * attention['uniform'][group]:.1f}"
-        rows[0][(title, "÷ uniform")] = "1"
+        rows[0][(title, "/ uniform")] = "1"
     tidy = [_tidy("uniform", "", None, g, "share", v, (None, None)) for g, v in attention["uniform"].items()]
     for direction, heads in attention["directions"].items():
         title = DIRECTIONS.get(direction, direction)
@@ -58,7 +57,7 @@ def shares_table(attention: dict, declared: dict, what: str) -> Table:
             cells = _shares_row(title, row["head"], row["seed"] or _seeds(attention), row["special"])
             tidy.append(_tidy(title, row["head"], row["seed"], "special", "share", row["special"], (None, None)))
             for group, found in row["groups"].items():
-                for figure, column, scale in (("share", "share (%)", 100), ("ratio", "÷ uniform", 1)):
+                for figure, column, scale in (("share", "share (%)", 100), ("ratio", "/ uniform", 1)):
                     value = found[figure]
                     cells[(TITLES[group], column)] = NO_FIGURE if value is None else _with_interval(value, scale)
                     if value is not None:
@@ -77,7 +76,7 @@ def shares_table(attention: dict, declared: dict, what: str) -> Table:
         "have nothing in common but their number; mean: over heads and seeds.",
         *_remark(declared),
     )
-    return Table("attention_shares", "Where cross-task attention falls", _frame(rows), pd.DataFrame(tidy), notes)
+    return Table("attention_shares", "Where cross-task attention falls", frame(rows), pd.DataFrame(tidy), notes)
 
 
 def groups_table(scores: dict, declared: dict, what: str) -> Table:
@@ -116,7 +115,7 @@ def groups_table(scores: dict, declared: dict, what: str) -> Table:
         f"[95 % interval]: bootstrap over sentences of the mean over seeds, {scores['resamples']:,} resamples.",
         *_remark(declared),
     )
-    return Table("triple_groups", "NER of entities in a triple and in none", _frame(rows), pd.DataFrame(tidy), notes)
+    return Table("triple_groups", "NER of entities in a triple and in none", frame(rows), pd.DataFrame(tidy), notes)
 
 
 def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) -> None:
@@ -160,7 +159,7 @@ def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) ->
 
 
 def _draw_shares(axis: plt.Axes, attention: dict) -> None:
-    axis.set_title("Attention ÷ uniform attention", fontsize=7, loc="left")
+    axis.set_title("Attention / uniform attention", fontsize=7, loc="left")
     if not attention["directions"]:
         axis.axis("off")
         axis.text(0.5, 0.5, "n/a: this model has no cross-task attention", ha="center", va="center")
@@ -181,7 +180,7 @@ def _draw_shares(axis: plt.Axes, attention: dict) -> None:
         [np.mean([places[d, g] for g in TITLES]) for d in attention["directions"]],
         [DIRECTIONS.get(d, d).replace(" over", "\nover") for d in attention["directions"]],
     )
-    axis.set(ylim=(max(places.values()) + 0.6, -0.6), xlabel="share of attention ÷ share of word pieces")
+    axis.set(ylim=(max(places.values()) + 0.6, -0.6), xlabel="share of attention / share of word pieces")
     axis.grid(axis="x", linewidth=0.3)
 
 
@@ -196,7 +195,7 @@ def _shares_row(direction: str, head: str, seed: str, special: float | None) -> 
         ("", "Head"): head,
         ("", "Seed"): seed,
         ("", "on [CLS], [SEP] (%)"): "" if special is None else f"{100 * special:.1f}",
-    } | {(title, column): "" for title in TITLES.values() for column in ("share (%)", "÷ uniform")}
+    } | {(title, column): "" for title in TITLES.values() for column in ("share (%)", "/ uniform")}
 
 
 def _tidy(
@@ -238,9 +237,3 @@ def _seeds(attention: dict) -> str:
 
 def _remark(declared: dict) -> list[str]:
     return [declared["remark"]] if declared["remark"] else []
-
-
-def _frame(rows: list[dict]) -> pd.DataFrame:
-    frame = pd.DataFrame(rows)
-    frame.columns = pd.MultiIndex.from_tuples(frame.columns)
-    return frame

@@ -65,6 +65,7 @@ localrules:
     share_attention,
     score_groups,
     draw_claim,
+    draw_results,
 
 
 wildcard_constraints:
@@ -154,6 +155,11 @@ def measured_code(*modules):
     return digest
 
 
+def runs_at(wildcards):
+    """All runs on one dataset with one encoder."""
+    return [run for run in PLAN.runs if (run.dataset, run.encoder) == (wildcards.dataset, wildcards.encoder)]
+
+
 def sentences_option(key):
     """How many sentences are counted or timed, as an option; none for all of them."""
     count = config["efficiency"][key]
@@ -182,4 +188,5 @@ MEASURED = sorted(
 CASE_FIGURES = [f"attention_{number}" for number in range(1, len(CASE_SENTENCES) + 1)] if CASE else []
 CASE_TABLES = ["attention_shares", "triple_groups"] if CASE else []
 FIGURES = CASE_FIGURES + CASE_TABLES[:1]
-FIGURES += [f"flops_{dataset}_{encoder}" for dataset, encoder in MEASURED]
+RESULT_FIGURES = ["curves", "speed", "lengths", "significance"]
+FIGURES += [f"{name}_{d}_{e}" for d, e in MEASURED for name in (*RESULT_FIGURES, "flops")]

@@ -127,3 +127,36 @@ rule draw_flops:
     shell:
         "python -m sinet plot-flops --flops {input.flops:q} --titles {params.titles:q} --what {params.what:q}"
         " --out {params.stem:q} --log {log:q}"
+
+
+rule draw_results:
+    input:
+        records=lambda wildcards: [f"{RESULTS}/runs/{run.path}/record.json" for run in runs_at(wildcards)],
+        logs=lambda wildcards: [f"{RESULTS}/runs/{run.path}/log.csv" for run in runs_at(wildcards)],
+        analyses=lambda wildcards: [f"{RESULTS}/runs/{run.path}/analysis.json" for run in runs_at(wildcards)],
+        timing=f"{EFFICIENCY}/timing.json",
+        comparisons=f"{RESULTS}/comparisons.json",
+    output:
+        pdf=expand(f"{RESULTS}/figures/{{figure}}_{{{{dataset}}}}_{{{{encoder}}}}.pdf", figure=RESULT_FIGURES),
+        png=report(
+            expand(f"{RESULTS}/figures/{{figure}}_{{{{dataset}}}}_{{{{encoder}}}}.png", figure=RESULT_FIGURES),
+            caption="../report/results.rst",
+            category="Figures",
+        ),
+        caption=expand(f"{RESULTS}/figures/{{figure}}_{{{{dataset}}}}_{{{{encoder}}}}.md", figure=RESULT_FIGURES),
+    log:
+        f"{LOGS}/draw_results/{{dataset}}/{{encoder}}.log",
+    benchmark:
+        f"{LOGS}/draw_results/{{dataset}}/{{encoder}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        models=json.dumps({n: {"title": m["title"], "system": m["system"]} for n, m in config["models"].items()}),
+        place=lambda wildcards: f"{config['datasets'][wildcards.dataset].get('fold_of', wildcards.dataset)}/{wildcards.encoder}",
+        what=lambda wildcards: f"{config['datasets'][wildcards.dataset]['title']}, {config['encoders'][wildcards.encoder]['title']}",
+        stem=lambda wildcards, output: str(Path(output[0]).parent / f"{wildcards.dataset}_{wildcards.encoder}"),
+        code=code("sinet.paper.figures"),
+    shell:
+        "python -m sinet plot-results --records {input.records:q} --timing {input.timing:q}"
+        " --comparisons {input.comparisons:q} --models {params.models:q} --place {params.place:q} --what {params.what:q}"
+        " --out {params.stem:q} --log {log:q}"

@@ -1,0 +1,226 @@
+"""Figures of all systems on one dataset with one encoder: learning curves, F1 against speed, F1 by sentence length, and
+the differences that are significant. A system has the same colour and marker in all of them."""
+
+import csv
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullLocator
+
+from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, looks, save, use_style
+
+METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
+
+
+class Runs:
+    """Records of the runs on one dataset with one encoder, grouped by model in the order of the grid."""
+
+    def __init__(self, records: Sequence[Path], models: Mapping[str, dict]) -> None:
+        self.folders: dict[str, list[Path]] = {}
+        self.records: dict[str, list[dict]] = {}
+        for path in records:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            self.folders.setdefault(record["model"], []).append(path.parent)
+            self.records.setdefault(record["model"], []).append(record)
+        self.titles = {model: models[model]["title"] for model in self.records}
+        self.looks = looks({model: declared["system"] for model, declared in models.items()})
+
+    def f1(self, model: str, metric: str) -> list[float]:
+        """F1 x 100 of each seed."""
+        return [record["scores"]["symmetric"][metric]["f1"] for record in self.records[model]]
+
+    def read(self, model: str, name: str) -> list[str]:
+        """A file of each seed's run."""
+        return [(folder / name).read_text(encoding="utf-8") for folder in self.folders[model]]
+
+    def measured_on(self) -> str:
+        """Split, selection, seeds, precision and device of the runs, as a caption says it."""
+        all_ = [record for records in self.records.values() for record in records]
+
+        def of(value: Callable[[dict], object]) -> str:
+            return " / ".join(map(str, dict.fromkeys(map(value, all_))))
+
+        return (
+            f"{of(lambda r: r['split'])} split ({of(lambda r: r['test_sentences'])} sentences), recipe "
+            f"{of(lambda r: r['recipe']['name'])}, selection {of(lambda r: r['selection'])}, seeds "
+            f"{of(lambda r: r['seed'])}, {of(lambda r: r['precision'])}, "
+            + of(lambda r: f"{r['device_name']} ({r['device']}, {r['threads']} threads)")
+        )
+
+
+def draw_results(
+    records: Sequence[Path],
+    timing: Path,
+    comparisons: Path,
+    models: Mapping[str, dict],
+    place: tuple[str, str],
+    what: str,
+    out: Path,
+) -> None:
+    """Draw `curves_`, `speed_`, `lengths_` and `significance_{dataset}_{encoder}` (pdf, png, caption) in `out`.
+
+    Args:
+        records: `record.json` of the runs, with `log.csv` and `analysis.json` beside each.
+        models: all declared models with `title` and `system`. place: dataset (whole, not a fold) and encoder as the
+            comparisons name them. what: dataset and encoder, for the captions; out: folder and end of the names.
+    """
+    runs = Runs(records, models)
+    use_style()
+    for name, draw in (
+        ("curves", lambda: _curves(runs)),
+        ("speed", lambda: _speed(runs, json.loads(timing.read_text(encoding="utf-8")))),
+        ("lengths", lambda: _lengths(runs)),
+        ("significance", lambda: _significance(json.loads(comparisons.read_text(encoding="utf-8")), place, models)),
+    ):
+        figure, caption = draw()
+        save(figure, out.with_name(f"{name}_{out.name}"), f"{what}. {caption} Measured on: {runs.measured_on()}.")
+
+
+# -- the four figures ----------------------------------------------------------------------------------------------
+
+
+def _curves(runs: Runs) -> tuple[plt.Figure, str]:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_INCHES, 2.4), layout="constrained")
+    measured = False
+    for model in runs.records:
+        logs = [list(csv.DictReader(text.splitlines())) for text in runs.read(model, "log.csv")]
+        look = runs.looks[model]
+        loss = np.array([[float(row["loss"]) for row in rows] for rows in logs])
+        loss /= loss[:, :1]
+        epochs = np.arange(1, loss.shape[1] + 1)
+        left.plot(epochs, loss.mean(axis=0), markersize=3, linewidth=1, **look)
+        left.fill_between(epochs, loss.min(axis=0), loss.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
+        dev = [[(int(r["epoch"]), float(r["dev_rel_plus"])) for r in rows if r["dev_rel_plus"]] for rows in logs]
+        if all(dev):
+            measured = True
+            values = np.array(dev)
+            right.plot(values[0, :, 0], values[:, :, 1].mean(axis=0), markersize=3, linewidth=1, **look)
+    left.set(yscale="log", xlabel="epoch", ylabel="training loss (first epoch = 1)")
+    left.yaxis.set_major_formatter("{x:g}")
+    left.yaxis.set_minor_formatter("")
+    right.set(xlabel="epoch", ylabel="dev Rel+ (F1 x 100)")
+    right.set_xlim(left.get_xlim())
+    for axis, title in ((left, "Training loss"), (right, "Dev")):
+        axis.set_title(title, fontsize=7, loc="left")
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.grid(linewidth=0.3)
+    if not measured:
+        right.text(0.5, 0.5, "n/a: no dev split", ha="center", va="center", transform=right.transAxes)
+    _legend(figure, runs, runs.records)
+    return figure, (
+        "Learning curves. Left: mean training loss of each epoch over that of the first (losses of different systems "
+        "are different functions), logarithmic; lines are means over seeds, areas reach from the lowest to the highest "
+        "seed. Right: Rel+ on the dev split where it was measured: after each epoch under selection best_dev, else "
+        "after the last one."
+    )
+
+
+def _speed(runs: Runs, timing: dict) -> tuple[plt.Figure, str]:
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE_INCHES, 2.4), layout="constrained", sharex=True)
+    models = [model for model in runs.records if model in timing["systems"]]
+    for axis, metric in zip(axes, ("ent", "rel_plus"), strict=True):
+        for model in models:
+            speed, values = timing["systems"][model]["float32"]["best"]["sentences_per_s"], runs.f1(model, metric)
+            spread = statistics.stdev(values) if len(values) > 1 else 0
+            look = runs.looks[model] | {"linestyle": ""}
+            axis.errorbar(speed, statistics.fmean(values), spread or None, markersize=4.5, elinewidth=0.8, **look)
+        axis.set(xscale="log", xlabel="sentences/s", ylabel=f"{METRICS[metric]} (F1 x 100)")
+        axis.set_title(METRICS[metric], fontsize=7, loc="left")
+        axis.margins(0.1)
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.grid(linewidth=0.3)
+    _legend(figure, runs, models, line=False)
+    return figure, (
+        "F1 against speed of inference: sentences a second in float32 at the best batch, token ids to triples, over "
+        f"{timing['sentences']} of {timing['of_sentences']} test sentences, median of passes, {timing['device_name']} "
+        f"({timing['device']}, {timing['threads']} threads), logarithmic. F1: mean over seeds, bars one standard "
+        "deviation where there are several."
+    )
+
+
+def _lengths(runs: Runs) -> tuple[plt.Figure, str]:
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE_INCHES, 2.4), layout="constrained", sharex=True)
+    for axis, metric in zip(axes, ("ent", "rel_plus"), strict=True):
+        for model in runs.records:
+            slices = [json.loads(text)["slices"]["length"] for text in runs.read(model, "analysis.json")]
+            classes = [name for name, figures in slices[0].items() if figures["sentences"]]
+            values = [statistics.fmean(s[name][metric]["f1"] for s in slices) for name in classes]
+            axis.plot(range(len(classes)), values, markersize=3, linewidth=1, **runs.looks[model])
+        labels = [f"{name}\n({slices[0][name]['sentences']})" for name in classes]
+        axis.set_xticks(range(len(classes)), labels)
+        axis.set(xlabel="words of the sentence (number of sentences)", ylabel=f"{METRICS[metric]} (F1 x 100)")
+        axis.set_title(METRICS[metric], fontsize=7, loc="left")
+        axis.grid(linewidth=0.3)
+    _legend(figure, runs, runs.records)
+    return figure, "Micro F1 over the sentences of each class of length, mean over seeds."
+
+
+def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]) -> tuple[plt.Figure, str]:
+    found = [c for c in made["comparisons"] if (c["dataset"], c["encoder"]) == place]
+    if not found:
+        figure, axes = plt.subplots(figsize=(COLUMN_INCHES, 0.6), layout="constrained")
+        axes.axis("off")
+        axes.text(0.5, 0.5, "n/a: no two systems to compare", ha="center", va="center")
+        return figure, "n/a: this grid has no two systems to compare on one dataset, with one encoder and recipe."
+    several = len({c["recipe"] for c in found}) > 1
+    rows: dict[str, dict[str, dict]] = {}
+    for c in found:
+        name = f"{models[c['system']]['title']} vs {models[c['other']]['title']}"
+        rows.setdefault(f"{name} ({c['recipe']})" if several else name, {})[c["metric"]] = c
+    table = np.array([[row[metric]["difference"] for metric in METRICS] for row in rows.values()])
+    greatest = max(np.abs(table).max(), 1e-9)
+    figure, axis = plt.subplots(figsize=(COLUMN_INCHES, 0.65 + 0.17 * len(rows)), layout="constrained")
+    sns.heatmap(
+        table,
+        ax=axis,
+        cmap=sns.color_palette("vlag_r", as_cmap=True),
+        vmin=-greatest,
+        vmax=greatest,
+        linewidths=0.6,
+        linecolor="white",
+        cbar_kws={"pad": 0.03, "aspect": 20, "label": "difference of F1 x 100"},
+        xticklabels=list(METRICS.values()),
+        yticklabels=list(rows),
+    )
+    axis.xaxis.tick_top()
+    axis.tick_params(length=0, labelsize=6)
+    axis.tick_params(axis="y", rotation=0)
+    axis.collections[0].colorbar.ax.tick_params(labelsize=5, length=1.5)
+    axis.collections[0].colorbar.ax.yaxis.label.set_size(6)
+    for y, row in enumerate(rows.values()):
+        for x, metric in enumerate(METRICS):
+            significant = row[metric]["p_holm"] < made["level"]
+            dark = abs(table[y, x]) > 0.75 * greatest
+            axis.text(
+                *(x + 0.5, y + 0.5, f"{table[y, x]:+.2f}" + ("*" if significant else "")),
+                **{"ha": "center", "va": "center", "fontsize": 6, "color": "white" if dark else "black"},
+                fontweight="bold" if significant else "normal",
+            )
+    return figure, (
+        "Differences of F1 between systems, blue where the first is better. Bold with a star: significant, p < "
+        f"{made['level']:g} of a paired bootstrap over test sentences ({made['resamples']:,} resamples, mean over "
+        f"seeds), corrected by Holm for all {made['family']} comparisons of the grid."
+    )
+
+
+def _legend(figure: plt.Figure, runs: Runs, models: Iterable[str], line: bool = True) -> None:
+    handles = [
+        Line2D(
+            [],
+            [],
+            markersize=4,
+            linewidth=1,
+            label=runs.titles[m],
+            **runs.looks[m] | ({} if line else {"linestyle": ""}),
+        )
+        for m in models
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=6, frameon=False, handlelength=2.5)

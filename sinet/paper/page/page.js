@@ -1,0 +1,178 @@
+"use strict";
+
+// -- tables that sort ---------------------------------------------------------------------------------------------
+
+// the number that a cell opens with, e.g. of "64.03 ± 0.45" or "1,234.5"; NaN for text, which sorts behind all numbers
+const number = text => { const m = text.trim().match(/^[<>≥≤]?\s*([-−+]?[\d,]*\.?\d+)/); return m ? parseFloat(m[1].replace(/,/g, "").replace("−", "-")) : NaN; };
+const NONE = new Set(["n.r.", "not run", "n/a", "not timed", "not counted", "none", ""]);
+
+function sortable(table) {
+  const body = table.tBodies[0], original = [...body.rows], heads = [...table.tHead.rows[0].cells];
+  for (const row of original) {
+    for (const cell of row.cells) {
+      const text = cell.textContent.trim();
+      cell.removeAttribute("style");
+      cell.classList.toggle("none", NONE.has(text));
+      cell.classList.toggle("number", !Number.isNaN(number(text)) && !/[a-z]{3}/i.test(text));
+      cell.classList.toggle("long", text.length > 60);
+      if (text === "published") row.classList.add("published");
+    }
+  }
+  heads.forEach((head, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    head.removeAttribute("style");
+    button.append(...head.childNodes);
+    head.append(button);
+    button.addEventListener("click", () => {
+      const next = { null: "ascending", ascending: "descending", descending: null }[head.getAttribute("aria-sort")];
+      heads.forEach(h => h.removeAttribute("aria-sort"));
+      if (next) head.setAttribute("aria-sort", next);
+      const keyed = original.map(row => { const text = row.cells[column].textContent.trim(); return { row, text, value: number(text), none: NONE.has(text) }; });
+      const sign = next === "descending" ? -1 : 1;
+      if (next) keyed.sort((a, b) => {
+        if (a.none !== b.none) return a.none - b.none;
+        const numbers = Number.isNaN(a.value) - Number.isNaN(b.value);
+        if (numbers) return numbers;
+        return sign * (Number.isNaN(a.value) ? a.text.localeCompare(b.text) : a.value - b.value);
+      });
+      body.append(...keyed.map(k => k.row));
+    });
+  });
+}
+
+for (const table of document.querySelectorAll("main table")) {
+  const frame = document.createElement("div");
+  frame.className = "scroll";
+  frame.tabIndex = 0;
+  frame.setAttribute("role", "region");
+  frame.setAttribute("aria-label", "table");
+  table.replaceWith(frame);
+  frame.append(table);
+  if (table.closest("article")) sortable(table);
+}
+
+// -- sentences ----------------------------------------------------------------------------------------------------
+
+const splits = JSON.parse(document.getElementById("data").textContent);
+const [split, system, kind, query, count, list, more] = ["split", "system", "kind", "query", "count", "list", "more"].map(id => document.getElementById(id));
+const STEP = 20, GOLD = 2, FIRST = 3, RIGHT = "right";
+let shown = [], drawn = 0;
+
+function element(tag, classes, ...children) {
+  const made = document.createElement(tag);
+  if (classes) made.className = classes;
+  made.append(...children);
+  return made;
+}
+
+const option = (value, text) => { const made = element("option", "", text); made.value = value; return made; };
+const data = () => splits[split.value];
+const systems = () => system.value === "" ? data().systems.map((_, i) => i) : [Number(system.value)];
+
+function fillSystems() {
+  system.replaceChildren(option("", "all systems"), ...data().systems.map((name, i) => option(i, name)));
+}
+
+// how many errors of each kind the chosen systems make
+function fillKinds() {
+  const { kinds, entity_kinds, sentences } = data(), chosen = kind.value, counts = kinds.map(() => 0);
+  for (const s of sentences) for (const i of systems()) for (const [k] of s[FIRST + i][2]) counts[k]++;
+  const group = (label, from, to) => { const made = element("optgroup"); made.label = label; for (let k = from; k < to; k++) made.append(option(k, `${kinds[k]} (${counts[k].toLocaleString("en")})`)); return made; };
+  kind.replaceChildren(option("", "any"), option(RIGHT, "no error at all"), group("Entities", 0, entity_kinds), group("Triples", entity_kinds, kinds.length));
+  kind.value = chosen;
+}
+
+function matches(sentence, words) {
+  if (words.length) {
+    sentence.text ??= `${sentence[0]} ${sentence[1].join(" ")}`.toLowerCase();
+    if (!words.every(word => sentence.text.includes(word))) return false;
+  }
+  if (kind.value === "") return true;
+  const errors = systems().map(i => sentence[FIRST + i][2]);
+  return kind.value === RIGHT ? errors.every(e => !e.length) : errors.some(e => e.some(([k]) => k === Number(kind.value)));
+}
+
+function update() {
+  const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
+  shown = data().sentences.filter(s => matches(s, words));
+  drawn = 0;
+  list.replaceChildren();
+  count.textContent = `${shown.length.toLocaleString("en")} of ${data().sentences.length.toLocaleString("en")} sentences`;
+  draw();
+}
+
+function draw() {
+  const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
+  list.append(...shown.slice(drawn, drawn + STEP).map(s => card(s, words)));
+  drawn = Math.min(drawn + STEP, shown.length);
+  more.hidden = drawn >= shown.length;
+}
+
+function highlighted(word, words) {
+  return words.some(w => word.toLowerCase().includes(w)) ? element("mark", "", word) : word;
+}
+
+// the words, entities underlined: of those that share words the longest; all stand in the table below
+function drawText([, tokens, [entities, relations]], words) {
+  const line = element("p"), owner = [], inside = new Set(relations.flatMap(([, h, t]) => [h, t]));
+  [...entities.keys()].sort((a, b) => (entities[b][2] - entities[b][1]) - (entities[a][2] - entities[a][1])).forEach(i => {
+    const [, start, end] = entities[i];
+    if (owner.slice(start, end).every(o => o === undefined)) for (let w = start; w < end; w++) owner[w] = i;
+  });
+  for (let w = 0; w < tokens.length;) {
+    const entity = owner[w];
+    if (entity === undefined) { line.append(highlighted(tokens[w++], words), " "); continue; }
+    const span = element("span", inside.has(entity) ? "entity" : "entity apart"), [type, , end] = entities[entity];
+    for (; w < end; w++) span.append(highlighted(tokens[w], words), w + 1 < end ? " " : "");
+    span.append(element("sub", "", data().entity_types[type]));
+    line.append(span, " ");
+  }
+  return line;
+}
+
+function card(sentence, words) {
+  const [id, tokens, gold] = sentence, table = element("table"), body = table.createTBody();
+  const row = (classes, name, entities, triples) => body.append(element("tr", classes, element("td", "", name), element("td", "", ...entities), element("td", "", ...triples)));
+  row("gold", "Gold", gold[0].map(e => mark("", entityText(tokens, e))), gold[1].map(r => mark("", relationText(tokens, gold[0], r))));
+  for (const i of systems()) {
+    const [entities, relations, errors] = sentence[FIRST + i], first = data().entity_kinds;
+    const side = (of, items, golden, text, goldText) => [
+      ...items.map((item, n) => { const error = errors.find(([k, , p]) => of(k) && p === n); return error ? mark("wrong", text(item), data().kinds[error[0]]) : mark("right", text(item)); }),
+      ...errors.filter(([k, , p]) => of(k) && p < 0).map(([k, g]) => mark("missed", goldText(golden[g]), data().kinds[k])),
+    ];
+    row("", data().systems[i],
+      side(k => k < first, entities, gold[0], e => entityText(tokens, e), e => entityText(tokens, e)),
+      side(k => k >= first, relations, gold[1], r => relationText(tokens, entities, r), r => relationText(tokens, gold[0], r)));
+  }
+  return element("article", "sentence", element("p", "id", `${id}, ${tokens.length} words`), drawText(sentence, words), table);
+}
+
+const SIGNS = { right: "✓ ", wrong: "✗ ", missed: "– ", "": "" };
+
+function mark(state, parts, error) {
+  const made = element("span", `mark ${state}`, SIGNS[state], ...parts);
+  if (error) made.append(" ", element("b", "", error));
+  return made;
+}
+
+const entityText = (tokens, [type, start, end]) => [`${tokens.slice(start, end).join(" ")} `, element("small", "", data().entity_types[type])];
+const relationText = (tokens, entities, [type, head, tail]) => [...entityText(tokens, entities[head]), ` → ${data().relation_types[type]} → `, ...entityText(tokens, entities[tail])];
+
+split.append(...splits.map((s, i) => option(i, s.title)));
+fillSystems();
+fillKinds();
+update();
+
+split.addEventListener("change", () => { fillSystems(); fillKinds(); update(); });
+system.addEventListener("change", () => { fillKinds(); update(); });
+kind.addEventListener("change", update);
+let waiting;
+query.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(update, 120); });
+const form = document.getElementById("filters");
+form.addEventListener("submit", event => { event.preventDefault(); update(); });
+form.addEventListener("reset", () => setTimeout(() => { fillSystems(); fillKinds(); update(); }));
+more.addEventListener("click", () => { const next = drawn; draw(); const row = list.children[next]; if (row) { row.tabIndex = -1; row.focus({ preventScroll: true }); } });
+document.addEventListener("keydown", event => {
+  if (event.key === "/" && !/^(INPUT|SELECT|TEXTAREA)$/.test(document.activeElement.tagName) && !event.ctrlKey && !event.metaKey && !event.altKey) { event.preventDefault(); query.focus(); query.scrollIntoView({ block: "nearest" }); }
+});

@@ -1,0 +1,240 @@
+"""The report page: self-contained, complete, and usable in a real browser (headless Chromium driven by Selenium)."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sinet.__main__ import main
+from sinet.data.sentence import Relation, Sentence, read_sentences, write_sentences
+from sinet.paper.report import write_report
+from sinet.score.errors import sentence_errors
+from sinet.score.metrics import score
+from tests.conftest import CORPUS, LABELS
+
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+in_a_browser = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed; .ci/run installs them"
+)
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000"),
+)
+PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + (900).to_bytes(4) + (300).to_bytes(4)
+TABLE = """# Scores
+
+| System | Source | Rel+ |
+|:--|:--|:--|
+| B <x> | measured | 9.50 ± 0.40 |
+| A | measured | 1,024.00 |
+| C | published | n.r. |
+| D | measured | **27.30** |
+
+- A note.
+"""
+
+
+def worse(s: Sentence) -> Sentence:
+    """A prediction without the first entity and its relations, the other relations turned around."""
+    kept = [r for r in s.relations if 0 not in (r.head, r.tail)]
+    turned = [Relation(r.type, r.tail - 1, r.head - 1) for r in kept]
+    return s.with_labels(s.entities[1:], turned)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> tuple[Path, dict]:
+    """What a grid of two systems leaves, and its plan."""
+    folder = tmp_path_factory.mktemp("grid")
+    gold = [
+        replace(s, tokens=(*s.tokens[:-1], "</script>")) if i == 1 else s for i, s in enumerate(read_sentences(CORPUS))
+    ]
+    gold = [replace(g, id=f"ten-{i}") for i, g in enumerate([*gold, *gold, *gold])]
+    data = folder / "data" / "ten"
+    data.mkdir(parents=True)
+    write_sentences(data / "test.jsonl", gold)
+    (data / "labels.json").write_text(json.dumps(LABELS.to_json()))
+    (data / "card.md").write_text("# Ten\n\n| figure | test |\n|---|---:|\n| sentences | 30 |\n")
+    for model, predicted in (("good", gold), ("bad", [worse(g) for g in gold])):
+        run = folder / "runs" / "ten" / "tiny" / model / "0"
+        run.mkdir(parents=True)
+        write_sentences(run / "predictions.jsonl", predicted)
+        record = {
+            **{"dataset": "ten", "encoder": "tiny", "model": model, "seed": 0, "split": "test", "selection": "last"},
+            **{"recipe": {"name": "short", "epochs": 2}, "selected_epoch": 2, "dev": {"rel_plus": 12.3}},
+            **{"scores": score(gold, predicted, LABELS), "seconds": {"train": 60}, "parameters": 1e6},
+            **{"precision": "float32", "device": "cpu", "device_name": "A <fast> machine", "threads": 2},
+            **{"git_commit": "a" * 40, "versions": {"python": "3.11"}},
+        }
+        (run / "record.json").write_text(json.dumps(record))
+    for name in ("tables", "figures"):
+        (folder / name).mkdir()
+    (folder / "tables" / "scores.md").write_text(TABLE)
+    for ending in ("csv", "tex"):
+        (folder / "tables" / f"scores.{ending}").write_text("System\n")
+    (folder / "figures" / "curve.md").write_text(
+        "A caption with | a table |.\n\n| | b |\n|---|---|\n| **gold** | c |\n"
+    )
+    (folder / "figures" / "curve.png").write_bytes(PNG)
+    (folder / "figures" / "curve.pdf").write_bytes(b"%PDF")
+    plan = {
+        "runs": ["ten/tiny/good/0", "ten/tiny/bad/0"],
+        "left_out": [["ace05/tiny/good/0", "no licence"]],
+        "tables": ["scores"],
+        "figures": ["curve"],
+        "datasets": {"ten": {"title": "Ten"}},
+        "encoders": {"tiny": {"title": "Tiny"}},
+        "models": {"good": {"title": "Good"}, "bad": {"title": "Bad"}},
+        "remark": "Only a test.",
+    }
+    return folder, plan
+
+
+@pytest.fixture(scope="module")
+def page(results) -> Path:
+    folder, plan = results
+    write_report(folder, plan, folder / "report.html")
+    return folder / "report.html"
+
+
+def test_the_page_holds_everything_and_loads_nothing(page):
+    text = page.read_text()
+    markup = text.replace("http://www.w3.org", "")
+    assert not re.search(r'(?:src|href)="(?!data:|#)', markup) and "http" not in markup and "@import" not in text
+    for part in (
+        "Only a test.",
+        "A &lt;fast&gt; machine",
+        "B &lt;x&gt;",
+        "no licence",
+        "A note.",
+        "27.30",
+        "python 3.11",
+    ):
+        assert part in text
+    assert text.count("</script>") == 2, "words of a sentence cannot end the script that holds them"
+
+
+def test_a_second_writing_gives_the_same_bytes(page, results, tmp_path):
+    write_report(*results, tmp_path / "again.html")
+    assert (tmp_path / "again.html").read_bytes() == page.read_bytes()
+
+
+def test_sentences_carry_the_scorers_errors(page, results):
+    folder, _ = results
+    (split,) = json.loads(re.search(r'id="data">(.*?)</script>', page.read_text())[1])
+    gold = read_sentences(folder / "data/ten/test.jsonl")
+    for record, g in zip(split["sentences"], gold, strict=True):
+        assert record[3][2] == [], "the first system is right everywhere"
+        expected = [e.kind for e in sentence_errors(g, worse(g), LABELS.symmetric)]
+        assert [split["kinds"][kind] for kind, _, _ in record[4][2]] == expected
+        missed = [record[2][0][place] for kind, place, _ in record[4][2] if split["kinds"][kind] == "missing entity"]
+        assert [[LABELS.entity_types[t], s, e] for t, s, e in missed] == [
+            [x.gold[0], x.gold[1], x.gold[2]] for x in sentence_errors(g, worse(g), ()) if x.kind == "missing entity"
+        ]
+
+
+def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
+    plan = json.dumps({"runs": ["a/b/c/0"]})
+    assert main(["report", "--results", str(tmp_path), "--plan", plan, "--out", str(tmp_path / "r.html")]) == 2
+    assert "runs/a/b/c/0/record.json: No such file" in capsys.readouterr().err
+    assert main(["summary", "--config", "config/open.yaml"]) == 2
+    assert "run the grid first" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def browser(page, tmp_path_factory) -> Iterator[object]:
+    """Chromium with the page open."""
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    try:
+        driver.get(page.as_uri())
+        yield driver
+    finally:
+        driver.quit()
+
+
+def texts(browser: object, selector: str) -> list[str]:
+    return [e.text for e in browser.find_elements("css selector", selector)]
+
+
+@pytest.fixture
+def fresh(browser):
+    browser.refresh()
+    return browser
+
+
+@in_a_browser
+def test_it_renders_without_complaint(fresh):
+    assert texts(fresh, "h2") == ["Tables", "Figures", "Sentences", "Datasets", "Runs", "Plan"]
+    assert len(texts(fresh, "#list .sentence")) == 20
+    assert fresh.get_log("browser") == []
+
+
+@in_a_browser
+def test_tables_sort_up_down_and_back(fresh):
+    def column() -> list[str]:
+        return texts(fresh, "#table-scores tbody td:first-child")
+
+    def press() -> None:
+        fresh.find_element("css selector", "#table-scores th:nth-child(3) button").click()
+
+    assert column() == ["B <x>", "A", "C", "D"]
+    press()
+    assert column() == ["B <x>", "D", "A", "C"], "by number, bold or not, and what has none last"
+    press()
+    assert column() == ["A", "D", "B <x>", "C"]
+    press()
+    assert column() == ["B <x>", "A", "C", "D"]
+
+
+@in_a_browser
+def test_filters_and_search_find_what_they_should(fresh, results):
+    from selenium.webdriver.support.ui import Select, WebDriverWait
+
+    gold = read_sentences(results[0] / "data/ten/test.jsonl")
+    kinds = [{e.kind for e in sentence_errors(g, worse(g), LABELS.symmetric)} for g in gold]
+
+    def counted() -> str:
+        return fresh.find_element("id", "count").text
+
+    assert counted() == "30 of 30 sentences"
+    kind, system = (Select(fresh.find_element("id", name)) for name in ("kind", "system"))
+    (wrong,) = [o.text for o in kind.options if o.text.startswith("wrong direction")]
+    kind.select_by_visible_text(wrong)
+    expected = sum("wrong direction" in k for k in kinds)
+    assert 0 < expected < 30 and counted() == f"{expected} of 30 sentences"
+    assert any("wrong direction" in t for t in texts(fresh, "#list .sentence .mark.wrong"))
+    system.select_by_visible_text("Good, seed 0")
+    assert counted() == "0 of 30 sentences"
+    kind.select_by_visible_text("no error at all")
+    assert counted() == "30 of 30 sentences"
+    assert set(texts(fresh, "#list td:first-child")) == {"Gold", "Good, seed 0"}
+    word = max(gold[6].tokens, key=len)
+    fresh.find_element("id", "query").send_keys(word.upper())
+    hits = sum(word.lower() in " ".join(g.tokens).lower() for g in gold)
+    WebDriverWait(fresh, 5).until(lambda _: counted() == f"{hits} of 30 sentences")
+    assert {t.lower() for t in texts(fresh, "#list mark")} >= {word.lower()}
+    fresh.find_element("css selector", "#filters button[type=reset]").click()
+    WebDriverWait(fresh, 5).until(lambda _: counted() == "30 of 30 sentences")
+
+
+@in_a_browser
+def test_the_keyboard_is_enough(fresh):
+    from selenium.webdriver.common.keys import Keys
+
+    fresh.find_element("tag name", "body").send_keys("/")
+    assert fresh.switch_to.active_element.get_attribute("id") == "query"
+    button = fresh.find_element("css selector", "#table-scores th:first-child button")
+    button.send_keys(Keys.ENTER)
+    assert texts(fresh, "#table-scores tbody td:first-child") == ["A", "B <x>", "C", "D"]
+    more = fresh.find_element("id", "more")
+    more.send_keys(Keys.ENTER)
+    assert len(texts(fresh, "#list .sentence")) == 30 and not more.is_displayed()
