@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +16,7 @@ SPEED_COLUMNS = {
     for precision in ("float32", "bfloat16")
     for kind, title in (("batch_1", "batch 1"), ("best", "best batch"))
 }
+RANDOM_WEIGHTS = "random weights"
 COUNT_COLUMNS = {"encoder": "Encoder FLOPs (M)", "heads": "Head FLOPs (M)", "total": "Total FLOPs (M)"}
 EFFICIENCY_COLUMNS = (
     *COUNT_COLUMNS.values(),
@@ -30,16 +31,32 @@ def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Ta
 
     `folders`: `.../{dataset}/{encoder}` with `flops.json` and `timing.json`.
     """
-    rows, lines, notes = [], [], []
     measured = {folder.parts[-2:]: _read_efficiency(folder) for folder in sorted(folders)}
     architectures = {}  # of any measured dataset: counts by length hardly depend on it
     for flops, _ in measured.values():
         architectures |= flops["architectures"]
+    rows, lines = _published(grid, published, architectures)
+    notes = [
+        f"Published: the deck states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. Ours "
+        "equals it at: the sentence length at which our count, in the deck's encoder architecture with random weights "
+        "and with relations between gold entities, reaches the deck's figure."
+    ]
+    for place, (flops, timing) in measured.items():
+        for more_rows, more_lines in (_trained(grid, place, flops, timing), _untrained(grid, place, flops, timing)):
+            rows += more_rows
+            lines += more_lines
+        notes += _notes(grid, place, flops, timing)
+    return Table("efficiency", "Efficiency", frame(rows), pd.DataFrame(lines), (*notes, *grid.remarks()))
+
+
+def _published(grid: Grid, published: dict, architectures: dict) -> tuple[list[dict], list[dict]]:
+    """Rows and csv lines of the deck's figures."""
+    rows, lines = [], []
     for dataset, entries in published.items():
         reference = next(entry for entry in entries if entry["system"] == "SINET")
+        title, kind = DECK_ENCODERS[dataset]
+        where = PUBLISHED_DATASETS[dataset], title
         for entry in entries:
-            title, kind = DECK_ENCODERS[dataset]
-            where = PUBLISHED_DATASETS[dataset], title
             texts = {
                 "Total FLOPs (M)": f"{entry['flops_m']:,}",
                 "FLOPs / SINET's": f"{entry['flops_m'] / reference['flops_m']:.2f}",
@@ -52,54 +69,64 @@ def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Ta
                 tidy_line("published", entry["system"], where[1], where[0], figure, [entry[key]])
                 for figure, key in (("Total FLOPs (M)", "flops_m"), ("Inference (s)", "inference_s"))
             ]
-    for (dataset, encoder), (flops, timing) in measured.items():
-        where = grid.title("datasets", dataset), grid.title("encoders", encoder)
-        sinet = next((m for m in flops["systems"] if grid.declared["models"][m].get("published") == "SINET"), None)
-        for model, counted in flops["systems"].items():
-            title = grid.title("models", model)
-            figures = _count_figures(counted) | _speed_figures(timing, model)
-            best = timing["systems"][model]["float32"]["best"]
-            figures["Inference (s)"] = best["median_s"]
-            texts = _texts(figures)
-            texts["Inference (s)"] = "{:.2f} [{:.2f}, {:.2f}]".format(best["median_s"], *best["quartiles_s"])
+    return rows, lines
+
+
+def _trained(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> tuple[list[dict], list[dict]]:
+    """Rows and csv lines of the trained runs of one dataset and encoder, and of their other formulations."""
+    rows, lines = [], []
+    dataset, encoder = grid.title("datasets", place[0]), grid.title("encoders", place[1])
+    sinet = _sinet(grid, flops["systems"])
+    for model, counted in flops["systems"].items():
+        title = grid.title("models", model)
+        best = timing["systems"][model]["float32"]["best"]
+        figures = _count_figures(counted) | _speed_figures(timing, model) | {"Inference (s)": best["median_s"]}
+        texts = _texts(figures) | {"Inference (s)": _quartiles(best)}
+        if sinet:
+            reference = timing["systems"][sinet]["float32"]["best"]["median_s"]
+            figures["FLOPs / SINET's"] = counted["total"] / flops["systems"][sinet]["total"]
+            figures["Time / SINET's"] = best["median_s"] / reference
+            texts |= {name: f"{figures[name]:.2f}" for name in ("FLOPs / SINET's", "Time / SINET's")}
+        rows.append(_row(f"{title} (ours)", dataset, encoder, "measured", texts))
+        lines += [tidy_line("measured", title, encoder, dataset, name, [value]) for name, value in figures.items()]
+        for formulation, other in counted["formulations"].items():
+            figures = _count_figures(other)
+            texts = _texts(figures) | dict.fromkeys(SPEED_COLUMNS.values(), "not timed")
+            name = f"{title}, {formulation}"
+            rows.append(_row(f"{name} (ours)", dataset, encoder, "measured", texts))
+            lines += [tidy_line("measured", name, encoder, dataset, n, [v]) for n, v in figures.items()]
+    return rows, lines
+
+
+def _untrained(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> tuple[list[dict], list[dict]]:
+    """Rows of the architectures with random weights that were timed, csv lines of those and of what was counted."""
+    rows, lines = [], []
+    dataset = grid.title("datasets", place[0])
+    for kind, timed in timing["architectures"].items():
+        encoder, sinet = grid.title("encoders", kind), _sinet(grid, timed["systems"])
+        for model, figures in timed["systems"].items():
+            values = {SPEED_COLUMNS["float32", "batch_1"]: figures["sentences_per_s"]}
+            values["Inference (s)"] = figures["median_s"]
+            texts = _texts(values) | {"Inference (s)": _quartiles(figures)}
             if sinet:
-                reference = timing["systems"][sinet]["float32"]["best"]["median_s"]
-                figures["FLOPs / SINET's"] = counted["total"] / flops["systems"][sinet]["total"]
-                figures["Time / SINET's"] = best["median_s"] / reference
-                texts |= {name: f"{figures[name]:.2f}" for name in ("FLOPs / SINET's", "Time / SINET's")}
-            rows.append(_row(f"{title} (ours)", *where, "measured", texts))
-            lines += [
-                tidy_line("measured", title, where[1], where[0], name, [value]) for name, value in figures.items()
-            ]
-            for formulation, other in counted["formulations"].items():
-                figures = _count_figures(other)
-                texts = _texts(figures) | dict.fromkeys(SPEED_COLUMNS.values(), "not timed")
-                rows.append(_row(f"{title}, {formulation} (ours)", *where, "measured", texts))
-                name = f"{title}, {formulation}"
-                lines += [tidy_line("measured", name, where[1], where[0], n, [v]) for n, v in figures.items()]
-        notes += _notes(grid, where, flops, timing, (dataset, encoder))
-        for kind, systems_ in flops["architectures"].items():
-            title = grid.title("encoders", kind)
-            for model, by_words in systems_.items():
-                name = grid.title("models", model)
-                lines += [
-                    tidy_line(
-                        "counted, random weights",
-                        name,
-                        title,
-                        where[0],
-                        f"Total FLOPs (M), {n} words",
-                        [c["total"] / 1e6],
-                    )
-                    for n, c in by_words.items()
-                ]
-    notes.insert(
-        0,
-        f"Published: the deck states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. Ours "
-        "equals it at: the sentence length at which our count, in the deck's encoder architecture with random weights "
-        "and with relations between gold entities, reaches the deck's figure.",
-    )
-    return Table("efficiency", "Efficiency", frame(rows), pd.DataFrame(lines), (*notes, *grid.remarks()))
+                ratio = figures["median_s"] / timed["systems"][sinet]["median_s"]
+                values["Time / SINET's"], texts["Time / SINET's"] = ratio, f"{ratio:.2f}"
+            title = grid.title("models", model)
+            rows.append(_row(f"{title} (ours)", dataset, encoder, RANDOM_WEIGHTS, texts))
+            lines += [tidy_line(RANDOM_WEIGHTS, title, encoder, dataset, n, [v]) for n, v in values.items()]
+    for kind, systems in flops["architectures"].items():
+        for model, by_words in systems.items():
+            where = RANDOM_WEIGHTS, grid.title("models", model), grid.title("encoders", kind), dataset
+            lines += [tidy_line(*where, f"Total FLOPs (M), {n} words", [c["total"] / 1e6]) for n, c in by_words.items()]
+    return rows, lines
+
+
+def _sinet(grid: Grid, models: Iterable[str]) -> str | None:
+    return next((m for m in models if grid.declared["models"][m].get("published") == "SINET"), None)
+
+
+def _quartiles(figures: dict) -> str:
+    return "{:.2f} [{:.2f}, {:.2f}]".format(figures["median_s"], *figures["quartiles_s"])
 
 
 def _read_efficiency(folder: Path) -> tuple[dict, dict]:
@@ -147,8 +174,9 @@ def words_at(by_words: dict[str, dict], multiply_adds: float) -> float | None:
     return None
 
 
-def _notes(grid: Grid, where: tuple[str, str], flops: dict, timing: dict, place: tuple[str, str]) -> list[str]:
+def _notes(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> list[str]:
     counted = next(iter(flops["systems"].values()))
+    where = f"{grid.title('datasets', place[0])}, {grid.title('encoders', place[1])}"
     titles = {m: grid.title("models", m) for m in flops["systems"]}
     weights = "; ".join(f"{titles[m]} {_weights(grid.runs, *place, m)}" for m in flops["systems"])
     batches = "; ".join(
@@ -156,12 +184,12 @@ def _notes(grid: Grid, where: tuple[str, str], flops: dict, timing: dict, place:
         for m, timed in timing["systems"].items()
     )
     repeats = min(k["repeats"] for t in timing["systems"].values() for kinds in t.values() for k in kinds.values())
-    return [
-        f"{where[0]}, {where[1]}, ours: FLOPs are multiply-adds per sentence (unit: one multiply-add = 1), mean over "
+    notes = [
+        f"{where}, ours: FLOPs are multiply-adds per sentence (unit: one multiply-add = 1), mean over "
         f"{counted['sentences']} of the {flops['of_sentences']} sentences of the {flops['split']} split at even steps "
         f"of length ({counted['word_pieces']:.1f} word pieces on average), counted by fvcore under eager attention, "
         "nothing padded.",
-        f"{where[0]}, {where[1]}, ours: speed of inference, token ids to triples, over {timing['sentences']} of the "
+        f"{where}, ours: speed of inference, token ids to triples, over {timing['sentences']} of the "
         f"{timing['of_sentences']} sentences, sorted by length; median of {repeats} or more passes and "
         f"{timing['least_seconds']:g} s or more, order shuffled, "
         f"{timing['device_name']} ({timing['device']}, {timing['threads']} threads), alone on the machine. Inference "
@@ -169,8 +197,17 @@ def _notes(grid: Grid, where: tuple[str, str], flops: dict, timing: dict, place:
         " Tokenising apart: at most "
         f"{1e3 * max(timing['tokenising_s'].values()) / timing['sentences']:.2f} ms a sentence."
         + (f" {timing['not_timed']}." if timing["not_timed"] else ""),
-        f"{where[0]}, {where[1]}, weights: {weights}.",
+        f"{where}, weights: {weights}.",
     ]
+    if timing["architectures"]:
+        sizes = "; ".join(
+            f"{grid.title('encoders', kind)} {timed['sentences']}" for kind, timed in timing["architectures"].items()
+        )
+        notes.append(
+            f"{where}, random weights: float32, sentence by sentence, relations between gold entities, over a sample "
+            f"at even steps of length ({sizes} sentences); Inference (s): median [quartiles] of one pass."
+        )
+    return notes
 
 
 def _weights(runs: Sequence[dict], dataset: str, encoder: str, model: str) -> str:
