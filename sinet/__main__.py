@@ -346,6 +346,14 @@ def _json(text: str, option: str) -> object:
         raise UserError(f"{option}: broken JSON: {error.msg} at column {error.colno}") from None
 
 
+def _declared(text: str, *keys: str) -> dict:
+    """What a grid declares, with the keys that a step reads."""
+    declared = _json(text, "--declared")
+    if missing := [key for key in keys if not isinstance(declared, dict) or key not in declared]:
+        raise UserError(f"--declared: {', '.join(missing)} missing; the workflow passes a mapping of {', '.join(keys)}")
+    return declared
+
+
 def prepare(options: argparse.Namespace) -> None:
     from sinet.config import load_config
     from sinet.data.card import card_markdown
@@ -464,8 +472,9 @@ def compare(options: argparse.Namespace) -> None:
 
     if options.resamples < 1:
         raise UserError(f"--resamples: {options.resamples} should be at least 1")
+    declared = _declared(options.declared, "datasets", "models", "left_out")
     runs = read_runs(options.records, options.data)
-    write_json(options.out, compare(runs, _json(options.declared, "--declared"), options.resamples))
+    write_json(options.out, compare(runs, declared, options.resamples))
 
 
 def collect(options: argparse.Namespace) -> None:
@@ -539,7 +548,7 @@ def group_scores(options: argparse.Namespace) -> None:
 def tables(options: argparse.Namespace) -> None:
     from sinet.paper.tables import write_tables
 
-    declared = _json(options.declared, "--declared")
+    declared = _declared(options.declared, "datasets", "encoders", "models", "runs", "left_out", "remark")
     write_tables(options.records, options.comparisons, options.efficiency, declared, options.out)
 
 

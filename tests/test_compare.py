@@ -79,7 +79,7 @@ def test_counts_are_the_scorers():
         assert (of["correct"], of["predicted"], of["gold"]) == (correct, claimed, true)
 
 
-def test_the_step_reads_predictions_beside_records(tmp_path, prepared):
+def test_the_step_reads_predictions_beside_records(tmp_path, prepared, capsys):
     gold = read_sentences(CORPUS)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "d").symlink_to(prepared)
@@ -95,6 +95,8 @@ def test_the_step_reads_predictions_beside_records(tmp_path, prepared):
     assert main(["compare", "--records", *records, *given, "--out", str(tmp_path / "c.json")]) == 0
     first = json.loads((tmp_path / "c.json").read_text())["comparisons"][0]
     assert (first["metric"], first["difference"]) == ("ent", 100)
+    assert main(["compare", "--records", *records, *given[:2], "--declared", "{}", "--out", str(tmp_path / "d")]) == 2
+    assert "--declared: datasets, models, left_out missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", [slice(0, 9), slice(9, None, -1)], ids=["fewer sentences", "another order"])

@@ -1,6 +1,7 @@
 """What the tables show of a small grid: means, differences, bold, cells without a result, sums."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 
@@ -26,7 +27,10 @@ MODELS = {
 
 def declared(runs: list[str], left_out: list[list[str]]) -> dict:
     return {
-        "datasets": {"ten": {"title": "Ten", "published": "scierc"}},
+        "datasets": {
+            "ten": {"title": "Ten", "published": "scierc"},
+            **{f"folds-{i}": {"title": "Folds", "fold_of": "folds"} for i in range(2)},
+        },
         "encoders": {"tiny": {"title": "Tiny"}},
         "models": MODELS,
         "remark": None,
@@ -41,29 +45,31 @@ def predict(model: str, seed: int) -> list[Sentence]:
     return [s.with_labels((), ()) if lost(i) else s for i, s in enumerate(GOLD)]
 
 
-def record(model: str, seed: int) -> dict:
+def record(model: str, seed: int, dataset: str = "ten") -> dict:
     predicted = predict(model, seed)
     return {
-        **{"dataset": "ten", "encoder": "tiny", "model": model, "seed": seed, "split": "test"},
+        **{"dataset": dataset, "encoder": "tiny", "model": model, "seed": seed, "split": "test"},
         **{"recipe": {"name": "full", "epochs": 2, "selection": "last"}, "selection": "last"},
         **{"scores": score(GOLD, predicted, LABELS), "test_sentences": len(GOLD), "train_sentences": 7},
         **{"device": "cpu", "device_name": "a CPU", "threads": 1, "precision": "float32"},
     }
 
 
-def write_grid(folder: Path, runs: list[tuple[str, int]], left_out: list[list[str]]) -> dict[str, str]:
+def write_grid(
+    folder: Path, runs: list[tuple[str, int]], left_out: list[list[str]], datasets: tuple[str, ...] = ("ten",)
+) -> dict[str, str]:
     """Records, analyses and comparisons on disk, then all tables; the Markdown ones by name."""
     scored, records = [], []
-    for model, seed in runs:
-        run = folder / model / str(seed)
+    for dataset, (model, seed) in itertools.product(datasets, runs):
+        run = folder / dataset / model / str(seed)
         run.mkdir(parents=True)
-        made = record(model, seed)
+        made = record(model, seed, dataset)
         (run / "record.json").write_text(json.dumps(made))
         (run / "analysis.json").write_text(json.dumps(analyse(GOLD, predict(model, seed), LABELS)))
         counts = sentence_counts(GOLD, predict(model, seed), LABELS.symmetric)
-        scored.append(Scored("ten", "tiny", "full", model, seed, counts))
+        scored.append(Scored(dataset, "tiny", "full", model, seed, counts))
         records.append(run / "record.json")
-    planned = declared([f"ten/tiny/{m}/{s}" for m, s in runs], left_out)
+    planned = declared([f"{d}/tiny/{m}/{s}" for d, (m, s) in itertools.product(datasets, runs)], left_out)
     (folder / "comparisons.json").write_text(json.dumps(compare(scored, planned, resamples=1000)))
     write_tables(records, folder / "comparisons.json", [], planned, folder / "tables")
     return {path.stem: path.read_text() for path in (folder / "tables").glob("*.md")}
@@ -143,7 +149,7 @@ def test_classes_and_kinds_add_up_to_the_scores(tables):
 def test_a_missing_run_is_an_error(tables):
     folder = tables.parent
     planned = declared([f"ten/tiny/{m}/{s}" for m, s in THREE], [])
-    given = [folder / m / str(s) / "record.json" for m, s in THREE[:-1]]
+    given = [folder / "ten" / m / str(s) / "record.json" for m, s in THREE[:-1]]
     with pytest.raises(UserError, match="no record of ten/tiny/base/2"):
         write_tables(given, folder / "comparisons.json", [], planned, folder / "again")
     with pytest.raises(UserError, match="not in the grid: ten/tiny/pfn/0"):
@@ -157,6 +163,17 @@ def test_a_left_out_run_leaves_no_mean(tmp_path):
         assert "ten/tiny/base/2: it ran out of memory" in made[name]
     assert lines(tmp_path / "tables" / "ablation.md", "Base")[0][-2:] == ["left out", "left out"]
     assert "Not compared on Ten, Tiny, full: SINET with SINET Base: runs of base were left out." in made["significance"]
+
+
+def test_folds_are_one_dataset(tmp_path):
+    write_grid(tmp_path, [("ours", 0), ("pfn", 0)], [], datasets=("folds-0", "folds-1"))
+    tables = tmp_path / "tables"
+    (row,) = rows(tables / "main.csv", system="PFN", source="measured, recipe full", figure="Ent")
+    assert (row["dataset"], row["n"], row["seeds"]) == ("Folds", "2", "0 0")
+    assert "measured, full, n=2" in lines(tables / "main.md", "PFN (ours)")[0]
+    assert len(rows(tables / "significance.csv", dataset="Folds")) == 3
+    gold = sum(int(line[4]) for line in lines(tables / "types.md", "Folds") if line[2] == "Ent")
+    assert gold == 2 * record("pfn", 0)["scores"]["symmetric"]["ent"]["gold"]
 
 
 def test_texts_of_cells():

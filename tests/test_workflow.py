@@ -14,6 +14,7 @@ from sinet.config import load_config, resolve
 from sinet.provenance import ROOT, closure
 from tests.conftest import DATASETS
 
+CASE_STUDY = {"choose_cases", "draw_attention", "share_attention", "score_groups", "draw_claim"}
 SOURCES = ("Snakefile", "config.yaml", "config", "envs", "profiles", "workflow", "sinet", "baselines")
 
 
@@ -79,6 +80,21 @@ def test_tables_hold_published_and_measured_rows(finished):
     assert "not run" in (tables / "ablation.md").read_text(), "three of the five settings are not in this grid"
 
 
+def test_comparisons_hold_what_the_records_say(finished):
+    results = finished / "results" / "quick"
+    made = json.loads((results / "comparisons.json").read_text())
+    pairs = {(c["kind"], c["other"]) for c in made["comparisons"]}
+    assert pairs == {("system", m) for m in ("spert", "pfn", "span-multihead", "table-sequence")} | {
+        ("ablation", "sinet-base")
+    }
+    for c in made["comparisons"]:
+        for system, values in ((c["system"], c["f1"]), (c["other"], c["other_f1"])):
+            record = json.loads((results / "runs" / "scierc" / "minilm" / system / "0" / "record.json").read_text())
+            assert values == [pytest.approx(record["scores"]["symmetric"][c["metric"]]["f1"])]
+        assert c["p"] <= c["p_holm"] <= 1 and c["aso"] is None, "one seed has no order"
+    assert made["family"] == 15
+
+
 def test_figures_are_there_in_both_forms(finished):
     figures = finished / "results" / "quick" / "figures"
     assert (figures / "attention_1.pdf").read_bytes().startswith(b"%PDF")
@@ -97,17 +113,29 @@ def test_figures_are_there_in_both_forms(finished):
 
 def test_rebuilt_tables_and_figures_are_the_same_bytes(finished):
     made = sorted(p for d in ("tables", "figures") for p in (finished / "results/quick" / d).iterdir())
+    made.append(finished / "results" / "quick" / "comparisons.json")
     before = {p.name: p.read_bytes() for p in made}
-    done = snakemake(finished, "--forcerun", "tabulate", "draw_attention", "draw_claim", "draw_flops", "draw_results")
+    again = ("analyse", "compare", "tabulate", "draw_attention", "draw_claim", "draw_flops", "draw_results")
+    done = snakemake(finished, "--forcerun", *again)
     assert done.returncode == 0, done.stderr[-4000:]
     assert {p.name: p.read_bytes() for p in made} == before
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed; .ci/run installs it")
+def has_tex() -> bool:
+    """Whether pdflatex is there with the package siunitx, which the tables need."""
+    return (
+        bool(shutil.which("kpsewhich"))
+        and not subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True).returncode
+    )
+
+
+@pytest.mark.skipif(not has_tex(), reason="pdflatex with siunitx is not installed; .ci/run installs it")
 def test_tex_tables_compile(finished, tmp_path):
     tables = sorted((finished / "results" / "quick" / "tables").glob("*.tex"))
     body = "\n".join(f"\\input{{{path.resolve()}}}" for path in tables)
-    document = f"\\documentclass{{article}}\\usepackage{{booktabs,graphicx}}\\begin{{document}}{body}\\end{{document}}"
+    document = (
+        f"\\documentclass{{article}}\\usepackage{{booktabs,graphicx,siunitx}}\\begin{{document}}{body}\\end{{document}}"
+    )
     (tmp_path / "t.tex").write_text(document)
     done = subprocess.run(
         ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"],
@@ -116,7 +144,7 @@ def test_tex_tables_compile(finished, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert len(tables) == 5
+    assert len(tables) == 10
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -135,8 +163,11 @@ def test_touched_files_re_run_nothing(finished):
     [
         ("sinet/paper/attention.py", {"draw_attention"}),
         ("sinet/score/shares.py", {"share_attention", "draw_attention", "draw_claim"}),
+        ("sinet/run/attend.py", {"attend"} | CASE_STUDY - {"score_groups"}),
         ("sinet/paper/tables.py", {"tabulate"}),
         ("sinet/paper/figures.py", {"draw_results"}),
+        ("sinet/score/errors.py", {"analyse", "tabulate", "draw_results"}),
+        ("sinet/score/stats.py", {"compare", "tabulate", "draw_results"} | CASE_STUDY),
         ("sinet/run/timing.py", {"time_inference", "tabulate", "draw_results"}),
     ],
 )
@@ -155,9 +186,8 @@ def test_an_edited_model_re_trains(finished):
     before = path.read_text()
     try:
         path.write_text(before + "\n# edited\n")
-        everything = {"train", "predict", "score", "collect", "count_flops", "time_inference", "tabulate"}
-        case_study = {"attend", "choose_cases", "draw_attention", "share_attention", "score_groups", "draw_claim"}
-        assert jobs(finished) == everything | case_study | {"draw_flops", "draw_results"}
+        everything = {"train", "predict", "score", "analyse", "collect", "compare", "count_flops", "time_inference"}
+        assert jobs(finished) == everything | {"tabulate", "draw_flops", "draw_results", "attend"} | CASE_STUDY
     finally:
         path.write_text(before)
 

@@ -4,7 +4,18 @@ import statistics
 
 import pandas as pd
 
-from sinet.paper.grid import METRICS, PUBLISHED_DATASETS, PUBLISHED_METRICS, WHY_EMPTY, Grid, Place, bold, seeds, shown
+from sinet.paper.grid import (
+    METRICS,
+    PUBLISHED_DATASETS,
+    PUBLISHED_METRICS,
+    WHY_EMPTY,
+    Grid,
+    Place,
+    bold,
+    f1_of,
+    seeds,
+    shown,
+)
 from sinet.paper.table import Table, frame, signed, tidy_line
 from sinet.score.compare import BASE
 
@@ -31,10 +42,9 @@ def ablation_table(grid: Grid, published: dict) -> Table:
             titles = grid.title("datasets", place.dataset), grid.title("encoders", place.encoder)
             over = f"{titles[0]}, {titles[1]}, ours" + (f", {place.recipe}" if several else "")
             for metric, name in METRICS.items():
-                f1 = lambda run, m=metric: run["scores"]["symmetric"][m]["f1"]  # noqa: E731
-                values = grid.values(place, settings.get(setting), f1)
+                values = grid.values(place, settings.get(setting), f1_of(metric))
                 cells[(over, name)] = shown(values)
-                cells[(over, f"{name} - {BASE}")] = _to_base(grid, place, settings, setting, metric, f1)
+                cells[(over, f"{name} - {BASE}")] = _to_base(grid, place, settings, setting, metric)
                 if not isinstance(values, str):
                     source, of = f"measured, recipe {place.recipe}", seeds(grid.at(place, settings[setting]))
                     lines.append(tidy_line(source, setting, titles[1], titles[0], name, values, of))
@@ -50,8 +60,8 @@ def ablation_table(grid: Grid, published: dict) -> Table:
     return Table("ablation", "Ablation", frame(rows), pd.DataFrame(lines), notes)
 
 
-def _to_base(grid: Grid, place: Place, settings: dict, setting: str, metric: str, f1: object) -> str:
-    both = [grid.values(place, settings.get(s), f1) for s in (setting, BASE)]
+def _to_base(grid: Grid, place: Place, settings: dict, setting: str, metric: str) -> str:
+    both = [grid.values(place, settings.get(s), f1_of(metric)) for s in (setting, BASE)]
     if any(isinstance(values, str) for values in both):
         return next(v for v in both if isinstance(v, str))
     compared = grid.compared(place, settings[setting], settings[BASE], metric)

@@ -1,11 +1,14 @@
 """Where systems are right and wrong: F1 by type and by slice of the test split, errors by kind."""
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
 from sinet.paper.grid import METRICS, WHY_EMPTY, Grid, Place, seeds, shown
-from sinet.paper.table import Table, frame, mean_sd, tidy_line
+from sinet.paper.table import NO_FIGURE, Table, frame, mean_sd, tidy_line
 from sinet.score.errors import ENTITY_KINDS, KINDS, RELATION_KINDS
 from sinet.score.slices import CLASSES, TITLES
 
@@ -22,8 +25,8 @@ def types_table(grid: Grid) -> Table:
         first = grid.at(place, grid.models(place)[0])
         for metric, name in METRICS.items():
             for kind in first[0]["scores"]["symmetric"][metric]["types"]:
-                of = lambda run, m=metric, k=kind: run["scores"]["symmetric"][m]["types"][k]  # noqa: E731
-                cells, found = _row(grid, place, f"{name} of {kind}", of)
+                of_type = _reader("scores", "symmetric", metric, "types", kind)
+                cells, found = _row(grid, place, f"{name} of {kind}", of_type)
                 rows.append(_where(grid, place) | {("", "Figure"): name, ("", "Type"): kind} | cells)
                 lines += found
     notes = ("Micro F1 x 100 of each type. Gold: its claims in the gold of the test split.", NOT_TESTED, WHY_EMPTY)
@@ -35,10 +38,12 @@ def slices_table(grid: Grid) -> Table:
     rows, lines = [], []
     for place in grid.places():
         for metric, name in METRICS.items():
-            for slicing, label, counted in _classes(metric):
-                of = lambda run, m=metric, s=slicing, c=label: run["analysis"]["slices"][s][c][m]  # noqa: E731
-                cells, found = _row(grid, place, f"{name}, {TITLES[slicing].lower()} {label}", of)
-                sentences = _support(grid, place, counted) if counted else "n/a"
+            for slicing, label in _classes(metric):
+                of_class = ("analysis", "slices", slicing, label)
+                figure = f"{name}, {TITLES[slicing].lower()} {label}"
+                cells, found = _row(grid, place, figure, _reader(*of_class, metric))
+                chosen = slicing != "distance"
+                sentences = _support(grid, place, _reader(*of_class, "sentences")) if chosen else NO_FIGURE
                 head = {("", "Figure"): name, ("", "Slice"): TITLES[slicing], ("", "Class"): label}
                 if metric != "rel":
                     rows.append(_where(grid, place) | head | {("", "Sentences"): sentences} | cells)
@@ -60,16 +65,11 @@ def errors_table(grid: Grid) -> Table:
     rows, lines = [], []
     for place in grid.places():
         examples = grid.at(place, grid.models(place)[0])[0]
-        for kind in KINDS:
-            cells = _where(grid, place) | {("", "Error"): kind}
-            count = lambda run, k=kind: run["analysis"]["errors"][k]["count"]  # noqa: E731
-            cells |= _cells(grid, place, kind, count, lines)
-            rows.append(cells | {("", "Example"): _example(examples["analysis"]["errors"][kind])})
-        for total, metric in (("all errors of entities", "ent"), ("all errors of relations", "rel_plus")):
-            cells = _where(grid, place) | {("", "Error"): total}
-            kinds = ENTITY_KINDS if metric == "ent" else RELATION_KINDS
-            count = lambda run, k=kinds: sum(run["analysis"]["errors"][kind]["count"] for kind in k)  # noqa: E731
-            rows.append(cells | _cells(grid, place, total, count, lines) | {("", "Example"): ""})
+        sums = {"all errors of entities": ENTITY_KINDS, "all errors of relations": RELATION_KINDS}
+        for kind, summed in ({kind: (kind,) for kind in KINDS} | sums).items():
+            cells = _where(grid, place) | {("", "Error"): kind} | _cells(grid, place, kind, _counter(summed), lines)
+            example = _example(examples["analysis"]["errors"][kind]) if kind in KINDS else ""
+            rows.append(cells | {("", "Example"): example})
     first = grid.title("models", grid.models()[0])
     notes = (
         "Errors of the test split, strict reading (Ent; Rel+), symmetric types direction-free. Each wrong claim, gold "
@@ -89,14 +89,19 @@ def _where(grid: Grid, place: Place) -> dict:
     return cells
 
 
-def _classes(metric: str) -> Iterator[tuple[str, str, Callable | None]]:
-    """Slicing, class, and how to count its sentences (None where it chooses claims)."""
+def _classes(metric: str) -> Iterator[tuple[str, str]]:
+    """Slicing and class; entities have no distance."""
     for slicing, labels in CLASSES.items():
-        for label in labels:
-            if slicing != "distance":
-                yield slicing, label, lambda run, s=slicing, c=label: run["analysis"]["slices"][s][c]["sentences"]
-            elif metric != "ent":
-                yield slicing, label, None
+        if (slicing, metric) != ("distance", "ent"):
+            yield from ((slicing, label) for label in labels)
+
+
+def _reader(*keys: str) -> Callable[[dict], Any]:
+    return lambda run: functools.reduce(operator.getitem, keys, run)
+
+
+def _counter(kinds: Iterable[str]) -> Callable[[dict], int]:
+    return lambda run: sum(run["analysis"]["errors"][kind]["count"] for kind in kinds)
 
 
 def _row(grid: Grid, place: Place, figure: str, of: Callable[[dict], dict]) -> tuple[dict, list[dict]]:
@@ -105,11 +110,13 @@ def _row(grid: Grid, place: Place, figure: str, of: Callable[[dict], dict]) -> t
     gold = _support(grid, place, lambda run: of(run)["gold"])
     cells = {("", "Gold"): gold}
     if gold == "0":
-        return cells | {("F1", grid.title("models", m)): "no gold" for m in grid.models()} | {("", HIGHEST): "n/a"}, []
+        return cells | {("F1", grid.title("models", m)): "no gold" for m in grid.models()} | {
+            ("", HIGHEST): NO_FIGURE
+        }, []
     cells |= _cells(grid, place, figure, lambda run: of(run)["f1"], lines, over="F1")
     means = {line["system"]: line["mean"] for line in lines}
     best = [name for name, mean in means.items() if mean == max(means.values())]
-    return cells | {("", HIGHEST): ", ".join(best) if 0 < len(best) < len(means) else "n/a"}, lines
+    return cells | {("", HIGHEST): ", ".join(best) if 0 < len(best) < len(means) else NO_FIGURE}, lines
 
 
 def _cells(

@@ -8,9 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from sinet.paper.grid import NOT_REPORTED, NOT_RUN, PUBLISHED_DATASETS, Grid
-from sinet.paper.table import Table, frame, tidy_line
+from sinet.paper.table import NO_FIGURE, Table, frame, tidy_line
 
-NO_FIGURE = "n/a"
 DECK_ENCODERS = {"scierc": ("SciBERT", "scibert-sizes"), "ace05": ("ALBERT", "albert-xxlarge-sizes")}
 SPEED_COLUMNS = {
     (precision, kind): f"Sentences/s, {precision}, {title}"

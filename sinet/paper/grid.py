@@ -12,9 +12,10 @@ PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
 PUBLISHED_DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
 NOT_REPORTED, NOT_RUN, LEFT_OUT = "n.r.", "not run", "left out"
+UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."
 WHY_EMPTY = (
-    f"{NOT_REPORTED}: the paper reports no such figure. {NOT_RUN}: not in this grid. {LEFT_OUT}: in this grid, but "
-    "some or all of its runs have no result, for the reasons given; nothing is averaged over the others."
+    f"{NOT_RUN}: not in this grid. {LEFT_OUT}: in this grid, but some or all of its runs have no result, for the "
+    "reasons given; nothing is averaged over the others."
 )
 
 
@@ -144,6 +145,11 @@ class Grid:
         """The grid's own remark, and the runs left out with their reasons."""
         remark = [self.declared["remark"]] if self.declared["remark"] else []
         return remark + [f"Left out: {path}: {reason}." for path, reason in self.declared["left_out"]]
+
+
+def f1_of(metric: str) -> Callable[[dict], float]:
+    """Reads the F1 of a record under a metric, symmetric types direction-free."""
+    return lambda run: run["scores"]["symmetric"][metric]["f1"]
 
 
 def path_of(run: dict) -> str:

@@ -8,10 +8,12 @@ from sinet.paper.grid import (
     PUBLISHED_DATASETS,
     PUBLISHED_ENCODERS,
     PUBLISHED_METRICS,
+    UNREPORTED,
     WHY_EMPTY,
     Grid,
     Place,
     bold,
+    f1_of,
     seeds,
     shown,
 )
@@ -49,7 +51,7 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
             for key, title in columns.values():
                 place = Place(measured_in.get(key, key), encoder, recipe)
                 for metric, name in METRICS.items():
-                    values = grid.values(place, model, lambda run, m=metric: run["scores"]["symmetric"][m]["f1"])
+                    values = grid.values(place, model, f1_of(metric))
                     cells[(title, name)] = bold(shown(values), _wins(grid, place, model, metric))
                     if not isinstance(values, str):
                         source = f"measured, recipe {recipe}"
@@ -57,7 +59,7 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
                         lines.append(tidy_line(source, *titles, title, name, values, of))
             rows.append(cells)
     notes = (
-        f"Micro F1 x 100. {WHY_EMPTY}",
+        f"Micro F1 x 100. {UNREPORTED} {WHY_EMPTY}",
         f"Bold: {REFERENCE} where it is significantly better than every other system measured here on the same dataset "
         f"with the same encoder and recipe, another system where it is significantly better than {REFERENCE}; "
         f"{grid.test_note()}. Published rows are not tested.",

@@ -11,14 +11,16 @@ from sinet.paper.grid import (
     PUBLISHED_DATASETS,
     PUBLISHED_ENCODERS,
     PUBLISHED_METRICS,
+    UNREPORTED,
     WHY_EMPTY,
     Grid,
     Place,
+    f1_of,
     seeds,
     shown,
 )
 from sinet.paper.main_table import column
-from sinet.paper.table import Table, frame, signed, tidy_line
+from sinet.paper.table import NO_FIGURE, Table, frame, signed, tidy_line
 from sinet.score.compare import REFERENCE
 
 NO_CODE = "no code"
@@ -35,8 +37,7 @@ def published_table(grid: Grid, published: dict) -> Table:
         for place in places or [None]:
             cells = {("", "System"): row["title"], ("", "Dataset"): dataset}
             for metric, name in METRICS.items():
-                f1 = lambda run, m=metric: run["scores"]["symmetric"][m]["f1"]  # noqa: E731
-                ours = grid.values(place, model, f1) if place else _why_not(grid, key, model)
+                ours = grid.values(place, model, f1_of(metric)) if place else _why_not(grid, key, model)
                 cells[(name, "published")] = NOT_REPORTED if given[name] is None else f"{given[name]:.2f}"
                 cells[(name, "ours")] = shown(ours)
                 cells[(name, "difference")], cells[(name, "in sd")] = _apart(given[name], ours)
@@ -47,7 +48,7 @@ def published_table(grid: Grid, published: dict) -> Table:
     notes = (
         "Micro F1 x 100. Difference: our mean minus the published figure; in sd: over our standard deviation, where we "
         "have more than one run. Published figures are one number each, without a spread: no test is made of them.",
-        f"{WHY_EMPTY} {NO_CODE}: this system is not implemented here.",
+        f"{UNREPORTED} {WHY_EMPTY} {NO_CODE}: this system is not implemented here.",
         "What differs: published / ours, as the paper, its released code or the deck states it. The ablation's figures "
         "do not match the deck's main table, so that its split may be another.",
         *grid.protocol(),
@@ -94,10 +95,10 @@ def _why_not(grid: Grid, key: str, model: str | None) -> str:
 def _apart(published: float | None, ours: Sequence[float] | str) -> tuple[str, str]:
     """The difference, and in standard deviations; n/a where one side has no figure or there is one run."""
     if published is None or isinstance(ours, str):
-        return "n/a", "n/a"
+        return NO_FIGURE, NO_FIGURE
     apart = statistics.fmean(ours) - published
     spread = statistics.stdev(ours) if len(ours) > 1 else 0.0
-    return signed(apart), signed(apart / spread, 1) if spread else f"n/a (n={len(ours)})"
+    return signed(apart), signed(apart / spread, 1) if spread else f"{NO_FIGURE} (n={len(ours)})"
 
 
 def _differs(grid: Grid, place: Place, model: str, row: dict) -> str:

@@ -17,7 +17,12 @@ def summary(results: Path, plan: Plan) -> str:
         raise UserError(f"{main} is missing; run the grid first: make tables")
     records = [results / "runs" / run.path / "record.json" for run in plan.runs]
     lines = [main.read_text(encoding="utf-8")]
-    for what, pattern in (("tables", "tables/*"), ("figures", "figures/*"), ("cards", "data/*/card.md")):
+    for what, pattern in (
+        ("tables", "tables/*"),
+        ("comparisons", "comparisons.json"),
+        ("figures", "figures/*"),
+        ("cards", "data/*/card.md"),
+    ):
         lines.append(f"{what}: " + ", ".join(str(p) for p in sorted(results.glob(pattern))))
     lines.append(f"records: {sum(r.is_file() for r in records)} of {len(records)} under {results / 'runs'}/")
     return "\n".join(lines)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+NO_FIGURE = "n/a"
 _PROSE = r">{\raggedright\arraybackslash}p{10cm}"
 _NUMBER = re.compile(r"[+-]?[\d,]+(\.\d+)?( ± [\d,]+(\.\d+)?)?")
 

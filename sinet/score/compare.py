@@ -95,7 +95,10 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
     Raises:
         UserError: a system that lacks a seed on one of the dataset's folds.
     """
-    whole = lambda dataset: declared["datasets"][dataset].get("fold_of", dataset)  # noqa: E731
+
+    def whole(dataset: str) -> str:
+        return declared["datasets"][dataset].get("fold_of", dataset)
+
     places: dict[tuple[str, str, str], list[Scored]] = {}
     for run in runs:
         places.setdefault((whole(run.dataset), run.encoder, run.recipe), []).append(run)
@@ -163,10 +166,13 @@ def _figures(runs: Sequence[Scored], resamples: int) -> dict[str, _Figures]:
         for fold, seed in itertools.product(folds, seeds):
             if (model, seed, fold, 0) not in observed:
                 raise UserError(f"{fold}: {model} has no run of seed {seed}, as it has on other folds; run the grid")
-        mean = lambda of, m, seed, model=model: np.mean([of[model, seed, fold, m] for fold in folds], axis=0)  # noqa: E731
-        figures[model] = _Figures(
-            seeds,
-            np.array([[mean(observed, m, seed) for seed in seeds] for m in range(len(METRICS))]),
-            np.stack([np.mean([mean(resampled, m, s) for s in seeds], axis=0) for m in range(len(METRICS))]),
-        )
+
+        def of_seed(figure: dict, m: int, seed: int, model: str = model) -> NDArray:
+            return np.mean([figure[model, seed, fold, m] for fold in folds], axis=0)
+
+        per_seed = [
+            np.array([[of_seed(figure, m, seed) for seed in seeds] for m in range(len(METRICS))])
+            for figure in (observed, resampled)
+        ]
+        figures[model] = _Figures(seeds, per_seed[0], per_seed[1].mean(1))
     return figures

@@ -53,11 +53,9 @@ def sentence_errors(gold: Sentence, predicted: Sentence, symmetric: Collection[s
     """
     entities = facts(gold, "ent", symmetric), facts(predicted, "ent", symmetric)
     relations = facts(gold, "rel_plus", symmetric), facts(predicted, "rel_plus", symmetric)
-    missing = lambda claim: "missing relation" if _known(claim, entities[1]) else "missing argument"  # noqa: E731
-    spurious = lambda claim: "spurious relation" if _known(claim, entities[0]) else "spurious argument"  # noqa: E731
     errors = [
         *_errors(*entities, _entity_likeness, lambda _: "missing entity", lambda _: "spurious entity"),
-        *_errors(*relations, _relation_likeness, missing, spurious),
+        *_errors(*relations, _relation_likeness, _alone("missing", entities[1]), _alone("spurious", entities[0])),
     ]
     order = list(KINDS)
     return sorted(errors, key=lambda e: (order.index(e.kind), e.gold or e.predicted))
@@ -112,5 +110,11 @@ def _overlap(one: tuple[int, int], other: tuple[int, int]) -> float:
     return max(shared, 0) / (max(one[1], other[1]) - min(one[0], other[0]))
 
 
-def _known(relation: Claim, entities: set[Claim]) -> bool:
-    return all((kind, start, end) in entities for start, end, kind in relation[1:])
+def _alone(what: str, entities: set[Claim]) -> Callable[[Claim], str]:
+    """The kind of a relation without a counterpart: is it the relation, or an argument that the other side lacks?"""
+
+    def kind(relation: Claim) -> str:
+        known = all((kind, start, end) in entities for start, end, kind in relation[1:])
+        return f"{what} relation" if known else f"{what} argument"
+
+    return kind
