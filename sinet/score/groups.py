@@ -13,8 +13,8 @@ import numpy as np
 
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.files import write_json
-from sinet.score.bootstrap import RESAMPLES, intervals
 from sinet.score.metrics import facts
+from sinet.score.stats import RESAMPLES, intervals
 
 GROUPS = ("in_triple", "out_of_triple")
 FIGURES = ("precision", "recall", "f1")

@@ -14,8 +14,8 @@ import numpy as np
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
 from sinet.files import write_json
-from sinet.score.bootstrap import RESAMPLES, intervals
 from sinet.score.groups import argument_entities
+from sinet.score.stats import RESAMPLES, intervals
 
 GROUPS = ("in_triple", "out_of_triple", "other")
 

@@ -11,7 +11,7 @@ grid, corrects too little for more than two comparisons, and is under the GPL.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -46,17 +46,36 @@ def resampled_f1(counts: NDArray, resamples: int = RESAMPLES, seed: int = 0) -> 
     """
     runs, sentences, _ = counts.shape
     columns = np.ascontiguousarray(counts.transpose(1, 0, 2).reshape(sentences, runs * 3), dtype=float)
-    sums = np.concatenate([weights @ columns for weights in _weights(sentences, resamples, seed)])
+    sums = np.concatenate([weights @ columns for weights in draws(sentences, resamples, seed)])
     return f1(*np.moveaxis(sums.reshape(resamples, runs, 3), -1, 0))
 
 
-def _weights(sentences: int, resamples: int, seed: int) -> Iterator[NDArray]:
+def draws(sentences: int, resamples: int, seed: int) -> Iterator[NDArray]:
     """How often each sentence is drawn in each resample, `(block, sentences)`."""
     random = np.random.default_rng(seed)
     for start in range(0, resamples, _BLOCK):
         rows = min(_BLOCK, resamples - start)
         drawn = random.integers(sentences, size=(rows, sentences)) + sentences * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * sentences).reshape(rows, sentences).astype(float)
+
+
+def intervals(
+    values: NDArray, statistic: Callable[[NDArray], NDArray], resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[NDArray, NDArray]:
+    """Percentile interval, level 1 - LEVEL, of a figure of summed values when sentences are drawn again.
+
+    Args:
+        values: (sentences, ...), what each sentence contributes.
+        statistic: from sums (resamples, ...) to figures (resamples, ...), NaN where a figure is not defined: such a
+            resample is left out of its interval.
+
+    Returns:
+        the lower and the upper bound, each of the shape of one figure.
+    """
+    flat, shape = values.reshape(len(values), -1).astype(float), values.shape[1:]
+    drawn = [statistic((weights @ flat).reshape(-1, *shape)) for weights in draws(len(values), resamples, seed)]
+    low, high = np.nanquantile(np.concatenate(drawn), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
+    return low, high
 
 
 @dataclass(frozen=True)
