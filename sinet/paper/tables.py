@@ -18,7 +18,7 @@ METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
 PUBLISHED_DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
-NOT_REPORTED, NOT_RUN, NO_FIGURE = "n.r.", "not run", "n/a"
+NOT_REPORTED, NOT_RUN, NO_FIGURE, FAILED = "n.r.", "not run", "n/a", "failed"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def write_tables(records: Sequence[Path], efficiency: Sequence[Path], declared: 
     Args:
         records: `record.json` of every run of the grid.
         efficiency: folders `.../{dataset}/{encoder}` with `flops.json` and `timing.json`.
-        declared: `datasets`, `encoders`, `models` as configured, the grid's `remark`, and `left_out` runs with reasons.
+        declared: `datasets`, `encoders`, `models` as configured, the grid's `remark`, `left_out` runs with reasons, and
+            `missing`: runs without a result, as planned, with the reason.
     """
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in records]
     published = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
@@ -79,18 +80,21 @@ def main_table(runs: list[dict], published: list[dict], declared: dict) -> Table
         rows.append(cells)
     main_models = {n for n, m in declared["models"].items() if "published" in m or "setting" not in m}
     runs = [run for run in runs if run["model"] in main_models]
-    for (model, encoder, recipe), group in _grouped(runs):
+    lost = [run for run in declared["missing"] if run["model"] in main_models]
+    for (model, encoder, recipe), group in _grouped(runs, lost):
         title, encoder_title = declared["models"][model]["title"], declared["encoders"][encoder]["title"]
         cells = {
             ("", "System"): f"{title} (ours)",
             ("", "Encoder"): encoder_title,
-            ("", "Source"): _measured(group, declared),
+            ("", "Source"): _measured(recipe, group, declared),
         }
+        absent = [run for run in lost if _group(run, run["encoder"]["name"]) == (model, encoder, recipe)]
         for dataset, dataset_title in datasets.items():
             chosen = [r for r in group if _column(r["dataset"], declared)[0] == dataset]
             for metric, name in METRICS.items():
                 values = [r["scores"]["symmetric"][metric]["f1"] for r in chosen]
-                cells[(dataset_title, name)] = mean_sd(values) if values else NOT_RUN
+                gone = [run for run in absent if _column(run["dataset"], declared)[0] == dataset]
+                cells[(dataset_title, name)] = _cell(values, len(gone))
                 if values:
                     seeds = [r["seed"] for r in chosen]
                     tidy.append(
@@ -110,7 +114,7 @@ def ablation_table(runs: list[dict], published: dict, declared: dict) -> Table:
     runs = [run for run in runs if run["model"] in settings.values()]
     measured: dict[tuple[str, str, str], dict] = {}
     for run in runs:
-        place = _whole_dataset(run["dataset"], declared), run["encoder"], run["recipe"]["name"]
+        place = _place(run, run["encoder"], declared)
         measured.setdefault(place, {}).setdefault(run["model"], []).append(run)
     rows, tidy = [], []
     for reference in published["scierc"]:
@@ -122,13 +126,16 @@ def ablation_table(runs: list[dict], published: dict, declared: dict) -> Table:
                 value = entry[PUBLISHED_METRICS[metric]]
                 cells[(f"{PUBLISHED_DATASETS[dataset]}, published", name)] = f"{value:.2f}"
                 tidy.append(_tidy("published", setting, "", PUBLISHED_DATASETS[dataset], name, [value]))
-        for (_, encoder, recipe), models in measured.items():
+        for place, models in measured.items():
+            _, encoder, recipe = place
             group = models.get(settings.get(setting), [])
             first = next(iter(models.values()))[0]["dataset"]
             titles = declared["datasets"][first]["title"], declared["encoders"][encoder]["title"]
             for metric, name in METRICS.items():
                 values = [r["scores"]["symmetric"][metric]["f1"] for r in group]
-                cells[(f"{titles[0]}, {titles[1]}, ours ({recipe})", name)] = mean_sd(values) if values else NOT_RUN
+                gone = [run for run in declared["missing"] if run["model"] == settings.get(setting)]
+                gone = [run for run in gone if _place(run, run["encoder"]["name"], declared) == place]
+                cells[(f"{titles[0]}, {titles[1]}, ours ({recipe})", name)] = _cell(values, len(gone))
                 if values:
                     seeds = [r["seed"] for r in group]
                     tidy.append(_tidy(f"measured, recipe {recipe}", setting, titles[1], titles[0], name, values, seeds))
@@ -310,9 +317,18 @@ def mean_sd(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ± {statistics.stdev(values):.2f}"
 
 
+def _cell(values: Sequence[float], missing: int) -> str:
+    """A figure over seeds; where runs of it have no result, over how many of how many, or that none has one."""
+    if not values:
+        return FAILED if missing else NOT_RUN
+    return mean_sd(values) + (f" (n={len(values)} of {len(values) + missing})" if missing else "")
+
+
 def _weights(runs: list[dict], dataset: str, encoder: str, model: str) -> str:
     """Which run was counted and timed: the first seed of the grid."""
-    run = next(r for r in runs if (r["dataset"], r["encoder"], r["model"]) == (dataset, encoder, model))
+    run = next((r for r in runs if (r["dataset"], r["encoder"], r["model"]) == (dataset, encoder, model)), None)
+    if run is None:
+        return "of a run without a result"
     return f"of recipe {run['recipe']['name']}, seed {run['seed']}, epoch {run['selected_epoch']} ({run['selection']})"
 
 
@@ -328,20 +344,32 @@ def _whole_dataset(dataset: str, declared: dict) -> str:
     return declared["datasets"][dataset].get("fold_of", dataset)
 
 
-def _grouped(runs: list[dict]) -> list[tuple[tuple[str, str, str], list[dict]]]:
+def _place(run: dict, encoder: str, declared: dict) -> tuple[str, str, str]:
+    """Dataset with all its folds, encoder and recipe of a run: a column of the ablation table."""
+    return _whole_dataset(run["dataset"], declared), encoder, run["recipe"]["name"]
+
+
+def _group(run: dict, encoder: str) -> tuple[str, str, str]:
+    return run["model"], encoder, run["recipe"]["name"]
+
+
+def _grouped(runs: list[dict], missing: list[dict]) -> list[tuple[tuple[str, str, str], list[dict]]]:
+    """Runs by model, encoder and recipe; a group of which no run has a result is empty."""
     groups: dict[tuple[str, str, str], list[dict]] = {}
     for run in runs:
-        groups.setdefault((run["model"], run["encoder"], run["recipe"]["name"]), []).append(run)
+        groups.setdefault(_group(run, run["encoder"]), []).append(run)
+    for run in missing:
+        groups.setdefault(_group(run, run["encoder"]["name"]), [])
     return list(groups.items())
 
 
-def _measured(group: list[dict], declared: dict) -> str:
+def _measured(recipe: str, group: list[dict], declared: dict) -> str:
     """Recipe and number of runs behind a cell: seeds, times folds where a dataset has them."""
     per_dataset: dict[str, set] = {}
     for run in group:
         per_dataset.setdefault(_whole_dataset(run["dataset"], declared), set()).add((run["dataset"], run["seed"]))
     counts = sorted({len(runs) for runs in per_dataset.values()})
-    return f"measured, {group[0]['recipe']['name']}, n={'/'.join(map(str, counts))}"
+    return f"measured, {recipe}, n={'/'.join(map(str, counts)) or 0}"
 
 
 def _protocol(runs: list[dict], declared: dict) -> list[str]:
@@ -373,9 +401,14 @@ def _protocol(runs: list[dict], declared: dict) -> list[str]:
 
 
 def _remarks(declared: dict) -> list[str]:
-    """The grid's own remark, and the runs left out with their reasons."""
-    remark = [declared["remark"]] if declared["remark"] else []
-    return remark + [f"Left out: {path}: {reason}." for path, reason in declared["left_out"]]
+    """The grid's own remark, the runs left out and those without a result, with their reasons."""
+    lines = [declared["remark"]] if declared["remark"] else []
+    lines += [f"Left out: {path}: {reason}." for path, reason in declared["left_out"]]
+    for run in declared["missing"]:
+        lines.append(
+            f"No result: {run['dataset']}/{run['encoder']['name']}/{run['model']}/{run['seed']}: {run['reason']}."
+        )
+    return lines
 
 
 def _tidy(

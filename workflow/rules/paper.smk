@@ -10,6 +10,7 @@ DECLARED = {
     },
     "remark": config.get("remark"),
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
+    "missing": [],
 }
 
 
