@@ -24,6 +24,7 @@ include: "workflow/rules/efficiency.smk"
 include: "workflow/rules/paper.smk"
 include: "workflow/rules/casestudy.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/failures.smk"
 
 
 rule all:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from sinet.errors import Interrupted, UserError
 
+PLANNED_RUNS = 1000
+"""Runs whose plan `bench` measures."""
 DESCRIPTION = """\
 Train, score, time and compare systems for joint entity and relation extraction.
 The workflow (`make tables`, `snakemake --cores all`) calls these steps in their order; each works by itself.
@@ -543,7 +545,7 @@ def compare(options: argparse.Namespace) -> None:
 
     if options.resamples < 1:
         raise UserError(f"--resamples: {options.resamples} should be at least 1")
-    declared = _declared(options.declared, "datasets", "models", "left_out")
+    declared = _declared(options.declared, "datasets", "models", "left_out", "failed")
     runs = read_runs(options.records, options.data)
     write_json(options.out, compare(runs, declared, options.resamples))
 
@@ -577,11 +579,16 @@ def time(options: argparse.Namespace) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     from sinet.config import load_config, resolve
+    from sinet.files import write_json
     from sinet.run.bench import bench
+    from sinet.run.planning import plan_grid, report
 
     config = load_config(*options.config)
     mirrors, count = config["mirrors"], options.sentences or None
     print(bench(Path(config["results"]), resolve(config), mirrors, options.out, count, options.stream))
+    planned = plan_grid(PLANNED_RUNS)
+    write_json(options.out, json.loads(options.out.read_text(encoding="utf-8")) | {"plan": planned})
+    print(report(planned))
 
 
 def attend(options: argparse.Namespace) -> None:
@@ -620,7 +627,7 @@ def group_scores(options: argparse.Namespace) -> None:
 def tables(options: argparse.Namespace) -> None:
     from sinet.paper.tables import write_tables
 
-    declared = _declared(options.declared, "datasets", "encoders", "models", "runs", "left_out", "remark")
+    declared = _declared(options.declared, "datasets", "encoders", "models", "runs", "left_out", "failed", "remark")
     write_tables(options.records, options.comparisons, options.efficiency, declared, options.out)
 
 

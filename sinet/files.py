@@ -1,27 +1,56 @@
 """Files that are there whole or not at all."""
 
+import contextlib
 import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from sinet.errors import UserError
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call `write(temporary path)`, then move the result into place; a crash leaves the old file or the new one."""
+    """Call `write(temporary path)`, then move the result into place; a crash leaves the old file or the new one.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(partial)
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # torch's writer says no more than where in its own source it failed
+        if isinstance(error, RuntimeError) and "inline_container" not in str(error):
+            raise
+        free = shutil.disk_usage(path.parent).free >> 20
+        raise UserError(
+            f"{path} cannot be written: {_why(error, partial)} ({free} MiB free); make room, or the folder writable, "
+            "and start again: what was there before is whole"
+        ) from None
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _why(error: Exception, partial: Path) -> str:
+    if isinstance(error, OSError):
+        return error.strerror
+    try:
+        partial.touch()
+    except OSError as refused:
+        return refused.strerror
+    return "no space left"
 
 
 def write_json(path: Path, record: object) -> None:

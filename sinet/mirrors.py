@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 MIRRORS_VARIABLE = "SINET_MIRRORS"
+HUB_OFFLINE = "HF_HUB_OFFLINE"
+"""Environment variable: 1 keeps the hub's client from the network."""
 DOWNLOADS = Path("data/mirror")
 """What is downloaded lands here and is a mirror from then on."""
 

@@ -96,6 +96,33 @@ def tiny_run(settings: dict, seed: int, **recipe: object) -> dict:
     }
 
 
+def tiny_grid(folder: Path, mirror: str, systems: dict[str, dict]) -> dict:
+    """A configuration without its `grid`: the hand-made corpus, which is written into `folder`, the encoder of
+    `tiny_mirror` and, by system, what its recipe `tiny` sets besides what `tiny_run` has in common."""
+    from sinet.systems import load
+
+    corpus = folder / "ten"
+    corpus.mkdir(parents=True)
+    for split in ("train", "dev", "test"):
+        (corpus / f"{split}.jsonl").write_bytes(CORPUS.read_bytes())
+    run = tiny_run({}, 0)
+    common = {key: value for key, value in run["recipe"].items() if key != "name"}
+    return {
+        "results": "results/tiny",
+        "mirrors": [str(folder), mirror],
+        "remark": None,
+        "datasets": {
+            "ten": {"title": "Ten", "format": "jsonl"}
+            | {"files": {split: {"path": f"{split}.jsonl"} for split in ("train", "dev", "test")}}
+            | {key: value for key, value in LABELS.to_json().items() if value}
+        },
+        "encoders": {"tiny": {key: value for key, value in run["encoder"].items() if key != "name"}},
+        "recipes": {"tiny": {s: common | recipe | {"settings": dict(load(s).tiny)} for s, recipe in systems.items()}},
+        "efficiency": {"counted_sentences": 4, "timed_sentences": 4, "timed_seconds": 0.1, "architectures": []},
+        "case_study": {"model": "sinet", "sentences": ["only-right"]},
+    }
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
     """The hand-made corpus as a prepared dataset: all three splits are the same ten sentences."""

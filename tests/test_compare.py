@@ -19,7 +19,12 @@ MODELS = {
     "base": {"setting": "Base"},
     "tap": {"setting": "Base+TAP"},
 }
-DECLARED = {"models": MODELS, "datasets": {"d": {}, "f-0": {"fold_of": "f"}, "f-1": {"fold_of": "f"}}, "left_out": []}
+DECLARED = {
+    "models": MODELS,
+    "datasets": {"d": {}, "f-0": {"fold_of": "f"}, "f-1": {"fold_of": "f"}},
+    "left_out": [],
+    "failed": [],
+}
 
 
 def scored(model: str, seed: int, correct: float, dataset: str = "d") -> Scored:
@@ -66,7 +71,7 @@ def test_what_was_left_out_is_not_compared():
     runs = [scored(m, s, 0.6) for m in ("ours", "other") for s in range(2)]
     made = compare(runs, DECLARED | {"left_out": [["d/e/other/2", "no memory"]]}, resamples=10)
     assert made["comparisons"] == []
-    assert [(c["other"], c["why"]) for c in made["not_compared"]] == [("other", "runs of other were left out")]
+    assert [(c["other"], c["why"]) for c in made["not_compared"]] == [("other", "runs of other have no result")]
 
 
 def test_counts_are_the_scorers():
@@ -96,7 +101,7 @@ def test_the_step_reads_predictions_beside_records(tmp_path, prepared, capsys):
     first = json.loads((tmp_path / "c.json").read_text())["comparisons"][0]
     assert (first["metric"], first["difference"]) == ("ent", 100)
     assert main(["compare", "--records", *records, *given[:2], "--declared", "{}", "--out", str(tmp_path / "d")]) == 2
-    assert "--declared: datasets, models, left_out missing" in capsys.readouterr().err
+    assert "--declared: datasets, models, left_out, failed missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", [slice(0, 9), slice(9, None, -1)], ids=["fewer sentences", "another order"])

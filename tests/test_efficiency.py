@@ -12,8 +12,9 @@ DECLARED = {
     "datasets": {"mine": {"title": "Mine"}},
     "encoders": {"small": {"title": "Small"}, "scibert-sizes": {"title": "SciBERT (sizes only)"}},
     "models": {"sinet": {"title": "SINET", "published": "SINET"}, "slow": {"title": "Slow"}},
-    "runs": [],
+    "runs": {},
     "left_out": [],
+    "failed": [],
     "remark": None,
 }
 DECK = {"scierc": [{"system": "SINET", "flops_m": 3.0, "inference_s": 11}]}

@@ -25,7 +25,7 @@ MODELS = {
 }
 
 
-def declared(runs: list[str], left_out: list[list[str]]) -> dict:
+def declared(runs: list[str], failed: list[list[str]], left_out: list[list[str]]) -> dict:
     return {
         "datasets": {
             "ten": {"title": "Ten", "published": "scierc"},
@@ -34,8 +34,9 @@ def declared(runs: list[str], left_out: list[list[str]]) -> dict:
         "encoders": {"tiny": {"title": "Tiny"}},
         "models": MODELS,
         "remark": None,
-        "runs": runs,
+        "runs": dict.fromkeys(runs, "full"),
         "left_out": left_out,
+        "failed": failed,
     }
 
 
@@ -56,11 +57,18 @@ def record(model: str, seed: int, dataset: str = "ten") -> dict:
 
 
 def write_grid(
-    folder: Path, runs: list[tuple[str, int]], left_out: list[list[str]], datasets: tuple[str, ...] = ("ten",)
+    folder: Path,
+    runs: list[tuple[str, int]],
+    failed: list[list[str]],
+    datasets: tuple[str, ...] = ("ten",),
+    left_out: list[list[str]] = (),
 ) -> dict[str, str]:
     """Records, analyses and comparisons on disk, then all tables; the Markdown ones by name."""
     scored, records = [], []
+    without = {path for path, _ in failed}
     for dataset, (model, seed) in itertools.product(datasets, runs):
+        if f"{dataset}/tiny/{model}/{seed}" in without:
+            continue
         run = folder / dataset / model / str(seed)
         run.mkdir(parents=True)
         made = record(model, seed, dataset)
@@ -69,7 +77,7 @@ def write_grid(
         counts = sentence_counts(GOLD, predict(model, seed), LABELS.symmetric)
         scored.append(Scored(dataset, "tiny", "full", model, seed, counts))
         records.append(run / "record.json")
-    planned = declared([f"{d}/tiny/{m}/{s}" for d, (m, s) in itertools.product(datasets, runs)], left_out)
+    planned = declared([f"{d}/tiny/{m}/{s}" for d, (m, s) in itertools.product(datasets, runs)], failed, left_out)
     (folder / "comparisons.json").write_text(json.dumps(compare(scored, planned, resamples=1000)))
     write_tables(records, folder / "comparisons.json", [], planned, folder / "tables")
     return {path.stem: path.read_text() for path in (folder / "tables").glob("*.md")}
@@ -148,21 +156,29 @@ def test_classes_and_kinds_add_up_to_the_scores(tables):
 
 def test_a_missing_run_is_an_error(tables):
     folder = tables.parent
-    planned = declared([f"ten/tiny/{m}/{s}" for m, s in THREE], [])
+    planned = declared([f"ten/tiny/{m}/{s}" for m, s in THREE], [], [])
     given = [folder / "ten" / m / str(s) / "record.json" for m, s in THREE[:-1]]
     with pytest.raises(UserError, match="no record of ten/tiny/base/2"):
         write_tables(given, folder / "comparisons.json", [], planned, folder / "again")
     with pytest.raises(UserError, match="not in the grid: ten/tiny/pfn/0"):
-        write_tables(given[3:4], folder / "comparisons.json", [], declared([], []), folder / "again")
+        write_tables(given[3:4], folder / "comparisons.json", [], declared([], [], []), folder / "again")
 
 
-def test_a_left_out_run_leaves_no_mean(tmp_path):
-    made = write_grid(tmp_path, THREE[:-1], [["ten/tiny/base/2", "it ran out of memory"]])
+def test_a_failed_run_leaves_no_mean(tmp_path):
+    failed = [["ten/tiny/base/2", "it ran out of memory"], ["ten/tiny/spert/0", "it diverged"]]
+    made = write_grid(tmp_path, [*THREE, ("spert", 0)], failed)
     for name in ("ablation", "types", "slices", "errors"):
-        assert "left out" in made[name].split("\n- ")[0], name
-        assert "ten/tiny/base/2: it ran out of memory" in made[name]
+        assert "failed (n=2 of 3)" in made[name].split("\n- ")[0], name
+        assert "- No result: ten/tiny/base/2: it ran out of memory." in made[name]
+    assert lines(tmp_path / "tables" / "ablation.md", "Base")[0][-2:] == ["failed (n=2 of 3)"] * 2
+    (row,) = lines(tmp_path / "tables" / "main.md", "SpERT (ours)")
+    assert row[2] == "measured, full, n=0" and row[-3:] == ["failed (n=0 of 1)"] * 3
+    assert "Not compared on Ten, Tiny, full: SINET with SINET Base: runs of base have no result" in made["significance"]
+
+
+def test_a_run_left_out_of_the_plan_leaves_no_mean(tmp_path):
+    write_grid(tmp_path, THREE, [], left_out=[["ten/tiny/base/3", "no licence"]])
     assert lines(tmp_path / "tables" / "ablation.md", "Base")[0][-2:] == ["left out", "left out"]
-    assert "Not compared on Ten, Tiny, full: SINET with SINET Base: runs of base were left out." in made["significance"]
 
 
 def test_folds_are_one_dataset(tmp_path):

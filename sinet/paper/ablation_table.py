@@ -24,7 +24,7 @@ def ablation_table(grid: Grid, published: dict) -> Table:
     """The deck's figures beside ours for each dataset, encoder and recipe that was run."""
     settings = {m["setting"]: n for n, m in grid.declared["models"].items() if "setting" in m}
     runs = [run for run in grid.runs if run["model"] in settings.values()]
-    places = list(dict.fromkeys(map(grid.place, runs)))
+    places = list(dict.fromkeys(place for place, model in grid.planned() if model in settings.values()))
     several = len({place.recipe for place in places}) > 1
     rows, lines = [], []
     for reference in published["scierc"]:

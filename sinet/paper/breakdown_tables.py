@@ -21,10 +21,10 @@ NOT_TESTED = (
 def types_table(grid: Grid) -> Table:
     """F1 and support of every entity type (Ent) and relation type (Rel, Rel+)."""
     rows, lines = [], []
-    for place in grid.places():
-        first = grid.at(place, grid.models(place)[0])
+    for place in _measured(grid):
+        first = grid.there(place)[0]
         for metric, name in METRICS.items():
-            for kind in first[0]["scores"]["symmetric"][metric]["types"]:
+            for kind in first["scores"]["symmetric"][metric]["types"]:
                 of_type = _reader("scores", "symmetric", metric, "types", kind)
                 cells, found = _row(grid, place, f"{name} of {kind}", of_type)
                 rows.append(_where(grid, place) | {("", "Figure"): name, ("", "Type"): kind} | cells)
@@ -36,7 +36,7 @@ def types_table(grid: Grid) -> Table:
 def slices_table(grid: Grid) -> Table:
     """F1 by sentence length, number of triples, overlap pattern and distance; Ent and Rel+ to read, Rel in the csv."""
     rows, lines = [], []
-    for place in grid.places():
+    for place in _measured(grid):
         for metric, name in METRICS.items():
             for slicing, label in _classes(metric):
                 of_class = ("analysis", "slices", slicing, label)
@@ -63,8 +63,8 @@ def slices_table(grid: Grid) -> Table:
 def errors_table(grid: Grid) -> Table:
     """Wrong claims by kind, mean over the runs of each system, with an example of each kind."""
     rows, lines = [], []
-    for place in grid.places():
-        examples = grid.at(place, grid.models(place)[0])[0]
+    for place in _measured(grid):
+        examples = grid.there(place)[0]
         sums = {"all errors of entities": ENTITY_KINDS, "all errors of relations": RELATION_KINDS}
         for kind, summed in ({kind: (kind,) for kind in KINDS} | sums).items():
             cells = _where(grid, place) | {("", "Error"): kind} | _cells(grid, place, kind, _counter(summed), lines)
@@ -80,6 +80,11 @@ def errors_table(grid: Grid) -> Table:
         WHY_EMPTY,
     )
     return Table("errors", "Errors", frame(rows), pd.DataFrame(lines), (*notes, *grid.protocol()), ("Example",))
+
+
+def _measured(grid: Grid) -> list[Place]:
+    """Places at which some run has a result."""
+    return [place for place in grid.places() if grid.there(place)]
 
 
 def _where(grid: Grid, place: Place) -> dict:

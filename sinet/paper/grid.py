@@ -11,11 +11,11 @@ METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
 PUBLISHED_DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
-NOT_REPORTED, NOT_RUN, LEFT_OUT = "n.r.", "not run", "left out"
+NOT_REPORTED, NOT_RUN, LEFT_OUT, FAILED = "n.r.", "not run", "left out", "failed"
 UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."
 WHY_EMPTY = (
-    f"{NOT_RUN}: not in this grid. {LEFT_OUT}: in this grid, but some or all of its runs have no result, for the "
-    "reasons given; nothing is averaged over the others."
+    f"{NOT_RUN}: not in this grid. {LEFT_OUT}, {FAILED}: in this grid, but some or all of its runs have no result, for "
+    "the reasons given; nothing is averaged over the others."
 )
 
 
@@ -31,8 +31,8 @@ class Place(NamedTuple):
 class Grid:
     """Records of the runs of a grid, each complete with its `analysis`; declarations; comparisons.
 
-    `declared`: `datasets`, `encoders`, `models` as configured, `runs` with a result, `left_out` runs with reasons, and
-    the grid's `remark`.
+    `declared`: `datasets`, `encoders`, `models` as configured, the planned `runs` (path to recipe), those that `failed`
+    and those `left_out` of the plan (path and reason), and the grid's `remark`.
     """
 
     runs: Sequence[dict]
@@ -42,7 +42,7 @@ class Grid:
     def check(self) -> None:
         """Refuse records that are not exactly the grid's; raises `UserError`."""
         there = {path_of(run) for run in self.runs}
-        wanted = set(self.declared["runs"]) - {path for path, _ in self.declared["left_out"]}
+        wanted = self.declared["runs"].keys() - {path for path, _ in self.declared["failed"]}
         if missing := sorted(wanted - there):
             raise UserError(
                 f"no record of {', '.join(missing)}: a run of the grid that is missing would bend its means"
@@ -62,17 +62,26 @@ class Grid:
     def place(self, run: dict) -> Place:
         return Place(self.whole(run["dataset"]), run["encoder"], run["recipe"]["name"])
 
+    def planned(self) -> list[tuple[Place, str]]:
+        """Place and model of every planned run, in the order of the grid."""
+        runs = ((*path.split("/"), recipe) for path, recipe in self.declared["runs"].items())
+        return [(Place(self.whole(d), e, recipe), model) for d, e, model, _, recipe in runs]
+
     def places(self) -> list[Place]:
-        """All places, in the order of the grid."""
-        return list(dict.fromkeys(map(self.place, self.runs)))
+        """All places at which runs were planned, in the order of the grid."""
+        return list(dict.fromkeys(place for place, _ in self.planned()))
 
     def models(self, place: Place | None = None) -> list[str]:
-        """Models that ran at a place (or anywhere), in the order of the grid."""
-        return list(dict.fromkeys(r["model"] for r in self.runs if place is None or self.place(r) == place))
+        """Models planned at a place (or anywhere), in the order of the grid."""
+        return list(dict.fromkeys(model for where, model in self.planned() if place in (None, where)))
+
+    def there(self, place: Place) -> list[dict]:
+        """The runs with a result at a place."""
+        return [run for run in self.runs if self.place(run) == place]
 
     def at(self, place: Place, model: str) -> list[dict]:
-        """The runs of a model at a place: its seeds, times the folds of the dataset."""
-        return [run for run in self.runs if self.place(run) == place and run["model"] == model]
+        """Those of one model: its seeds, times the folds of the dataset."""
+        return [run for run in self.there(place) if run["model"] == model]
 
     def left_out(self, place: Place, model: str) -> bool:
         """Whether a run of the model there was left out."""
@@ -81,9 +90,11 @@ class Grid:
 
     def values(self, place: Place, model: str, figure: Callable[[dict], float]) -> list[float] | str:
         """A figure of each run of a model at a place, or why it has none."""
-        runs = self.at(place, model)
+        runs, planned = self.at(place, model), self.planned().count((place, model))
         if self.left_out(place, model):
             return LEFT_OUT
+        if len(runs) < planned:
+            return f"{FAILED} (n={len(runs)} of {planned})"
         return [figure(run) for run in runs] if runs else NOT_RUN
 
     def compared(self, place: Place, system: str, other: str, metric: str) -> dict | None:
@@ -105,13 +116,13 @@ class Grid:
             f"bootstrap of the test sentences ({c['resamples']:,} resamples; table of significance)"
         )
 
-    def recipe_and_n(self, runs: Sequence[dict]) -> str:
-        """Recipe and number of runs behind a cell: seeds, times folds where a dataset has them."""
+    def number(self, runs: Sequence[dict]) -> str:
+        """Number of runs behind a cell: seeds, times folds where a dataset has them."""
         per_dataset: dict[str, set] = {}
         for run in runs:
             per_dataset.setdefault(self.whole(run["dataset"]), set()).add((run["dataset"], run["seed"]))
         counts = sorted({len(there) for there in per_dataset.values()})
-        return f"{runs[0]['recipe']['name']}, n={'/'.join(map(str, counts))}"
+        return f"n={'/'.join(map(str, counts)) or 0}"
 
     def protocol(self, runs: Sequence[dict] | None = None) -> list[str]:
         """What the measured figures were measured on, one line for each setting, and the runs left out.
@@ -142,9 +153,10 @@ class Grid:
         return lines + self.remarks()
 
     def remarks(self) -> list[str]:
-        """The grid's own remark, and the runs left out with their reasons."""
-        remark = [self.declared["remark"]] if self.declared["remark"] else []
-        return remark + [f"Left out: {path}: {reason}." for path, reason in self.declared["left_out"]]
+        """The grid's own remark, and the runs left out or failed with their reasons."""
+        lines = [self.declared["remark"]] if self.declared["remark"] else []
+        lines += [f"Left out: {path}: {reason}." for path, reason in self.declared["left_out"]]
+        return lines + [f"No result: {path}: {reason}." for path, reason in self.declared["failed"]]
 
 
 def f1_of(metric: str) -> Callable[[dict], float]:

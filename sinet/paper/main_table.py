@@ -42,12 +42,12 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
         rows.append(cells)
     systems = [m for m in grid.models() if is_system(grid.declared["models"][m])]
     for model in systems:
-        for encoder, recipe in dict.fromkeys((p.encoder, p.recipe) for p in grid.places() if grid.at(p, model)):
+        for encoder, recipe in dict.fromkeys((p.encoder, p.recipe) for p, m in grid.planned() if m == model):
             titles = grid.title("models", model), grid.title("encoders", encoder)
             places = [p for p in grid.places() if (p.encoder, p.recipe) == (encoder, recipe)]
             runs = [run for place in places for run in grid.at(place, model)]
             cells = {("", "System"): f"{titles[0]} (ours)", ("", "Encoder"): titles[1]}
-            cells[("", "Source")] = f"measured, {grid.recipe_and_n(runs)}"
+            cells[("", "Source")] = f"measured, {recipe}, {grid.number(runs)}"
             for key, title in columns.values():
                 place = Place(measured_in.get(key, key), encoder, recipe)
                 for metric, name in METRICS.items():

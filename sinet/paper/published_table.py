@@ -43,7 +43,7 @@ def published_table(grid: Grid, published: dict) -> Table:
                 cells[(name, "difference")], cells[(name, "in sd")] = _apart(given[name], ours)
                 if given[name] is not None and not isinstance(ours, str):
                     lines += _lines(grid, place, model, row, dataset, name, given[name], ours)
-            cells[("", DIFFERS)] = _differs(grid, place, model, row) if place else ""
+            cells[("", DIFFERS)] = _differs(grid, place, model, row) if place and grid.at(place, model) else ""
             rows.append(cells)
     notes = (
         "Micro F1 x 100. Difference: our mean minus the published figure; in sd: over our standard deviation, where we "

@@ -90,7 +90,8 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
     """All comparisons of a grid, as `comparisons.json`.
 
     Args:
-        declared: `models` with `published` and `setting`, `datasets` with `fold_of`, `left_out` runs of the grid.
+        declared: `models` with `published` and `setting`, `datasets` with `fold_of`, runs of the grid that were
+        `left_out` or `failed`.
 
     Raises:
         UserError: a system that lacks a seed on one of the dataset's folds.
@@ -102,7 +103,8 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
     places: dict[tuple[str, str, str], list[Scored]] = {}
     for run in runs:
         places.setdefault((whole(run.dataset), run.encoder, run.recipe), []).append(run)
-    lacking = {(whole(d), e, m) for path, _ in declared["left_out"] for d, e, m, _ in [path.split("/")]}
+    without_result = (*declared["left_out"], *declared["failed"])
+    lacking = {(whole(d), e, m) for path, _ in without_result for d, e, m, _ in [path.split("/")]}
     found, not_compared = [], []
     for (dataset, encoder, recipe), there in places.items():
         place = {"dataset": dataset, "encoder": encoder, "recipe": recipe}
@@ -112,7 +114,7 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
             incomplete = [m for m in (system, other) if (dataset, encoder, m) in lacking]
             if system not in figures or other not in figures or incomplete:
                 if any(m in figures for m in incomplete):
-                    not_compared.append(between | {"why": f"runs of {' and '.join(incomplete)} were left out"})
+                    not_compared.append(between | {"why": f"runs of {' and '.join(incomplete)} have no result"})
                 continue
             a, b = figures[system], figures[other]
             for m, metric in enumerate(METRICS):

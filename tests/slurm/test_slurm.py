@@ -17,7 +17,7 @@ from sinet.config import load_config, resolve
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import train
-from tests.conftest import CORPUS, DATASETS, LABELS, copy_project, tiny_run
+from tests.conftest import DATASETS, copy_project, tiny_grid, tiny_run
 from tests.slurm.cluster import Cluster, missing
 
 pytestmark = [
@@ -124,28 +124,9 @@ RECIPE = {"epochs": 100, "batch_size": 2, "weight_decay": 0.01, "selection": "la
 def tiny_project(tiny_mirror, tmp_path) -> Path:
     """A project with a grid of one system, seven seeds: trainings of seconds on the hand-made corpus."""
     project = copy_project(tmp_path / "project")
-    corpus = tmp_path / "mirror" / "ten"
-    corpus.mkdir(parents=True)
-    for split in ("train", "dev", "test"):
-        (corpus / f"{split}.jsonl").write_bytes(CORPUS.read_bytes())
-    run = tiny_run(dict(System.tiny), 0, **RECIPE)
-    grid = {
-        "results": "results/tiny",
-        "mirrors": [str(tmp_path / "mirror"), tiny_mirror],
-        "datasets": {
-            "ten": {"title": "Ten", "format": "jsonl"}
-            | {"files": {split: {"path": f"{split}.jsonl"} for split in ("train", "dev", "test")}}
-            | {key: value for key, value in LABELS.to_json().items() if value}
-        },
-        "encoders": {"tiny": {k: v for k, v in run["encoder"].items() if k != "name"}},
-        "recipes": {"tiny": {"sinet": {k: v for k, v in run["recipe"].items() if k != "name"}}},
-        "grid": [
-            {"datasets": ["ten"], "encoders": ["tiny"], "models": ["sinet"], "seeds": list(SEEDS), "recipe": "tiny"}
-        ],
-        "efficiency": {"architectures": []},
-    }
-    grid["recipes"]["tiny"]["sinet"]["settings"] = dict(System.tiny)
-    (project / "tiny.yaml").write_text(yaml.safe_dump(grid))
+    grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": RECIPE})
+    block = {"datasets": ["ten"], "encoders": ["tiny"], "models": ["sinet"], "seeds": list(SEEDS), "recipe": "tiny"}
+    (project / "tiny.yaml").write_text(yaml.safe_dump(grid | {"grid": [block]}))
     # one CPU of those the host has, where nothing but SLURM's word says so
     (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "limits": {"cpus": 1, "mem_mb": 3000}}))
     return project
@@ -165,7 +146,9 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
     cluster, tiny_project, tiny_mirror, prepared, tmp_path, monkeypatch
 ):
     project = tiny_project
-    asked = command("--configfile", "tiny.yaml", "--retries", "0", "--", *map(place, SEEDS))
+    # without a signal two minutes ahead of the limit of one minute that a job gets below
+    unwarned = ("--set-resources", "train:slurm_extra=--nice=0")
+    asked = command("--configfile", "tiny.yaml", "--retries", "0", *unwarned, "--", *map(place, SEEDS))
     start = {"cwd": project, "env": cluster.environment, "stderr": subprocess.STDOUT, "text": True}
 
     def job(seed: int) -> dict[str, str]:
@@ -236,7 +219,7 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
 
     refused = subprocess.run(asked, stdout=subprocess.PIPE, **start)
     assert refused.returncode != 0 and "--unlock" in refused.stdout
-    subprocess.run(["snakemake", "--unlock", "--configfile", "tiny.yaml"], cwd=project, check=True)
+    subprocess.run(["snakemake", "--unlock"], cwd=project, check=True)
     with open(tmp_path / "second.log", "w") as log:
         second = subprocess.Popen(asked, stdout=log, **start)
     until("its successor waits", lambda: "another process trains this very run" in log_of(project, ORPHANED))

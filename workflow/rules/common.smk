@@ -1,6 +1,7 @@
 # The plan: the configuration is checked and spelled out before any rule is read.
 import json
 import os
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -14,14 +15,15 @@ from sinet import config as grid
 from sinet import provenance, site, systems
 from sinet.data.sources import find_file, release_folders
 from sinet.errors import UserError
-from sinet.mirrors import MIRRORS_VARIABLE, mirror_folders
+from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
+from sinet.paper import missing
 
 # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
 os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(config.get("mirrors", []))))
 
 # only the rules that fetch go online, and they run where snakemake was called
-OFFLINE = os.environ.get("HF_HUB_OFFLINE", "0")
-os.environ["HF_HUB_OFFLINE"] = "1"
+OFFLINE = os.environ.get(HUB_OFFLINE, "0")
+os.environ[HUB_OFFLINE] = "1"
 
 # ahead of a time limit SLURM signals a whole step: the training in it saves, this process has to outlive it
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)

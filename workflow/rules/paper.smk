@@ -9,7 +9,8 @@ DECLARED = {
         name: {k: m[k] for k in ("title", "published", "setting") if k in m} for name, m in config["models"].items()
     },
     "remark": config.get("remark"),
-    "runs": list(RUNS),
+    "runs": {path: run.details["recipe"]["name"] for path, run in RUNS.items()},
+    "failed": [],
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
 }
 

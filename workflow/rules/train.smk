@@ -9,11 +9,12 @@ rule train:
         labels=f"{DATA}/labels.json",
         encoder=lambda wildcards: fetched(wildcards.encoder),
     output:
-        weights=f"{RUN}/model.safetensors",
-        model=f"{RUN}/model.json",
-        log=f"{RUN}/log.csv",
-        training=f"{RUN}/training.json",
-        tokenizer=directory(f"{RUN}/tokenizer"),
+        # update: a training that fails leaves what the last good one made
+        weights=update(f"{RUN}/model.safetensors"),
+        model=update(f"{RUN}/model.json"),
+        log=update(f"{RUN}/log.csv"),
+        training=update(f"{RUN}/training.json"),
+        tokenizer=update(directory(f"{RUN}/tokenizer")),
     log:
         f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:

@@ -1,0 +1,98 @@
+"""A grid of which runs fail: the others finish, what is missing is named, the last good results stay."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sinet.paper.missing import reason
+from tests.conftest import copy_project, tiny_grid
+
+RECIPE = {"epochs": 2, "batch_size": 4, "weight_decay": 0.01, "selection": "last"}
+DIVERGING = RECIPE | {"encoder_lr": 1.0e30, "head_lr": 1.0e30, "warmup": 0.0, "epochs": 3}
+
+
+@pytest.fixture
+def project(tiny_mirror, tmp_path):
+    """A project, and how to run its grid: two seeds of SINET, one of SpERT, each by a recipe."""
+    folder = copy_project(tmp_path / "project")
+    grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": RECIPE, "spert": RECIPE})
+    blocks = [
+        {"datasets": ["ten"], "encoders": ["tiny"], "models": ["sinet"], "seeds": [0, 1], "recipe": "tiny"},
+        {"datasets": ["ten"], "encoders": ["tiny"], "models": ["spert"], "seeds": [0], "recipe": "tiny"},
+    ]
+
+    def run(sinet: dict, spert: dict, *arguments: str) -> subprocess.CompletedProcess:
+        for system, recipe in (("sinet", sinet), ("spert", spert)):
+            grid["recipes"]["tiny"][system] |= recipe
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(grid | {"grid": blocks}))
+        call = ["snakemake", "--cores", "all", "--configfile", "tiny.yaml", *arguments]
+        return subprocess.run(call, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    return folder, run
+
+
+def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project):
+    folder, run = project
+    runs = folder / "results/tiny/runs/ten/tiny"
+    failed = run(RECIPE, DIVERGING)
+    assert failed.returncode != 0
+    assert all((runs / f"sinet/{seed}/record.json").is_file() for seed in (0, 1)), "the others finish"
+    assert "1 of 3 runs have no result" in failed.stdout
+    assert "ten/tiny/spert/0: epoch 1, step" in failed.stdout and "it diverged" in failed.stdout
+    assert "Logfile results/tiny/logs/train/ten/tiny/spert/0.log:" in failed.stdout, "the tail of its log is shown"
+    assert not (folder / "results/tiny/tables").exists() and not (folder / "results/tiny/incomplete").exists()
+
+    printed = run(RECIPE, DIVERGING, "--config", "allow_missing=true")
+    assert printed.returncode != 0, "a grid with holes is no success"
+    main = (folder / "results/tiny/incomplete/main.md").read_text()
+    assert main in printed.stdout
+    (row,) = [line for line in main.splitlines() if line.startswith("| SpERT (ours)")]
+    assert "| measured, tiny, n=0 " in row and row.count("| failed (n=0 of 1) ") == 3
+    (row,) = [line for line in main.splitlines() if line.startswith("| SINET (ours)")]
+    assert "| measured, tiny, n=2 " in row and "failed" not in row
+    assert "- No result: ten/tiny/spert/0: epoch 1, step" in main
+
+    good = {name: (runs / "sinet/0" / name).read_bytes() for name in ("model.safetensors", "training.json")}
+    again = run(DIVERGING, RECIPE)
+    assert again.returncode != 0 and "2 of 3 runs have no result" in again.stdout
+    assert {name: (runs / "sinet/0" / name).read_bytes() for name in good} == good
+
+    whole = run(RECIPE, RECIPE)
+    assert whole.returncode == 0, whole.stdout[-3000:]
+    assert (folder / "results/tiny/tables/main.md").is_file()
+    assert not (folder / "results/tiny/incomplete").exists()
+    assert "taken from state" in (folder / "results/tiny/logs/train/ten/tiny/sinet/0.log").read_text()
+
+
+def test_the_reason_is_the_last_word_of_the_log_written_last(tmp_path):
+    assert reason(tmp_path, "d/e/m/0") == "not started"
+    log = tmp_path / "train" / "d" / "e" / "m" / "0.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("10:00:00 epoch 1/2: loss 1\n")
+    assert reason(tmp_path, "d/e/m/0") == f"train ended without a word; its log: {log}"
+    log.write_text("10:00:00 epoch 1/2: loss 1\n10:00:01 sinet train: it diverged\n")
+    assert reason(tmp_path, "d/e/m/0") == "it diverged"
+    later = tmp_path / "predict" / "d" / "e" / "m" / "0.log"
+    later.parent.mkdir(parents=True)
+    later.write_text("10:00:02 sinet predict failed\nTraceback (most recent call last):\n")
+    assert reason(tmp_path, "d/e/m/0") == f"a fault of ours in predict; its log: {later}"
+
+
+def test_a_second_workflow_in_one_folder_is_refused_and_told_what_to_do(project):
+    folder, run = project
+    call = ["snakemake", "--cores", "1", "--configfile", "tiny.yaml"]
+    run(RECIPE, RECIPE, "-n")
+    first = subprocess.Popen(call, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    locks = Path(folder / ".snakemake" / "locks")
+    while not (locks.is_dir() and list(locks.iterdir())):
+        assert first.poll() is None
+    second = run(RECIPE, RECIPE)
+    assert second.returncode != 0
+    assert "make sure that no other Snakemake process" in second.stdout and "--unlock" in second.stdout
+    first.kill()
+    first.wait()
+    assert run(RECIPE, RECIPE).returncode != 0, "a lock outlives a killed workflow"
+    subprocess.run(["snakemake", "--unlock"], cwd=folder, check=True)
+    assert run(RECIPE, RECIPE, "-n").returncode == 0

@@ -1,0 +1,50 @@
+# When runs fail: which, why, and the tables of the others. When none does, nothing of that is left.
+
+
+def incomplete_tables():
+    """After a failure: which runs have no result and why; with allow_missing also the tables of those that have one."""
+    unfinished = {file for job in workflow.dag.needrun_jobs() for file in job.output}
+
+    def made(files):
+        return [file for file in files if file not in unfinished and Path(file).is_file()]
+
+    whole = [
+        path for path in RUNS if len(made([f"{RESULTS}/runs/{path}/{n}.json" for n in ("record", "analysis")])) == 2
+    ]
+    lost = {path: missing.reason(Path(LOGS), path) for path in RUNS if path not in whole}
+    if not lost:
+        return
+    lines = [f"{len(lost)} of {len(RUNS)} runs have no result:", *(f"  {path}: {why}" for path, why in lost.items())]
+    if not config["allow_missing"]:
+        lines.append("tables of the others all the same: --config allow_missing=true")
+    logger.error("\n".join(lines))
+    if config["allow_missing"] and len(lost) < len(RUNS):
+        tables = f"{RESULTS}/incomplete"
+        measured = [f"{RESULTS}/efficiency/{dataset}/{encoder}" for dataset, encoder in MEASURED]
+        measured = [folder for folder in measured if len(made([f"{folder}/flops.json", f"{folder}/timing.json"])) == 2]
+        given = {
+            "records": [f"{RESULTS}/runs/{path}/record.json" for path in whole],
+            "declared": json.dumps(DECLARED | {"failed": list(lost.items())}, sort_keys=True),
+            "compared": f"{tables}/comparisons.json",
+        }
+        shell(
+            "python -m sinet compare --records {records:q} --data {data:q} --declared {declared:q} --out {compared:q}",
+            data=f"{RESULTS}/data",
+            **given,
+        )
+        shell(
+            "python -m sinet tables --records {records:q} --comparisons {compared:q} --efficiency {measured:q}"
+            " --declared {declared:q} --out {tables:q}",
+            measured=measured,
+            tables=tables,
+            **given,
+        )
+        print(Path(f"{tables}/main.md").read_text(encoding="utf-8"), f"tables: {tables}/", sep="\n")
+
+
+onerror:
+    incomplete_tables()
+
+
+onsuccess:
+    shutil.rmtree(f"{RESULTS}/incomplete", ignore_errors=True)
