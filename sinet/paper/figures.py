@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, looks, save, use_style
+from sinet.paper.table import signed
 
 METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 
@@ -89,18 +90,18 @@ def _curves(runs: Runs) -> tuple[plt.Figure, str]:
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_INCHES, 2.4), layout="constrained")
     measured = False
     for model in runs.records:
-        logs = [list(csv.DictReader(text.splitlines())) for text in runs.read(model, "log.csv")]
         look = runs.looks[model]
-        loss = np.array([[float(row["loss"]) for row in rows] for rows in logs])
+        logs = [list(csv.DictReader(text.splitlines())) for text in runs.read(model, "log.csv")]
+        epochs = range(1, min(map(len, logs)) + 1)
+        loss = np.array([[float(rows[epoch - 1]["loss"]) for epoch in epochs] for rows in logs])
         loss /= loss[:, :1]
-        epochs = np.arange(1, loss.shape[1] + 1)
         left.plot(epochs, loss.mean(axis=0), markersize=3, linewidth=1, **look)
         left.fill_between(epochs, loss.min(axis=0), loss.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
-        dev = [[(int(r["epoch"]), float(r["dev_rel_plus"])) for r in rows if r["dev_rel_plus"]] for rows in logs]
-        if all(dev):
+        dev = [{int(r["epoch"]): float(r["dev_rel_plus"]) for r in rows if r["dev_rel_plus"]} for rows in logs]
+        if shared := sorted(set.intersection(*map(set, dev))):
             measured = True
-            values = np.array(dev)
-            right.plot(values[0, :, 0], values[:, :, 1].mean(axis=0), markersize=3, linewidth=1, **look)
+            means = [statistics.fmean(seed[epoch] for seed in dev) for epoch in shared]
+            right.plot(shared, means, markersize=3, linewidth=1, **look)
     left.set(yscale="log", xlabel="epoch", ylabel="training loss (first epoch = 1)")
     left.yaxis.set_major_formatter("{x:g}")
     left.yaxis.set_minor_formatter("")
@@ -200,7 +201,7 @@ def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]
             significant = row[metric]["p_holm"] < made["level"]
             dark = abs(table[y, x]) > 0.75 * greatest
             axis.text(
-                *(x + 0.5, y + 0.5, f"{table[y, x]:+.2f}" + ("*" if significant else "")),
+                *(x + 0.5, y + 0.5, signed(table[y, x]) + ("*" if significant else "")),
                 **{"ha": "center", "va": "center", "fontsize": 6, "color": "white" if dark else "black"},
                 fontweight="bold" if significant else "normal",
             )
