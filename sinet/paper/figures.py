@@ -102,11 +102,11 @@ def _curves(runs: Runs) -> tuple[plt.Figure, str]:
             measured = True
             means = [statistics.fmean(seed[epoch] for seed in dev) for epoch in shared]
             right.plot(shared, means, markersize=3, linewidth=1, **look)
-    left.set(yscale="log", xlabel="epoch", ylabel="training loss (first epoch = 1)")
-    left.yaxis.set_major_formatter("{x:g}")
-    left.yaxis.set_minor_formatter("")
+    left.set(xlabel="epoch", ylabel="training loss (first epoch = 1)")
+    left.set_ylim(bottom=0)
     right.set(xlabel="epoch", ylabel="dev Rel+ (F1 x 100)")
     right.set_xlim(left.get_xlim())
+    _scale(right)
     for axis, title in ((left, "Training loss"), (right, "Dev")):
         axis.set_title(title, fontsize=7, loc="left")
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -116,7 +116,7 @@ def _curves(runs: Runs) -> tuple[plt.Figure, str]:
     _legend(figure, runs, runs.records)
     return figure, (
         "Learning curves. Left: mean training loss of each epoch over that of the first (losses of different systems "
-        "are different functions), logarithmic; lines are means over seeds, areas reach from the lowest to the highest "
+        "are different functions); lines are means over seeds, areas reach from the lowest to the highest "
         "seed. Right: Rel+ on the dev split where it was measured: after each epoch under selection best_dev, else "
         "after the last one."
     )
@@ -134,6 +134,7 @@ def _speed(runs: Runs, timing: dict) -> tuple[plt.Figure, str]:
         axis.set(xscale="log", xlabel="sentences/s", ylabel=f"{METRICS[metric]} (F1 x 100)")
         axis.set_title(METRICS[metric], fontsize=7, loc="left")
         axis.margins(0.1)
+        _scale(axis)
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(NullLocator())
@@ -157,6 +158,7 @@ def _lengths(runs: Runs) -> tuple[plt.Figure, str]:
             axis.plot(range(len(classes)), values, markersize=3, linewidth=1, **runs.looks[model])
         labels = [f"{name}\n({slices[0][name]['sentences']})" for name in classes]
         axis.set_xticks(range(len(classes)), labels)
+        _scale(axis)
         axis.set(xlabel="words of the sentence (number of sentences)", ylabel=f"{METRICS[metric]} (F1 x 100)")
         axis.set_title(METRICS[metric], fontsize=7, loc="left")
         axis.grid(linewidth=0.3)
@@ -210,6 +212,12 @@ def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]
         f"{made['level']:g} of a paired bootstrap over test sentences ({made['resamples']:,} resamples, mean over "
         f"seeds), corrected by Holm for all {made['family']} comparisons of the grid."
     )
+
+
+def _scale(axis: plt.Axes) -> None:
+    """F1 that is 0 everywhere needs a scale all the same."""
+    if axis.get_ylim()[1] < 1:
+        axis.set_ylim(-0.05, 1)
 
 
 def _legend(figure: plt.Figure, runs: Runs, models: Iterable[str], line: bool = True) -> None:
