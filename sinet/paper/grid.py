@@ -67,8 +67,14 @@ class Grid:
         return list(dict.fromkeys(map(self.place, self.runs)))
 
     def models(self, place: Place | None = None) -> list[str]:
-        """Models that ran at a place (or anywhere), in the order of the grid."""
-        return list(dict.fromkeys(r["model"] for r in self.runs if place is None or self.place(r) == place))
+        """Models that ran at a place, in the order of the grid; of no place all, those left out last."""
+        out = () if place else (model for _, _, model in self.absent())
+        return list(dict.fromkeys([*(r["model"] for r in self.runs if not place or self.place(r) == place), *out]))
+
+    def absent(self) -> list[tuple[str, str, str]]:
+        """Dataset (all its folds), encoder and model of the runs that were left out."""
+        paths = (path.split("/") for path, _ in self.declared["left_out"])
+        return list(dict.fromkeys((self.whole(dataset), encoder, model) for dataset, encoder, model, _ in paths))
 
     def at(self, place: Place, model: str) -> list[dict]:
         """The runs of a model at a place: its seeds, times the folds of the dataset."""
@@ -76,8 +82,7 @@ class Grid:
 
     def left_out(self, place: Place, model: str) -> bool:
         """Whether a run of the model there was left out."""
-        paths = (path.split("/") for path, _ in self.declared["left_out"])
-        return any((self.whole(d), e, m) == (place.dataset, place.encoder, model) for d, e, m, _ in paths)
+        return (place.dataset, place.encoder, model) in self.absent()
 
     def values(self, place: Place, model: str, figure: Callable[[dict], float]) -> list[float] | str:
         """A figure of each run of a model at a place, or why it has none."""
