@@ -17,7 +17,7 @@ tables: setup
 
 report: setup
 	@python -m sinet summary --config $(CONFIG) > /dev/null
-	snakemake --cores all --configfile $(CONFIG) report_page
+	snakemake report_page --cores all --configfile $(CONFIG)
 
 quick:
 	@$(MAKE) tables CONFIG=config/quick.yaml

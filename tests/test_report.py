@@ -137,7 +137,7 @@ def test_sentences_carry_the_scorers_errors(page, results):
 
 
 def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
-    plan = json.dumps({"runs": ["a/b/c/0"]})
+    plan = json.dumps({"runs": ["a/b/c/0"], "left_out": []})
     assert main(["report", "--results", str(tmp_path), "--plan", plan, "--out", str(tmp_path / "r.html")]) == 2
     assert "runs/a/b/c/0/record.json: No such file" in capsys.readouterr().err
     assert main(["summary", "--config", "config/open.yaml"]) == 2

@@ -29,6 +29,8 @@ def declared(runs: list[str], failed: list[list[str]], left_out: list[list[str]]
     return {
         "datasets": {
             "ten": {"title": "Ten", "published": "scierc"},
+            "scierc": {"title": "First sentences"},
+            "ace04": {"title": "ACE04", "published": "ace04"},
             **{f"folds-{i}": {"title": "Folds", "fold_of": "folds"} for i in range(2)},
         },
         "encoders": {"tiny": {"title": "Tiny"}},
@@ -190,6 +192,26 @@ def test_folds_are_one_dataset(tmp_path):
     assert len(rows(tables / "significance.csv", dataset="Folds")) == 3
     gold = sum(int(line[4]) for line in lines(tables / "types.md", "Folds") if line[2] == "Ent")
     assert gold == 2 * record("pfn", 0)["scores"]["symmetric"]["ent"]["gold"]
+
+
+def test_a_dataset_that_only_shares_a_published_name_has_a_column_of_its_own(tmp_path):
+    write_grid(tmp_path, [("ours", 0), ("pfn", 0)], [], datasets=("scierc",))
+    measured = lines(tmp_path / "tables" / "main.md", "PFN (ours)")[0]
+    assert measured[3:12] == ["not run"] * 9 and "not run" not in measured[12:]
+    assert rows(tmp_path / "tables" / "published_vs_measured.csv") == []
+
+
+def test_what_was_left_out_altogether_has_its_row_and_column(tmp_path):
+    absent = [["ace04/tiny/ours/0", "no corpus"], ["ten/tiny/spert/0", "no memory"]]
+    made = write_grid(tmp_path, [("ours", 0), ("pfn", 0)], [], left_out=absent)
+    tables = tmp_path / "tables"
+    assert lines(tables / "main.md", "SINET (ours)")[0][3:6] == ["left out"] * 3
+    assert lines(tables / "main.md", "PFN (ours)")[0][3:6] == ["not run"] * 3
+    spert = lines(tables / "main.md", "SpERT (ours)")[0]
+    assert spert[2] == "left out" and spert[-3:] == ["left out"] * 3
+    assert "F1 SpERT" in made["types"] and "ten/tiny/spert/0: no memory" in made["main"]
+    assert lines(tables / "published_vs_measured.md", "SINET (ALBERT)")[0][3] == "left out"
+    assert "Not compared on Ten, Tiny, full: SINET with SpERT: runs of spert have no result." in made["significance"]
 
 
 def test_texts_of_cells():

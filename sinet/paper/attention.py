@@ -56,15 +56,17 @@ def _absent(reason: str) -> plt.Figure:
 
 def _heatmaps(case: dict) -> plt.Figure:
     sentence = parse_sentence(case["gold"], "gold", "")
-    maps = {direction: np.array([*heads, np.mean(heads, axis=0)]) for direction, heads in case["attention"].items()}
+    maps = {direction: np.array(heads) for direction, heads in case["attention"].items()}
     rows, columns = next(iter(maps.values())).shape
     words = ["[CLS]", *sentence.tokens[: columns - 2], "[SEP]"]
     width = COLUMN_INCHES if len(words) <= LONGEST + 2 else PAGE_INCHES
     figure, axes = plt.subplots(
-        len(maps), 1, figsize=(width, 0.75 + len(maps) * (0.16 * rows + 0.25)), sharex=True, layout="constrained"
+        len(maps), 1, figsize=(width, 0.75 + len(maps) * (0.16 * (rows + 1) + 0.25)), sharex=True, layout="constrained"
     )
-    axes, greatest = np.atleast_1d(axes), max(table.max() for table in maps.values())
-    for axis, (direction, table) in zip(axes, maps.items(), strict=True):
+    axes = np.atleast_1d(axes)
+    shares = {direction: _over_words(weights) for direction, weights in maps.items()}
+    greatest = max(np.nanmax(table) for table in shares.values())
+    for axis, (direction, table) in zip(axes, shares.items(), strict=True):
         sns.heatmap(
             table,
             ax=axis,
@@ -74,10 +76,15 @@ def _heatmaps(case: dict) -> plt.Figure:
             cbar_kws={"pad": 0.015, "aspect": 12},
             linewidths=0.3,
             linecolor="white",
-            yticklabels=[*(f"head {h + 1}" for h in range(rows - 1)), "mean"],
+            yticklabels=[*(f"head {h + 1}" for h in range(rows)), "mean"],
             xticklabels=words,
         )
-        axis.axhline(rows - 1, color="black", linewidth=0.6)
+        axis.set_facecolor("0.93")
+        for row, weights in enumerate([*maps[direction], maps[direction].mean(axis=0)]):
+            for column in (0, columns - 1):
+                text = f"{weights[column]:.2f}".removeprefix("0")
+                axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=4)
+        axis.axhline(rows, color="black", linewidth=0.6)
         axis.set_title(DIRECTIONS.get(direction, direction), fontsize=7, pad=3, loc="left")
         axis.tick_params(axis="y", labelsize=6, length=0, rotation=0)
         axis.tick_params(axis="x", length=0)
@@ -102,6 +109,16 @@ def _heatmaps(case: dict) -> plt.Figure:
     return figure
 
 
+def _over_words(weights: np.ndarray) -> np.ndarray:
+    """Each head's attention on the words over what it gives to all of them, and the mean over heads; [CLS] and [SEP],
+    on which nearly all of it may fall, are left blank."""
+    shares = np.full((len(weights) + 1, weights.shape[1]), np.nan)
+    total = weights[:, 1:-1].sum(axis=1, keepdims=True)
+    shares[:-1, 1:-1] = np.divide(weights[:, 1:-1], total, out=np.zeros_like(weights[:, 1:-1]), where=total > 0)
+    shares[-1] = shares[:-1].mean(axis=0)
+    return shares
+
+
 def _caption(case: dict, shown: str, measured: str, written: dict, titles: Mapping[str, str]) -> str:
     gold = parse_sentence(case["gold"], "gold", "")
     systems = {name: parse_sentence(record, name, "") for name, record in case["predicted"].items()}
@@ -110,8 +127,9 @@ def _caption(case: dict, shown: str, measured: str, written: dict, titles: Mappi
     rows += [(titles[name], _annotations(s, gold, symmetric)) for name, s in systems.items()]
     table = "\n".join(f"| {name} | {entities} | {triples} |" for name, (entities, triples) in rows)
     explained = (
-        "Each row of the figure is a head of the attention module, the last their mean; a word's pieces are summed; "
-        "[CLS] is the task's own. Words of entities in a gold triple are blue, of other gold entities orange. "
+        "Each row of the figure is a head of the attention module, the last their mean; a word's pieces are summed. "
+        "Colours divide what a head gives to words, so that they sum to 1; the numbers are what it gives to the task's "
+        "own [CLS] and to [SEP]. Words of entities in a gold triple are blue, of other gold entities orange. "
         if case["attention"]
         else ""
     )

@@ -70,7 +70,7 @@ def errors_table(grid: Grid) -> Table:
             cells = _where(grid, place) | {("", "Error"): kind} | _cells(grid, place, kind, _counter(summed), lines)
             example = _example(examples["analysis"]["errors"][kind]) if kind in KINDS else ""
             rows.append(cells | {("", "Example"): example})
-    first = grid.title("models", grid.models()[0])
+    first = grid.title("models", grid.models(grid.places()[0])[0])
     notes = (
         "Errors of the test split, strict reading (Ent; Rel+), symmetric types direction-free. Each wrong claim, gold "
         "or predicted, belongs to one error; a gold and a predicted claim that nearly agree are one error together.",

@@ -74,6 +74,7 @@ def shares_table(attention: dict, declared: dict, what: str) -> Table:
         "word piece.",
         f"[95 % interval]: bootstrap over sentences, {attention['resamples']:,} resamples. Heads of different seeds "
         "have nothing in common but their number; mean: over heads and seeds.",
+        *_blank(attention),
         *_remark(declared),
     )
     return Table("attention_shares", "Where cross-task attention falls", frame(rows), pd.DataFrame(tidy), notes)
@@ -152,7 +153,7 @@ def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) ->
         f"{what}, {attention['split']} split ({attention['sentences']} sentences). Left: share of the cross-task "
         f"attention of {_studied(declared)} on words of each group over its share of the word pieces (1: as uniform "
         f"attention); large points are means over heads and seeds ({_seeds(attention)}), small ones single heads; in "
-        f"{_machine(attention)}. "
+        f"{_machine(attention)}; in brackets what of the whole attention falls on words and not on [CLS] and [SEP]. "
         f"Right: NER F1 of each group, mean over seeds. {F1_RULE}. Bars: 95 % bootstrap interval over sentences."
         + "".join(f" {line}" for line in _remark(declared)),
     )
@@ -176,9 +177,10 @@ def _draw_shares(axis: plt.Axes, attention: dict) -> None:
                     _point(axis, found["value"], found["interval"], place, GROUP_COLORS[g], "osD"[g])
                 else:
                     axis.plot(found["value"], place + 0.25, ".", color=GROUP_COLORS[g], markersize=3, alpha=0.6)
+    on_words = {d: 100 * (1 - rows[0]["special"]) for d, rows in attention["directions"].items()}
     axis.set_yticks(
         [np.mean([places[d, g] for g in TITLES]) for d in attention["directions"]],
-        [DIRECTIONS.get(d, d).replace(" over", "\nover") for d in attention["directions"]],
+        [f"{DIRECTIONS.get(d, d)}\n(which get {on_words[d]:.2g} %)" for d in attention["directions"]],
     )
     axis.set(ylim=(max(places.values()) + 0.6, -0.6), xlabel="share of attention / share of word pieces")
     axis.grid(axis="x", linewidth=0.3)
@@ -194,7 +196,7 @@ def _shares_row(direction: str, head: str, seed: str, special: float | None) -> 
         ("", "Attention"): direction,
         ("", "Head"): head,
         ("", "Seed"): seed,
-        ("", "on [CLS], [SEP] (%)"): "" if special is None else f"{100 * special:.1f}",
+        ("", "on [CLS], [SEP] (%)"): "" if special is None else f"{100 * special:.2f}",
     } | {(title, column): "" for title in TITLES.values() for column in ("share (%)", "/ uniform")}
 
 
@@ -233,6 +235,15 @@ def _machine(attention: dict) -> str:
 
 def _seeds(attention: dict) -> str:
     return ", ".join(attention["seeds"])
+
+
+def _blank(attention: dict) -> list[str]:
+    if not attention["blank"]:
+        return []
+    return [
+        f"A head on a sentence that leaves nothing for words, not even in float32, counts as uniform: "
+        f"{attention['blank']:,} of them."
+    ]
 
 
 def _remark(declared: dict) -> list[str]:

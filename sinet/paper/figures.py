@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
 from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, looks, save, use_style
+from sinet.paper.table import signed
 
 METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 
@@ -89,23 +90,23 @@ def _curves(runs: Runs) -> tuple[plt.Figure, str]:
     figure, (left, right) = plt.subplots(1, 2, figsize=(PAGE_INCHES, 2.4), layout="constrained")
     measured = False
     for model in runs.records:
-        logs = [list(csv.DictReader(text.splitlines())) for text in runs.read(model, "log.csv")]
         look = runs.looks[model]
-        loss = np.array([[float(row["loss"]) for row in rows] for rows in logs])
+        logs = [list(csv.DictReader(text.splitlines())) for text in runs.read(model, "log.csv")]
+        epochs = range(1, min(map(len, logs)) + 1)
+        loss = np.array([[float(rows[epoch - 1]["loss"]) for epoch in epochs] for rows in logs])
         loss /= loss[:, :1]
-        epochs = np.arange(1, loss.shape[1] + 1)
         left.plot(epochs, loss.mean(axis=0), markersize=3, linewidth=1, **look)
         left.fill_between(epochs, loss.min(axis=0), loss.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
-        dev = [[(int(r["epoch"]), float(r["dev_rel_plus"])) for r in rows if r["dev_rel_plus"]] for rows in logs]
-        if all(dev):
+        dev = [{int(r["epoch"]): float(r["dev_rel_plus"]) for r in rows if r["dev_rel_plus"]} for rows in logs]
+        if shared := sorted(set.intersection(*map(set, dev))):
             measured = True
-            values = np.array(dev)
-            right.plot(values[0, :, 0], values[:, :, 1].mean(axis=0), markersize=3, linewidth=1, **look)
-    left.set(yscale="log", xlabel="epoch", ylabel="training loss (first epoch = 1)")
-    left.yaxis.set_major_formatter("{x:g}")
-    left.yaxis.set_minor_formatter("")
+            means = [statistics.fmean(seed[epoch] for seed in dev) for epoch in shared]
+            right.plot(shared, means, markersize=3, linewidth=1, **look)
+    left.set(xlabel="epoch", ylabel="training loss (first epoch = 1)")
+    left.set_ylim(bottom=0)
     right.set(xlabel="epoch", ylabel="dev Rel+ (F1 x 100)")
     right.set_xlim(left.get_xlim())
+    _scale(right)
     for axis, title in ((left, "Training loss"), (right, "Dev")):
         axis.set_title(title, fontsize=7, loc="left")
         axis.xaxis.get_major_locator().set_params(integer=True)
@@ -115,7 +116,7 @@ def _curves(runs: Runs) -> tuple[plt.Figure, str]:
     _legend(figure, runs, runs.records)
     return figure, (
         "Learning curves. Left: mean training loss of each epoch over that of the first (losses of different systems "
-        "are different functions), logarithmic; lines are means over seeds, areas reach from the lowest to the highest "
+        "are different functions); lines are means over seeds, areas reach from the lowest to the highest "
         "seed. Right: Rel+ on the dev split where it was measured: after each epoch under selection best_dev, else "
         "after the last one."
     )
@@ -133,6 +134,7 @@ def _speed(runs: Runs, timing: dict) -> tuple[plt.Figure, str]:
         axis.set(xscale="log", xlabel="sentences/s", ylabel=f"{METRICS[metric]} (F1 x 100)")
         axis.set_title(METRICS[metric], fontsize=7, loc="left")
         axis.margins(0.1)
+        _scale(axis)
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         axis.xaxis.set_major_formatter("{x:g}")
         axis.xaxis.set_minor_locator(NullLocator())
@@ -156,6 +158,7 @@ def _lengths(runs: Runs) -> tuple[plt.Figure, str]:
             axis.plot(range(len(classes)), values, markersize=3, linewidth=1, **runs.looks[model])
         labels = [f"{name}\n({slices[0][name]['sentences']})" for name in classes]
         axis.set_xticks(range(len(classes)), labels)
+        _scale(axis)
         axis.set(xlabel="words of the sentence (number of sentences)", ylabel=f"{METRICS[metric]} (F1 x 100)")
         axis.set_title(METRICS[metric], fontsize=7, loc="left")
         axis.grid(linewidth=0.3)
@@ -200,7 +203,7 @@ def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]
             significant = row[metric]["p_holm"] < made["level"]
             dark = abs(table[y, x]) > 0.75 * greatest
             axis.text(
-                *(x + 0.5, y + 0.5, f"{table[y, x]:+.2f}" + ("*" if significant else "")),
+                *(x + 0.5, y + 0.5, signed(table[y, x]) + ("*" if significant else "")),
                 **{"ha": "center", "va": "center", "fontsize": 6, "color": "white" if dark else "black"},
                 fontweight="bold" if significant else "normal",
             )
@@ -209,6 +212,12 @@ def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]
         f"{made['level']:g} of a paired bootstrap over test sentences ({made['resamples']:,} resamples, mean over "
         f"seeds), corrected by Holm for all {made['family']} comparisons of the grid."
     )
+
+
+def _scale(axis: plt.Axes) -> None:
+    """F1 that is 0 everywhere needs a scale all the same."""
+    if axis.get_ylim()[1] < 1:
+        axis.set_ylim(-0.05, 1)
 
 
 def _legend(figure: plt.Figure, runs: Runs, models: Iterable[str], line: bool = True) -> None:

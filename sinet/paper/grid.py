@@ -72,8 +72,14 @@ class Grid:
         return list(dict.fromkeys(place for place, _ in self.planned()))
 
     def models(self, place: Place | None = None) -> list[str]:
-        """Models planned at a place (or anywhere), in the order of the grid."""
-        return list(dict.fromkeys(model for where, model in self.planned() if place in (None, where)))
+        """Models planned at a place, in the order of the grid; of no place all, those left out last."""
+        out = () if place else (model for _, _, model in self.absent())
+        return list(dict.fromkeys([*(m for where, m in self.planned() if place in (None, where)), *out]))
+
+    def absent(self) -> list[tuple[str, str, str]]:
+        """Dataset (all its folds), encoder and model of the runs that were left out."""
+        paths = (path.split("/") for path, _ in self.declared["left_out"])
+        return list(dict.fromkeys((self.whole(dataset), encoder, model) for dataset, encoder, model, _ in paths))
 
     def there(self, place: Place) -> list[dict]:
         """The runs with a result at a place."""
@@ -85,8 +91,7 @@ class Grid:
 
     def left_out(self, place: Place, model: str) -> bool:
         """Whether a run of the model there was left out."""
-        paths = (path.split("/") for path, _ in self.declared["left_out"])
-        return any((self.whole(d), e, m) == (place.dataset, place.encoder, model) for d, e, m, _ in paths)
+        return (place.dataset, place.encoder, model) in self.absent()
 
     def values(self, place: Place, model: str, figure: Callable[[dict], float]) -> list[float] | str:
         """A figure of each run of a model at a place, or why it has none."""

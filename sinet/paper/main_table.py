@@ -3,6 +3,7 @@
 import pandas as pd
 
 from sinet.paper.grid import (
+    LEFT_OUT,
     METRICS,
     NOT_REPORTED,
     PUBLISHED_DATASETS,
@@ -24,10 +25,11 @@ from sinet.score.compare import REFERENCE, pairs_to_compare
 def main_table(grid: Grid, published: list[dict]) -> Table:
     """Systems x datasets; published rows first, then one measured row for each model, encoder and recipe."""
     columns = {name: (name, title) for name, title in PUBLISHED_DATASETS.items()}
-    for place in grid.places():
-        key, title = column(grid, place.dataset)
+    datasets = {}  # the one that stands in each column; a published column may have none
+    for dataset in [*(place.dataset for place in grid.places()), *(dataset for dataset, _, _ in grid.absent())]:
+        key, title = column(grid, dataset)
         columns.setdefault(key, (key, title))
-    measured_in = {column(grid, place.dataset)[0]: place.dataset for place in grid.places()}
+        datasets[key] = dataset
     rows, lines = [], []
     for row in published:
         encoder = PUBLISHED_ENCODERS[row["encoder"]]
@@ -41,23 +43,20 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
                     lines.append(tidy_line("published", row["system"], encoder, title, name, [value]))
         rows.append(cells)
     systems = [m for m in grid.models() if is_system(grid.declared["models"][m])]
-    for model in systems:
-        for encoder, recipe in dict.fromkeys((p.encoder, p.recipe) for p, m in grid.planned() if m == model):
-            titles = grid.title("models", model), grid.title("encoders", encoder)
-            places = [p for p in grid.places() if (p.encoder, p.recipe) == (encoder, recipe)]
-            runs = [run for place in places for run in grid.at(place, model)]
-            cells = {("", "System"): f"{titles[0]} (ours)", ("", "Encoder"): titles[1]}
-            cells[("", "Source")] = f"measured, {recipe}, {grid.number(runs)}"
-            for key, title in columns.values():
-                place = Place(measured_in.get(key, key), encoder, recipe)
-                for metric, name in METRICS.items():
-                    values = grid.values(place, model, f1_of(metric))
-                    cells[(title, name)] = bold(shown(values), _wins(grid, place, model, metric))
-                    if not isinstance(values, str):
-                        source = f"measured, recipe {recipe}"
-                        of = seeds(grid.at(place, model))
-                        lines.append(tidy_line(source, *titles, title, name, values, of))
-            rows.append(cells)
+    for model, encoder, recipe in _measured_rows(grid, systems):
+        titles = grid.title("models", model), grid.title("encoders", encoder)
+        runs = [r for r in grid.runs if (r["model"], r["encoder"], r["recipe"]["name"]) == (model, encoder, recipe)]
+        cells = {("", "System"): f"{titles[0]} (ours)", ("", "Encoder"): titles[1]}
+        cells[("", "Source")] = f"measured, {recipe}, {grid.number(runs)}" if recipe else LEFT_OUT
+        for key, title in columns.values():
+            place = Place(datasets.get(key, ""), encoder, recipe)
+            for metric, name in METRICS.items():
+                values = grid.values(place, model, f1_of(metric))
+                cells[(title, name)] = bold(shown(values), _wins(grid, place, model, metric))
+                if not isinstance(values, str):
+                    of = seeds(grid.at(place, model))
+                    lines.append(tidy_line(f"measured, recipe {recipe}", *titles, title, name, values, of))
+        rows.append(cells)
     notes = (
         f"Micro F1 x 100. {UNREPORTED} {WHY_EMPTY}",
         f"Bold: {REFERENCE} where it is significantly better than every other system measured here on the same dataset "
@@ -66,6 +65,13 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
         *grid.protocol([run for run in grid.runs if run["model"] in systems]),
     )
     return Table("main", "Main results", frame(rows), pd.DataFrame(lines), notes)
+
+
+def _measured_rows(grid: Grid, models: list[str]) -> list[tuple[str, str, str]]:
+    """Model, encoder and recipe of each row; no recipe where all runs with an encoder were left out."""
+    planned = dict.fromkeys((model, place.encoder, place.recipe) for place, model in grid.planned())
+    out = [(m, e, "") for _, e, m in grid.absent() if not any((m, e) == key[:2] for key in planned)]
+    return [row for model in models for row in dict.fromkeys([*planned, *out]) if row[0] == model]
 
 
 def is_system(declared: dict) -> bool:

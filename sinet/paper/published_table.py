@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from sinet.paper.grid import (
+    LEFT_OUT,
     METRICS,
     NOT_REPORTED,
+    NOT_RUN,
     PUBLISHED_DATASETS,
     PUBLISHED_ENCODERS,
     PUBLISHED_METRICS,
@@ -87,9 +89,7 @@ def _figures_of(grid: Grid, published: dict) -> Iterator[tuple[dict, str, str | 
 def _why_not(grid: Grid, key: str, model: str | None) -> str:
     if model is None:
         return NO_CODE
-    datasets = grid.declared["datasets"]
-    out = (path.split("/") for path, _ in grid.declared["left_out"])
-    return "left out" if any(m == model and datasets[d].get("published") == key for d, _, m, _ in out) else "not run"
+    return LEFT_OUT if any((column(grid, d)[0], m) == (key, model) for d, _, m in grid.absent()) else NOT_RUN
 
 
 def _apart(published: float | None, ours: Sequence[float] | str) -> tuple[str, str]:

@@ -33,7 +33,9 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
     Raises:
         OSError: naming an output that is not there.
     """
-    records = {path: _json(results / "runs" / path / "record.json") for path in plan["runs"]}
+    left_out = {path for path, _ in plan["left_out"]}
+    done = [path for path in plan["runs"] if path not in left_out]
+    records = {path: _json(results / "runs" / path / "record.json") for path in done}
     titles = {
         kind: {name: d["title"] for name, d in plan[f"{kind}s"].items()} for kind in ("dataset", "encoder", "model")
     }

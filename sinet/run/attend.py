@@ -10,8 +10,8 @@ from sinet.files import write_atomically
 from sinet.run import machine
 from sinet.run.predict import load_run
 
-DIGITS = 6
-"""Decimals of a weight in the file."""
+DIGITS = 4
+"""Significant digits of a weight in the file: nearly all of a head's attention may fall on [CLS]."""
 
 
 def attend(run: Path, test: Path, out: Path) -> None:
@@ -27,7 +27,7 @@ def attend(run: Path, test: Path, out: Path) -> None:
     sentences = []
     for sentence in tqdm(read_sentences(test), desc="attend", unit="sent", mininterval=2):
         maps = {
-            direction: [[round(w, DIGITS) for w in head] for head in weights.tolist()]
+            direction: [[float(f"{w:.{DIGITS}g}") for w in head] for head in weights.tolist()]
             for direction, weights in model.attention(sentence.without_labels()).items()
         }
         read = min((len(head) - 2 for heads in maps.values() for head in heads), default=len(sentence.tokens))

@@ -113,7 +113,7 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
             between = place | {"kind": kind, "system": system, "other": other}
             incomplete = [m for m in (system, other) if (dataset, encoder, m) in lacking]
             if system not in figures or other not in figures or incomplete:
-                if any(m in figures for m in incomplete):
+                if incomplete and (system in figures or other in figures):
                     not_compared.append(between | {"why": f"runs of {' and '.join(incomplete)} have no result"})
                 continue
             a, b = figures[system], figures[other]

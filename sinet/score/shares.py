@@ -38,7 +38,7 @@ def sentence_shares(weights: np.ndarray, groups: np.ndarray, pieces: np.ndarray)
     """
     on_words = weights[:, 1:-1]
     total = on_words.sum(axis=1, keepdims=True)
-    # a head that leaves nothing for the words, as far as it is written, prefers none of them
+    # a head that leaves nothing for the words, not even in float32, prefers none of them
     even = uniform_shares(groups, pieces)
     shares = np.where(total > 0, on_words @ np.eye(len(GROUPS))[groups] / np.where(total > 0, total, 1), even)
     return shares, 1 - total[:, 0] / weights.sum(axis=1)
@@ -85,12 +85,19 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
     record = {k: first[k] for k in ("device", "device_name", "threads", "precision")} | {
         "split": gold_path.stem,
         "sentences": len(gold),
+        "blank": sum(map(_blank, records.values())),
         "seeds": list(records),
         "resamples": RESAMPLES,
         "uniform": dict(zip(GROUPS, uniform.mean(axis=0).tolist(), strict=True)),
         "directions": directions,
     }
     write_json(out, record)
+
+
+def _blank(record: dict) -> int:
+    """How many heads on how many sentences leave nothing for the words."""
+    maps = [heads for a in record["sentences"] for heads in a["attention"].values()]
+    return sum(not any(head[1:-1]) for heads in maps for head in heads)
 
 
 def _figures(shares: np.ndarray, uniform: np.ndarray) -> list[dict]:

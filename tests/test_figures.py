@@ -1,0 +1,115 @@
+"""Figures of all systems: what they draw from records, the same bytes again, what they say where there is nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sinet.data.sentence import read_sentences, write_sentences
+from sinet.paper import figures
+from sinet.paper.figures import Runs, draw_results
+from sinet.paper.style import looks
+from sinet.score.analyse import analyse
+from sinet.score.compare import compare, read_runs
+from sinet.score.metrics import score
+from tests.conftest import CORPUS, LABELS
+
+MODELS = {
+    "sinet": {"title": "SINET", "system": "sinet", "published": "SINET", "setting": "Base+TAP+CTAM"},
+    "spert": {"title": "SpERT", "system": "spert", "published": "SpERT"},
+    "sinet-base": {"title": "SINET Base", "system": "sinet", "setting": "Base"},
+}
+PLACE = ("ten", "tiny")
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
+    """Records of three models with two seeds, right in everything, in entities, in nothing; timing; comparisons."""
+    folder = tmp_path_factory.mktemp("grid")
+    gold = [s for s in read_sentences(CORPUS) for _ in range(4)]
+    (folder / "data" / "ten").mkdir(parents=True)
+    write_sentences(folder / "data" / "ten" / "test.jsonl", gold)
+    (folder / "data" / "ten" / "labels.json").write_text(json.dumps(LABELS.to_json()))
+    predictions = {
+        "sinet": gold,
+        "spert": [s.with_labels(s.entities, ()) for s in gold],
+        "sinet-base": [s.without_labels() for s in gold],
+    }
+    records = []
+    for model, predicted in predictions.items():
+        for seed in (0, 1):
+            run = folder / "runs" / "ten" / "tiny" / model / str(seed)
+            run.mkdir(parents=True)
+            write_sentences(run / "predictions.jsonl", predicted)
+            (run / "analysis.json").write_text(json.dumps(analyse(gold, predicted, LABELS)))
+            (run / "log.csv").write_text("epoch,loss,dev_rel_plus\n" + f"1,4.0,\n2,{2 + seed}.0,{10 + seed}\n")
+            record = {
+                **{"dataset": "ten", "encoder": "tiny", "model": model, "seed": seed, "split": "test"},
+                **{"recipe": {"name": "short"}, "selection": "last", "scores": score(gold, predicted, LABELS)},
+                **{"test_sentences": 40, "precision": "float32", "device": "cpu", "device_name": "CPU", "threads": 2},
+            }
+            (run / "record.json").write_text(json.dumps(record))
+            records.append(run / "record.json")
+    timed = {m: {"float32": {"best": {"sentences_per_s": 20.0 + 30 * i}}} for i, m in enumerate(("sinet", "spert"))}
+    timing = {
+        "systems": timed,
+        "sentences": 10,
+        "of_sentences": 40,
+        "device": "cpu",
+        "device_name": "CPU",
+        "threads": 2,
+    }
+    (folder / "timing.json").write_text(json.dumps(timing))
+    declared = {"models": MODELS, "datasets": {"ten": {}}, "left_out": []}
+    made = compare(read_runs(records, folder / "data"), declared, resamples=2000)
+    (folder / "comparisons.json").write_text(json.dumps(made))
+    return records, folder / "timing.json", folder / "comparisons.json"
+
+
+def test_all_are_drawn_and_drawn_the_same_again(grid, tmp_path):
+    for out in (tmp_path / "a" / "ten_tiny", tmp_path / "b" / "ten_tiny"):
+        draw_results(*grid, MODELS, PLACE, "Ten, Tiny", out)
+    first, second = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in "ab")
+    assert first == second
+    assert sorted(first) == sorted(
+        f"{name}_ten_tiny.{ending}"
+        for name in ("curves", "speed", "lengths", "significance")
+        for ending in ("pdf", "png", "md")
+    )
+    caption = first["curves_ten_tiny.md"].decode()
+    assert (
+        "test split (40 sentences), recipe short, selection last, seeds 0 / 1, float32, CPU (cpu, 2 threads)" in caption
+    )
+
+
+def test_lines_are_the_runs_figures(grid):
+    runs = Runs(grid[0], MODELS)
+    left, right = figures._curves(runs)[0].axes
+    assert [line.get_ydata().tolist() for line in left.lines] == [[1.0, 0.625]] * 3, "mean of 2/4 and 3/4"
+    assert [line.get_ydata().tolist() for line in right.lines] == [[10.5]] * 3, "dev was measured after the last epoch"
+    ent, rel = figures._lengths(runs)[0].axes
+    assert [set(line.get_ydata()) for line in ent.lines] == [{100.0}, {100.0}, {0.0}]
+    assert [max(line.get_ydata()) for line in rel.lines] == [100.0, 0.0, 0.0]
+    speed, _ = figures._speed(runs, json.loads(grid[1].read_text()))[0].axes
+    assert [c[0].get_xdata().tolist() for c in speed.containers] == [[20.0], [50.0]], "the ablation is not timed"
+
+
+def test_significant_differences_are_marked(grid):
+    figure, caption = figures._significance(json.loads(grid[2].read_text()), PLACE, MODELS)
+    texts = {t.get_text(): t.get_fontweight() for t in figure.axes[0].texts}
+    assert texts == {"0.00": "normal", "+100.00*": "bold"}
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["SINET vs SpERT", "SINET vs SINET Base"]
+    assert "for all 6 comparisons" in caption
+
+
+def test_where_there_is_nothing_to_compare_it_says_so(grid):
+    made = json.loads(grid[2].read_text()) | {"comparisons": []}
+    assert figures._significance(made, PLACE, MODELS)[1].startswith("n/a: this grid has no two systems")
+
+
+def test_a_system_looks_the_same_in_every_grid():
+    systems = {name: m["system"] for name, m in MODELS.items()}
+    styles = looks(systems)
+    assert styles["sinet"]["color"] == styles["sinet-base"]["color"] != styles["spert"]["color"]
+    assert styles["sinet"]["linestyle"] != styles["sinet-base"]["linestyle"]
+    assert len({s["marker"] for s in styles.values()}) == 3
