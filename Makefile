@@ -1,6 +1,7 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make report    results/.../report.html of a grid that has been run (CONFIG): one page that opens anywhere
 # make test      set up, run the whole test suite                             make lint    formatters and linters
+# make test-slurm  the workflow through a real SLURM of one host, and its jobs killed; root of a Debian gets it installed
 # make bench     speed of the trained runs of CONFIG against their encoder and the machine: a table, results/bench.json
 # make tune      the trials of config/trials/trials.yaml (MODELS="pfn pure": only these), dev scores into config/trials/trials.csv
 CONFIG ?= config.yaml
@@ -8,7 +9,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables report quick bench tune setup test lint format lock
+.PHONY: tables report quick bench tune setup test slurm test-slurm lint format lock
 .DELETE_ON_ERROR:
 
 tables: setup
@@ -40,6 +41,14 @@ setup: .venv/.ready
 
 test: setup
 	python -m pytest
+
+test-slurm: setup slurm
+	python -m pytest tests/slurm
+
+slurm:
+	@PATH=$$PATH:/usr/sbin; { command -v slurmd && command -v munged; } > /dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends slurm-wlm munge > /dev/null; } || \
+		{ echo "SLURM is not here; as root of a Debian: apt-get install slurm-wlm munge" >&2; exit 1; }
 
 lint: setup
 	ruff check .

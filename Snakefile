@@ -1,6 +1,8 @@
 # SINET and its rivals on equal terms: raw data -> trained runs -> scores, FLOPs and times -> tables and figures.
 #   snakemake --cores all                                     the grid of config.yaml
 #   snakemake --cores all --configfile config/full.yaml       another grid, laid over it
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -11,6 +13,10 @@ configfile: "config/encoders.yaml"
 configfile: "config/models.yaml"
 configfile: "config/recipes.yaml"
 configfile: "config.yaml"
+
+
+# used with --software-deployment-method apptainer; envs/sinet.def says how to build it
+container: str(Path(workflow.basedir) / "envs" / "sinet.sif")
 
 
 report: "workflow/report/workflow.rst"

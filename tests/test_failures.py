@@ -44,7 +44,7 @@ def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project):
     assert "Logfile results/tiny/logs/train/ten/tiny/spert/0.log:" in failed.stdout, "the tail of its log is shown"
     assert not (folder / "results/tiny/tables").exists() and not (folder / "results/tiny/incomplete").exists()
 
-    printed = run(RECIPE, DIVERGING, "--config", "allow_missing=true")
+    printed = run(RECIPE, DIVERGING, "--config", "allow_missing=True")
     assert printed.returncode != 0, "a grid with holes is no success"
     main = (folder / "results/tiny/incomplete/main.md").read_text()
     assert main in printed.stdout

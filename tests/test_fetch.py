@@ -1,0 +1,63 @@
+"""Encoders of a hub are fetched once; then no network is needed."""
+
+import json
+import shutil
+
+import pytest
+
+from sinet.errors import UserError
+from sinet.model import pretrained
+from sinet.model.fetch import fetch_encoder
+from sinet.model.pretrained import load_encoder, locate_encoder
+
+COMMIT = "c0ffee" + "0" * 34
+
+
+@pytest.fixture
+def hub(encoder_folder, tmp_path, monkeypatch):
+    """A hub's client that knows one encoder, and how often it was asked; the working folder is a checkout's."""
+    snapshot = tmp_path / "cache" / "snapshots" / COMMIT
+    shutil.copytree(encoder_folder("bert"), snapshot)
+    asked = []
+
+    def snapshot_download(repository: str, revision: str, **_: object) -> str:
+        asked.append((repository, revision))
+        return str(snapshot)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.chdir(tmp_path)
+    return asked
+
+
+def test_what_was_fetched_is_found_without_the_hub_and_says_which_commit_it_is(hub, tmp_path):
+    declared = {"name": "small", "hub": "somebody/small", "revision": "main"}
+    fetch_encoder(declared, [], tmp_path / "small.json")
+    fetched = json.loads((tmp_path / "small.json").read_text())
+    assert (fetched["source"], fetched["revision"]) == ("hub somebody/small", COMMIT)
+    assert hub == [("somebody/small", "main")]
+
+    shutil.rmtree(tmp_path / "cache")
+    located = locate_encoder(declared)
+    assert hub == [("somebody/small", "main")], "not asked again"
+    assert located.record() == {k: v for k, v in fetched.items() if k != "encoder"}
+    assert load_encoder(declared, located).piece_counts([]) == []
+    fetch_encoder(declared, [], tmp_path / "again.json")
+    assert json.loads((tmp_path / "again.json").read_text()) == fetched
+
+
+def test_another_declared_revision_is_fetched_anew(hub, tmp_path):
+    declared = {"name": "small", "hub": "somebody/small", "revision": "main"}
+    fetch_encoder(declared, [], tmp_path / "small.json")
+    fetch_encoder(declared | {"revision": COMMIT}, [], tmp_path / "small.json")
+    assert hub == [("somebody/small", "main"), ("somebody/small", COMMIT)]
+    kept = json.loads((tmp_path / "data/mirror/encoders/small" / pretrained.COMMIT).read_text())
+    assert kept == {"hub": "somebody/small", "revision": COMMIT, "commit": COMMIT}
+
+
+def test_offline_and_never_fetched_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    declared = {"name": "small", "hub": "somebody/small", "revision": COMMIT}
+    with pytest.raises(UserError, match=r"not in a mirror .* Go online once, or put its files into data/mirror"):
+        fetch_encoder(declared, [], tmp_path / "small.json")
+    assert not (tmp_path / "small.json").exists()
