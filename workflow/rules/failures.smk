@@ -20,6 +20,7 @@ def incomplete_tables():
     logger.error("\n".join(lines))
     if config["allow_missing"] and len(lost) < len(RUNS):
         tables = f"{RESULTS}/incomplete"
+        Path(tables).mkdir(parents=True, exist_ok=True)
         measured = [f"{RESULTS}/efficiency/{dataset}/{encoder}" for dataset, encoder in MEASURED]
         measured = [folder for folder in measured if len(made([f"{folder}/flops.json", f"{folder}/timing.json"])) == 2]
         given = {
