@@ -53,7 +53,7 @@ def until(what: str, true: Callable[[], object]) -> object:
 
 def jobs(cluster: Cluster) -> dict[str, dict[str, str]]:
     """Of every job SLURM knows, also of those that have ended, what it asked for; by the plugin's comment."""
-    fields = {"comment": "%k", "id": "%i", "state": "%T", "cpus": "%C", "mem": "%m", "limit": "%l", "gpus": "%b"}
+    fields = {"comment": "%k", "id": "%i", "state": "%T", "cpus": "%C", "mem": "%m", "limit": "%l"}
     lines = cluster.run("squeue", "--noheader", "--states=all", "--format=" + "|".join(fields.values())).splitlines()
     found = [dict(zip(fields, map(str.strip, line.split("|")), strict=True)) for line in lines]
     return {job["comment"]: job for job in sorted(found, key=lambda job: int(job["id"]))}
@@ -114,6 +114,16 @@ def without_clock(row: dict) -> dict:
     return row | {"mean": "", "values": ""} if by_clock else row
 
 
+def test_a_job_gets_the_gpu_that_it_asks_for(cluster, tiny_project):
+    (tiny_project / "site.yaml").write_text(yaml.safe_dump({"limits": {"cpus": 1, "mem_mb": 3000}}))  # gpus: auto
+    call = command("--configfile", "tiny.yaml", "--retries", "0", "--", place(0))
+    done = subprocess.run(call, cwd=tiny_project, env=cluster.environment, capture_output=True, text=True)
+    sent = cluster.run("scontrol", "show", "job", jobs(cluster)["rule_train_wildcards_ten_tiny_sinet_0"]["id"])
+    assert "TresPerJob=gres:gpu:1" in sent
+    # the cluster's GPUs are devices that torch cannot use: a training that went on without would be no help
+    assert done.returncode != 0 and "SLURM granted a GPU, torch" in log_of(tiny_project, 0)
+
+
 # -- disturbed -----------------------------------------------------------------------------------------------------
 
 UNDISTURBED, CANCELLED, WARNED, TOO_LONG, TOO_LARGE, REQUEUED, ORPHANED = SEEDS = tuple(range(7))
@@ -161,9 +171,11 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
         subprocess.run(["scontrol", *arguments], check=True, env=cluster.environment)
 
     def tell(seed: int, number: int) -> None:
-        found = subprocess.run(["pgrep", "-f", f'-m sinet train .*"seed": {seed},'], capture_output=True, text=True)
-        for process in found.stdout.split():
-            os.kill(int(process), number)
+        trainer = ["pgrep", "--full", f'python -m sinet train .*"seed": {seed},']
+        found = subprocess.run(trainer, capture_output=True, text=True).stdout.split()
+        assert found
+        for process in map(int, found):
+            os.kill(process, number)
 
     def requeue() -> None:
         control("requeue", job(REQUEUED)["id"])
