@@ -19,6 +19,7 @@ tables: setup
 report: setup
 	@python -m sinet summary --config $(CONFIG) > /dev/null
 	snakemake report_page --cores all --configfile $(CONFIG)
+	@python -c "from sinet.config import load_config; print(load_config('$(CONFIG)')['results'] + '/report.html')"
 
 quick:
 	@$(MAKE) tables CONFIG=config/quick.yaml

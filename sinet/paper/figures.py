@@ -41,17 +41,17 @@ class Runs:
         return [(folder / name).read_text(encoding="utf-8") for folder in self.folders[model]]
 
     def measured_on(self) -> str:
-        """Split, selection, seeds, precision and device of the runs, as a caption says it."""
+        """Recipe, selection, seeds, precision, device and split of the runs, as a caption says it."""
         all_ = [record for records in self.records.values() for record in records]
 
         def of(value: Callable[[dict], object]) -> str:
             return " / ".join(map(str, dict.fromkeys(map(value, all_))))
 
         return (
-            f"{of(lambda r: r['split'])} split ({of(lambda r: r['test_sentences'])} sentences), recipe "
-            f"{of(lambda r: r['recipe']['name'])}, selection {of(lambda r: r['selection'])}, seeds "
+            f"recipe {of(lambda r: r['recipe']['name'])}, selection {of(lambda r: r['selection'])}, seeds "
             f"{of(lambda r: r['seed'])}, {of(lambda r: r['precision'])}, "
             + of(lambda r: f"{r['device_name']} ({r['device']}, {r['threads']} threads)")
+            + f"; scored on the {of(lambda r: r['split'])} split ({of(lambda r: r['test_sentences'])} sentences)"
         )
 
 
@@ -80,7 +80,7 @@ def draw_results(
         ("significance", lambda: _significance(json.loads(comparisons.read_text(encoding="utf-8")), place, models)),
     ):
         figure, caption = draw()
-        save(figure, out.with_name(f"{name}_{out.name}"), f"{what}. {caption} Measured on: {runs.measured_on()}.")
+        save(figure, out.with_name(f"{name}_{out.name}"), f"{what}. {caption} Runs: {runs.measured_on()}.")
 
 
 # -- the four figures ----------------------------------------------------------------------------------------------

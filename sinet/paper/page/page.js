@@ -19,6 +19,7 @@ function sortable(table) {
     }
   }
   heads.forEach((head, column) => {
+    if (original.some(row => row.cells[column].classList.contains("number"))) original.forEach(row => row.cells[column].classList.add("figure"));
     const button = document.createElement("button");
     button.type = "button";
     head.removeAttribute("style");
