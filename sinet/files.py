@@ -20,7 +20,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         write(partial)
+        partial.chmod(mode)  # safetensors gives its files to the user alone; others may read the rest
         with open(partial, "rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)

@@ -83,3 +83,10 @@ def test_a_full_disk_ends_a_training_that_then_goes_on_to_the_same_weights(tiny_
     (small / "filler").unlink()
     train.train_run(run, prepared, tmp_path / "out", small, [tiny_mirror])
     assert len({file_sha256(tmp_path / name / "model.safetensors") for name in ("whole", "out")}) == 1
+
+
+def test_others_may_read_weights_as_they_may_any_file(tmp_path):
+    write_weights(tmp_path / "model.safetensors", torch.nn.Linear(2, 2))
+    write_json(tmp_path / "model.json", {})
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
