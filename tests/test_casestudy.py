@@ -119,6 +119,13 @@ def test_uniform_attention_prefers_no_group():
     np.testing.assert_allclose(special, [2 / (pieces.sum() + 2), 0])
 
 
+def test_shares_are_known_where_nearly_all_falls_on_cls():
+    weights = np.array([[1.0, 3e-12, 0, 0, 0, 0, 1e-12, 0, 0, 0, 0]])
+    shares, special = sentence_shares(weights, word_groups(sentence("a", AB)), np.ones(9))
+    np.testing.assert_allclose(shares, [[0.75, 0.25, 0]])
+    np.testing.assert_allclose(special, 1)
+
+
 def test_a_word_of_two_entities_is_in_triple_when_one_of_them_is():
     s = sentence("a", AB)
     assert word_groups(s.with_labels([*s.entities, Entity("Generic", 3, 5)], s.relations))[3:5].tolist() == [0, 1]
@@ -150,7 +157,9 @@ def test_attention_is_written_for_every_sentence(studied, prepared):
     written = json.loads((studied / "sinet.json").read_text())
     for record, s in zip(written["sentences"], read_sentences(prepared / "test.jsonl"), strict=True):
         assert record["id"] == s.id and len(record["pieces"]) == len(s.tokens)
-        assert {len(head) for heads in record["attention"].values() for head in heads} == {len(s.tokens) + 2}
+        heads = [head for heads in record["attention"].values() for head in heads]
+        assert {len(head) for head in heads} == {len(s.tokens) + 2}
+        assert [sum(head) for head in heads] == pytest.approx([1] * 4, abs=1e-3)
     assert all(r["attention"] == {} for r in json.loads((studied / "sinet-base.json").read_text())["sentences"])
 
 

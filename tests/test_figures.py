@@ -77,9 +77,8 @@ def test_all_are_drawn_and_drawn_the_same_again(grid, tmp_path):
         for ending in ("pdf", "png", "md")
     )
     caption = first["curves_ten_tiny.md"].decode()
-    assert (
-        "test split (40 sentences), recipe short, selection last, seeds 0 / 1, float32, CPU (cpu, 2 threads)" in caption
-    )
+    runs = "Runs: recipe short, selection last, seeds 0 / 1, float32, CPU (cpu, 2 threads)"
+    assert f"{runs}; scored on the test split (40 sentences)." in caption
 
 
 def test_lines_are_the_runs_figures(grid):
