@@ -107,5 +107,5 @@ class Extractor(nn.Module):
         return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 
     def attention(self, sentence: Sentence) -> dict[str, Tensor]:
-        """Attention over words by direction, each `(heads, words)`; empty where a system has none."""
+        """Attention by direction, each `(heads, words + 2)`: [CLS], the words, [SEP]; empty where a system has none."""
         return {}
