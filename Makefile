@@ -1,5 +1,6 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make report    results/.../report.html of a grid that has been run (CONFIG): one page that opens anywhere
+# make results   results/README.md from finished grids (CONFIGS="config.yaml config/full.yaml"), with their figures
 # make test      set up, run the whole test suite                             make lint    formatters and linters
 # make test-slurm  the workflow through a real SLURM of one host, and its jobs killed; root of a Debian gets it installed
 # make bench     speed of the trained runs of CONFIG against their encoder and the machine: a table, results/bench.json
@@ -9,7 +10,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables report quick bench tune setup test slurm test-slurm lint format lock
+.PHONY: tables report results quick bench tune setup test slurm test-slurm lint format lock
 .DELETE_ON_ERROR:
 
 tables: setup
@@ -20,6 +21,9 @@ report: setup
 	@python -m sinet summary --config $(CONFIG) > /dev/null
 	snakemake report_page --cores all --configfile $(CONFIG)
 	@python -c "from sinet.config import load_config; print(load_config('$(CONFIG)')['results'] + '/report.html')"
+
+results: setup
+	@python -m sinet results --configs $(or $(CONFIGS),$(CONFIG))
 
 quick:
 	@$(MAKE) tables CONFIG=config/quick.yaml

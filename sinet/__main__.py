@@ -342,6 +342,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     s = step("summary", summary, "print the main table of a finished grid and the paths of what it made")
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
+
+    s = step(
+        "results", results, "write results/README.md: tables and figures of finished grids, and how they were made"
+    )
+    s.add_argument("--configs", type=Path, nargs="+", required=True, metavar="FILE", help="the grids, in this order")
+    s.add_argument("--out", type=Path, default=Path("results/README.md"), metavar="FILE", help="Markdown to write")
     return parser
 
 
@@ -669,6 +675,14 @@ def summary(options: argparse.Namespace) -> None:
 
     config = load_config(*options.config)
     print(summary(Path(config["results"]), resolve(config)))
+
+
+def results(options: argparse.Namespace) -> None:
+    from sinet.config import load_config, resolve
+    from sinet.paper.results import write_results
+
+    loaded = [(path, load_config(path)) for path in options.configs]
+    write_results([(path, Path(config["results"]), resolve(config)) for path, config in loaded], options.out)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,21 @@ def test_tex_tables_compile(finished, tmp_path):
     assert len(tables) == 10
 
 
+def test_results_are_shown_with_what_they_were_made_by(finished):
+    call = ["python", "-m", "sinet", "results", "--configs", "config/quick.yaml"]
+    done = subprocess.run(call, cwd=finished, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    text = (finished / "results" / "README.md").read_text()
+    assert "`make tables CONFIG=config/quick.yaml`, finished 20" in text and "6 runs; " in text
+    for table in (finished / "results" / "quick" / "tables").glob("*.md"):
+        assert table.read_text().splitlines()[-1] in text, table
+    pictures = re.findall(r"!\[.*\]\((shown/quick/.*\.png)\)", text)
+    assert len(pictures) == len(list((finished / "results" / "quick" / "figures").glob("*.png"))) > 5
+    assert all((finished / "results" / picture).is_file() for picture in pictures)
+    refused = subprocess.run([*call, "config/open.yaml"], cwd=finished, capture_output=True, text=True)
+    assert refused.returncode == 2 and "run the grid first: make tables CONFIG=config/open.yaml" in refused.stderr
+
+
 def test_a_second_run_has_nothing_to_do(finished):
     assert jobs(finished) == set()
 

@@ -1,0 +1,78 @@
+"""`results/README.md`: tables and figures of finished grids to read where the project is read, with the command, the
+date, the machine and the time of each. What the grids left behind is copied as it is; nothing is computed."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sinet.config import Plan
+from sinet.errors import UserError
+from sinet.files import write_atomically
+
+OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
+"""Tables that are seen at once, in this order; the others are folded."""
+INTRODUCTION = """\
+# Results of the last runs
+
+Made by `make results CONFIGS="{configs}"`. Micro F1 x 100; symmetric types direction-free. Published rows use the
+deck's encoders and protocols: the notes under each table say what differs.
+"""
+
+
+def write_results(grids: Sequence[tuple[Path, Path, Plan]], out: Path) -> None:
+    """Write `out` and, beside it, `shown/GRID/*.png`.
+
+    Args:
+        grids: configuration file, results folder and plan of each.
+
+    Raises:
+        UserError: when a grid has not been run to its end.
+    """
+    shown = out.parent / "shown"
+    parts = [INTRODUCTION.format(configs=" ".join(str(config) for config, _, _ in grids))]
+    if (by_hand := out.with_name("by-hand.md")).is_file():
+        parts.append(f"Measured in pieces, and kept by hand: [{by_hand.name}]({by_hand.name}).\n")
+    for config, results, plan in grids:
+        if not (results / "tables" / "main.md").is_file():
+            raise UserError(
+                f"{results / 'tables' / 'main.md'} is missing; run the grid first: make tables CONFIG={config}"
+            )
+        parts += [f"## `{config}`\n", _made(config, results, plan)]
+        tables = {path.stem: path for path in sorted((results / "tables").glob("*.md"))}
+        parts += [_below(tables.pop(name)) for name in OPEN if name in tables]
+        parts += [
+            f"<details><summary>{name}</summary>\n\n{_below(path)}\n</details>\n" for name, path in tables.items()
+        ]
+        folder = shown / config.stem
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for picture in sorted((results / "figures").glob("*.png")):
+            shutil.copyfile(picture, folder / picture.name)
+            caption = picture.with_suffix(".md").read_text(encoding="utf-8")
+            parts.append(f"### {picture.stem}\n\n![{picture.stem}](shown/{config.stem}/{picture.name})\n\n{caption}")
+    text = "\n".join(parts)
+    write_atomically(out, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _made(config: Path, results: Path, plan: Plan) -> str:
+    """Command, date, commit, machine and time of a grid's trainings."""
+    paths = [results / "runs" / run.path / "record.json" for run in plan.runs]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    last = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
+    minutes = sum(sum(record["seconds"].values()) for record in records) / 60
+    machines = dict.fromkeys(
+        f"{r['device_name']} ({r['device']}, {r['threads']} threads), {r['precision']}, at commit {r['git_commit']}"
+        for r in records
+    )
+    left_out = f"; {len(plan.left_out)} left out" if plan.left_out else ""
+    return (
+        f"`make tables CONFIG={config}`, finished {last:%Y-%m-%d}. {len(records)} runs{left_out}; {minutes:.0f} "
+        f"minutes of training and evaluation on dev in all. Trained on: {'; '.join(machines)}.\n"
+    )
+
+
+def _below(path: Path) -> str:
+    """A Markdown file with its heading two levels lower."""
+    return "##" + path.read_text(encoding="utf-8")
