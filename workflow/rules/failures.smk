@@ -14,7 +14,7 @@ def incomplete_tables():
         return
     lines = [f"{len(lost)} of {len(RUNS)} runs have no result:", *(f"  {path}: {why}" for path, why in lost.items())]
     if not config["allow_missing"]:
-        lines.append("tables of the others all the same: --config allow_missing=true")
+        lines.append("tables of the others all the same: --config allow_missing=True")
     logger.error("\n".join(lines))
     if config["allow_missing"] and len(lost) < len(RUNS):
         tables = f"{RESULTS}/incomplete"
