@@ -26,6 +26,7 @@ WANTED = {
     "string": "text",
     "array": "a list",
     "object": "a mapping",
+    "boolean": "true or false (on the command line True or False)",
 }
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
