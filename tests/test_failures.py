@@ -88,6 +88,18 @@ def test_the_reason_is_the_last_word_of_the_log_written_last(tmp_path):
     later.parent.mkdir(parents=True)
     later.write_text("10:00:02 sinet predict failed\nTraceback (most recent call last):\n")
     assert reason(tmp_path, "d/e/m/0") == f"a fault of ours in predict; its log: {later}"
+    assert reason(tmp_path, "d/e/m/0", since=later.stat().st_mtime + 1) == "not started", "logs of an earlier call"
+
+
+def test_a_run_that_was_not_started_has_the_reason_of_what_it_waited_for(tmp_path):
+    for name, text in (
+        ("prepare/d.log", "10:00:00 d: 10 sentences\n"),
+        ("fetch_encoder/e.log", "sinet fetch: no hub\n"),
+    ):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    assert reason(tmp_path, "d/e/m/0") == "no hub"
+    assert reason(tmp_path, "d/other/m/0") == "not started"
 
 
 def test_a_second_workflow_in_one_folder_is_refused_and_told_what_to_do(project):

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -68,6 +69,7 @@ localrules:
     score_groups,
     draw_claim,
     draw_results,
+    report_page,
 
 
 wildcard_constraints:
