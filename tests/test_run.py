@@ -351,6 +351,14 @@ def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path):
         assert figures["sentences_per_s"] == pytest.approx(2 / figures["median_s"])
 
 
+def test_runs_with_different_encoders_share_no_limit(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        timing, "load_run", lambda folder, device: (None, {"encoder": folder, "encoder_config": folder})
+    )
+    with pytest.raises(UserError, match="different encoders cannot share a limit.*time them apart"):
+        timing.time_runs({"a": "small", "b": "base"}, prepared / "test.jsonl", tmp_path / "t.json")
+
+
 def test_a_sample_is_spread_over_the_lengths():
     sentences = read_sentences(CORPUS)
     lengths = [len(s.tokens) for s in sentences]
