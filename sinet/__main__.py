@@ -170,7 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     s = step(
         "compare",
         compare,
-        "compare SINET with each system and its ablation: bootstrap, order over seeds, Holm",
+        "compare SINET with each system and its ablation: bootstrap and variance of runs, order over seeds, Holm",
         "Where dataset, encoder and recipe are the same; the predictions lie beside the records.",
     )
     s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of each run")

@@ -44,6 +44,7 @@ def test_a_better_system_is_found_and_an_equal_one_is_not():
     runs = [scored(m, s, q) for m, q in (("ours", 0.7), ("other", 0.5), ("base", 0.7)) for s in range(3)]
     made = compare(runs, DECLARED, resamples=2000)
     assert made["family"] == len(made["comparisons"]) == 6, "two pairs, three metrics; tap was not run"
+    assert all(c["tested"] for c in made["comparisons"])
     for c in made["comparisons"]:
         assert (c["p_holm"] < stats.LEVEL) == (c["other"] == "other")
         assert c["interval"][0] < c["difference"] < c["interval"][1]
@@ -51,10 +52,35 @@ def test_a_better_system_is_found_and_an_equal_one_is_not():
         assert len(c["f1"]) == len(c["other_f1"]) == 3
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_too_few_runs_are_not_tested(seeds):
+    runs = [scored("ours", s, 0.7) for s in range(3)] + [scored("other", s, 0.5) for s in range(seeds)]
+    runs += [scored("base", s, 0.5) for s in range(3)]
+    made = compare(runs, DECLARED, resamples=500)
+    for c in made["comparisons"]:
+        assert c["p"] < 0.01 and c["interval"][0] > 0
+        assert (c["p_holm"] is None) == (c["other"] == "other")
+    assert made["family"] == 3, "what is not tested costs the others nothing"
+
+
+def test_many_comparisons_can_all_be_significant():
+    models = {"ours": MODELS["ours"], **{f"m{i}": {} for i in range(90)}}
+    runs = [scored("ours", s, 0.8) for s in range(3)] + [scored(f"m{i}", s, 0.3) for i in range(90) for s in range(3)]
+    made = compare(runs, DECLARED | {"models": models}, resamples=200)
+    assert made["family"] == 270 and all(c["p_holm"] < stats.LEVEL for c in made["comparisons"])
+
+
 def test_order_over_five_seeds():
     runs = [scored(m, s, q) for m, q in (("ours", 0.7), ("other", 0.5)) for s in range(5)]
     for c in compare(runs, DECLARED, resamples=100)["comparisons"]:
         assert c["aso"] < stats.ORDERED and c["aso_of_other"] > 0.5
+
+
+def test_order_is_corrected_for_both_directions(monkeypatch):
+    corrected = []
+    monkeypatch.setattr(stats, "almost_stochastic_order", lambda a, b, comparisons: corrected.append(comparisons))
+    compare([scored(m, s, q) for m, q in (("ours", 0.7), ("other", 0.5)) for s in range(5)], DECLARED, resamples=10)
+    assert corrected == [6] * 6, "three metrics, two directions"
 
 
 def test_folds_are_one_dataset_and_must_be_complete():
@@ -71,6 +97,13 @@ def test_what_was_left_out_is_not_compared():
     runs = [scored(m, s, 0.6) for m in ("ours", "other") for s in range(2)]
     made = compare(runs, DECLARED | {"left_out": [["d/e/other/2", "no memory"]]}, resamples=10)
     assert made["comparisons"] == []
+    assert [(c["other"], c["why"]) for c in made["not_compared"]] == [("other", "runs of other have no result")]
+
+
+def test_a_fold_that_failed_is_not_compared_and_stops_nothing():
+    runs = [scored(m, 0, 0.6, d) for m in ("ours", "other", "base") for d in ("f-0", "f-1")]
+    made = compare(runs[:3] + runs[4:], DECLARED | {"failed": [["f-1/e/other/0", "no memory"]]}, resamples=10)
+    assert {c["other"] for c in made["comparisons"]} == {"base"}
     assert [(c["other"], c["why"]) for c in made["not_compared"]] == [("other", "runs of other have no result")]
 
 

@@ -24,7 +24,7 @@ PLACE = ("ten", "tiny")
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
-    """Records of three models with two seeds, right in everything, in entities, in nothing; timing; comparisons."""
+    """Records of three models with three seeds, right in everything, in entities, in nothing; timing; comparisons."""
     folder = tmp_path_factory.mktemp("grid")
     gold = [s for s in read_sentences(CORPUS) for _ in range(4)]
     (folder / "data" / "ten").mkdir(parents=True)
@@ -37,7 +37,7 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
     }
     records = []
     for model, predicted in predictions.items():
-        for seed in (0, 1):
+        for seed in range(3):
             run = folder / "runs" / "ten" / "tiny" / model / str(seed)
             run.mkdir(parents=True)
             write_sentences(run / "predictions.jsonl", predicted)
@@ -60,7 +60,7 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
         "threads": 2,
     }
     (folder / "timing.json").write_text(json.dumps(timing))
-    declared = {"models": MODELS, "datasets": {"ten": {}}, "left_out": []}
+    declared = {"models": MODELS, "datasets": {"ten": {}}, "left_out": [], "failed": []}
     made = compare(read_runs(records, folder / "data"), declared, resamples=2000)
     (folder / "comparisons.json").write_text(json.dumps(made))
     return records, folder / "timing.json", folder / "comparisons.json"
@@ -77,15 +77,15 @@ def test_all_are_drawn_and_drawn_the_same_again(grid, tmp_path):
         for ending in ("pdf", "png", "md")
     )
     caption = first["curves_ten_tiny.md"].decode()
-    runs = "Runs: recipe short, selection last, seeds 0 / 1, float32, CPU (cpu, 2 threads)"
+    runs = "Runs: recipe short, selection last, seeds 0 / 1 / 2, float32, CPU (cpu, 2 threads)"
     assert f"{runs}; scored on the test split (40 sentences)." in caption
 
 
 def test_lines_are_the_runs_figures(grid):
     runs = Runs(grid[0], MODELS)
     left, right = figures._curves(runs)[0].axes
-    assert [line.get_ydata().tolist() for line in left.lines] == [[1.0, 0.625]] * 3, "mean of 2/4 and 3/4"
-    assert [line.get_ydata().tolist() for line in right.lines] == [[10.5]] * 3, "dev was measured after the last epoch"
+    assert [line.get_ydata().tolist() for line in left.lines] == [[1.0, 0.75]] * 3, "mean of 2/4, 3/4 and 4/4"
+    assert [line.get_ydata().tolist() for line in right.lines] == [[11.0]] * 3, "dev was measured after the last epoch"
     ent, rel = figures._lengths(runs)[0].axes
     assert [set(line.get_ydata()) for line in ent.lines] == [{100.0}, {100.0}, {0.0}]
     assert [max(line.get_ydata()) for line in rel.lines] == [100.0, 0.0, 0.0]
@@ -98,7 +98,14 @@ def test_significant_differences_are_marked(grid):
     texts = {t.get_text(): t.get_fontweight() for t in figure.axes[0].texts}
     assert texts == {"0.00": "normal", "+100.00*": "bold"}
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["SINET vs SpERT", "SINET vs SINET Base"]
-    assert "for all 6 comparisons" in caption
+    assert "over the 6 comparisons" in caption and "variance of test sentences" in caption
+
+
+def test_what_is_not_tested_is_not_marked(grid):
+    made = json.loads(grid[2].read_text())
+    untested = [c | {"p_holm": None} for c in made["comparisons"]]
+    figure, _ = figures._significance(made | {"comparisons": untested}, PLACE, MODELS)
+    assert {t.get_text() for t in figure.axes[0].texts} == {"0.00", "+100.00"}
 
 
 def test_where_there_is_nothing_to_compare_it_says_so(grid):

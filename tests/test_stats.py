@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from sinet.score import stats
-from sinet.score.stats import almost_stochastic_order, difference, f1, holm, resampled_f1, violation_ratio
+from sinet.score.stats import (
+    almost_stochastic_order,
+    difference,
+    difference_of_systems,
+    f1,
+    holm,
+    resampled_f1,
+    violation_ratio,
+)
 
 
 def system(random: np.random.Generator, gold: np.ndarray, recall: np.ndarray, precision: float = 0.5) -> np.ndarray:
@@ -39,16 +48,60 @@ def test_resamples_are_the_same_in_blocks(monkeypatch):
     assert np.array_equal(resampled_f1(counts, resamples=50), whole)
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
-def test_identical_systems_are_rarely_significant(seeds):
+def run(random: np.random.Generator, gold: np.ndarray, easy: np.ndarray, between_runs: float) -> np.ndarray:
+    """A run of a system: as `system`, finding more or fewer claims everywhere, as trainings do."""
+    return system(random, gold, np.minimum(easy * np.exp(random.normal(0, between_runs)), 1))
+
+
+def of_halves(counts: np.ndarray, number: int) -> stats.Difference:
+    """Two systems of half of the runs each."""
+    seeds = len(counts) // 2
+    scores, again = f1(*np.moveaxis(counts.sum(1), -1, 0)), resampled_f1(counts, resamples=500, seed=number)
+    means = again[:, :seeds].mean(1), again[:, seeds:].mean(1)
+    return difference_of_systems(scores[:seeds], scores[seeds:], *means)
+
+
+@pytest.mark.parametrize("between_runs", [0, 0.06, 0.15], ids=["F1 apart 1.3", "1.9", "3.7"])
+@pytest.mark.parametrize("seeds", [stats.LEAST_RUNS, 5])
+def test_identical_systems_are_rarely_significant(seeds, between_runs):
     random = np.random.default_rng(seeds)
     significant = 0
     for number in range(100):
-        gold, easy = sentences(random, 300)
-        counts = np.stack([system(random, gold, easy) for _ in range(2 * seeds)])
-        figures = resampled_f1(counts, resamples=1000, seed=number)
-        significant += difference(figures[:, :seeds].mean(1), figures[:, seeds:].mean(1)).p < stats.LEVEL
+        gold, easy = sentences(random, 551)
+        counts = np.stack([run(random, gold, easy, between_runs) for _ in range(2 * seeds)])
+        significant += of_halves(counts, number).p < stats.LEVEL
     assert significant <= 7
+
+
+def test_identical_runs_are_rarely_significant_by_their_sentences():
+    random = np.random.default_rng(1)
+    significant = 0
+    for number in range(100):
+        gold, easy = sentences(random, 300)
+        counts = np.stack([system(random, gold, easy) for _ in range(2)])
+        significant += difference(*resampled_f1(counts, resamples=1000, seed=number).T).p < stats.LEVEL
+    assert significant <= 7
+
+
+def test_a_planted_difference_of_systems_is_found():
+    random = np.random.default_rng(1)
+    found = 0
+    for number in range(20):
+        gold, easy = sentences(random, 551)
+        counts = [run(random, gold, e, 0.06) for e in (np.minimum(easy * 1.4, 1), easy) for _ in range(3)]
+        interval = of_halves(np.stack(counts), number)
+        assert (interval.p < stats.LEVEL) == (interval.low > 0 or interval.high < 0)
+        found += interval.low > 0
+    assert found >= 16
+
+
+def test_difference_of_systems_by_hand():
+    # variances of the means: 1/3 and 4/3; of the bootstrap 1; degrees of freedom (8/3)^2 / ((1/9 + 16/9) / 2)
+    scores, again = np.array([[61.0, 62, 63], [54, 56, 58]]), np.array([[5.0, 6, 7], [0, 0, 0]])
+    made, distribution = difference_of_systems(*scores, *again), scipy.stats.t(64 / 8.5, scale=(8 / 3) ** 0.5)
+    assert made.p == pytest.approx(2 * distribution.sf(6))
+    assert (made.low, made.high) == pytest.approx((6 + distribution.ppf(0.025), 6 + distribution.ppf(0.975)))
+    assert difference_of_systems(*scores[[0, 0]] * 0, *again[[1, 1]]) == stats.Difference(0, 0, 1)
 
 
 def test_a_planted_difference_is_found():

@@ -133,6 +133,14 @@ def test_nothing_is_bold_between_equals(tmp_path):
     assert not any("**" in text for text in made.values())
 
 
+def test_nothing_is_bold_of_a_single_run(tmp_path):
+    made = write_grid(tmp_path, [("ours", 0), *((m, s) for m in ("pfn", "base") for s in range(3))], [])
+    assert not any("**" in text for text in made.values())
+    (row, *_) = lines(tmp_path / "tables" / "significance.md", "Ten")
+    assert float(row[12].replace("< ", "")) < 0.05 and row[13] == "n < 3", "p of these runs, no test"
+    assert "comparisons of fewer runs are not tested" in made["main"]
+
+
 def test_published_and_measured(tables):
     (row,) = rows(tables / "published_vs_measured.csv", system="PFN (SciBERT)", figure="Rel+")
     mean, sd = float(row["mean"]), float(row["sd"])

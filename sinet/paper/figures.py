@@ -13,10 +13,9 @@ import seaborn as sns
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from sinet.paper.grid import METRICS, sign, test_of
 from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, looks, save, use_style
 from sinet.paper.table import signed
-
-METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 
 
 class Runs:
@@ -200,7 +199,7 @@ def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]
     axis.collections[0].colorbar.ax.yaxis.label.set_size(6)
     for y, row in enumerate(rows.values()):
         for x, metric in enumerate(METRICS):
-            significant = row[metric]["p_holm"] < made["level"]
+            significant = sign(row[metric], made["level"]) != 0
             dark = abs(table[y, x]) > 0.75 * greatest
             axis.text(
                 *(x + 0.5, y + 0.5, signed(table[y, x]) + ("*" if significant else "")),
@@ -208,9 +207,8 @@ def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]
                 fontweight="bold" if significant else "normal",
             )
     return figure, (
-        "Differences of F1 between systems, blue where the first is better. Bold with a star: significant, p < "
-        f"{made['level']:g} of a paired bootstrap over test sentences ({made['resamples']:,} resamples, mean over "
-        f"seeds), corrected by Holm for all {made['family']} comparisons of the grid."
+        "Differences of F1 between systems, means over seeds, blue where the first is better. Bold with a star: "
+        f"significant, {test_of(made)}."
     )
 
 

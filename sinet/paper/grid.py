@@ -109,17 +109,11 @@ class Grid:
 
     def significant(self, comparison: dict | None) -> int:
         """1 or -1 for a system that is better or worse than the other after correction, 0 for neither."""
-        if comparison is None or comparison["p_holm"] >= self.comparisons["level"]:
-            return 0
-        return 1 if comparison["difference"] > 0 else -1
+        return 0 if comparison is None else sign(comparison, self.comparisons["level"])
 
     def test_note(self) -> str:
         """What significant means, for the notes of a table."""
-        c = self.comparisons
-        return (
-            f"significant: Holm-adjusted p < {c['level']:g} over all {c['family']} comparisons of this grid, paired "
-            f"bootstrap of the test sentences ({c['resamples']:,} resamples; table of significance)"
-        )
+        return f"significant: {test_of(self.comparisons)}"
 
     def number(self, runs: Sequence[dict]) -> str:
         """Number of runs behind a cell: seeds, times folds where a dataset has them."""
@@ -167,6 +161,23 @@ class Grid:
 def f1_of(metric: str) -> Callable[[dict], float]:
     """Reads the F1 of a record under a metric, symmetric types direction-free."""
     return lambda run: run["scores"]["symmetric"][metric]["f1"]
+
+
+def sign(comparison: dict, level: float) -> int:
+    """1 or -1 where the difference is significant, 0 where it is not or was not tested."""
+    if comparison["p_holm"] is None or comparison["p_holm"] >= level:
+        return 0
+    return 1 if comparison["difference"] > 0 else -1
+
+
+def test_of(made: dict) -> str:
+    """The test that the comparisons of a grid have passed where they are significant, and which are not tested."""
+    return (
+        f"Holm-adjusted p < {made['level']:g} over the {made['family']} comparisons of this grid between systems of "
+        f"{made['least_runs']} or more runs each, t test with the variance of test sentences (paired bootstrap, "
+        f"{made['resamples']:,} resamples) plus that of runs; comparisons of fewer runs are not tested, and nothing "
+        "of them is bold"
+    )
 
 
 def path_of(run: dict) -> str:

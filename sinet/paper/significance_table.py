@@ -1,5 +1,6 @@
 """Every comparison of the grid: difference of F1, its interval, p before and after correction, order of the seeds."""
 
+import math
 import statistics
 
 import pandas as pd
@@ -34,12 +35,13 @@ def significance_table(grid: Grid) -> Table:
         )
         n = len(c["f1"]), len(c["other_f1"])
         few = f"n < {made['least_seeds']}"
+        adjusted = f"n < {made['least_runs']}" if c["p_holm"] is None else _p(c["p_holm"])
         low, high = (signed(end) for end in c["interval"])
         texts = (
             *(mean_sd(c["f1"]), str(n[0]), mean_sd(c["other_f1"]), str(n[1])),
             bold(signed(c["difference"]), grid.significant(c) != 0),
             f"[{low}, {high}]",
-            *(_p(c["p"]), _p(c["p_holm"])),
+            *(_p(c["p"]), adjusted),
             *(few if c[key] is None else f"{c[key]:.2f}" for key in ("aso", "aso_of_other")),
         )
         rows.append(dict(zip(columns, (*titles, *texts), strict=True)))
@@ -63,14 +65,21 @@ def _line(titles: tuple[str, ...], c: dict) -> dict:
 def _notes(grid: Grid) -> list[str]:
     made = grid.comparisons
     notes = [
-        "Micro F1 x 100, mean ± standard deviation over n runs. Interval and two-sided p: paired bootstrap of the test "
-        f"sentences, {made['resamples']:,} resamples, the same sentences for both systems; of several seeds the mean "
-        "of their F1 in each resample (folds are resampled one by one). It tells what other test sentences would "
-        "change; the trained runs stay as they are.",
-        f"Holm: p adjusted for all {made['family']} comparisons of this grid. Bold: adjusted p < {made['level']:g}.",
-        f"ASO: almost stochastic order over the seeds' F1, the upper bound of the violation ratio at confidence "
-        f"1 - {made['level']:g}/{made['family'] or 1}; below {made['ordered_below']:g} the system (ASO of other: the "
-        f"other) is almost stochastically larger. n < {made['least_seeds']}: too few seeds on a side to say.",
+        f"Micro F1 x 100, mean ± standard deviation over n runs. With n of {made['least_runs']} or more on both sides, "
+        "interval and two-sided p are of Student's t, for other runs and other test sentences: the variance of the "
+        "difference is that of a paired bootstrap of the test sentences "
+        f"({made['resamples']:,} resamples, the same sentences for both systems, of several seeds the mean of their F1 "
+        "in each; folds are resampled one by one) plus that of each mean over runs, degrees of freedom by "
+        "Welch-Satterthwaite.",
+        f"Holm: p adjusted for the {made['family']} comparisons of this grid that are tested. Bold: adjusted p < "
+        f"{made['level']:g}. n < {made['least_runs']}: too few runs on a side to know how far runs are apart, so no "
+        "test and no bold; interval (percentiles) and p of the bootstrap then speak of these trained runs only.",
+        "ASO: almost stochastic order over the seeds' F1, the upper bound of the violation ratio at confidence 1 - "
+        f"{made['level']:g}/{2 * made['family'] or 1}, corrected for both directions of each test; below "
+        f"{made['ordered_below']:g} the system (ASO of other: the other) is almost stochastically larger. "
+        f"n < {made['least_seeds']}: too few seeds on a side to say. Few seeds bound the level, whatever the "
+        f"correction: of equal systems with {made['least_seeds']} seeds all of the one lie above all of the other in 1 "
+        f"of {math.comb(2 * made['least_seeds'], made['least_seeds'])} cases.",
     ]
     for c in made["not_compared"]:
         names = grid.title("models", c["system"]), grid.title("models", c["other"])

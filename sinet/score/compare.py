@@ -1,8 +1,9 @@
 """SINET against every other system, and its ablation: differences of F1, their intervals and what they are worth.
 
 Systems are compared where they share dataset, encoder and recipe: SINET with each system, the full model with each
-setting of its ablation, each setting with Base. All comparisons of a grid, of three metrics each, are one family for
-the correction. A dataset in folds is resampled fold by fold, a seed's figure is its mean over the folds.
+setting of its ablation, each setting with Base. All comparisons of a grid that are tested, of three metrics each, are
+one family for the correction; with fewer than `stats.LEAST_RUNS` seeds on a side there is no test, and interval and p
+speak of the trained runs only. A dataset in folds is resampled fold by fold, a seed's figure is its mean over the folds.
 """
 
 import itertools
@@ -94,7 +95,7 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
         `left_out` or `failed`.
 
     Raises:
-        UserError: a system that lacks a seed on one of the dataset's folds.
+        UserError: a system without a run left out or failed that lacks a seed on one of the dataset's folds.
     """
 
     def whole(dataset: str) -> str:
@@ -108,33 +109,39 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
     found, not_compared = [], []
     for (dataset, encoder, recipe), there in places.items():
         place = {"dataset": dataset, "encoder": encoder, "recipe": recipe}
-        figures = _figures(there, resamples)
+        begun = {run.model for run in there}
+        figures = _figures([run for run in there if (dataset, encoder, run.model) not in lacking], resamples)
         for kind, system, other in pairs_to_compare(declared["models"]):
             between = place | {"kind": kind, "system": system, "other": other}
             incomplete = [m for m in (system, other) if (dataset, encoder, m) in lacking]
-            if system not in figures or other not in figures or incomplete:
-                if incomplete and (system in figures or other in figures):
+            if system not in figures or other not in figures:
+                if incomplete and begun & {system, other}:
                     not_compared.append(between | {"why": f"runs of {' and '.join(incomplete)} have no result"})
                 continue
             a, b = figures[system], figures[other]
+            tested = min(len(a.seeds), len(b.seeds)) >= stats.LEAST_RUNS
             for m, metric in enumerate(METRICS):
-                test = stats.difference(a.resampled[m], b.resampled[m])
+                again = a.resampled[m], b.resampled[m]
+                test = stats.difference_of_systems(a.f1[m], b.f1[m], *again) if tested else stats.difference(*again)
                 found.append(
                     between
                     | {"metric": metric, "seeds": a.seeds, "other_seeds": b.seeds}
                     | {"f1": a.f1[m].tolist(), "other_f1": b.f1[m].tolist()}
                     | {"difference": float(a.f1[m].mean() - b.f1[m].mean())}
-                    | {"interval": [test.low, test.high], "p": test.p}
+                    | {"interval": [test.low, test.high], "p": test.p, "tested": tested}
                 )
-    for comparison, p in zip(found, stats.holm([c["p"] for c in found]), strict=True):
+    family = [c for c in found if c["tested"]]
+    adjusted = iter(stats.holm([c["p"] for c in family]))
+    for comparison in found:
         scores = comparison["f1"], comparison["other_f1"]
-        comparison["p_holm"] = p
-        comparison["aso"] = stats.almost_stochastic_order(*scores, comparisons=len(found))
-        comparison["aso_of_other"] = stats.almost_stochastic_order(*scores[::-1], comparisons=len(found))
+        comparison["p_holm"] = next(adjusted) if comparison["tested"] else None
+        for key, sides in (("aso", scores), ("aso_of_other", scores[::-1])):
+            comparison[key] = stats.almost_stochastic_order(*sides, comparisons=2 * len(family))
     return {
         "resamples": resamples,
         "level": stats.LEVEL,
-        "family": len(found),
+        "family": len(family),
+        "least_runs": stats.LEAST_RUNS,
         "least_seeds": stats.LEAST_SEEDS,
         "ordered_below": stats.ORDERED,
         "comparisons": found,
