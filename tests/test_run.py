@@ -355,7 +355,7 @@ def test_runs_with_different_encoders_share_no_limit(prepared, tmp_path, monkeyp
     monkeypatch.setattr(
         timing, "load_run", lambda folder, device: (None, {"encoder": folder, "encoder_config": folder})
     )
-    with pytest.raises(UserError, match="different encoders cannot share a limit.*time them apart"):
+    with pytest.raises(UserError, match=r"different encoders cannot share a limit.*time them apart"):
         timing.time_runs({"a": "small", "b": "base"}, prepared / "test.jsonl", tmp_path / "t.json")
 
 
