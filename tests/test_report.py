@@ -27,12 +27,12 @@ FLAGS = (
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + (900).to_bytes(4) + (300).to_bytes(4)
 TABLE = """# Scores
 
-| System | Source | Rel+ |
-|:--|:--|:--|
-| B <x> | measured | 9.50 ± 0.40 |
-| A | measured | 1,024.00 |
-| C | published | n.r. |
-| D | measured | **27.30** |
+| System | Source | Rel+ | Interval |
+|:--|:--|:--|:--|
+| B <x> | measured | 9.50 ± 0.40 | [+0.10, +2.00] |
+| A | measured | 1,024.00 | [-3.00, +9.00] |
+| C | published | n.r. | failed (n=2 of 3) |
+| D | measured | **27.30** | [-10.00, -1.00] |
 
 - A note.
 """
@@ -136,6 +136,20 @@ def test_sentences_carry_the_scorers_errors(page, results):
         ]
 
 
+def test_a_fold_is_named_as_such(results, tmp_path):
+    folder, plan = results
+    shown = plan | {"datasets": {"all-3": {"title": "All", "fold_of": "all"}}}
+    shutil.copytree(folder, tmp_path / "folds")
+    for kind in ("data", "runs"):
+        (tmp_path / "folds" / kind / "ten").rename(tmp_path / "folds" / kind / "all-3")
+    for record in (tmp_path / "folds").rglob("record.json"):
+        record.write_text(record.read_text().replace('"dataset": "ten"', '"dataset": "all-3"'))
+    shown["runs"] = [path.replace("ten/", "all-3/") for path in plan["runs"]]
+    write_report(tmp_path / "folds", shown, tmp_path / "folds.html")
+    text = (tmp_path / "folds.html").read_text()
+    assert '"title":"All, fold 3, Tiny"' in text and "<td>All, fold 3</td>" in text
+
+
 def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
     plan = json.dumps({"runs": ["a/b/c/0"], "left_out": []})
     assert main(["report", "--results", str(tmp_path), "--plan", plan, "--out", str(tmp_path / "r.html")]) == 2
@@ -183,8 +197,8 @@ def test_tables_sort_up_down_and_back(fresh):
     def column() -> list[str]:
         return texts(fresh, "#table-scores tbody td:first-child")
 
-    def press() -> None:
-        fresh.find_element("css selector", "#table-scores th:nth-child(3) button").click()
+    def press(nth: int = 3) -> None:
+        fresh.find_element("css selector", f"#table-scores th:nth-child({nth}) button").click()
 
     assert column() == ["B <x>", "A", "C", "D"]
     press()
@@ -193,6 +207,18 @@ def test_tables_sort_up_down_and_back(fresh):
     assert column() == ["A", "D", "B <x>", "C"]
     press()
     assert column() == ["B <x>", "A", "C", "D"]
+    press(4)
+    assert column() == ["D", "A", "B <x>", "C"], "intervals by their low end"
+
+
+@in_a_browser
+def test_cells_without_a_figure_are_grey(fresh):
+    none = ["n.r.", "n/a", "n/a (n=1)", "n < 3", "not run", "not timed", "left out", "failed", "failed (n=2 of 3)"]
+    none += ["no gold", "no code", ""]
+    figures = ["9.50 ± 0.40", "[+0.10, +2.00]", "nothing", "SINET (ours)", "< 0.0001"]
+    script = "return arguments[0].map(text => NONE.test(text))"
+    assert fresh.execute_script(script, none + figures) == [True] * len(none) + [False] * len(figures)
+    assert texts(fresh, "#table-scores td.none") == ["n.r.", "failed (n=2 of 3)"]
 
 
 @in_a_browser

@@ -1,4 +1,5 @@
 # Predictions -> comparisons; records -> tables and figures.
+from sinet.paper.titles import dataset_title
 
 DECLARED = {
     "datasets": {
@@ -13,6 +14,11 @@ DECLARED = {
     "failed": [],
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
 }
+
+
+def place_title(dataset, encoder):
+    """Dataset (of one in folds which fold) and encoder, for captions."""
+    return f"{dataset_title(dataset, config['datasets'][dataset])}, {config['encoders'][encoder]['title']}"
 
 
 rule compare:
@@ -86,6 +92,11 @@ rule tabulate:
             caption="../report/errors.rst",
             category="Tables",
         ),
+        error_examples=report(
+            multiext(f"{RESULTS}/tables/error_examples", ".csv", ".md", ".tex"),
+            caption="../report/error_examples.rst",
+            category="Tables",
+        ),
     log:
         f"{LOGS}/tabulate.log",
     benchmark:
@@ -122,7 +133,7 @@ rule draw_flops:
         ENVIRONMENT
     params:
         titles=json.dumps({name: m["title"] for name, m in DECLARED["models"].items()}, sort_keys=True),
-        what=lambda wildcards: f"{config['datasets'][wildcards.dataset]['title']} (test split), {config['encoders'][wildcards.encoder]['title']}",
+        what=lambda wildcards: f"{place_title(wildcards.dataset, wildcards.encoder)}, test split",
         stem=subpath(output.pdf, strip_suffix=".pdf"),
         code=code("sinet.paper.efficiency"),
     shell:
@@ -154,7 +165,7 @@ rule draw_results:
     params:
         models=json.dumps({n: {"title": m["title"], "system": m["system"]} for n, m in config["models"].items()}),
         place=lambda wildcards: f"{config['datasets'][wildcards.dataset].get('fold_of', wildcards.dataset)}/{wildcards.encoder}",
-        what=lambda wildcards: f"{config['datasets'][wildcards.dataset]['title']}, {config['encoders'][wildcards.encoder]['title']}",
+        what=lambda wildcards: place_title(wildcards.dataset, wildcards.encoder),
         stem=lambda wildcards, output: str(Path(output[0]).parent / f"{wildcards.dataset}_{wildcards.encoder}"),
         code=code("sinet.paper.figures"),
     shell:
