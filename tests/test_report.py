@@ -6,12 +6,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sinet.__main__ import main
+from sinet.config import Plan
 from sinet.data.sentence import Relation, Sentence, read_sentences, write_sentences
+from sinet.errors import UserError
 from sinet.paper.report import write_report
+from sinet.paper.results import write_results
 from sinet.score.errors import sentence_errors
 from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS
@@ -156,6 +160,36 @@ def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
     assert "runs/a/b/c/0/record.json: No such file" in capsys.readouterr().err
     assert main(["summary", "--config", "config/open.yaml"]) == 2
     assert "run the grid first" in capsys.readouterr().err
+
+
+def finished(results: Path, config: str) -> tuple[Path, Path, Plan]:
+    """A grid of one run, as far as `make results` reads it."""
+    for folder in ("tables", "figures", "runs/d/e/m/0"):
+        (results / folder).mkdir(parents=True)
+    (results / "tables" / "main.md").write_text("# Main results\n")
+    (results / "figures" / "curve.png").write_bytes(PNG)
+    (results / "figures" / "curve.md").write_text(f"Of {config}.\n")
+    record = {"seconds": {"train": 60}, "device_name": "A", "device": "cpu", "threads": 1, "precision": "float32"}
+    (results / "runs/d/e/m/0/record.json").write_text(json.dumps(record | {"git_commit": "a" * 40}))
+    return Path(config), results, Plan((SimpleNamespace(path="d/e/m/0"),), ())
+
+
+def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, other = finished(Path("results/one"), "config/a.yaml"), finished(Path("results/two"), "more/a.yaml")
+    out = tmp_path / "results" / "README.md"
+    write_results([one, other], out)
+    assert {p.parent.name: p.name for p in (out.parent / "shown").rglob("*.png")} == dict.fromkeys(
+        ("results-one", "results-two"), "curve.png"
+    )
+    assert "(shown/results-one/curve.png)\n\nOf config/a.yaml." in out.read_text()
+    before = out.read_text()
+    (other[1] / "runs/d/e/m/0/record.json").unlink()
+    with pytest.raises(UserError, match=r"two/runs/d/e/m/0/record.json is missing.*CONFIG=more/a.yaml"):
+        write_results([one, other], out)
+    with pytest.raises(UserError, match="two grids of one results folder: results/one"):
+        write_results([one, one], out)
+    assert out.read_text() == before and len(list((out.parent / "shown").rglob("*.png"))) == 2
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,4 @@
 # Predictions -> comparisons; records -> tables and figures.
-from sinet.paper.titles import dataset_title
-
 DECLARED = {
     "datasets": {
         name: {k: d[k] for k in ("title", "published", "fold_of") if k in d} for name, d in config["datasets"].items()
@@ -14,11 +12,6 @@ DECLARED = {
     "failed": [],
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
 }
-
-
-def place_title(dataset, encoder):
-    """Dataset (of one in folds which fold) and encoder, for captions."""
-    return f"{dataset_title(dataset, config['datasets'][dataset])}, {config['encoders'][encoder]['title']}"
 
 
 rule compare:
