@@ -9,8 +9,9 @@ import pytest
 
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
-from sinet.paper.attention import draw_cases, escape
+from sinet.paper.attention import draw_cases
 from sinet.paper.claim import write_claim
+from sinet.paper.table import escape
 from sinet.run.attend import attend
 from sinet.run.train import train_run
 from sinet.score.cases import LONGEST, choose, outcome, write_cases
@@ -113,7 +114,7 @@ def test_uniform_attention_prefers_no_group():
     groups, pieces = word_groups(s), np.array([1, 2, 3, 1, 1, 2, 1, 1, 1])
     assert groups.tolist() == [0, 2, 0, 0, 2, 1, 2, 2, 2]
     weights = np.array([1, *pieces, 1]) / (pieces.sum() + 2)
-    shares, special = sentence_shares(np.stack([weights, np.eye(11)[1]]), groups, pieces)
+    shares, special = sentence_shares(np.stack([weights, np.eye(11)[1]]), groups)
     np.testing.assert_allclose(shares[0], uniform_shares(groups, pieces))
     np.testing.assert_allclose(shares[1], [1, 0, 0], err_msg="all weight on the first word, of an in-triple entity")
     np.testing.assert_allclose(special, [2 / (pieces.sum() + 2), 0])
@@ -121,9 +122,29 @@ def test_uniform_attention_prefers_no_group():
 
 def test_shares_are_known_where_nearly_all_falls_on_cls():
     weights = np.array([[1.0, 3e-12, 0, 0, 0, 0, 1e-12, 0, 0, 0, 0]])
-    shares, special = sentence_shares(weights, word_groups(sentence("a", AB)), np.ones(9))
+    shares, special = sentence_shares(weights, word_groups(sentence("a", AB)))
     np.testing.assert_allclose(shares, [[0.75, 0.25, 0]])
     np.testing.assert_allclose(special, 1)
+
+
+def attended(folder: Path, *heads: list[float]) -> dict:
+    """Shares of a head that looks at two sentences of four words (one in-triple, one out-of-triple, two others)."""
+    gold = [Sentence(n, tuple("abcd"), (Entity("T", 0, 1), Entity("T", 1, 2), Entity("T", 2, 3)), (AB,)) for n in "xy"]
+    write_sentences(folder / "test.jsonl", gold)
+    machine = {"device": "cpu", "device_name": "CPU", "threads": 1, "precision": "float32"}
+    sentences = [{"id": n, "pieces": [1] * 4, "attention": {"entity": [h]}} for n, h in zip("xy", heads, strict=True)]
+    (folder / "attention.json").write_text(json.dumps(machine | {"sentences": sentences}))
+    attention_shares(folder / "test.jsonl", {"0": folder / "attention.json"}, folder / "shares.json")
+    return json.loads((folder / "shares.json").read_text())
+
+
+def test_a_sentence_that_gets_no_attention_is_left_out_and_counted(tmp_path):
+    made = attended(tmp_path, [0, 0.5, 0.5, 0, 0, 0], [1, 0, 0, 0, 0, 0])
+    for head in made["directions"]["entity"]:
+        assert head["blank"] == 1
+        assert head["groups"]["in_triple"]["share"] == {"value": 1, "interval": [1, 1]}
+        assert head["groups"]["in_triple"]["ratio"]["value"] == pytest.approx(2), "both words of triples, half of four"
+        assert head["groups"]["other"]["share"]["value"] == 0
 
 
 def test_a_word_of_two_entities_is_in_triple_when_one_of_them_is():
@@ -187,6 +208,12 @@ def test_a_model_without_attention_is_named_so(studied, prepared, tmp_path):
 
 def test_predictions_of_other_sentences_are_refused(studied, prepared):
     write_sentences(studied / "short.jsonl", read_sentences(CORPUS)[:3])
+    with pytest.raises(UserError, match=r"short\.jsonl: not the sentences of"):
+        score_groups(prepared / "test.jsonl", {"sinet": {"0": studied / "short.jsonl"}}, studied / "x.json")
+    others = [replace(s, tokens=("x", *s.tokens[1:])) for s in read_sentences(CORPUS)]
+    write_sentences(studied / "others.jsonl", others)
+    with pytest.raises(UserError, match=r"others\.jsonl: not the sentences of"):
+        score_groups(prepared / "test.jsonl", {"sinet": {"0": studied / "others.jsonl"}}, studied / "x.json")
     data = prepared / "test.jsonl", prepared / "labels.json", studied / "sinet.json"
     with pytest.raises(UserError, match=r"short\.jsonl: not the sentences of"):
         write_cases(*data, {"sinet": studied / "short.jsonl"}, "sinet", ["only-right"], studied / "x.json")
@@ -210,6 +237,8 @@ def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, ro
             assert sum(g["share"]["value"] for g in head["groups"].values() if g["share"]) == pytest.approx(1)
     groups = (tmp_path / "tables" / "triple_groups.md").read_text()
     assert "50.00 ± 70.71" in groups, "recall of all and of nothing, over two seeds"
+    caption = (tmp_path / "figures" / "attention_shares.md").read_text()
+    assert "NER recall and F1 of each group" in caption and "it depends on no predicted relation" in caption
     assert (tmp_path / "figures" / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
 
 

@@ -75,6 +75,26 @@ def test_trained_and_untrained_rows_stand_beside_the_published_ones(folder):
     assert "bfloat16 not timed: emulated" in text and "over 10 of the 30 sentences" in text
 
 
+def test_without_figures_the_systems_stand_there_with_the_reason(folder):
+    runs = {f"{d}/small/{m}/0": "short" for d in ("mine", "other") for m in ("sinet", "slow")}
+    declared = DECLARED | {"datasets": DECLARED["datasets"] | {"other": {"title": "Other"}}, "runs": runs}
+    declared["failed"] = [["other/small/slow/0", "it ran out of memory"]]
+    grid = Grid([run("sinet"), run("slow"), run("sinet") | {"dataset": "other"}], declared, {})
+    table = efficiency_table(grid, DECK, [folder])
+    rows = {
+        row["System"]: row for row in table.frame.droplevel(0, axis=1).to_dict("records") if row["Dataset"] == "Other"
+    }
+    assert [(m, row["Total FLOPs (M)"], row["Inference (s)"]) for m, row in rows.items()] == [
+        ("SINET (ours)", "not counted", "not timed"),
+        ("Slow (ours)", "failed", "failed"),
+    ]
+    text = markdown(table)
+    assert "Other, Small: all systems are counted and timed together; no result of other/small/slow/0." in text
+    assert "No result: other/small/slow/0: it ran out of memory." in text
+    text = markdown(efficiency_table(Grid(grid.runs, declared | {"failed": []}, {}), DECK, [folder]))
+    assert "Other, Small: all systems are counted and timed together; counting or timing has not come" in text
+
+
 def test_the_length_of_a_count_lies_between_those_counted():
     by_words = {"16": {"total": 100.0}, "32": {"total": 300.0}}
     assert words_at(by_words, 50.0) == 8.0 and words_at(by_words, 200.0) == 24.0

@@ -81,6 +81,15 @@ def test_all_are_drawn_and_drawn_the_same_again(grid, tmp_path):
     assert f"{runs}; scored on the test split (40 sentences)." in caption
 
 
+def test_what_is_over_all_folds_says_so(grid, tmp_path):
+    made = json.loads(grid[2].read_text())
+    made["comparisons"] = [c | {"dataset": "tens"} for c in made["comparisons"]]
+    (tmp_path / "comparisons.json").write_text(json.dumps(made))
+    draw_results(*grid[:2], tmp_path / "comparisons.json", MODELS, ("tens", "tiny"), "Ten, fold 0", tmp_path / "out")
+    said = {n: "Over all folds" in (tmp_path / f"{n}_out.md").read_text() for n in ("lengths", "significance")}
+    assert said == {"lengths": False, "significance": True}
+
+
 def test_lines_are_the_runs_figures(grid):
     runs = Runs(grid[0], MODELS)
     left, right = figures._curves(runs)[0].axes

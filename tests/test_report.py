@@ -6,12 +6,16 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from sinet.__main__ import main
+from sinet.config import Plan
 from sinet.data.sentence import Relation, Sentence, read_sentences, write_sentences
+from sinet.errors import UserError
 from sinet.paper.report import write_report
+from sinet.paper.results import write_results
 from sinet.score.errors import sentence_errors
 from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS
@@ -27,12 +31,12 @@ FLAGS = (
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + (900).to_bytes(4) + (300).to_bytes(4)
 TABLE = """# Scores
 
-| System | Source | Rel+ |
-|:--|:--|:--|
-| B <x> | measured | 9.50 ± 0.40 |
-| A | measured | 1,024.00 |
-| C | published | n.r. |
-| D | measured | **27.30** |
+| System | Source | Rel+ | Interval |
+|:--|:--|:--|:--|
+| B <x> | measured | 9.50 ± 0.40 | [+0.10, +2.00] |
+| A | measured | 1,024.00 | [-3.00, +9.00] |
+| C | published | n.r. | failed (n=2 of 3) |
+| D | measured | **27.30** | [-10.00, -1.00] |
 
 - A note.
 """
@@ -136,12 +140,56 @@ def test_sentences_carry_the_scorers_errors(page, results):
         ]
 
 
+def test_a_fold_is_named_as_such(results, tmp_path):
+    folder, plan = results
+    shown = plan | {"datasets": {"all-3": {"title": "All", "fold_of": "all"}}}
+    shutil.copytree(folder, tmp_path / "folds")
+    for kind in ("data", "runs"):
+        (tmp_path / "folds" / kind / "ten").rename(tmp_path / "folds" / kind / "all-3")
+    for record in (tmp_path / "folds").rglob("record.json"):
+        record.write_text(record.read_text().replace('"dataset": "ten"', '"dataset": "all-3"'))
+    shown["runs"] = [path.replace("ten/", "all-3/") for path in plan["runs"]]
+    write_report(tmp_path / "folds", shown, tmp_path / "folds.html")
+    text = (tmp_path / "folds.html").read_text()
+    assert '"title":"All, fold 3, Tiny"' in text and "<td>All, fold 3</td>" in text
+
+
 def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
     plan = json.dumps({"runs": ["a/b/c/0"], "left_out": []})
     assert main(["report", "--results", str(tmp_path), "--plan", plan, "--out", str(tmp_path / "r.html")]) == 2
     assert "runs/a/b/c/0/record.json: No such file" in capsys.readouterr().err
     assert main(["summary", "--config", "config/open.yaml"]) == 2
     assert "run the grid first" in capsys.readouterr().err
+
+
+def finished(results: Path, config: str) -> tuple[Path, Path, Plan]:
+    """A grid of one run, as far as `make results` reads it."""
+    for folder in ("tables", "figures", "runs/d/e/m/0"):
+        (results / folder).mkdir(parents=True)
+    (results / "tables" / "main.md").write_text("# Main results\n")
+    (results / "figures" / "curve.png").write_bytes(PNG)
+    (results / "figures" / "curve.md").write_text(f"Of {config}.\n")
+    record = {"seconds": {"train": 60}, "device_name": "A", "device": "cpu", "threads": 1, "precision": "float32"}
+    (results / "runs/d/e/m/0/record.json").write_text(json.dumps(record | {"git_commit": "a" * 40}))
+    return Path(config), results, Plan((SimpleNamespace(path="d/e/m/0"),), ())
+
+
+def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one, other = finished(Path("results/one"), "config/a.yaml"), finished(Path("results/two"), "more/a.yaml")
+    out = tmp_path / "results" / "README.md"
+    write_results([one, other], out)
+    assert {p.parent.name: p.name for p in (out.parent / "shown").rglob("*.png")} == dict.fromkeys(
+        ("results-one", "results-two"), "curve.png"
+    )
+    assert "(shown/results-one/curve.png)\n\nOf config/a.yaml." in out.read_text()
+    before = out.read_text()
+    (other[1] / "runs/d/e/m/0/record.json").unlink()
+    with pytest.raises(UserError, match=r"two/runs/d/e/m/0/record.json is missing.*CONFIG=more/a.yaml"):
+        write_results([one, other], out)
+    with pytest.raises(UserError, match="two grids of one results folder: results/one"):
+        write_results([one, one], out)
+    assert out.read_text() == before and len(list((out.parent / "shown").rglob("*.png"))) == 2
 
 
 @pytest.fixture(scope="module")
@@ -183,8 +231,8 @@ def test_tables_sort_up_down_and_back(fresh):
     def column() -> list[str]:
         return texts(fresh, "#table-scores tbody td:first-child")
 
-    def press() -> None:
-        fresh.find_element("css selector", "#table-scores th:nth-child(3) button").click()
+    def press(nth: int = 3) -> None:
+        fresh.find_element("css selector", f"#table-scores th:nth-child({nth}) button").click()
 
     assert column() == ["B <x>", "A", "C", "D"]
     press()
@@ -193,6 +241,18 @@ def test_tables_sort_up_down_and_back(fresh):
     assert column() == ["A", "D", "B <x>", "C"]
     press()
     assert column() == ["B <x>", "A", "C", "D"]
+    press(4)
+    assert column() == ["D", "A", "B <x>", "C"], "intervals by their low end"
+
+
+@in_a_browser
+def test_cells_without_a_figure_are_grey(fresh):
+    none = ["n.r.", "n/a", "n/a (n=1)", "n < 3", "not run", "not timed", "left out", "failed", "failed (n=2 of 3)"]
+    none += ["no gold", "no code", ""]
+    figures = ["9.50 ± 0.40", "[+0.10, +2.00]", "nothing", "SINET (ours)", "< 0.0001"]
+    script = "return arguments[0].map(text => NONE.test(text))"
+    assert fresh.execute_script(script, none + figures) == [True] * len(none) + [False] * len(figures)
+    assert texts(fresh, "#table-scores td.none") == ["n.r.", "failed (n=2 of 3)"]
 
 
 @in_a_browser

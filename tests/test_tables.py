@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
+from sinet.paper.breakdown_tables import _pooled_f1
+from sinet.paper.grid import Grid, Place, f1_of
 from sinet.paper.table import Table, frame, latex, markdown, mean_sd, signed
 from sinet.paper.tables import write_tables
 from sinet.score.analyse import analyse
@@ -160,8 +163,26 @@ def test_classes_and_kinds_add_up_to_the_scores(tables):
     assert float(row["values"].split()[0]) == missed
     (row,) = rows(tables / "errors.csv", system="PFN", figure="all errors of entities")
     assert float(row["values"].split()[0]) == missed
+    assert "- Seeds on Ten, Tiny, full: n=3." in (tables / "types.md").read_text()
     lengths = [r for r in lines(tables / "slices.md", "Ten") if r[2:4] == ["Ent", "Words of the sentence"]]
     assert sum(int(r[5]) for r in lengths) == len(GOLD)
+
+
+def test_every_system_has_examples_of_its_errors(tables):
+    shown = lines(tables / "error_examples.md", "Ten")
+    kinds = {system: [row[3] for row in shown if row[2] == system] for system in ("SINET", "PFN", "SINET Base")}
+    assert kinds["PFN"] == kinds["SINET Base"] == ["missing entity", "missing argument"]
+    first = rows(tables / "error_examples.csv", system="PFN", error="missing entity")
+    assert (
+        len(first) == 3 and first[0]["predicted"] == "nothing" and first[0]["gold"].split(" [")[0] in first[0]["words"]
+    )
+
+
+def test_words_of_examples_stand_for_themselves():
+    cells = {("", "Gold"): "<b> *a* `b` a_b|c [T]", ("", "F1"): "**1.00**"}
+    text = markdown(Table("t", "T", frame([cells]), frame([cells]), (), prose=("Gold",)))
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    assert "&lt;b&gt; *a* `b` a_b|c [T]</td>" in html and "<strong>1.00</strong>" in html
 
 
 def test_a_missing_run_is_an_error(tables):
@@ -195,11 +216,34 @@ def test_folds_are_one_dataset(tmp_path):
     write_grid(tmp_path, [("ours", 0), ("pfn", 0)], [], datasets=("folds-0", "folds-1"))
     tables = tmp_path / "tables"
     (row,) = rows(tables / "main.csv", system="PFN", source="measured, recipe full", figure="Ent")
-    assert (row["dataset"], row["n"], row["seeds"]) == ("Folds", "2", "0 0")
-    assert "measured, full, n=2" in lines(tables / "main.md", "PFN (ours)")[0]
+    assert (row["dataset"], row["n"], row["seeds"]) == ("Folds", "1", "0")
+    assert "measured, full, n=1" in lines(tables / "main.md", "PFN (ours)")[0]
+    assert "(200 sentences), mean over the 2 folds of each seed" in (tables / "main.md").read_text()
     assert len(rows(tables / "significance.csv", dataset="Folds")) == 3
+    (row,) = rows(tables / "errors.csv", system="PFN", figure="missing entity")
+    ent = record("pfn", 0)["scores"]["symmetric"]["ent"]
+    assert float(row["values"]) == 2 * (ent["gold"] - ent["correct"]), "counts are sums over the folds"
     gold = sum(int(line[4]) for line in lines(tables / "types.md", "Folds") if line[2] == "Ent")
     assert gold == 2 * record("pfn", 0)["scores"]["symmetric"]["ent"]["gold"]
+
+
+def test_seeds_are_over_the_means_of_their_folds(tmp_path):
+    folds, seeds = ("folds-0", "folds-1"), range(3)
+    declared_ = declared([f"{d}/tiny/pfn/{s}" for d in folds for s in seeds], [], [])
+    runs = [record("pfn", s, d) for d in folds for s in seeds]
+    for i, run in enumerate(runs):
+        run["scores"]["symmetric"]["ent"] |= {
+            "f1": [10, 20, 60, 30, 50, 70][i],
+            "correct": i,
+            "predicted": 9,
+            "gold": 9,
+        }
+    place = Place("folds", "tiny", "full")
+    assert Grid(runs, declared_, {}).values(place, "pfn", f1_of("ent")) == [20, 35, 65]
+    counts = Grid(runs, declared_, {}).values(place, "pfn", lambda r: r["scores"]["symmetric"]["ent"], _pooled_f1)
+    assert counts == [pytest.approx(200 * c / 36) for c in (0 + 3, 1 + 4, 2 + 5)]
+    assert Grid(runs[:-1], declared_, {}).values(place, "pfn", f1_of("ent")) == "failed (n=2 of 3)"
+    assert [Grid(runs, declared_, {}).title("datasets", d) for d in ("folds", "folds-1")] == ["Folds", "Folds, fold 1"]
 
 
 def test_a_dataset_that_only_shares_a_published_name_has_a_column_of_its_own(tmp_path):

@@ -13,7 +13,6 @@ from sinet.paper.grid import (
     Place,
     bold,
     f1_of,
-    seeds,
     shown,
 )
 from sinet.paper.table import Table, frame, signed, tidy_line
@@ -46,7 +45,7 @@ def ablation_table(grid: Grid, published: dict) -> Table:
                 cells[(over, name)] = shown(values)
                 cells[(over, f"{name} - {BASE}")] = _to_base(grid, place, settings, setting, metric)
                 if not isinstance(values, str):
-                    source, of = f"measured, recipe {place.recipe}", seeds(grid.at(place, settings[setting]))
+                    source, of = f"measured, recipe {place.recipe}", grid.seeds(place, settings[setting])
                     lines.append(tidy_line(source, setting, titles[1], titles[0], name, values, of))
         rows.append(cells)
     notes = (
@@ -54,7 +53,7 @@ def ablation_table(grid: Grid, published: dict) -> Table:
         f"match its main table. {WHY_EMPTY}",
         f"Ent - {BASE} and so on: difference of the means. Bold: significantly different from {BASE}; "
         f"{grid.test_note()}. The full model against each other setting: table of significance.",
-        *_numbers(grid, places, settings),
+        *(grid.numbers(place, settings.values()) for place in places if grid.there(place)),
         *grid.protocol(runs),
     )
     return Table("ablation", "Ablation", frame(rows), pd.DataFrame(lines), notes)
@@ -66,15 +65,3 @@ def _to_base(grid: Grid, place: Place, settings: dict, setting: str, metric: str
         return next(v for v in both if isinstance(v, str))
     compared = grid.compared(place, settings[setting], settings[BASE], metric)
     return bold(signed(statistics.fmean(both[0]) - statistics.fmean(both[1])), grid.significant(compared) != 0)
-
-
-def _numbers(grid: Grid, places: list[Place], settings: dict) -> list[str]:
-    """How many runs each measured setting has, where they are not all the same."""
-    lines = []
-    for place in places:
-        counts = {s: len(grid.at(place, m)) for s, m in settings.items() if grid.at(place, m)}
-        where = f"{grid.title('datasets', place.dataset)}, {grid.title('encoders', place.encoder)}, {place.recipe}"
-        shared = {f"n={n}" for n in counts.values()}
-        text = shared.pop() if len(shared) == 1 else ", ".join(f"{s} n={n}" for s, n in counts.items())
-        lines.append(f"Ours, {where}: {text}.")
-    return lines

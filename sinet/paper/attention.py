@@ -2,7 +2,6 @@
 captions that set gold beside what each system predicts."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,15 +11,11 @@ import seaborn as sns
 from matplotlib.patches import Patch
 
 from sinet.data.sentence import Sentence, parse_sentence
-from sinet.paper.style import COLUMN_INCHES, GROUP_COLORS, PAGE_INCHES, save, use_style
+from sinet.paper.style import COLUMN_INCHES, DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
+from sinet.paper.table import escape
 from sinet.score.cases import LONGEST
 from sinet.score.metrics import facts
 from sinet.score.shares import word_groups
-
-DIRECTIONS = {
-    "entity": "NER [CLS] over the relation projection",
-    "relation": "RE [CLS] over the entity projection",
-}
 
 
 def draw_cases(cases: Path, titles: Mapping[str, str], what: str, out: Path) -> None:
@@ -164,8 +159,3 @@ def mention(sentence: Sentence, entity: int) -> str:
     """Words and type of an entity, as Markdown."""
     e = sentence.entities[entity]
     return f"{escape(' '.join(sentence.tokens[e.start : e.end]))} [{e.type}]"
-
-
-def escape(text: str) -> str:
-    """Words that hold what Markdown takes for marks, made to stand for themselves."""
-    return re.sub(r"([\\`*_{}\[\]<>|#$~])", r"\\\1", text)

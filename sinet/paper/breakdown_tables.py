@@ -7,12 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from sinet.paper.grid import METRICS, WHY_EMPTY, Grid, Place, seeds, shown
+from sinet.paper.grid import METRICS, WHY_EMPTY, Grid, Place, shown
 from sinet.paper.table import NO_FIGURE, Table, frame, mean_sd, tidy_line
 from sinet.score.errors import ENTITY_KINDS, KINDS, RELATION_KINDS
+from sinet.score.metrics import precision_recall
 from sinet.score.slices import CLASSES, TITLES
 
 HIGHEST = "Highest"
+CLAIMS = ("Gold", "Predicted")
+EXAMPLES = ("Dataset", "Encoder", "System", "Error", *CLAIMS, "Sentence")
 NOT_TESTED = (
     f"{HIGHEST}: the system with the largest mean; single classes are not tested for significance, so nothing is bold."
 )
@@ -29,8 +32,12 @@ def types_table(grid: Grid) -> Table:
                 cells, found = _row(grid, place, f"{name} of {kind}", of_type)
                 rows.append(_where(grid, place) | {("", "Figure"): name, ("", "Type"): kind} | cells)
                 lines += found
-    notes = ("Micro F1 x 100 of each type. Gold: its claims in the gold of the test split.", NOT_TESTED, WHY_EMPTY)
-    return Table("types", "By type", frame(rows), pd.DataFrame(lines), (*notes, *grid.protocol()))
+    notes = (
+        f"Micro F1 x 100 of each type{_pooled(grid)}. Gold: its claims in the gold of the test split.",
+        NOT_TESTED,
+        WHY_EMPTY,
+    )
+    return Table("types", "By type", frame(rows), pd.DataFrame(lines), (*notes, *_measured_on(grid)))
 
 
 def slices_table(grid: Grid) -> Table:
@@ -49,42 +56,87 @@ def slices_table(grid: Grid) -> Table:
                     rows.append(_where(grid, place) | head | {("", "Sentences"): sentences} | cells)
                 lines += found
     notes = (
-        "Micro F1 x 100 over the claims of each class. Length, triples and overlap choose sentences by their gold, "
-        "distance chooses gold and predicted relations; gold: claims of the class in the gold of the test split. No "
-        "gold: the class has none, so there is no F1.",
+        f"Micro F1 x 100 over the claims of each class{_pooled(grid)}. Length, triples and overlap "
+        "choose sentences by their gold, distance chooses gold and predicted relations; gold: claims of the class in "
+        "the gold of the test split. No gold: the class has none, so there is no F1.",
         "Overlap (Zeng et al., 2018): normal, no two triples of the sentence share an entity; EPO, two triples hold of "
         "the same two entities; SEO, two triples share one entity only; a sentence may have both.",
         NOT_TESTED,
         WHY_EMPTY,
     )
-    return Table("slices", "By slice", frame(rows), pd.DataFrame(lines), (*notes, *grid.protocol()))
+    return Table("slices", "By slice", frame(rows), pd.DataFrame(lines), (*notes, *_measured_on(grid)))
 
 
 def errors_table(grid: Grid) -> Table:
-    """Wrong claims by kind, mean over the runs of each system, with an example of each kind."""
+    """Wrong claims by kind, mean over the seeds of each system."""
     rows, lines = [], []
     for place in _measured(grid):
-        examples = grid.there(place)[0]
         sums = {"all errors of entities": ENTITY_KINDS, "all errors of relations": RELATION_KINDS}
         for kind, summed in ({kind: (kind,) for kind in KINDS} | sums).items():
-            cells = _where(grid, place) | {("", "Error"): kind} | _cells(grid, place, kind, _counter(summed), lines)
-            example = _example(examples["analysis"]["errors"][kind]) if kind in KINDS else ""
-            rows.append(cells | {("", "Example"): example})
-    first = grid.title("models", grid.models(grid.places()[0])[0])
+            counts = _cells(grid, place, kind, _counter(summed), lines, sum)
+            rows.append(_where(grid, place) | {("", "Error"): kind} | counts)
     notes = (
         "Errors of the test split, strict reading (Ent; Rel+), symmetric types direction-free. Each wrong claim, gold "
-        "or predicted, belongs to one error; a gold and a predicted claim that nearly agree are one error together.",
+        "or predicted, belongs to one error; a gold and a predicted claim that nearly agree are one error together. "
+        "Counts of a dataset in folds are sums over its folds; they are not tested for significance, so nothing is "
+        "bold.",
         *(f"{kind}: {meaning}." for kind, meaning in KINDS.items()),
-        f"Examples: the first in a short sentence of the first run of {first} (or the first system there); gold / "
-        "predicted, with the sentence's id. Counts are not tested for significance, so nothing is bold.",
         WHY_EMPTY,
     )
-    return Table("errors", "Errors", frame(rows), pd.DataFrame(lines), (*notes, *grid.protocol()), ("Example",))
+    return Table("errors", "Errors", frame(rows), pd.DataFrame(lines), (*notes, *_measured_on(grid)))
+
+
+def examples_table(grid: Grid) -> Table:
+    """An example of each kind of error of each system; in the csv all that the analyses hold."""
+    systems = ((place, model) for place in _measured(grid) for model in grid.models(place))
+    lines = [line for place, model in systems for line in _examples(grid, place, model)]
+    table = pd.DataFrame(lines, columns=[*map(str.lower, EXAMPLES), "seed", "words"])
+    first = table.drop_duplicates(["dataset", "encoder", "system", "error"]).to_dict("records")
+    rows = [{("", name): line[name.lower()] for name in EXAMPLES} for line in first]
+    notes = (
+        "Of each system and kind of error the first in a short sentence of the first seed's run (of a dataset in folds "
+        "its first fold); a kind without a line has none. The csv holds up to three of each, with the words.",
+        *(f"{kind}: {meaning}." for kind, meaning in KINDS.items()),
+        *grid.protocol(),
+    )
+    columns = [("", name) for name in EXAMPLES]
+    return Table(
+        "error_examples", "Examples of errors", frame(rows, columns), table, notes, prose=(*CLAIMS, "Sentence")
+    )
+
+
+def _examples(grid: Grid, place: Place, model: str) -> Iterator[dict]:
+    where = {name.lower(): text for (_, name), text in _where(grid, place).items()}
+    for run in grid.at(place, model)[:1]:
+        for kind in KINDS:
+            for example in run["analysis"]["errors"][kind]["examples"]:
+                claims = {side: example.get(side, "nothing") for side in map(str.lower, CLAIMS)}
+                yield (
+                    where
+                    | claims
+                    | {
+                        **{"system": grid.title("models", model), "seed": run["seed"], "error": kind},
+                        **{"sentence": example["id"], "words": example["text"]},
+                    }
+                )
 
 
 def _measured(grid: Grid) -> list[Place]:
     """Places at which some run has a result."""
     return [place for place in grid.places() if grid.there(place)]
+
+
+def _measured_on(grid: Grid) -> list[str]:
+    return [*map(grid.numbers, _measured(grid)), *grid.protocol()]
+
+
+def _pooled(grid: Grid) -> str:
+    folds = any(grid.whole(run["dataset"]) != run["dataset"] for run in grid.runs)
+    return ", of a dataset in folds over the claims of all folds of a seed together" if folds else ""
+
+
+def _pooled_f1(folds: list[dict]) -> float:
+    return precision_recall(*(sum(f[count] for f in folds) for count in ("gold", "predicted", "correct")))["f1"]
 
 
 def _where(grid: Grid, place: Place) -> dict:
@@ -118,24 +170,30 @@ def _row(grid: Grid, place: Place, figure: str, of: Callable[[dict], dict]) -> t
         return cells | {("F1", grid.title("models", m)): "no gold" for m in grid.models()} | {
             ("", HIGHEST): NO_FIGURE
         }, []
-    cells |= _cells(grid, place, figure, lambda run: of(run)["f1"], lines, over="F1")
+    cells |= _cells(grid, place, figure, of, lines, _pooled_f1, over="F1")
     means = {line["system"]: line["mean"] for line in lines}
     best = [name for name, mean in means.items() if mean == max(means.values())]
     return cells | {("", HIGHEST): ", ".join(best) if 0 < len(best) < len(means) else NO_FIGURE}, lines
 
 
 def _cells(
-    grid: Grid, place: Place, figure: str, of: Callable[[dict], float], lines: list[dict], over: str = ""
+    grid: Grid,
+    place: Place,
+    figure: str,
+    of: Callable[[dict], Any],
+    lines: list[dict],
+    over_folds: Callable[[list], float],
+    over: str = "",
 ) -> dict:
     """One cell a system; what has values is added to the lines of the csv."""
     cells = {}
     for model in grid.models():
-        title, values = grid.title("models", model), grid.values(place, model, of)
+        title, values = grid.title("models", model), grid.values(place, model, of, over_folds)
         cells[(over, title)] = shown(values) if over or isinstance(values, str) else _counts(values)
         if not isinstance(values, str):
             titles = grid.title("encoders", place.encoder), grid.title("datasets", place.dataset)
             source = f"measured, recipe {place.recipe}"
-            lines.append(tidy_line(source, title, *titles, figure, values, seeds(grid.at(place, model))))
+            lines.append(tidy_line(source, title, *titles, figure, values, grid.seeds(place, model)))
     return cells
 
 
@@ -147,10 +205,3 @@ def _support(grid: Grid, place: Place, count: Callable[[dict], int]) -> str:
     """A count that is the same for every run, summed over the folds of the dataset."""
     per_fold = {run["dataset"]: count(run) for run in grid.runs if grid.place(run) == place}
     return f"{sum(per_fold.values()):,}"
-
-
-def _example(error: dict) -> str:
-    if not error["examples"]:
-        return "none in a short sentence" if error["count"] else "none"
-    example = error["examples"][0]
-    return f"{example.get('gold', 'nothing')} / {example.get('predicted', 'nothing')} ({example['id']})"

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from sinet.paper.style import GROUP_COLORS, PAGE_INCHES, save, use_style
-from sinet.paper.table import Table, frame, mean_sd, write
+from sinet.paper.style import DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
+from sinet.paper.table import NO_FIGURE, Table, frame, mean_sd, write
 
 TITLES = {
     "in_triple": "Words of in-triple entities",
@@ -18,14 +18,13 @@ TITLES = {
     "other": "Other words",
 }
 ENTITY_TITLES = {"in_triple": "In-triple entities", "out_of_triple": "Out-of-triple entities"}
-DIRECTIONS = {"entity": "NER [CLS] over words", "relation": "RE [CLS] over words"}
 FIGURE_TITLES = {"precision": "P", "recall": "R", "f1": "F1"}
 MARKERS = ("o", "s")
-NO_FIGURE = "n/a"
-F1_RULE = (
-    "In-triple: argument of a gold relation. A right prediction (type and boundaries) counts in the group of the gold "
-    "entity it finds, a wrong one in the group it is predicted in (in-triple: argument of a predicted relation): the "
-    "two groups add up to Ent"
+GROUP_RULE = (
+    "In-triple: argument of a gold relation. Recall: the share of a group's gold entities that is found (type and "
+    "boundaries); it depends on no predicted relation. For precision and F1 a wrong prediction counts in the group it "
+    "is predicted in (in-triple: argument of a predicted relation), so that the two groups add up to Ent: they mix NER "
+    "with how many relations a system predicts, and compare systems with caution"
 )
 
 
@@ -46,7 +45,7 @@ def write_claim(shares: Path, groups: Path, declared: dict, what: str, tables: P
 
 def shares_table(attention: dict, declared: dict, what: str) -> Table:
     """A row for uniform attention, then by direction the mean and each head of each seed."""
-    rows = [_shares_row("uniform over pieces", "", "", None)]
+    rows = [_shares_row("uniform over pieces", "", "", None, None)]
     for group, title in TITLES.items():
         rows[0][(title, "share (%)")] = f"{100 * attention['uniform'][group]:.1f}"
         rows[0][(title, "/ uniform")] = "1"
@@ -54,7 +53,7 @@ def shares_table(attention: dict, declared: dict, what: str) -> Table:
     for direction, heads in attention["directions"].items():
         title = DIRECTIONS.get(direction, direction)
         for row in heads:
-            cells = _shares_row(title, row["head"], row["seed"] or _seeds(attention), row["special"])
+            cells = _shares_row(title, row["head"], row["seed"] or _seeds(attention), row["special"], row["blank"])
             tidy.append(_tidy(title, row["head"], row["seed"], "special", "share", row["special"], (None, None)))
             for group, found in row["groups"].items():
                 for figure, column, scale in (("share", "share (%)", 100), ("ratio", "/ uniform", 1)):
@@ -66,7 +65,7 @@ def shares_table(attention: dict, declared: dict, what: str) -> Table:
                         )
             rows.append(cells)
     if not attention["directions"]:
-        rows.append(_shares_row(f"{NO_FIGURE}: this model has no cross-task attention", "", "", None))
+        rows.append(_shares_row(f"{NO_FIGURE}: this model has no cross-task attention", "", "", None, None))
     notes = (
         f"{_studied(declared)} on {what}, {attention['split']} split ({attention['sentences']} sentences), in "
         f"{_machine(attention)}. Shares of the attention on words, mean over sentences; what falls on the task's own "
@@ -74,7 +73,8 @@ def shares_table(attention: dict, declared: dict, what: str) -> Table:
         "word piece.",
         f"[95 % interval]: bootstrap over sentences, {attention['resamples']:,} resamples. Heads of different seeds "
         "have nothing in common but their number; mean: over heads and seeds.",
-        *_blank(attention),
+        "Left out: sentences on which a head leaves nothing for words, not even in float32; they are in no mean of its "
+        "shares (mean: of no head).",
         *_remark(declared),
     )
     return Table("attention_shares", "Where cross-task attention falls", frame(rows), pd.DataFrame(tidy), notes)
@@ -112,7 +112,7 @@ def groups_table(scores: dict, declared: dict, what: str) -> Table:
         rows.append(cells)
     notes = (
         f"{what}, {scores['split']} split ({scores['sentences']} sentences). NER precision, recall and F1 x 100, "
-        f"mean ± standard deviation over n seeds where n > 1. {F1_RULE}.",
+        f"mean ± standard deviation over n seeds where n > 1. {GROUP_RULE}.",
         f"[95 % interval]: bootstrap over sentences of the mean over seeds, {scores['resamples']:,} resamples.",
         *_remark(declared),
     )
@@ -120,21 +120,23 @@ def groups_table(scores: dict, declared: dict, what: str) -> Table:
 
 
 def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) -> None:
-    """Left the attention each group gets over what uniform attention gives it, right NER F1 of the groups by model."""
+    """The attention each group gets over what uniform attention gives it; NER recall and F1 of the groups by model."""
     use_style()
     models = list(scores["models"])
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(PAGE_INCHES, 0.9 + 0.19 * max(len(models), 7)), layout="constrained"
+    figure, (left, *right) = plt.subplots(
+        *(1, 3), figsize=(PAGE_INCHES, 0.9 + 0.19 * max(len(models), 7)), layout="constrained", width_ratios=(2, 1, 1)
     )
     _draw_shares(left, attention)
-    for row, model in enumerate(models):
-        for group, color, marker, shift in zip(ENTITY_TITLES, GROUP_COLORS, MARKERS, (-0.13, 0.13), strict=False):
-            found = scores["models"][model][group]["f1"]
-            _point(right, statistics.fmean(found["values"].values()), found["interval"], row + shift, color, marker)
-    right.set_yticks(range(len(models)), [declared["models"][m]["title"] for m in models])
-    right.set(ylim=(len(models) - 0.5, -0.5), xlabel="NER F1 x 100")
-    right.set_title("NER by group of entities", fontsize=7, loc="left")
-    right.grid(axis="x", linewidth=0.3)
+    for axis, (name, title) in zip(right, (("recall", "NER recall"), ("f1", "NER F1")), strict=True):
+        for row, model in enumerate(models):
+            for group, color, marker, shift in zip(ENTITY_TITLES, GROUP_COLORS, MARKERS, (-0.13, 0.13), strict=False):
+                found = scores["models"][model][group][name]
+                _point(axis, statistics.fmean(found["values"].values()), found["interval"], row + shift, color, marker)
+        titles = [declared["models"][m]["title"] for m in models] if axis is right[0] else []
+        axis.set_yticks(range(len(titles)), titles)
+        axis.set(ylim=(len(models) - 0.5, -0.5), xlabel=f"{title} x 100")
+        axis.set_title(f"{title} by group", fontsize=7, loc="left")
+        axis.grid(axis="x", linewidth=0.3)
     figure.legend(
         handles=[
             Line2D([], [], color=color, marker=marker, linestyle="", markersize=4, label=label)
@@ -154,8 +156,8 @@ def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) ->
         f"attention of {_studied(declared)} on words of each group over its share of the word pieces (1: as uniform "
         f"attention); large points are means over heads and seeds ({_seeds(attention)}), small ones single heads; in "
         f"{_machine(attention)}; in brackets what of the whole attention falls on words and not on [CLS] and [SEP]. "
-        f"Right: NER F1 of each group, mean over seeds. {F1_RULE}. Bars: 95 % bootstrap interval over sentences."
-        + "".join(f" {line}" for line in _remark(declared)),
+        f"Right: NER recall and F1 of each group, mean over seeds. {GROUP_RULE}. Bars: 95 % bootstrap "
+        "interval over sentences." + "".join(f" {line}" for line in _remark(declared)),
     )
 
 
@@ -191,12 +193,13 @@ def _point(axis: plt.Axes, value: float, interval: list[float], y: float, color:
     axis.plot(value, y, marker=marker, color=color, markersize=4, linestyle="")
 
 
-def _shares_row(direction: str, head: str, seed: str, special: float | None) -> dict:
+def _shares_row(direction: str, head: str, seed: str, special: float | None, blank: int | None) -> dict:
     return {
         ("", "Attention"): direction,
         ("", "Head"): head,
         ("", "Seed"): seed,
         ("", "on [CLS], [SEP] (%)"): "" if special is None else f"{100 * special:.2f}",
+        ("", "Left out"): "" if blank is None else f"{blank:,}",
     } | {(title, column): "" for title in TITLES.values() for column in ("share (%)", "/ uniform")}
 
 
@@ -235,15 +238,6 @@ def _machine(attention: dict) -> str:
 
 def _seeds(attention: dict) -> str:
     return ", ".join(attention["seeds"])
-
-
-def _blank(attention: dict) -> list[str]:
-    if not attention["blank"]:
-        return []
-    return [
-        f"A head on a sentence that leaves nothing for words, not even in float32, counts as uniform: "
-        f"{attention['blank']:,} of them."
-    ]
 
 
 def _remark(declared: dict) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sinet.paper.grid import NOT_REPORTED, NOT_RUN, PUBLISHED_DATASETS, Grid
+from sinet.paper.grid import FAILED, NOT_REPORTED, NOT_RUN, PUBLISHED_DATASETS, Grid, is_system
 from sinet.paper.table import NO_FIGURE, Table, frame, tidy_line
 
 DECK_ENCODERS = {"scierc": ("SciBERT", "scibert-sizes"), "ace05": ("ALBERT", "albert-xxlarge-sizes")}
@@ -17,6 +17,7 @@ SPEED_COLUMNS = {
     for kind, title in (("batch_1", "batch 1"), ("best", "best batch"))
 }
 RANDOM_WEIGHTS = "random weights"
+NOT_COUNTED, NOT_TIMED = "not counted", "not timed"
 COUNT_COLUMNS = {"encoder": "Encoder FLOPs (M)", "heads": "Head FLOPs (M)", "total": "Total FLOPs (M)"}
 EFFICIENCY_COLUMNS = (
     *COUNT_COLUMNS.values(),
@@ -46,7 +47,9 @@ def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Ta
             rows += more_rows
             lines += more_lines
         notes += _notes(grid, place, flops, timing)
-    return Table("efficiency", "Efficiency", frame(rows), pd.DataFrame(lines), (*notes, *grid.remarks()))
+    more_rows, more_notes = _unmeasured(grid, {(grid.whole(dataset), encoder) for dataset, encoder in measured})
+    notes += more_notes
+    return Table("efficiency", "Efficiency", frame(rows + more_rows), pd.DataFrame(lines), (*notes, *grid.remarks()))
 
 
 def _published(grid: Grid, published: dict, architectures: dict) -> tuple[list[dict], list[dict]]:
@@ -91,7 +94,7 @@ def _trained(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> t
         lines += [tidy_line("measured", title, encoder, dataset, name, [value]) for name, value in figures.items()]
         for formulation, other in counted["formulations"].items():
             figures = _count_figures(other)
-            texts = _texts(figures) | dict.fromkeys(SPEED_COLUMNS.values(), "not timed")
+            texts = _texts(figures) | dict.fromkeys(SPEED_COLUMNS.values(), NOT_TIMED)
             name = f"{title}, {formulation}"
             rows.append(_row(f"{name} (ours)", dataset, encoder, "measured", texts))
             lines += [tidy_line("measured", name, encoder, dataset, n, [v]) for n, v in figures.items()]
@@ -119,6 +122,31 @@ def _untrained(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) ->
             where = RANDOM_WEIGHTS, grid.title("models", model), grid.title("encoders", kind), dataset
             lines += [tidy_line(*where, f"Total FLOPs (M), {n} words", [c["total"] / 1e6]) for n, c in by_words.items()]
     return rows, lines
+
+
+def _unmeasured(grid: Grid, measured: set[tuple[str, str]]) -> tuple[list[dict], list[str]]:
+    """Rows of the systems on a planned dataset and encoder of which nothing was measured, and why.
+
+    Args:
+        measured: datasets (all their folds) and encoders.
+    """
+    rows, notes = [], []
+    for dataset, encoder in dict.fromkeys(place[:2] for place in grid.places() if place[:2] not in measured):
+        places = [place for place in grid.places() if place[:2] == (dataset, encoder)]
+        systems = [(p, m) for p in places for m in grid.models(p) if is_system(grid.declared["models"][m])]
+        where = grid.title("datasets", dataset), grid.title("encoders", encoder)
+        for place, model in systems:
+            texts = dict.fromkeys(COUNT_COLUMNS.values(), NOT_COUNTED)
+            texts |= dict.fromkeys((*SPEED_COLUMNS.values(), "Inference (s)"), NOT_TIMED)
+            if not grid.at(place, model):
+                texts = dict.fromkeys(texts, FAILED)
+            rows.append(_row(f"{grid.title('models', model)} (ours)", *where, "measured", texts))
+        if systems:
+            lost = [path for path, _ in grid.declared["failed"] if path.split("/")[1] == encoder]
+            lost = [path for path in lost if grid.whole(path.split("/")[0]) == dataset]
+            why = f"no result of {', '.join(lost)}" if lost else "counting or timing has not come to its end"
+            notes.append(f"{', '.join(where)}: all systems are counted and timed together; {why}.")
+    return rows, notes
 
 
 def _sinet(grid: Grid, models: Iterable[str]) -> str | None:
@@ -156,7 +184,7 @@ def _texts(figures: dict[str, float]) -> dict[str, str]:
 def _length_of(entry: dict, counted: dict | None, models: dict) -> str:
     """At how many words our count of a published system's architecture equals its figure, and why there is none."""
     if counted is None:
-        return "not counted"
+        return NOT_COUNTED
     model = next((m for m in counted if models[m].get("published") == entry["system"]), None)
     if model is None:
         return NOT_RUN

@@ -22,10 +22,12 @@ class Runs:
     """Records of the runs on one dataset with one encoder, grouped by model in the order of the grid."""
 
     def __init__(self, records: Sequence[Path], models: Mapping[str, dict]) -> None:
+        self.datasets: set[str] = set()
         self.folders: dict[str, list[Path]] = {}
         self.records: dict[str, list[dict]] = {}
         for path in records:
             record = json.loads(path.read_text(encoding="utf-8"))
+            self.datasets.add(record["dataset"])
             self.folders.setdefault(record["model"], []).append(path.parent)
             self.records.setdefault(record["model"], []).append(record)
         self.titles = {model: models[model]["title"] for model in self.records}
@@ -72,6 +74,7 @@ def draw_results(
     """
     runs = Runs(records, models)
     use_style()
+    over = " Over all folds of the dataset." if {place[0]} != runs.datasets else ""
     for name, draw in (
         ("curves", lambda: _curves(runs)),
         ("speed", lambda: _speed(runs, json.loads(timing.read_text(encoding="utf-8")))),
@@ -79,6 +82,7 @@ def draw_results(
         ("significance", lambda: _significance(json.loads(comparisons.read_text(encoding="utf-8")), place, models)),
     ):
         figure, caption = draw()
+        caption += over if name == "significance" else ""
         save(figure, out.with_name(f"{name}_{out.name}"), f"{what}. {caption} Runs: {runs.measured_on()}.")
 
 

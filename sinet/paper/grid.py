@@ -1,11 +1,14 @@
 """The runs of a grid as the tables see them: where each stands, what a cell shows, what figures were measured on."""
 
-from collections.abc import Callable, Sequence
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sinet.errors import UserError
 from sinet.paper.table import mean_sd
+from sinet.paper.titles import dataset_title
 
 METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
@@ -55,17 +58,22 @@ class Grid:
         return self.declared["datasets"][dataset].get("fold_of", dataset)
 
     def title(self, kind: str, name: str) -> str:
-        """How a declared dataset (or any of its folds), encoder or model is printed."""
+        """How a declared dataset (whole, or one of its folds), encoder or model is printed."""
         of = self.declared[kind]
-        return of[name if name in of else next(n for n in of if of[n].get("fold_of") == name)]["title"]
+        if name in of:
+            return dataset_title(name, of[name])
+        return next(described["title"] for described in of.values() if described.get("fold_of") == name)
 
     def place(self, run: dict) -> Place:
         return Place(self.whole(run["dataset"]), run["encoder"], run["recipe"]["name"])
 
     def planned(self) -> list[tuple[Place, str]]:
         """Place and model of every planned run, in the order of the grid."""
+        return [(place, model) for place, model, _ in self._plan()]
+
+    def _plan(self) -> list[tuple[Place, str, int]]:
         runs = ((*path.split("/"), recipe) for path, recipe in self.declared["runs"].items())
-        return [(Place(self.whole(d), e, recipe), model) for d, e, model, _, recipe in runs]
+        return [(Place(self.whole(d), e, recipe), model, int(seed)) for d, e, model, seed, recipe in runs]
 
     def places(self) -> list[Place]:
         """All places at which runs were planned, in the order of the grid."""
@@ -93,14 +101,29 @@ class Grid:
         """Whether a run of the model there was left out."""
         return (place.dataset, place.encoder, model) in self.absent()
 
-    def values(self, place: Place, model: str, figure: Callable[[dict], float]) -> list[float] | str:
-        """A figure of each run of a model at a place, or why it has none."""
-        runs, planned = self.at(place, model), self.planned().count((place, model))
+    def seeds(self, place: Place, model: str) -> list[int]:
+        """Seeds of the runs of a model at a place, each once; how many they are is the n of a cell."""
+        return list(dict.fromkeys(run["seed"] for run in self.at(place, model)))
+
+    def values(
+        self,
+        place: Place,
+        model: str,
+        figure: Callable[[dict], Any],
+        over_folds: Callable[[list], float] = statistics.fmean,
+    ) -> list[float] | str:
+        """A figure of each seed of a model at a place, of one run or `over_folds` of the dataset; or why it has none.
+
+        Args:
+            figure: of a run; a number unless `over_folds` takes something else.
+        """
         if self.left_out(place, model):
             return LEFT_OUT
-        if len(runs) < planned:
-            return f"{FAILED} (n={len(runs)} of {planned})"
-        return [figure(run) for run in runs] if runs else NOT_RUN
+        runs, planned = self.at(place, model), Counter(seed for *where, seed in self._plan() if where == [place, model])
+        there = Counter(run["seed"] for run in runs)
+        if (complete := sum(there[seed] == folds for seed, folds in planned.items())) < len(planned):
+            return f"{FAILED} (n={complete} of {len(planned)})"
+        return [over_folds([figure(run) for run in runs if run["seed"] == seed]) for seed in there] or NOT_RUN
 
     def compared(self, place: Place, system: str, other: str, metric: str) -> dict | None:
         """The comparison of two models at a place; None where it was not made."""
@@ -116,46 +139,59 @@ class Grid:
         return f"significant: {test_of(self.comparisons)}"
 
     def number(self, runs: Sequence[dict]) -> str:
-        """Number of runs behind a cell: seeds, times folds where a dataset has them."""
+        """Number of seeds behind the cells of a row, by dataset where they differ."""
         per_dataset: dict[str, set] = {}
         for run in runs:
-            per_dataset.setdefault(self.whole(run["dataset"]), set()).add((run["dataset"], run["seed"]))
+            per_dataset.setdefault(self.whole(run["dataset"]), set()).add(run["seed"])
         counts = sorted({len(there) for there in per_dataset.values()})
         return f"n={'/'.join(map(str, counts)) or 0}"
 
+    def numbers(self, place: Place, models: Iterable[str] | None = None) -> str:
+        """How many seeds each model at a place has: one n where it is the same for all."""
+        counts = {m: len(self.seeds(place, m)) for m in models or self.models(place) if self.at(place, m)}
+        same = len(set(counts.values())) == 1
+        each = [f"n={n}" if same else f"{self.title('models', m)} n={n}" for m, n in counts.items()]
+        where = self.title("datasets", place.dataset), self.title("encoders", place.encoder), place.recipe
+        return f"Seeds on {', '.join(where)}: {', '.join(dict.fromkeys(each)) or 'n=0'}."
+
     def protocol(self, runs: Sequence[dict] | None = None) -> list[str]:
-        """What the measured figures were measured on, one line for each setting, and the runs left out.
+        """What the measured figures were measured on, one line for each setting, and the grid's remarks.
 
         Systems of one recipe may train for different numbers of epochs: the line says which for how many.
         """
-        runs = self.runs if runs is None else runs
-        seeds: dict[str, set[int]] = {}
-        epochs: dict[str, dict[str, None]] = {}
-        several = len({(run["recipe"]["epochs"], run["recipe"]["selection"]) for run in runs}) > 1
+        settings: dict[tuple, list[dict]] = {}
+        for run in self.runs if runs is None else runs:
+            measured = *self.place(run), *(run[k] for k in ("split", "device_name", "device", "threads", "precision"))
+            settings.setdefault(measured, []).append(run)
+        return [*map(self._measured_on, settings.values()), *self.remarks()]
+
+    def _measured_on(self, runs: Sequence[dict]) -> str:
+        first, place = runs[0], self.place(runs[0])
+        folds, sizes = {run["dataset"] for run in runs}, sorted({run["test_sentences"] for run in runs})
+        trained: dict[str, dict[str, None]] = {}
         for run in runs:
-            recipe = run["recipe"]
-            setting = (
-                f"Ours on {self.title('datasets', run['dataset'])} with {self.title('encoders', run['encoder'])}: "
-                f"{run['split']} split ({run['test_sentences']} sentences), symmetric types direction-free; recipe "
-                f"{recipe['name']} (EPOCHS); {run['device_name']} ({run['device']}, {run['threads']} threads), "
-                f"{run['precision']}; mean ± standard deviation where n > 1; seeds "
-            )
-            seeds.setdefault(setting, set()).add(run["seed"])
-            trained = f"{recipe['epochs']} epochs, selection {recipe['selection']}"
-            if several:
-                trained = f"{self.title('models', run['model'])} {trained}"
-            epochs.setdefault(setting, {})[trained] = None
-        lines = [
-            f"{setting.replace('EPOCHS', '; '.join(epochs[setting]))}{', '.join(map(str, sorted(used)))}."
-            for setting, used in seeds.items()
-        ]
-        return lines + self.remarks()
+            text = f"{run['recipe']['epochs']} epochs, selection {run['recipe']['selection']}"
+            trained.setdefault(text, {})[self.title("models", run["model"])] = None
+        recipe = "; ".join(text if len(trained) == 1 else f"{', '.join(of)} {text}" for text, of in trained.items())
+        return (
+            f"Ours on {self.title('datasets', place.dataset)} with {self.title('encoders', place.encoder)}: "
+            f"{first['split']} split ({' to '.join(map(str, sizes[:: max(len(sizes) - 1, 1)]))} sentences), "
+            + (f"mean over the {len(folds)} folds of each seed, " if folds != {place.dataset} else "")
+            + f"symmetric types direction-free; recipe {place.recipe} ({recipe}); {first['device_name']} "
+            f"({first['device']}, {first['threads']} threads), {first['precision']}; mean ± standard deviation where "
+            f"n > 1; seeds {', '.join(map(str, dict.fromkeys(run['seed'] for run in runs)))}."
+        )
 
     def remarks(self) -> list[str]:
         """The grid's own remark, and the runs left out or failed with their reasons."""
         lines = [self.declared["remark"]] if self.declared["remark"] else []
         lines += [f"Left out: {path}: {reason}." for path, reason in self.declared["left_out"]]
         return lines + [f"No result: {path}: {reason}." for path, reason in self.declared["failed"]]
+
+
+def is_system(declared: dict) -> bool:
+    """Whether a model is a system by itself, not a step of the ablation."""
+    return "published" in declared or "setting" not in declared
 
 
 def f1_of(metric: str) -> Callable[[dict], float]:
@@ -188,10 +224,6 @@ def path_of(run: dict) -> str:
 def shown(values: Sequence[float] | str) -> str:
     """A cell of `Grid.values`."""
     return values if isinstance(values, str) else mean_sd(values)
-
-
-def seeds(runs: Sequence[dict]) -> list[int]:
-    return [run["seed"] for run in runs]
 
 
 def bold(text: str, when: bool) -> str:

@@ -15,7 +15,7 @@ from sinet.paper.grid import (
     Place,
     bold,
     f1_of,
-    seeds,
+    is_system,
     shown,
 )
 from sinet.paper.table import Table, frame, tidy_line
@@ -54,7 +54,7 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
                 values = grid.values(place, model, f1_of(metric))
                 cells[(title, name)] = bold(shown(values), _wins(grid, place, model, metric))
                 if not isinstance(values, str):
-                    of = seeds(grid.at(place, model))
+                    of = grid.seeds(place, model)
                     lines.append(tidy_line(f"measured, recipe {recipe}", *titles, title, name, values, of))
         rows.append(cells)
     notes = (
@@ -72,11 +72,6 @@ def _measured_rows(grid: Grid, models: list[str]) -> list[tuple[str, str, str]]:
     planned = dict.fromkeys((model, place.encoder, place.recipe) for place, model in grid.planned())
     out = [(m, e, "") for _, e, m in grid.absent() if not any((m, e) == key[:2] for key in planned)]
     return [row for model in models for row in dict.fromkeys([*planned, *out]) if row[0] == model]
-
-
-def is_system(declared: dict) -> bool:
-    """Whether a model is a system by itself, not a step of the ablation."""
-    return "published" in declared or "setting" not in declared
 
 
 def column(grid: Grid, dataset: str) -> tuple[str, str]:

@@ -18,7 +18,6 @@ from sinet.paper.grid import (
     Grid,
     Place,
     f1_of,
-    seeds,
     shown,
 )
 from sinet.paper.main_table import column
@@ -74,15 +73,14 @@ def _figures_of(grid: Grid, published: dict) -> Iterator[tuple[dict, str, str | 
     for row in published["main"]:
         model = next((n for n, m in models.items() if m.get("published") == row["system"]), None)
         encoder = PUBLISHED_ENCODERS[row["encoder"]]
-        made = {"split": "test", **unstated, **stated.get(row["system"], {}), "encoder": encoder}
+        made = {**published["protocol"]["main"], **unstated, **stated.get(row["system"], {}), "encoder": encoder}
         for key in PUBLISHED_DATASETS:
             if key in row:
                 yield row | {"title": f"{row['system']} ({encoder})", "made": made}, key, model
     for key, entries in published["ablation"].items():
         for entry in entries:
             model = next((n for n, m in models.items() if m.get("setting") == entry["setting"]), None)
-            encoder = {"scierc": "SciBERT", "ace05": "BERT or ALBERT"}[key]
-            made = unstated | stated[REFERENCE] | published["protocol"]["ablation"] | {"encoder": encoder}
+            made = unstated | stated[REFERENCE] | published["protocol"]["ablation"][key]
             yield {"title": f"Ablation, {entry['setting']}", key: entry, "made": made}, key, model
 
 
@@ -110,7 +108,7 @@ def _differs(grid: Grid, place: Place, model: str, row: dict) -> str:
         "split": run["split"] if len(folds) == 1 else f"{run['split']} of {len(folds)} folds",
         "selection": f"{run['selection']} of {run['recipe']['epochs']} epochs",
         "training": f"train, {run['train_sentences']} sentences",
-        "runs": f"n={len(grid.at(place, model))}",
+        "runs": f"n={len(grid.seeds(place, model))}",
     }
     same = lambda part: made.get(part) == ours[part] or (part == "training" and made[part] == "train")  # noqa: E731
     return "; ".join(f"{part}: {made[part]} / {ours[part]}" for part in ours if part in made and not same(part))
@@ -119,9 +117,8 @@ def _differs(grid: Grid, place: Place, model: str, row: dict) -> str:
 def _lines(
     grid: Grid, place: Place, model: str, row: dict, dataset: str, name: str, published: float, ours: Sequence[float]
 ) -> list[dict]:
-    runs = grid.at(place, model)
     encoder = grid.title("encoders", place.encoder)
-    line = tidy_line("", row["title"], encoder, dataset, name, ours, seeds(runs))
+    line = tidy_line("", row["title"], encoder, dataset, name, ours, grid.seeds(place, model))
     apart = line["mean"] - published
     return [
         {key: line[key] for key in ("system", "dataset", "figure", "encoder", "mean", "sd", "n", "values", "seeds")}

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.files import write_atomically
+from sinet.paper.titles import dataset_title
 from sinet.score.errors import ENTITY_KINDS, KINDS, RELATION_KINDS, sentence_errors
 from sinet.score.metrics import facts
 
@@ -33,14 +34,13 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
     Raises:
         OSError: naming an output that is not there.
     """
-    left_out = {path for path, _ in plan["left_out"]}
-    done = [path for path in plan["runs"] if path not in left_out]
-    records = {path: _json(results / "runs" / path / "record.json") for path in done}
+    records = {path: _json(results / "runs" / path / "record.json") for path in plan["runs"]}
     titles = {
-        kind: {name: d["title"] for name, d in plan[f"{kind}s"].items()} for kind in ("dataset", "encoder", "model")
+        kind: {name: dataset_title(name, d) for name, d in plan[f"{kind}s"].items()}
+        for kind in ("dataset", "encoder", "model")
     }
     about = {
-        key: [titles.get(key, {}).get(value, value) for value in _distinct(r[key] for r in records.values())]
+        key: _distinct(plan[f"{key}s"][r[key]]["title"] if f"{key}s" in plan else r[key] for r in records.values())
         for key in ("dataset", "encoder", "model", "seed", "split")
     }
     environment = jinja2.Environment(
@@ -61,7 +61,7 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
         kinds={"Entities": ENTITY_KINDS, "Triples": RELATION_KINDS},
         style=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         script=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
-        sentences=_embedded([_browsed(results, runs, records, plan) for runs in _first_seeds(records)]),
+        sentences=_embedded([_browsed(results, runs, records, titles) for runs in _first_seeds(records)]),
     )
     write_atomically(out, lambda partial: partial.write_text(page, encoding="utf-8"))
     log.info("wrote %s (%.1f MB): open it in a browser", out, out.stat().st_size / 1e6)
@@ -134,7 +134,7 @@ def _first_seeds(records: dict[str, dict]) -> list[list[str]]:
     return [list(models.values()) for models in grouped.values()]
 
 
-def _browsed(results: Path, runs: Sequence[str], records: dict[str, dict], plan: dict) -> dict:
+def _browsed(results: Path, runs: Sequence[str], records: dict[str, dict], titles: dict[str, dict]) -> dict:
     """Gold and predictions of some runs on one test split, in small: types and spans as numbers.
 
     `sentences`: `[id, words, gold, prediction of each system]`; gold is `[entities, relations]`, a prediction
@@ -147,8 +147,8 @@ def _browsed(results: Path, runs: Sequence[str], records: dict[str, dict], plan:
     predicted = [read_sentences(results / "runs" / path / "predictions.jsonl") for path in runs]
     first = records[runs[0]]
     return {
-        "title": f"{plan['datasets'][first['dataset']]['title']}, {plan['encoders'][first['encoder']]['title']}",
-        "systems": [f"{plan['models'][records[r]['model']]['title']}, seed {records[r]['seed']}" for r in runs],
+        "title": f"{titles['dataset'][first['dataset']]}, {titles['encoder'][first['encoder']]}",
+        "systems": [f"{titles['model'][records[r]['model']]}, seed {records[r]['seed']}" for r in runs],
         "entity_types": labels.entity_types,
         "relation_types": labels.relation_types,
         "kinds": list(KINDS),

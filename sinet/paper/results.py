@@ -22,38 +22,47 @@ deck's encoders and protocols: the notes under each table say what differs.
 
 
 def write_results(grids: Sequence[tuple[Path, Path, Plan]], out: Path) -> None:
-    """Write `out` and, beside it, `shown/GRID/*.png`.
+    """Write `out` and, beside it, `shown/FOLDER/*.png`, FOLDER named after a grid's results folder.
 
     Args:
         grids: configuration file, results folder and plan of each.
 
     Raises:
-        UserError: when a grid has not been run to its end.
+        UserError: when a grid has not been run to its end, or two are of one results folder; nothing is written then.
     """
     shown = out.parent / "shown"
+    names = [results.as_posix().strip("/").replace("/", "-") for _, results, _ in grids]
+    if len(set(names)) < len(names):
+        folders = ", ".join(str(results) for _, results, _ in grids)
+        raise UserError(f"--configs: two grids of one results folder: {folders}")
+    for config, results, plan in grids:
+        _check(config, results, plan)
     parts = [INTRODUCTION.format(configs=" ".join(str(config) for config, _, _ in grids))]
     if (by_hand := out.with_name("by-hand.md")).is_file():
         parts.append(f"Measured in pieces, and kept by hand: [{by_hand.name}]({by_hand.name}).\n")
-    for config, results, plan in grids:
-        if not (results / "tables" / "main.md").is_file():
-            raise UserError(
-                f"{results / 'tables' / 'main.md'} is missing; run the grid first: make tables CONFIG={config}"
-            )
+    for (config, results, plan), name in zip(grids, names, strict=True):
         parts += [f"## `{config}`\n", _made(config, results, plan)]
         tables = {path.stem: path for path in sorted((results / "tables").glob("*.md"))}
         parts += [_below(tables.pop(name)) for name in OPEN if name in tables]
         parts += [
             f"<details><summary>{name}</summary>\n\n{_below(path)}\n</details>\n" for name, path in tables.items()
         ]
-        folder = shown / config.stem
+        folder = shown / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         for picture in sorted((results / "figures").glob("*.png")):
             shutil.copyfile(picture, folder / picture.name)
             caption = picture.with_suffix(".md").read_text(encoding="utf-8")
-            parts.append(f"### {picture.stem}\n\n![{picture.stem}](shown/{config.stem}/{picture.name})\n\n{caption}")
+            parts.append(f"### {picture.stem}\n\n![{picture.stem}](shown/{name}/{picture.name})\n\n{caption}")
     text = "\n".join(parts)
     write_atomically(out, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def _check(config: Path, results: Path, plan: Plan) -> None:
+    needed = [results / "tables" / "main.md", *(results / "runs" / run.path / "record.json" for run in plan.runs)]
+    needed += [picture.with_suffix(".md") for picture in (results / "figures").glob("*.png")]
+    if missing := [path for path in needed if not path.is_file()]:
+        raise UserError(f"{missing[0]} is missing; run the grid first: make tables CONFIG={config}")
 
 
 def _made(config: Path, results: Path, plan: Plan) -> str:

@@ -21,7 +21,8 @@ _NUMBER = re.compile(r"[+-]?[\d,]+(\.\d+)?( ± [\d,]+(\.\d+)?)?")
 class Table:
     """A table ready to be written: a frame of texts (two header lines), a tidy frame, and its caption lines.
 
-    A text in `**` is bold. Columns named in `prose` hold sentences, which break over lines in LaTeX.
+    A text in `**` is bold. Columns named in `prose` hold words of others, which stand for themselves and break over
+    lines in LaTeX.
     """
 
     name: str
@@ -85,9 +86,16 @@ def frame(rows: Sequence[dict[tuple[str, str], str]], columns: Sequence[tuple[st
 def markdown(table: Table) -> str:
     """The table as Markdown, its two header lines in one."""
     flat = table.frame.map(lambda text: text.replace("|", "\\|"))
+    for column in (c for c in table.frame.columns if c[-1] in table.prose):
+        flat[column] = table.frame[column].map(escape)
     flat.columns = [" ".join(part for part in column if part) for column in flat.columns]
     body = flat.to_markdown(index=False, disable_numparse=True)
     return f"# {table.title}\n\n{body}\n\n" + "".join(f"- {note}\n" for note in table.notes)
+
+
+def escape(text: str) -> str:
+    """Words that hold what Markdown takes for marks, made to stand for themselves."""
+    return re.sub(r"([\\`*_{}\[\]<>|#$~])", r"\\\1", text)
 
 
 def latex(table: Table) -> str:

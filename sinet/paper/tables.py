@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from sinet.paper.ablation_table import ablation_table
-from sinet.paper.breakdown_tables import errors_table, slices_table, types_table
+from sinet.paper.breakdown_tables import errors_table, examples_table, slices_table, types_table
 from sinet.paper.efficiency_table import efficiency_table
 from sinet.paper.grid import Grid
 from sinet.paper.main_table import main_table
@@ -43,6 +43,7 @@ def write_tables(
         types_table(grid),
         slices_table(grid),
         errors_table(grid),
+        examples_table(grid),
     ):
         write(table, out)
 

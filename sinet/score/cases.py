@@ -12,7 +12,7 @@ from pathlib import Path
 from sinet.data.sentence import Labels, Sentence, read_sentences, sentence_to_json
 from sinet.errors import UserError, nearest
 from sinet.files import write_json
-from sinet.score.groups import argument_entities
+from sinet.score.groups import argument_entities, read_predicted
 from sinet.score.metrics import facts
 
 LONGEST = 24
@@ -122,13 +122,10 @@ def write_cases(
     """
     gold = read_sentences(gold_path)
     symmetric = Labels.from_json(json.loads(labels_path.read_text(encoding="utf-8"))).symmetric
-    predicted = {name: read_sentences(path) for name, path in predictions.items()}
+    predicted = {name: read_predicted(path, gold, gold_path) for name, path in predictions.items()}
     if model not in predicted:
         raise UserError(f"--model {model!r}: has no predictions here, {nearest(model, predicted)}")
     attended = json.loads(attention_path.read_text(encoding="utf-8"))
-    for name, sentences in predicted.items():
-        if [s.tokens for s in sentences] != [s.tokens for s in gold]:
-            raise UserError(f"{predictions[name]}: not the sentences of {gold_path}")
     if [a["id"] for a in attended["sentences"]] != [s.id for s in gold]:
         raise UserError(f"{attention_path}: not the sentences of {gold_path}")
     others = [sentences for name, sentences in predicted.items() if name != model]

@@ -3,7 +3,7 @@
 Systems are compared where they share dataset, encoder and recipe: SINET with each system, the full model with each
 setting of its ablation, each setting with Base. All comparisons of a grid that are tested, of three metrics each, are
 one family for the correction; with fewer than `stats.LEAST_RUNS` seeds on a side there is no test, and interval and p
-speak of the trained runs only. A dataset in folds is resampled fold by fold, a seed's figure is its mean over the folds.
+speak of the trained runs only. Folds of a dataset are resampled one by one, a seed's figure is its mean over them.
 """
 
 import itertools

@@ -3,7 +3,9 @@
 A gold entity is *in-triple* when it is an argument of a gold relation, else *out-of-triple*. NER F1 of a group: a
 prediction that is right (type and boundaries) belongs to the group of the gold entity it finds; one that is wrong
 belongs to the group it is predicted in, in-triple when it is an argument of a predicted relation. Every gold and every
-predicted entity is counted once, so the counts of the two groups add up to those of Ent.
+predicted entity is counted once, so the counts of the two groups add up to those of Ent. But a system that predicts few
+relations puts its wrong entities into the out-of-triple group: precision and F1 of a group hang on the system's
+relations, recall depends on gold alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from sinet.data.sentence import Sentence, read_sentences
+from sinet.errors import UserError
 from sinet.files import write_json
 from sinet.score.metrics import facts
 from sinet.score.stats import RESAMPLES, intervals
@@ -25,6 +28,14 @@ def argument_entities(sentence: Sentence) -> tuple[set[tuple], set[tuple]]:
     arguments = {i for r in sentence.relations for i in (r.head, r.tail)}
     inside = {(e.type, e.start, e.end) for i, e in enumerate(sentence.entities) if i in arguments}
     return inside, facts(sentence, "ent", ()) - inside
+
+
+def read_predicted(path: Path, gold: Sequence[Sentence], gold_path: Path) -> list[Sentence]:
+    """Predictions of the sentences of `gold`; raises `UserError` where they are of others."""
+    predicted = read_sentences(path)
+    if [s.tokens for s in predicted] != [s.tokens for s in gold]:
+        raise UserError(f"{path}: not the sentences of {gold_path}")
+    return predicted
 
 
 def group_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> np.ndarray:
@@ -57,7 +68,9 @@ def score_groups(gold_path: Path, predictions: Mapping[str, Mapping[str, Path]],
     models = {}
     for model, seeds in predictions.items():
         # (sentences, seeds, groups, 3): the same sentences are drawn for all seeds, their figures averaged
-        counts = np.stack([group_counts(gold, read_sentences(path)) for path in seeds.values()], axis=1)
+        counts = np.stack(
+            [group_counts(gold, read_predicted(path, gold, gold_path)) for path in seeds.values()], axis=1
+        )
         per_seed = figures(counts.sum(axis=0))
         low, high = intervals(counts, lambda sums: figures(sums).mean(axis=-3))
         models[model] = {

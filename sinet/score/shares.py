@@ -1,8 +1,9 @@
 """Where cross-task attention falls: on words of in-triple entities, of out-of-triple entities, or on other words.
 
 Of each sentence the attention on its words is taken (that on [CLS] and [SEP] is told apart) and divided among the
-three groups; the shares are averaged over the sentences of a split. Attention that is uniform over word pieces gives
-each group its share of the pieces. A word of several entities is in-triple when one of them is.
+three groups; the shares are averaged over the sentences of a split on which the head leaves anything for words. Uniform
+attention over word pieces gives each group its share of the pieces. A word of several entities is in-triple when one of
+them is.
 """
 
 import json
@@ -30,17 +31,18 @@ def word_groups(sentence: Sentence) -> np.ndarray:
     return groups
 
 
-def sentence_shares(weights: np.ndarray, groups: np.ndarray, pieces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sentence_shares(weights: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shares of the attention on words by head and group (heads, 3), and the share on [CLS] and [SEP] (heads,).
 
+    A head that leaves nothing for the words, not even in float32, has no shares: NaN.
+
     Args:
-        weights: (heads, words + 2). groups, pieces: (words,).
+        weights: (heads, words + 2). groups: (words,).
     """
     on_words = weights[:, 1:-1]
     total = on_words.sum(axis=1, keepdims=True)
-    # a head that leaves nothing for the words, not even in float32, prefers none of them
-    even = uniform_shares(groups, pieces)
-    shares = np.where(total > 0, on_words @ np.eye(len(GROUPS))[groups] / np.where(total > 0, total, 1), even)
+    in_groups = on_words @ np.eye(len(GROUPS))[groups]
+    shares = np.divide(in_groups, total, out=np.full(in_groups.shape, np.nan), where=total > 0)
     return shares, 1 - total[:, 0] / weights.sum(axis=1)
 
 
@@ -69,23 +71,23 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
         heads, special = {}, {}
         for seed, record in records.items():
             found = [
-                sentence_shares(np.array(a["attention"][direction]), g, p)
-                for a, g, p in zip(record["sentences"], groups, pieces, strict=True)
+                sentence_shares(np.array(a["attention"][direction]), g)
+                for a, g in zip(record["sentences"], groups, strict=True)
             ]
             heads[seed], special[seed] = (np.stack(part, axis=1) for part in zip(*found, strict=True))
         of_all = [np.concatenate(list(part.values())) for part in (heads, special)]
         names = [("mean", None)] + [(f"head {h + 1}", seed) for seed in heads for h in range(len(heads[seed]))]
-        shares, apart = (np.concatenate([part.mean(axis=0, keepdims=True), part]) for part in of_all)
+        shares, apart = (np.concatenate([_mean(part)[None], part]) for part in of_all)
+        blank = np.isnan(shares[..., 0]).sum(axis=1).tolist()
         directions[direction] = [
-            {"head": head, "seed": seed, "special": float(on_special), "groups": figures}
-            for (head, seed), on_special, figures in zip(
-                names, apart.mean(axis=1), _figures(shares, uniform), strict=True
+            {"head": head, "seed": seed, "special": float(on_special), "blank": left_out, "groups": figures}
+            for (head, seed), on_special, left_out, figures in zip(
+                names, apart.mean(axis=1), blank, _figures(shares, uniform), strict=True
             )
         ]
     record = {k: first[k] for k in ("device", "device_name", "threads", "precision")} | {
         "split": gold_path.stem,
         "sentences": len(gold),
-        "blank": sum(map(_blank, records.values())),
         "seeds": list(records),
         "resamples": RESAMPLES,
         "uniform": dict(zip(GROUPS, uniform.mean(axis=0).tolist(), strict=True)),
@@ -94,33 +96,34 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
     write_json(out, record)
 
 
-def _blank(record: dict) -> int:
-    """How many heads on how many sentences leave nothing for the words."""
-    maps = [heads for a in record["sentences"] for heads in a["attention"].values()]
-    return sum(not any(head[1:-1]) for heads in maps for head in heads)
+def _mean(heads: np.ndarray) -> np.ndarray:
+    """Mean over heads of what is known of each sentence; NaN where nothing is."""
+    known = ~np.isnan(heads)
+    return np.divide(np.nansum(heads, axis=0), n := known.sum(axis=0), out=np.full(n.shape, np.nan), where=n > 0)
 
 
 def _figures(shares: np.ndarray, uniform: np.ndarray) -> list[dict]:
     """Of each row the mean share of each group and its ratio to that of uniform attention, with their intervals.
 
     Args:
-        shares: (rows, sentences, 3). uniform: (sentences, 3).
+        shares: (rows, sentences, 3), NaN where a row has none of a sentence. uniform: (sentences, 3).
     """
-    even = np.broadcast_to(uniform, shares.shape)
-    values = np.stack([shares, even], axis=-1).swapaxes(0, 1)  # (sentences, rows, 3, 2)
+    known = ~np.isnan(shares)
+    parts = [np.where(known, part, 0) for part in (shares, uniform, 1)]
+    values = np.stack(parts, axis=-1).swapaxes(0, 1)  # (sentences, rows, 3, 3)
     present = uniform.sum(axis=0) > 0
 
     def statistic(sums: np.ndarray) -> np.ndarray:
-        share, flat = sums[..., 0], sums[..., 1]
-        ratio = np.divide(share, flat, out=np.full(share.shape, np.nan), where=flat > 0)
-        return np.stack([share / len(values), ratio], axis=-1)
+        share, flat, sentences = np.moveaxis(sums, -1, 0)
+        over = np.stack([sentences, flat], axis=-1)
+        return np.divide(share[..., None], over, out=np.full(over.shape, np.nan), where=over > 0)
 
     figures = statistic(values.sum(axis=0))
     low, high = intervals(values[:, :, present], statistic)
     place = np.cumsum(present) - 1
 
     def described(row: int, group: int, figure: int) -> dict | None:
-        if not present[group]:
+        if not present[group] or np.isnan(figures[row, group, figure]):
             return None
         bounds = [bound[row, place[group], figure].item() for bound in (low, high)]
         return {"value": figures[row, group, figure].item(), "interval": bounds}

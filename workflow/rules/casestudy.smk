@@ -25,7 +25,7 @@ rule attend:
 
 
 if CASE:
-    CASE_WHAT = f"{config['datasets'][CASE.dataset]['title']}, {config['encoders'][CASE.encoder]['title']}"
+    CASE_WHAT = place_title(CASE.dataset, CASE.encoder)
     CASE_RECIPE = "recipe " + ", ".join(dict.fromkeys(run.details["recipe"]["name"] for run in BESIDE_CASE))
     CASE_DATA = f"{RESULTS}/data/{CASE.dataset}"
 

@@ -18,6 +18,7 @@ from sinet.data.sources import find_file, release_folders
 from sinet.errors import UserError
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 from sinet.paper import missing
+from sinet.paper.titles import dataset_title
 
 # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
 os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(config.get("mirrors", []))))
@@ -50,7 +51,8 @@ LOGS = f"{RESULTS}/logs"
 RUNS = {run.path: run for run in PLAN.runs}
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
-TABLES = ["main", "ablation", "published_vs_measured", "significance", "efficiency", "types", "slices", "errors"]
+TABLES = ["main", "ablation", "published_vs_measured", "significance", "efficiency", "types", "slices"]
+TABLES += ["errors", "error_examples"]
 
 
 # short steps, and those that need a network, run where snakemake was called
@@ -157,6 +159,11 @@ def measured_code(*modules):
         return provenance.digest(*modules, *used)
 
     return digest
+
+
+def place_title(dataset, encoder):
+    """Dataset (of one in folds which fold) and encoder, for captions."""
+    return f"{dataset_title(dataset, config['datasets'][dataset])}, {config['encoders'][encoder]['title']}"
 
 
 def runs_at(wildcards):

@@ -1,5 +1,4 @@
 # Predictions -> comparisons; records -> tables and figures.
-
 DECLARED = {
     "datasets": {
         name: {k: d[k] for k in ("title", "published", "fold_of") if k in d} for name, d in config["datasets"].items()
@@ -86,6 +85,11 @@ rule tabulate:
             caption="../report/errors.rst",
             category="Tables",
         ),
+        error_examples=report(
+            multiext(f"{RESULTS}/tables/error_examples", ".csv", ".md", ".tex"),
+            caption="../report/error_examples.rst",
+            category="Tables",
+        ),
     log:
         f"{LOGS}/tabulate.log",
     benchmark:
@@ -122,7 +126,7 @@ rule draw_flops:
         ENVIRONMENT
     params:
         titles=json.dumps({name: m["title"] for name, m in DECLARED["models"].items()}, sort_keys=True),
-        what=lambda wildcards: f"{config['datasets'][wildcards.dataset]['title']} (test split), {config['encoders'][wildcards.encoder]['title']}",
+        what=lambda wildcards: f"{place_title(wildcards.dataset, wildcards.encoder)}, test split",
         stem=subpath(output.pdf, strip_suffix=".pdf"),
         code=code("sinet.paper.efficiency"),
     shell:
@@ -154,7 +158,7 @@ rule draw_results:
     params:
         models=json.dumps({n: {"title": m["title"], "system": m["system"]} for n, m in config["models"].items()}),
         place=lambda wildcards: f"{config['datasets'][wildcards.dataset].get('fold_of', wildcards.dataset)}/{wildcards.encoder}",
-        what=lambda wildcards: f"{config['datasets'][wildcards.dataset]['title']}, {config['encoders'][wildcards.encoder]['title']}",
+        what=lambda wildcards: place_title(wildcards.dataset, wildcards.encoder),
         stem=lambda wildcards, output: str(Path(output[0]).parent / f"{wildcards.dataset}_{wildcards.encoder}"),
         code=code("sinet.paper.figures"),
     shell:

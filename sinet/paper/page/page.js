@@ -2,9 +2,11 @@
 
 // -- tables that sort ---------------------------------------------------------------------------------------------
 
-// the number that a cell opens with, e.g. of "64.03 ± 0.45" or "1,234.5"; NaN for text, which sorts behind all numbers
-const number = text => { const m = text.trim().match(/^[<>≥≤]?\s*([-−+]?[\d,]*\.?\d+)/); return m ? parseFloat(m[1].replace(/,/g, "").replace("−", "-")) : NaN; };
-const NONE = new Set(["n.r.", "not run", "n/a", "not timed", "not counted", "none", ""]);
+// the number that a cell opens with, e.g. of "64.03 ± 0.45", "1,234.5" or the low end of "[-0.20, 1.30]"; NaN for text,
+// which sorts behind all numbers
+const number = text => { const m = text.trim().match(/^[<>≥≤[]?\s*([-−+]?[\d,]*\.?\d+)/); return m ? parseFloat(m[1].replace(/,/g, "").replace("−", "-")) : NaN; };
+// cells without a figure, some with the reason behind: "failed (n=2 of 3)", "n/a (n=1)", "n < 3"
+const NONE = /^(n\.r\.|n\/a|n < \d+|not (run|timed|counted)|left out|failed|no (gold|code)|none)?( \(.*\))?$/;
 
 function sortable(table) {
   const body = table.tBodies[0], original = [...body.rows], heads = [...table.tHead.rows[0].cells];
@@ -12,7 +14,7 @@ function sortable(table) {
     for (const cell of row.cells) {
       const text = cell.textContent.trim();
       cell.removeAttribute("style");
-      cell.classList.toggle("none", NONE.has(text));
+      cell.classList.toggle("none", NONE.test(text));
       cell.classList.toggle("number", !Number.isNaN(number(text)) && !/[a-z]{3}/i.test(text));
       cell.classList.toggle("long", text.length > 60);
       if (text === "published") row.classList.add("published");
@@ -29,7 +31,7 @@ function sortable(table) {
       const next = { null: "ascending", ascending: "descending", descending: null }[head.getAttribute("aria-sort")];
       heads.forEach(h => h.removeAttribute("aria-sort"));
       if (next) head.setAttribute("aria-sort", next);
-      const keyed = original.map(row => { const text = row.cells[column].textContent.trim(); return { row, text, value: number(text), none: NONE.has(text) }; });
+      const keyed = original.map(row => { const text = row.cells[column].textContent.trim(); return { row, text, value: number(text), none: NONE.test(text) }; });
       const sign = next === "descending" ? -1 : 1;
       if (next) keyed.sort((a, b) => {
         if (a.none !== b.none) return a.none - b.none;
