@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--dataset", metavar="NAME", help="a declared dataset whose types may occur")
     s.add_argument("--labels", type=Path, metavar="FILE", help="labels.json with the types that may occur")
     s.add_argument("--encoder", metavar="NAME", help="declared encoder that must take the sentences (default: minilm)")
-    s.add_argument("--limit", type=_at_least_one, default=50, metavar="N", help="faults listed at most (50)")
+    s.add_argument("--limit", type=_at_least(1), default=50, metavar="N", help="faults listed at most (50)")
 
     s = step(
         "fetch",
@@ -194,7 +194,10 @@ def build_parser() -> argparse.ArgumentParser:
         s.add_argument("--test", type=Path, required=True, metavar="FILE", help="sentences, JSON lines")
         s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
         s.add_argument(
-            "--sentences", type=int, metavar="N", help="only N of them, at even steps of length; default: all"
+            "--sentences",
+            type=_at_least(1),
+            metavar="N",
+            help="only N of them, at even steps of length; default: all",
         )
         if name == "time":
             s.add_argument("--seconds", type=float, default=10.0, metavar="S", help="at least, for each pass (10)")
@@ -217,9 +220,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
     s.add_argument(
-        "--sentences", type=int, default=200, metavar="N", help="test sentences timed, 0 for all (default: 200)"
+        "--sentences",
+        type=_at_least(0),
+        default=200,
+        metavar="N",
+        help="test sentences timed, 0 for all (default: 200)",
     )
-    s.add_argument("--stream", type=int, default=50_000, metavar="N", help="length of the stream, 0 for none (50000)")
+    s.add_argument(
+        "--stream", type=_at_least(0), default=50_000, metavar="N", help="length of the stream, 0 for none (50000)"
+    )
     s.add_argument("--out", type=Path, default=Path("results/bench.json"), metavar="FILE", help="JSON to write")
 
     s = step(
@@ -351,10 +360,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number of at least 1")
-    return int(text)
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} should be a whole number of at least {least}")
+        return int(text)
+
+    return number
 
 
 # Each step imports what it needs when it runs: torch and transformers cost seconds a process.
@@ -419,7 +431,9 @@ def check(options: argparse.Namespace) -> int:
     elif options.labels:
         try:
             labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError):
+            if not all(isinstance(kind, str) for kind in (*labels.entity_types, *labels.relation_types)):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             right = '{"entity_types": [...], "relation_types": [...]}'
             raise UserError(
                 f"--labels {options.labels}: should hold {right}, as a prepared dataset's labels.json"
@@ -569,7 +583,15 @@ def _named(given: list[str], option: str = "--runs") -> dict[str, Path]:
     return {name: Path(path) for name, path in (text.split("=", 1) for text in given)}
 
 
+def _hold_sentences(test: Path) -> None:
+    from sinet.data.sentence import iter_sentences
+
+    if next(iter_sentences(test), None) is None:
+        raise UserError(f"--test {test}: no sentence in it")
+
+
 def flops(options: argparse.Namespace) -> None:
+    _hold_sentences(options.test)
     from sinet.run.flops import count_runs
 
     untrained = _json(options.untrained, "--untrained")
@@ -577,6 +599,7 @@ def flops(options: argparse.Namespace) -> None:
 
 
 def time(options: argparse.Namespace) -> None:
+    _hold_sentences(options.test)
     from sinet.run.timing import time_runs
 
     untrained = _json(options.untrained, "--untrained")
