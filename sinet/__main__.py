@@ -421,13 +421,17 @@ def check(options: argparse.Namespace) -> int:
     from sinet.errors import nearest
     from sinet.model.pretrained import locate_encoder, read_tokenizer
 
-    config, labels = load_config(), None
+    config, labels, published = load_config(), None, {}
     if options.dataset:
         if options.dataset not in config["datasets"]:
             raise UserError(
                 f"--dataset {options.dataset!r}: not declared, {nearest(options.dataset, config['datasets'])}"
             )
-        labels = Labels.from_json(config["datasets"][options.dataset])
+        declared = config["datasets"][options.dataset]
+        labels = Labels.from_json(declared)
+        for split in declared.get("counts", {}).values():
+            repeated = split.get("duplicate_entities", 0) + split.get("duplicate_relations", 0)
+            published[split.get("sentences")] = repeated
     elif options.labels:
         try:
             labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
@@ -447,7 +451,7 @@ def check(options: argparse.Namespace) -> int:
         pieces = count(words) + 2
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
-    report = check_files(options.files, labels, too_long)
+    report = check_files(options.files, labels, too_long, published)
     if report.faults:
         more = len(report.faults) - options.limit
         listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
