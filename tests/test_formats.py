@@ -255,6 +255,17 @@ def test_a_good_file_is_described(capsys):
     assert "`format: spert`" in capsys.readouterr().out
 
 
+def test_repetitions_that_are_declared_are_no_faults(tmp_path, capsys):
+    train = DATASETS / "scierc" / "scierc_train.json"
+    assert main(["check", str(train), "--dataset", "scierc"]) == 0
+    assert "`format: spert`), no faults; 4 repetitions, as published" in capsys.readouterr().out
+    records = json.loads(train.read_text(encoding="utf-8"))
+    records[0]["entities"].append(records[0]["entities"][0])
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    found = faults(capsys, tmp_path / "a.json", "--dataset", "scierc")
+    assert len(found) == 5 and all("; remove one" in fault for fault in found), "a fifth is not as published"
+
+
 def test_every_fault_of_a_file_is_listed(tmp_path, capsys):
     path = lines(
         tmp_path / "bad.jsonl",
@@ -277,8 +288,8 @@ def test_every_fault_of_a_file_is_listed(tmp_path, capsys):
         (3, "broken JSON", "column"),
         (4, "relations[0].tail: 9 is no position", ""),
         (4, "entities[0].type: unknown type 'Taks'", "did you mean 'Task'?"),
-        (4, "entities[2]: repeats entities[1]", ""),
         (4, "relations[1]: relates entity 1 to itself", ""),
+        (4, "entities[2]: repeats entities[1]", ""),
         (5, "tokens: 602 word pieces, minilm takes 512", "divide the sentence"),
     ]
     assert len(found) == len(expected)
