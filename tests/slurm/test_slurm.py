@@ -100,8 +100,6 @@ def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_
     assert len(same) >= 30
     for name in same:
         assert (through_slurm / name).read_bytes() == (local / name).read_bytes(), name
-    counted = [(folder / "efficiency/scierc/minilm/flops.json").read_bytes() for folder in (local, through_slurm)]
-    assert counted[0] == counted[1]
     tables = [list(csv.DictReader((f / "tables/efficiency.csv").open())) for f in (local, through_slurm)]
     assert [without_clock(row) for row in tables[0]] == [without_clock(row) for row in tables[1]]
 
