@@ -15,7 +15,8 @@ import pytest
 from sinet.__main__ import main
 from sinet.config import load_config, resolve
 from sinet.data.check import check_files
-from sinet.data.formats import BRACKETS, read, read_text, recognise
+from sinet.data.decode import read_text
+from sinet.data.formats import BRACKETS, read, recognise
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sinet.data.card import card_markdown, count, shared_sentences
-from sinet.data.formats import FORMS, located, read_text, recognise, renamed, spellings
-from sinet.data.sentence import Fault, Labels, Sentence, mistakes, parse_sentence, whole
+from sinet.data.decode import Fault, read_text
+from sinet.data.formats import FORMS, located, recognise, renamed, spellings
+from sinet.data.sentence import Labels, Sentence, mistakes, parse_sentence, whole
 from sinet.errors import UserError, nearest
 
 RARE = 20

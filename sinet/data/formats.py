@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sinet.data.sentence import Fault, Labels, Sentence, check_types, decode, decode_at, parse_sentence, whole
+from sinet.data.decode import Fault, decode, decode_at, read_text
+from sinet.data.sentence import Labels, Sentence, check_types, parse_sentence, whole
 from sinet.errors import UserError
 
 BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
@@ -22,19 +23,6 @@ JUDGED = 100
 """Records of a file that its form is judged by."""
 
 # -- files into records --------------------------------------------------------------------------------------------
-
-
-def read_text(path: Path) -> str:
-    """The file as text; raises `UserError` naming line and byte where it is not UTF-8."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}:{line}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from None
 
 
 def json_lines(text: str) -> Iterator[tuple[int, object | Fault]]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sinet.data.ace import Lost, find_documents, read_documents
 from sinet.data.card import card_markdown, check_counts, count, shared_sentences, table_checksum
-from sinet.data.formats import read, read_text
+from sinet.data.decode import read_text
+from sinet.data.formats import read
 from sinet.data.sentence import Labels, Sentence, write_sentences
 from sinet.data.sources import as_list, obtain_file, release_folders
 from sinet.errors import UserError

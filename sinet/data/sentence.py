@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sinet.data.decode import Fault, decoded, utf8_lines
 from sinet.errors import UserError, nearest
 
 
@@ -79,20 +80,6 @@ class Labels:
             "relation_types": list(self.relation_types),
             "symmetric": sorted(self.symmetric),
         }
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A mistake in a file: field (may be empty) and what would be right; its place goes beside it.
-
-    A reader of another form puts one in the place of an entity or relation that it cannot make out.
-    """
-
-    field: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.what}" if self.field else self.what
 
 
 KEYS = ("id", "tokens", "entities", "relations", "document", "coreference")
@@ -225,69 +212,6 @@ def iter_sentences(path: Path) -> Iterator[Sentence]:
     for number, line in utf8_lines(path):
         if line.strip():
             yield parse_sentence(decoded(line, f"{path}:{number}"), f"{path}:{number}", default_id=str(number - 1))
-
-
-def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of each line with its end, one at a time, without a byte-order mark.
-
-    Raises:
-        UserError: a file that cannot be read, or the line that is not UTF-8.
-    """
-    try:
-        with open(path, "rb") as lines:
-            for number, line in enumerate(lines, 1):
-                try:
-                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    where = f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line)"
-                    raise UserError(f"{where}; convert the file to UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-
-
-def decoded(line: str, where: str) -> object:
-    """JSON of one line; raises `UserError` with its place and column where it is broken."""
-    value = decode(line)
-    if isinstance(value, Fault):
-        raise UserError(f"{where}: {value}")
-    return value
-
-
-def decode(text: str) -> object | Fault:
-    """The JSON value that a text is, or what is wrong with it."""
-    value, end = decode_at(text, len(text) - len(text.lstrip()))
-    if not isinstance(value, Fault) and text[end:].strip():
-        return Fault("", f"broken JSON: something follows at column {end + 1}")
-    return value
-
-
-def decode_at(text: str, start: int) -> tuple[object | Fault, int]:
-    """The JSON value that starts at a position, and where it ends; or what is wrong with it, and where."""
-    try:
-        value, end = DECODER.raw_decode(text, start)
-        if "\\u" in text[start:end]:  # half a surrogate pair can be escaped in JSON, and not be written as UTF-8
-            json.dumps(value, ensure_ascii=False).encode()
-        return value, end
-    except json.JSONDecodeError as error:
-        return Fault("", f"broken JSON: {error.msg} at column {error.colno}"), error.pos
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        return Fault("", f"{half!r} is half of a character; write both halves, or the character itself"), start
-    except RecursionError:
-        return Fault("", "broken JSON: brackets within brackets, too deep to be read"), start
-    except ValueError as error:  # a number of thousands of digits, or what `_object` refuses
-        return Fault("", f"broken JSON: {str(error).split(';')[0]}"), start
-
-
-def _object(pairs: list[tuple[str, object]]) -> dict:
-    record = dict(pairs)
-    if len(record) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in an object")
-    return record
-
-
-DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def read_sentences(path: Path) -> list[Sentence]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sinet.data.sentence import Labels, Sentence, decoded, iter_sentences, utf8_lines
+from sinet.data.decode import decoded, utf8_lines
+from sinet.data.sentence import Labels, Sentence, iter_sentences
 from sinet.data.text import Word, sentences
 from sinet.errors import UserError
 from sinet.files import write_atomically
