@@ -89,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--dataset", metavar="NAME", help="a declared dataset whose types may occur")
     s.add_argument("--labels", type=Path, metavar="FILE", help="labels.json with the types that may occur")
     s.add_argument("--encoder", metavar="NAME", help="declared encoder that must take the sentences (default: minilm)")
-    s.add_argument("--limit", type=_at_least_one, default=50, metavar="N", help="faults listed at most (50)")
+    s.add_argument("--limit", type=_at_least(1), default=50, metavar="N", help="faults listed at most (50)")
 
     s = step(
         "fetch",
@@ -194,7 +194,10 @@ def build_parser() -> argparse.ArgumentParser:
         s.add_argument("--test", type=Path, required=True, metavar="FILE", help="sentences, JSON lines")
         s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
         s.add_argument(
-            "--sentences", type=int, metavar="N", help="only N of them, at even steps of length; default: all"
+            "--sentences",
+            type=_at_least(1),
+            metavar="N",
+            help="only N of them, at even steps of length; default: all",
         )
         if name == "time":
             s.add_argument("--seconds", type=float, default=10.0, metavar="S", help="at least, for each pass (10)")
@@ -217,9 +220,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
     s.add_argument(
-        "--sentences", type=int, default=200, metavar="N", help="test sentences timed, 0 for all (default: 200)"
+        "--sentences",
+        type=_at_least(0),
+        default=200,
+        metavar="N",
+        help="test sentences timed, 0 for all (default: 200)",
     )
-    s.add_argument("--stream", type=int, default=50_000, metavar="N", help="length of the stream, 0 for none (50000)")
+    s.add_argument(
+        "--stream", type=_at_least(0), default=50_000, metavar="N", help="length of the stream, 0 for none (50000)"
+    )
     s.add_argument("--out", type=Path, default=Path("results/bench.json"), metavar="FILE", help="JSON to write")
 
     s = step(
@@ -351,10 +360,13 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _at_least_one(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} should be a whole number of at least 1")
-    return int(text)
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} should be a whole number of at least {least}")
+        return int(text)
+
+    return number
 
 
 # Each step imports what it needs when it runs: torch and transformers cost seconds a process.
@@ -409,17 +421,23 @@ def check(options: argparse.Namespace) -> int:
     from sinet.errors import nearest
     from sinet.model.pretrained import locate_encoder, read_tokenizer
 
-    config, labels = load_config(), None
+    config, labels, published = load_config(), None, {}
     if options.dataset:
         if options.dataset not in config["datasets"]:
             raise UserError(
                 f"--dataset {options.dataset!r}: not declared, {nearest(options.dataset, config['datasets'])}"
             )
-        labels = Labels.from_json(config["datasets"][options.dataset])
+        declared = config["datasets"][options.dataset]
+        labels = Labels.from_json(declared)
+        for split in declared.get("counts", {}).values():
+            repeated = split.get("duplicate_entities", 0) + split.get("duplicate_relations", 0)
+            published[split.get("sentences")] = repeated
     elif options.labels:
         try:
             labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError):
+            if not all(isinstance(kind, str) for kind in (*labels.entity_types, *labels.relation_types)):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             right = '{"entity_types": [...], "relation_types": [...]}'
             raise UserError(
                 f"--labels {options.labels}: should hold {right}, as a prepared dataset's labels.json"
@@ -433,7 +451,7 @@ def check(options: argparse.Namespace) -> int:
         pieces = count(words) + 2
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
-    report = check_files(options.files, labels, too_long)
+    report = check_files(options.files, labels, too_long, published)
     if report.faults:
         more = len(report.faults) - options.limit
         listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
@@ -569,7 +587,15 @@ def _named(given: list[str], option: str = "--runs") -> dict[str, Path]:
     return {name: Path(path) for name, path in (text.split("=", 1) for text in given)}
 
 
+def _hold_sentences(test: Path) -> None:
+    from sinet.data.sentence import iter_sentences
+
+    if next(iter_sentences(test), None) is None:
+        raise UserError(f"--test {test}: no sentence in it")
+
+
 def flops(options: argparse.Namespace) -> None:
+    _hold_sentences(options.test)
     from sinet.run.flops import count_runs
 
     untrained = _json(options.untrained, "--untrained")
@@ -577,6 +603,7 @@ def flops(options: argparse.Namespace) -> None:
 
 
 def time(options: argparse.Namespace) -> None:
+    _hold_sentences(options.test)
     from sinet.run.timing import time_runs
 
     untrained = _json(options.untrained, "--untrained")

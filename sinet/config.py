@@ -26,6 +26,7 @@ WANTED = {
     "string": "text",
     "array": "a list",
     "object": "a mapping",
+    "boolean": "true or false (on the command line True or False)",
 }
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
@@ -134,7 +135,8 @@ def _runs_of(config: dict, block: dict) -> Iterator[Run]:
 
 def expand_folds(config: dict) -> None:
     """Put, for each dataset declared by `folds`, one dataset a fold in its place (`NAME-0`, ...): its test split is the
-    fold, its training split all others. `NAME` in a grid means all of them."""
+    fold, its training split all others; where `dev: next_fold` says so, the next one is its development split instead.
+    `NAME` in a grid means all of them."""
     names = {}
     for name, declared in list(config.get("datasets", {}).items()):
         if not isinstance(declared, dict) or not isinstance(declared.get("folds"), list):
@@ -142,8 +144,11 @@ def expand_folds(config: dict) -> None:
         common = {key: value for key, value in declared.items() if key != "folds"}
         names[name] = [f"{name}-{i}" for i in range(len(declared["folds"]))]
         for i, fold in enumerate(names[name]):
-            others = [file for j, file in enumerate(declared["folds"]) if j != i]
-            files = {"train": others, "test": declared["folds"][i]}
+            files = {"test": declared["folds"][i]}
+            others = [*declared["folds"][:i], *declared["folds"][i + 1 :]]
+            if declared.get("dev") == "next_fold" and others:
+                files["dev"] = others.pop(i % len(others))
+            files["train"] = others
             config["datasets"][fold] = {"folder": name} | common | {"files": files, "fold_of": name}
         del config["datasets"][name]
     for block in config.get("grid", []) if isinstance(config.get("grid"), list) else []:
@@ -221,6 +226,8 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
             yield f"{key}: {value!r} is unknown, {nearest(value, [v for v in error.validator_value if v is not None])}"
         case "oneOf" if key.startswith("encoders."):
             yield f"{key}: needs one of package + folder, hub + revision, architecture + tokenizer"
+        case "oneOf" if ".files." in key:
+            yield f"{key}: should be a file (path, url, sha256) or a list of at least one"
         case "oneOf":
             yield f"{key}: {value!r} should be a number of at least 1, or a list of ids"
         case _:
@@ -279,6 +286,8 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
     for name, dataset in config["datasets"].items():
         if "dev" not in dataset["files"] and "dev_share" not in dataset:
             yield f"datasets.{name}.files: dev is missing; name a file, or give dev_share"
+        if "dev" in dataset and "fold_of" not in dataset:
+            yield f"datasets.{name}.dev: is for a dataset in folds; name a file as files.dev"
         if dataset["format"] == "ace" and not {"release", "licence"} <= dataset.keys():
             yield f"datasets.{name}: format ace needs release (the corpus's folder in a mirror) and licence"
         for kind in dataset.get("symmetric", []):

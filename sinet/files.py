@@ -63,9 +63,14 @@ def write_json(path: Path, record: object) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give `target` the bytes of `source`, without a second copy on the disk where the file system allows."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+    """Give `target` the bytes of `source`, without a second copy on the disk where the file system allows; a crash
+    leaves the old file or the new one."""
+
+    def give(partial: Path) -> None:
+        partial.unlink()
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
+
+    write_atomically(target, give)

@@ -13,6 +13,7 @@ from sinet.data.ace import Lost, find_documents, read_document, read_documents
 from sinet.data.card import table_checksum
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Labels, Sentence, read_sentences
+from sinet.data.sources import release_folders
 from sinet.errors import UserError
 from sinet.score.metrics import score
 from tests.conftest import DATASETS
@@ -318,6 +319,51 @@ def test_other_annotators_are_passed_over(tmp_path):
     for folder in ("adj", "fp1", "timex2norm"):
         example().write(tmp_path / "English" / "nw" / folder)
     assert find_documents([tmp_path])["DOC1"].parent.name == "timex2norm"
+
+
+def test_a_release_is_found_wherever_it_lies_and_through_links(tmp_path):
+    """A mirror may lie below a folder that is called as an annotator's, and hold links; a circle of links ends."""
+    example().write(tmp_path / "elsewhere" / "English" / "nw" / "timex2norm")
+    release = tmp_path / "adj" / "mirror" / "ace05"
+    release.mkdir(parents=True)
+    (release / "LDC2006T06").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "English" / "again").symlink_to(tmp_path / "elsewhere")
+    assert release_folders("ace05", [str(tmp_path / "adj" / "mirror")]) == [release]
+    found = find_documents([release])
+    assert len(read_documents(["DOC1"], found, True, Lost())) > 3
+
+
+def test_a_relation_between_mentions_that_became_one_is_dropped(tmp_path):
+    made = example()
+    made.relation("PER-SOC", "m7", "m11")  # both "wife"
+    made.write(tmp_path)
+    lost = Lost()
+    sentences = read_documents(["DOC1"], find_documents([tmp_path]), True, lost)
+    assert all(r.head != r.tail for s in sentences for r in s.relations)
+    assert lost.counts["relations of a mention to itself dropped"] == 1
+
+
+def test_undeclared_types_are_dropped_and_counted(tmp_path):
+    made = example()
+    made.mention("t1", "TIM", "2003-03-04")
+    made.relation("METONYMY", "m3", "m1")
+    made.relation("PHYS", "m3", "t1")
+    made.write(tmp_path)
+    lost, labels = Lost(), Labels.from_json(load_config()["datasets"]["ace05"])
+    sentences = read_documents(["DOC1"], find_documents([tmp_path]), True, lost, labels)
+    expected = sorted(value for id, value in made.texts.items() if id not in ("m11", "t1"))
+    assert sorted(m for s in sentences for m in spoken(s)) == expected
+    assert {kind for kind, _, _ in relations(sentences)} == {"ORG-AFF", "PER-SOC", "PHYS"}
+    assert lost.counts["mentions of undeclared types dropped"] == 1
+    assert lost.counts["relations of undeclared types dropped"] == 2
+
+
+def test_header_elements_within_header_elements_end_with_the_outer_one(tmp_path):
+    source = "<DOC><TEXT><POSTER><DATE> today </DATE> Ann </POSTER> I agree .</TEXT></DOC>"
+    (tmp_path / "DOC1.sgm").write_text(source)
+    (tmp_path / "DOC1.apf.xml").write_text("<source_file/>")
+    (sentence,) = read_documents(["DOC1"], find_documents([tmp_path]), False, Lost())
+    assert sentence.tokens == ("I", "agree", ".")
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,9 @@ def test_scores_without_a_label_file_take_the_types_that_occur(tmp_path, capsys)
         (["predict", "--run", "tests", "--input", str(CORPUS)], "--output: name the file to write"),
         (["check", "tests"], "tests: Is a directory"),
         (["check", str(CORPUS), "--labels", str(CORPUS)], "should hold {"),
+        (["check", str(CORPUS), str(CORPUS)], "named 2 times; name each file once"),
+        (["flops", "--runs", "a=b", "--test", "/dev/null", "--out", "x"], "--test /dev/null: no sentence in it"),
+        (["time", "--runs", "a=b", "--test", "/dev/null", "--out", "x"], "--test /dev/null: no sentence in it"),
         (["plan", "--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
     ],
 )
@@ -74,6 +77,22 @@ def test_mistakes_are_one_line_and_status_2(arguments, message, capsys):
     assert main(arguments) == 2
     err = capsys.readouterr().err
     assert message in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["flops", "--sentences", "0"], "--sentences: '0' should be a whole number of at least 1"),
+        (["time", "--sentences", "-3"], "--sentences: '-3' should be a whole number of at least 1"),
+        (["bench", "--sentences", "-1"], "--sentences: '-1' should be a whole number of at least 0"),
+        (["bench", "--stream", "²"], "--stream: '²' should be a whole number of at least 0"),
+        (["check", "x", "--limit", "0"], "--limit: '0' should be a whole number of at least 1"),
+    ],
+)
+def test_numbers_of_things_are_whole(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2 and message in capsys.readouterr().err
 
 
 def test_plan_prints_runs_and_what_is_left_out(capsys):

@@ -51,6 +51,7 @@ MISTAKES = {
     "datasets: {scierc: {counts: {test: {entities: {Taks: 1}}}}}": r"'Taks' is no declared type, did you mean 'Task'\?",
     "datasets: {scierc: {1: 2, titel: 3}}": r"datasets.scierc.titel: unknown key, did you mean 'title'\?",
     "datasets: {scierc: {symmetric: [Compair]}}": r"'Compair' is no relation type, did you mean 'Compare'\?",
+    "datasets: {scierc: {dev: next_fold}}": r"datasets.scierc.dev: is for a dataset in folds",
     "datasets: {scierc: {format: spret}}": r"format: 'spret' is unknown, did you mean 'spert'\?",
     "datasets: {scierc: {counts: {train: {setences: 1}}}}": r"setences: unknown key, did you mean 'sentences'\?",
     "encoders: {mine: {title: Mine}}": r"encoders.mine: needs one of package",
@@ -64,6 +65,30 @@ MISTAKES = {
 def test_mistakes_are_named(text):
     with pytest.raises(UserError, match=MISTAKES[text]):
         resolve(changed(text))
+
+
+def test_dev_of_a_dataset_in_folds_can_be_the_next_fold(tmp_path):
+    def folds(declared: str) -> dict:
+        overlay = tmp_path / "c.yaml"
+        overlay.write_text(f"datasets: {{ade: {declared}}}")
+        return load_config(overlay)
+
+    def paths(files: list[dict] | dict) -> list[str]:
+        return [file["path"][-6] for file in (files if isinstance(files, list) else [files])]
+
+    config = folds("{dev: next_fold}")
+    resolve(config)
+    for i in range(10):
+        files = config["datasets"][f"ade-{i}"]["files"]
+        test, dev, train = (paths(files[split]) for split in ("test", "dev", "train"))
+        assert (test, dev) == ([str(i)], [str((i + 1) % 10)]) and len(train) == 8
+        assert sorted([*test, *dev, *train]) == list("0123456789")
+    last = folds("{dev: last}")["datasets"]["ade-0"]
+    assert "dev" not in last["files"] and len(last["files"]["train"]) == 9
+    with pytest.raises(UserError, match=r"datasets.ade-0.dev: 'next' is unknown, did you mean 'next_fold'\?"):
+        resolve(folds("{dev: next}"))
+    with pytest.raises(UserError, match=r"datasets.ade-0.files.train: should be a file .* or a list of at least one"):
+        resolve(folds("{dev: next_fold, folds: [{path: a}]}"))
 
 
 def test_one_missing_key_is_one_line():

@@ -274,10 +274,33 @@ def test_nothing_is_written_on_failure(tmp_path):
         "entity_types": ["Tsak"],
         "relation_types": ["Compare"],
     }
-    with pytest.raises(UserError, match=r"unknown type 'Task', did you mean 'Tsak'\?"):
+    with pytest.raises(
+        UserError, match=r"train\.jsonl:1: entities\[0\]\.type: unknown type 'Task', did you mean 'Tsak'"
+    ):
         prepare("toy", declared, [str(tmp_path / "m")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     declared["entity_types"] = ["Task"]
     card = prepare("toy", declared, [str(tmp_path / "m")], tmp_path / "out")
     assert card["shared_sentences"] == {"train/dev": 1, "train/test": 1, "dev/test": 1}
     assert Labels.from_json(json.loads((tmp_path / "out" / "labels.json").read_text())).entity_types == ("Task",)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "out"]
+    (tmp_path / "m" / "toy" / "test.jsonl").write_text('{"tokens": ["a"], "document": "\\ud800"}')
+    with pytest.raises(UserError, match=r"test\.jsonl:1: .* is half of a character"):
+        prepare("toy", declared, [str(tmp_path / "m")], tmp_path / "new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "out"]
+
+
+def test_an_empty_split_is_refused(tmp_path):
+    (tmp_path / "toy").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "toy" / f"{split}.jsonl").write_text(json.dumps(line()))
+    declared = {
+        "title": "Toy",
+        "format": "jsonl",
+        "files": {s: {"path": f"{s}.jsonl"} for s in ("train", "test")},
+        "dev_share": 0.1,
+        "entity_types": ["Task"],
+        "relation_types": ["Compare"],
+    }
+    with pytest.raises(UserError, match="toy: no sentence in train; every split needs some"):
+        prepare("toy", declared, [str(tmp_path)], tmp_path / "out")

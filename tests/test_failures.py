@@ -4,13 +4,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from sinet.paper.missing import reason
+from sinet.provenance import file_sha256
+from sinet.run.predict import load_run
 from tests.conftest import copy_project, tiny_grid
 
 RECIPE = {"epochs": 2, "batch_size": 4, "weight_decay": 0.01, "selection": "last"}
-DIVERGING = RECIPE | {"encoder_lr": 1.0e30, "head_lr": 1.0e30, "warmup": 0.0, "epochs": 3}
+RECIPE |= {"encoder_lr": 3e-3, "head_lr": 3e-3, "warmup": 0.1}
+DIVERGING = RECIPE | {"encoder_lr": 1e30, "head_lr": 1e30, "warmup": 0.0, "epochs": 3}
 
 
 @pytest.fixture
@@ -54,16 +58,22 @@ def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project):
     assert "| measured, tiny, n=2 " in row and "failed" not in row
     assert "- No result: ten/tiny/spert/0: epoch 1, step" in main
 
-    good = {name: (runs / "sinet/0" / name).read_bytes() for name in ("model.safetensors", "training.json")}
+    weights, kept = runs / "sinet/0/model.safetensors", ("predictions.jsonl", "scores.json", "record.json")
+    good, sum_of_good = [(runs / "sinet/0" / name).read_bytes() for name in kept], file_sha256(weights)
     again = run(DIVERGING, RECIPE)
     assert again.returncode != 0 and "2 of 3 runs have no result" in again.stdout
-    assert {name: (runs / "sinet/0" / name).read_bytes() for name in good} == good
+    assert not weights.exists(), "what the failed recipe should have made is not there"
+    assert [(runs / "sinet/0" / name).read_bytes() for name in kept] == good
+    (last_good,) = [p for p in folder.glob("state/*/model.safetensors") if file_sha256(p) == sum_of_good]
+    model, _ = load_run(last_good.parent, torch.device("cpu"))
+    assert model.labels.entity_types, "the weights of the last good recipe are whole, and a run by themselves"
 
     whole = run(RECIPE, RECIPE)
     assert whole.returncode == 0, whole.stdout[-3000:]
     assert (folder / "results/tiny/tables/main.md").is_file()
     assert not (folder / "results/tiny/incomplete").exists()
     assert "taken from state" in (folder / "results/tiny/logs/train/ten/tiny/sinet/0.log").read_text()
+    assert file_sha256(weights) == sum_of_good
 
 
 def test_the_reason_is_the_last_word_of_the_log_written_last(tmp_path):
@@ -78,6 +88,18 @@ def test_the_reason_is_the_last_word_of_the_log_written_last(tmp_path):
     later.parent.mkdir(parents=True)
     later.write_text("10:00:02 sinet predict failed\nTraceback (most recent call last):\n")
     assert reason(tmp_path, "d/e/m/0") == f"a fault of ours in predict; its log: {later}"
+    assert reason(tmp_path, "d/e/m/0", since=later.stat().st_mtime + 1) == "not started", "logs of an earlier call"
+
+
+def test_a_run_that_was_not_started_has_the_reason_of_what_it_waited_for(tmp_path):
+    for name, text in (
+        ("prepare/d.log", "10:00:00 d: 10 sentences\n"),
+        ("fetch_encoder/e.log", "sinet fetch: no hub\n"),
+    ):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    assert reason(tmp_path, "d/e/m/0") == "no hub"
+    assert reason(tmp_path, "d/other/m/0") == "not started"
 
 
 def test_a_second_workflow_in_one_folder_is_refused_and_told_what_to_do(project):

@@ -21,8 +21,7 @@ from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentenc
 from sinet.errors import UserError
 from sinet.provenance import ROOT
 from sinet.score.metrics import score
-from tests.conftest import CORPUS, DATASETS, LABELS
-from tests.test_workflow import SOURCES
+from tests.conftest import CORPUS, DATASETS, LABELS, SOURCES
 
 DOCUMENT = {
     "doc_key": "D",
@@ -52,7 +51,7 @@ def faults(capsys, *arguments) -> list[str]:
 def test_documents_become_sentences_with_their_coreference(tmp_path):
     path = lines(tmp_path / "d.jsonl", DOCUMENT)
     assert recognise(read_text(path)) == "dygie"
-    first, second = read(path, "dygie", {"task": "Task", "used-for": "Used-for"})
+    first, second = read(path, "dygie", LABELS)
     assert first.tokens == ("We", "parse", "(", "well", ")", ".") and first.entities == (Entity("Task", 1, 2),)
     assert second == Sentence(
         "D-1",
@@ -180,17 +179,17 @@ def prepared_claims(sentence: Sentence) -> Claims:
     return claims(sentence.tokens, spans, [(r.type, r.head, r.tail) for r in sentence.relations])
 
 
-def reread(path: Path, form: str, types: dict[str, str], folder: Path) -> list[Sentence]:
+def reread(path: Path, form: str, labels: Labels, folder: Path) -> list[Sentence]:
     """A file read, written in the project's form, and read again."""
-    write_sentences(folder / "again.jsonl", read(path, form, types))
+    write_sentences(folder / "again.jsonl", read(path, form, labels))
     return read_sentences(folder / "again.jsonl")
 
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])
 def test_published_files_lose_nothing_that_is_scored(split, tmp_path):
     """SciERC as published in SpERT's and in DyGIE's form, against its own JSON taken apart here."""
-    declared = load_config()["datasets"]["scierc"]
-    types = {kind.lower(): kind for kind in (*declared["entity_types"], *declared["relation_types"])}
+    labels = Labels.from_json(load_config()["datasets"]["scierc"])
+    types = {kind.lower(): kind for kind in (*labels.entity_types, *labels.relation_types)}
     path = DATASETS / "scierc" / f"scierc_{split}.json"
     raw = json.loads(path.read_text(encoding="utf-8"))
     spert = [
@@ -201,7 +200,7 @@ def test_published_files_lose_nothing_that_is_scored(split, tmp_path):
         )
         for record in raw
     ]
-    again = reread(path, "spert", types, tmp_path)
+    again = reread(path, "spert", labels, tmp_path)
     assert [prepared_claims(s) for s in again] == spert
 
     path, dygie, clusters = DATASETS / "scierc_documents" / f"{split}.json", [], 0
@@ -221,7 +220,7 @@ def test_published_files_lose_nothing_that_is_scored(split, tmp_path):
             ]
             dygie.append(claims([BRACKETS.get(w, w) for w in words], spans, found))
             base += len(words)
-    documents = reread(path, "dygie", types, tmp_path)
+    documents = reread(path, "dygie", labels, tmp_path)
     assert [prepared_claims(s) for s in documents] == dygie == spert
     assert sum(len(s.coreference) for s in documents) == clusters > 0
 
@@ -239,9 +238,8 @@ def test_published_files_lose_nothing_that_is_scored(split, tmp_path):
         for record in raw
     ]
     path.write_text(json.dumps(written), encoding="utf-8")
-    assert [prepared_claims(s) for s in reread(path, "two", types, tmp_path)] == spert
+    assert [prepared_claims(s) for s in reread(path, "two", labels, tmp_path)] == spert
 
-    labels = Labels.from_json(declared)
     for reading in score(again, documents, labels).values():
         assert all(figures["f1"] == 100 for figures in reading.values())
 
@@ -255,6 +253,17 @@ def test_a_good_file_is_described(capsys):
     assert "`format: jsonl`), no faults" in out and "| sentences | 10 |" in out
     assert main(["check", str(DATASETS / "conll04" / "conll04_dev.json"), "--dataset", "conll04"]) == 0
     assert "`format: spert`" in capsys.readouterr().out
+
+
+def test_repetitions_that_are_declared_are_no_faults(tmp_path, capsys):
+    train = DATASETS / "scierc" / "scierc_train.json"
+    assert main(["check", str(train), "--dataset", "scierc"]) == 0
+    assert "`format: spert`), no faults; 4 repetitions, as published" in capsys.readouterr().out
+    records = json.loads(train.read_text(encoding="utf-8"))
+    records[0]["entities"].append(records[0]["entities"][0])
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    found = faults(capsys, tmp_path / "a.json", "--dataset", "scierc")
+    assert len(found) == 5 and all("; remove one" in fault for fault in found), "a fifth is not as published"
 
 
 def test_every_fault_of_a_file_is_listed(tmp_path, capsys):
@@ -279,8 +288,8 @@ def test_every_fault_of_a_file_is_listed(tmp_path, capsys):
         (3, "broken JSON", "column"),
         (4, "relations[0].tail: 9 is no position", ""),
         (4, "entities[0].type: unknown type 'Taks'", "did you mean 'Task'?"),
-        (4, "entities[2]: repeats entities[1]", ""),
         (4, "relations[1]: relates entity 1 to itself", ""),
+        (4, "entities[2]: repeats entities[1]", ""),
         (5, "tokens: 602 word pieces, minilm takes 512", "divide the sentence"),
     ]
     assert len(found) == len(expected)
@@ -304,7 +313,9 @@ def test_a_rare_spelling_is_suspected(tmp_path, capsys):
     many = [{"tokens": ["a", str(i)], "entities": [{"type": "Method", "start": 0, "end": 1}]} for i in range(30)]
     odd = {"tokens": ["x"], "entities": [{"type": "Metod", "start": 0, "end": 1}]}
     (fault,) = faults(capsys, lines(tmp_path / "a.jsonl", *many, odd))
-    assert fault.endswith("a.jsonl:31: entities[0].type: 'Metod' occurs 1 times in all, did you mean 'Method'?")
+    assert (
+        "a.jsonl:31: entities[0].type: 'Metod' occurs 1 time in all, 'Method' 30; if it is a type of its own" in fault
+    )
 
 
 @pytest.mark.parametrize(
@@ -386,6 +397,117 @@ def test_an_indented_object_is_one_fault(tmp_path, capsys):
     path.write_text(json.dumps(GOOD, indent=2))
     (fault,) = faults(capsys, path)
     assert fault == f"{path}:1: one JSON object over several lines; write a sentence a line, or an array"
+
+
+def test_related_names_that_are_alike_are_no_misspellings(tmp_path, capsys):
+    def relation(kind: str, n: int) -> dict:
+        entities = [{"type": "PER", "start": 0, "end": 1}, {"type": "PER", "start": 1, "end": 2}]
+        return {
+            "tokens": [kind, str(n)],
+            "entities": entities,
+            "relations": [{"type": kind, "head": 0, "tail": 1}],
+        }
+
+    records = [*(relation("ORG-AFF", n) for n in range(200)), *(relation("GEN-AFF", n) for n in range(9))]
+    assert main(["check", str(lines(tmp_path / "a.jsonl", *records))]) == 0
+    records += [relation("ORG-AF", n) for n in range(9)]
+    (fault,) = faults(capsys, lines(tmp_path / "a.jsonl", *records))
+    assert "a.jsonl:210: relations[0].type: 'ORG-AF' occurs 9 times in all, 'ORG-AFF' 200;" in fault
+
+
+SURROGATE = r'{"tokens": ["a", "\ud800"]}'
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (SURROGATE, r"'\ud800' is half of a character"),
+        (r'{"tokens": ["a"], "entities": [{"type": "\udc00", "start": 0, "end": 1}]}', "is half of a character"),
+        (r'{"id": "\ud800", "tokens": ["a"]}', "is half of a character"),
+        (r'{"tokens": ["a"], "document": "\ud800"}', "is half of a character"),
+        ("[" * 100_000, "brackets within brackets, too deep to be read"),
+        ('{"tokens": ' * 100_000, "brackets within brackets, too deep to be read"),
+        ('{"tokens": ["a"], "id": ' + "9" * 5000 + "}", "integer string conversion"),
+        ('{"tokens": ["a"], "tokens": ["b"]}', "key 'tokens' stands twice in an object"),
+        ('{"tokens": ["a"], "id": {}}', "id: should be a text or a whole number, is {}"),
+        ('{"tokens": ["a b"]}', "tokens[0]: should be a word without white space, is 'a b'"),
+        (r'{"tokens": ["a\nb"]}', "tokens[0]: should be a word without white space"),
+        ('{"tokens": ["a"], "entities": [{"type": "", "start": 0, "end": 1}]}', "entities[0]: should be an object"),
+        (
+            '{"tokens": ["a"], "entities": [{"type": "T", "start": 0, "end": 1, "score": NaN}]}',
+            "entities[0].score: should be a finite number, is nan",
+        ),
+    ],
+)
+def test_what_json_can_hold_and_a_sentence_cannot_is_one_fault(text, message, tmp_path, capsys):
+    """In JSON lines, in an array, and for a reader that stops."""
+    path = lines(tmp_path / "a.jsonl", GOOD, text)
+    (fault,) = faults(capsys, path)
+    assert fault.startswith(f"{path}:2: ") and message in fault
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_sentences(path)
+    array = lines(tmp_path / "a.json", f"[{json.dumps(GOOD)},\n{text}]")
+    (fault,) = faults(capsys, array)
+    assert fault.startswith(f"{array}:2: ") and message in fault
+
+
+def test_whole_characters_and_no_break_spaces_are_read(tmp_path):
+    path = lines(tmp_path / "a.jsonl", r'{"tokens": ["\ud83d\ude00", "1\u00a01/2"]}')
+    assert read(path, "jsonl")[0].tokens == ("\U0001f600", "1\xa01/2")
+
+
+def test_keys_of_other_tools_that_resemble_ours_are_passed_over(tmp_path):
+    path = lines(tmp_path / "a.jsonl", GOOD | {"ltokens": ["x"], "rtokens": ["y"], "relation": []})
+    assert main(["check", str(path)]) == 0
+
+
+def test_files_in_no_known_form_are_one_fault(tmp_path, capsys):
+    (fault,) = faults(capsys, lines(tmp_path / "a.txt", *["Some words .", "17", "More words ."] * 40))
+    assert f"{tmp_path}/a.txt:1: broken JSON" in fault and "known forms: JSON lines, one sentence a line; S" in fault
+    (fault,) = faults(capsys, lines(tmp_path / "a.json", json.dumps([DOCUMENT, DOCUMENT])))
+    assert fault == f"{tmp_path}/a.json:1: documents in an array; write one a line"
+    with pytest.raises(UserError, match="documents in an array; write one a line"):
+        read(tmp_path / "a.json", "dygie")
+    mixed = lines(tmp_path / "m.jsonl", {"sentences": 3}, *[GOOD | {"tokens": ["a", "b", str(i)]} for i in range(5)])
+    (fault,) = faults(capsys, mixed)
+    assert fault.startswith(f"{mixed}:1: tokens: "), "one odd record does not make five sentences documents"
+
+
+def test_the_first_file_alone_is_the_training_split(tmp_path, capsys):
+    records = [GOOD | {"tokens": ["a", "b", "c"]}, GOOD | {"tokens": ["a", "b", "c"]}]
+    dev, test = (
+        lines(tmp_path / f"{name}.jsonl", record) for name, record in zip(("dev", "test"), records, strict=True)
+    )
+    (fault,) = faults(capsys, tmp_path / "train.jsonl", dev, test)
+    assert "train.jsonl: No such file" in fault
+    assert main(["check", str(dev), str(tmp_path / "." / "dev.jsonl")]) == 2
+    assert "dev.jsonl: named 2 times; name each file once" in capsys.readouterr().err
+
+
+def test_a_relation_without_arguments_relates_nothing_to_itself(tmp_path, capsys):
+    found = faults(capsys, lines(tmp_path / "a.jsonl", GOOD | {"relations": [{"type": "X"}, {"type": "X"}]}))
+    assert len(found) == 4 and not any("itself" in fault or "repeats" in fault for fault in found)
+
+
+def test_declared_names_are_one_map_a_field(tmp_path, capsys):
+    labels = Labels(("PER", "Per", "Cause"), ("cause",))
+    kinds = ("PER", "Per", "CAUSE")
+    record = {
+        "tokens": ["a", "b", "c"],
+        "entities": [{"type": kind, "start": i, "end": i + 1} for i, kind in enumerate(kinds)],
+        "relations": [{"type": "Cause", "head": 0, "tail": 1}],
+    }
+    path = lines(tmp_path / "a.jsonl", record)
+    (sentence,) = read(path, "jsonl", labels)
+    assert [e.type for e in sentence.entities] == ["PER", "Per", "Cause"] and sentence.relations[0].type == "cause"
+    (tmp_path / "labels.json").write_text(json.dumps(labels.to_json()))
+    other = lines(tmp_path / "b.jsonl", json.dumps(record).replace("CAUSE", "cause").replace('"c"', '"d"'))
+    assert main(["check", str(path), str(other), "--labels", str(tmp_path / "labels.json")]) == 0
+    path = lines(tmp_path / "a.jsonl", json.dumps(record).replace("Per", "per"))
+    (fault,) = faults(capsys, path, "--labels", tmp_path / "labels.json")
+    assert "entities[1].type: unknown type 'per', did you mean" in fault
+    with pytest.raises(UserError, match=r"a\.jsonl:1: entities\[1\]\.type: unknown type 'per', did you mean"):
+        read(path, "jsonl", labels)
 
 
 def test_files_that_are_no_text_or_empty_are_faults(tmp_path, capsys):

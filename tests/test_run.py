@@ -164,6 +164,33 @@ def test_damaged_state_is_reported_and_the_one_before_used(tmp_path, caplog):
     assert "state-0003-0000007.pt is damaged" in caplog.text
     torch.save([1], newest)
     assert folder.load()["epoch"] == 2 and "is no training state" in caplog.text
+    other = state.StateFolder(tmp_path / "other")
+    other.save(3, 7, {"epoch": 3})
+    (tmp_path / "other" / newest.name).rename(newest)
+    assert folder.load()["epoch"] == 2 and "is of another run" in caplog.text
+    folder.save(4, 7, {"epoch": 4})
+    whole = sorted(p.name for p in tmp_path.glob("state-*"))
+    assert whole == ["state-0002-0000007.pt", "state-0004-0000007.pt"], "what is set aside does not count among the two"
+
+
+def test_a_run_begun_on_another_kind_of_machine_says_so(run, prepared, tmp_path, monkeypatch, caplog):
+    train.train_run(run, prepared, tmp_path / "here", tmp_path / "state")
+    monkeypatch.setattr(train.machine, "device_name", lambda device: "another CPU")
+    train.train_run(run, prepared, tmp_path / "there", tmp_path / "state")
+    first, second = (tmp_path / "state").iterdir()
+    assert first.name.split("-")[0] == second.name.split("-")[0]
+    assert "begun on another kind of machine" in caplog.text and "site.yaml: constraint" in caplog.text
+
+
+def test_a_signal_during_evaluation_ends_the_run_with_its_epoch_saved(run, prepared, tmp_path, monkeypatch):
+    def interrupted(*arguments, original=train.predict):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(train, "predict", interrupted)
+    with pytest.raises(Interrupted, match="stopped by SIGTERM; the state is saved"):
+        train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    assert [p.name for p in (tmp_path / "state").glob("*/state-*")] == ["state-0001-0000000.pt"]
 
 
 def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
@@ -322,6 +349,14 @@ def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path):
     for figures in sizes["systems"].values():
         assert figures["repeats"] >= timing.REPEATS and figures["encoder"]["repeats"] == figures["repeats"]
         assert figures["sentences_per_s"] == pytest.approx(2 / figures["median_s"])
+
+
+def test_runs_with_different_encoders_share_no_limit(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        timing, "load_run", lambda folder, device: (None, {"encoder": folder, "encoder_config": folder})
+    )
+    with pytest.raises(UserError, match=r"different encoders cannot share a limit.*time them apart"):
+        timing.time_runs({"a": "small", "b": "base"}, prepared / "test.jsonl", tmp_path / "t.json")
 
 
 def test_a_sample_is_spread_over_the_lengths():

@@ -1,6 +1,7 @@
 """What jobs ask of a cluster, and site.yaml."""
 
 import os
+import re
 
 import pytest
 import yaml
@@ -84,3 +85,12 @@ def test_a_granted_gpu_that_torch_does_not_see_is_an_error(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_GPUS", "0")
     with pytest.raises(UserError, match=r"SLURM granted a GPU, torch .* sees none: .* gpus: 0 into site.yaml"):
         machine.use_device()
+
+
+def test_every_rule_says_what_it_asks_of_a_cluster_or_stays_where_it_was_called():
+    rules = "".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
+    local = re.search(r"^localrules:\n((?: +\w+,\n)+)", rules, re.MULTILINE)[1]
+    local = {name.strip(" ,") for name in local.splitlines()}
+    blocks = dict(re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", rules, re.MULTILINE | re.DOTALL))
+    assert {"train", "report_page", "draw_attention"} <= blocks.keys() and local <= blocks.keys()
+    assert {name for name, text in blocks.items() if "site.resources(" in text} == blocks.keys() - local

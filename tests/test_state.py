@@ -35,7 +35,7 @@ def test_a_full_disk_gives_one_line_and_leaves_the_last_state_whole(small):
     state.save(1, 0, {"epoch": 1})
     with pytest.raises(UserError, match=r"state-0002-0000000.pt cannot be written: no space left .* make room"):
         state.save(2, 0, {"epoch": 2, "weights": LARGE})
-    assert state.load() == {"epoch": 1}
+    assert state.load()["epoch"] == 1
     assert [p.name for p in small.iterdir()] == ["state-0001-0000000.pt"], "no half-written file takes up the room"
 
 
@@ -54,7 +54,7 @@ def test_a_folder_that_cannot_be_written_gives_one_line(small):
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     with pytest.raises(UserError, match=r"Read-only file system .* make .* the folder writable"):
         StateFolder(small).save(2, 0, {"epoch": 2})
-    assert StateFolder(small).load() == {"epoch": 1}
+    assert StateFolder(small).load()["epoch"] == 1
 
 
 def test_another_fault_while_writing_is_no_full_disk(tmp_path):

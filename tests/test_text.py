@@ -14,6 +14,7 @@ import sinet
 from sinet.__main__ import main
 from sinet.data.sentence import Entity, Relation, Sentence
 from sinet.data.text import Word, cut, sentences
+from sinet.errors import UserError
 from sinet.model.sinet import System
 from sinet.provenance import ROOT
 from sinet.run import draw, extract
@@ -206,6 +207,36 @@ def test_wrong_calls_of_predict_are_explained(prepared_run, tmp_path, capsys):
     (tmp_path / "folder.txt").mkdir()
     bad[4] = str(tmp_path / "folder.txt")
     assert main(bad) == 2 and "folder.txt: Is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "file, spoil",
+    [
+        ("model.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        ("model.safetensors", lambda path: path.unlink()),
+        ("model.json", lambda path: path.write_text("{}")),
+        ("model.json", lambda path: path.write_text("[" * 100_000)),
+        ("model.json", lambda path: path.write_bytes(path.read_bytes()[:100])),
+        ("tokenizer", shutil.rmtree),
+        ("tokenizer", lambda path: (path / "tokenizer.json").write_text("{")),
+    ],
+)
+def test_a_run_that_was_copied_badly_is_one_line(prepared_run, file, spoil, tmp_path, capsys):
+    shutil.copytree(prepared_run, tmp_path / "run")
+    spoil(tmp_path / "run" / file)
+    assert main(["predict", "--run", str(tmp_path / "run"), "--text", "a"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}/run/{file}: cannot be read; copy the run again" in line
+
+
+def test_text_that_is_not_unicode_is_one_line(prepared_run, capsys):
+    """Bytes of another encoding on the command line come as halves of characters."""
+    arguments = [sys.executable, "-m", "sinet", "predict", "--run", prepared_run, "--text", b"caf\xe9"]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and line.endswith("text 0: not Unicode at character 3; give it in UTF-8")
+    with pytest.raises(UserError, match="text 1: not Unicode at character 0"):
+        sinet.load(prepared_run).predict(["a", "\ud800"])
 
 
 def test_a_file_without_words_is_said_to_be_empty(prepared_run, tmp_path, capsys):

@@ -121,7 +121,7 @@ def test_tex_tables_compile(finished, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stdout[-2000:]
-    assert len(tables) == 11
+    assert len(tables) == len(list((finished / "results" / "quick" / "tables").glob("*.md"))) > 8
 
 
 def test_results_are_shown_with_what_they_were_made_by(finished):

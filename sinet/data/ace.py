@@ -2,9 +2,10 @@
 
 A document is `NAME.sgm` and `NAME.apf.xml`. An entity is the head of a mention, of any mention type; mentions with
 equal type and extent are one, and relations are re-pointed to it. Of a relation's arguments only the first and second
-count; DISC relations, relations that lack an argument and repeated ones are dropped. A sentence never ends inside an
-entity or between the two arguments of a relation, and a word never crosses the edge of a head. Sentences and words are
-spaCy's (`sinet.data.text`), the published chain's CoreNLP 3.5.2's: they differ a little.
+count; DISC relations, relations that lack an argument, those between mentions that became one, and repeated ones are
+dropped; so are undeclared types. A sentence never ends inside an entity or between the two arguments of a relation, and
+a word never crosses the edge of a head. Sentences and words are spaCy's (`sinet.data.text`), the published chain's
+CoreNLP 3.5.2's: they differ a little.
 
 Offsets count the characters of the source without its tags; character references count as they stand in the file
 (`&amp;` is five), line breaks as one.
@@ -14,6 +15,7 @@ dates that open a turn or a post (`HEADER`). The published systems keep them as 
 """
 
 import html
+import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
@@ -21,7 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sinet.data.sentence import Entity, Relation, Sentence
+from sinet.data.sentence import Entity, Labels, Relation, Sentence
+from sinet.data.sources import annotations
 from sinet.data.text import Word, cut, sentences
 from sinet.errors import UserError
 
@@ -78,17 +81,20 @@ def find_documents(folders: Sequence[Path]) -> dict[str, Path]:
     """Document name -> its `.apf.xml`, anywhere below the folders; ACE05's other annotators are passed over."""
     found: dict[str, Path] = {}
     for folder in folders:
-        for path in sorted(folder.rglob("*.apf.xml")):
-            if not OTHER_ANNOTATORS & set(path.parts):
+        for path in sorted(annotations(folder)):
+            if not OTHER_ANNOTATORS & set(path.relative_to(folder).parts):
                 found.setdefault(path.name.removesuffix(".apf.xml"), path)
     return found
 
 
-def read_documents(names: Sequence[str], found: dict[str, Path], header: bool, lost: Lost) -> list[Sentence]:
+def read_documents(
+    names: Sequence[str], found: dict[str, Path], header: bool, lost: Lost, labels: Labels | None = None
+) -> list[Sentence]:
     """The sentences of the named documents, in the order of the names.
 
     Args:
         header: keep header lines as sentences; else they are not read, and mentions and relations in them are counted.
+        labels: the types that are kept, others are counted; None for all.
 
     Raises:
         UserError: naming documents that are in the list and not in the corpus, or that cannot be read.
@@ -97,8 +103,13 @@ def read_documents(names: Sequence[str], found: dict[str, Path], header: bool, l
     if missing:
         listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         raise UserError(f"the corpus lacks {len(missing)} of {len(names)} documents of the split: {listed}")
-    documents = (read_document(found[name], lost) for name in names)
-    return [s for d in documents for s in document_sentences(d if header else without_header(d, lost))]
+    made = []
+    for name in names:
+        document = read_document(found[name], lost)
+        document = document if header else without_header(document, lost)
+        document = document if labels is None else of_types(document, labels, lost)
+        made += document_sentences(document)
+    return made
 
 
 # -- one document --------------------------------------------------------------------------------------------------
@@ -160,6 +171,9 @@ def read_document(apf: Path, lost: Lost) -> Document:
                 lost.counts["relations dropped for want of an entity as argument"] += 1
                 continue
             triple = relation.get("TYPE"), position[arguments[1]], position[arguments[2]]
+            if triple[1] == triple[2]:
+                lost.counts["relations of a mention to itself dropped"] += 1
+                continue
             if triple in relations:
                 lost.counts["repeated relations dropped"] += 1
             relations[triple] = None
@@ -181,7 +195,7 @@ def _source(path: Path) -> str:
 
 def _header(source: str) -> list[tuple[int, int]]:
     """The characters [start, end) of header lines, counted without tags."""
-    found, removed, element = [], 0, None
+    found, removed, opened = [], 0, []
     within = not re.search("<TEXT", source, re.IGNORECASE)  # text that is body unless an element says otherwise
     begin = None if within else 0
     for tag in TAG.finditer(source):
@@ -190,10 +204,12 @@ def _header(source: str) -> list[tuple[int, int]]:
         name = NAME.match(tag.group())
         kind, closes = (name.group(1).upper() if name else ""), tag.group().startswith("</")
         if kind == "TEXT":
-            within = not closes
-        elif kind in HEADER:
-            element = None if closes else kind
-        inside = element is not None or not within
+            within, opened = not closes, []
+        elif kind in HEADER and not closes and kind not in opened:
+            opened.append(kind)
+        elif kind in opened and closes:
+            del opened[opened.index(kind) :]
+        inside = bool(opened) or not within
         if inside and begin is None:
             begin = at
         elif not inside and begin is not None:
@@ -241,23 +257,28 @@ def without_header(document: Document, lost: Lost) -> Document:
     text = document.text
     for start, end in document.header:
         text = text[:start] + "\n" * (end - start) + text[end:]
-    kept = {
-        i: mention
-        for i, mention in enumerate(document.mentions)
-        if not any(mention[1] < end and start < mention[2] for start, end in document.header)
-    }
-    number = {i: n for n, i in enumerate(kept)}
-    relations = tuple(
-        (kind, number[head], number[tail])
-        for kind, head, tail in document.relations
-        if head in number and tail in number
-    )
-    for what, before, after in (
-        ("mentions", document.mentions, kept),
-        ("relations", document.relations, relations),
-    ):
-        lost.counts[f"{what} dropped with header lines"] += len(before) - len(after)
-    return replace(document, text=text, mentions=tuple(kept.values()), relations=relations)
+    kept = [
+        not any(mention[1] < end and start < mention[2] for start, end in document.header)
+        for mention in document.mentions
+    ]
+    return replace(_reduced(document, kept, document.relations, "dropped with header lines", lost), text=text)
+
+
+def of_types(document: Document, labels: Labels, lost: Lost) -> Document:
+    """The document without mentions and relations of undeclared types."""
+    kept = [kind in labels.entity_types for kind, _, _ in document.mentions]
+    relations = [relation for relation in document.relations if relation[0] in labels.relation_types]
+    return _reduced(document, kept, relations, "of undeclared types dropped", lost)
+
+
+def _reduced(document: Document, kept: list[bool], relations: Sequence[tuple], why: str, lost: Lost) -> Document:
+    """The document with the mentions that are kept, and those of the relations that are between them; what goes is
+    counted."""
+    number = {i: n for n, i in enumerate(itertools.compress(range(len(kept)), kept))}
+    relations = [(kind, number[head], number[tail]) for kind, head, tail in relations if {head, tail} <= number.keys()]
+    for what, gone in (("mentions", len(kept) - len(number)), ("relations", len(document.relations) - len(relations))):
+        lost.counts[f"{what} {why}"] += gone
+    return replace(document, mentions=tuple(itertools.compress(document.mentions, kept)), relations=tuple(relations))
 
 
 def document_sentences(document: Document) -> list[Sentence]:

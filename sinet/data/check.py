@@ -5,18 +5,21 @@ those that show only across sentences and files: duplicates, misspelt types, sen
 that only some splits have, test sentences that occur in the training data.
 """
 
+import difflib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sinet.data.card import card_markdown, count, shared_sentences
-from sinet.data.formats import FORMS, located, read_text, recognise
-from sinet.data.sentence import Fault, Labels, Sentence, mistakes, parse_sentence
+from sinet.data.formats import FORMS, located, read_text, recognise, renamed, spellings
+from sinet.data.sentence import Fault, Labels, Sentence, mistakes, parse_sentence, whole
 from sinet.errors import UserError, nearest
 
 RARE = 20
 """A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
+ALIKE = 0.85
+"""How like two types must be spelt for that (difflib's ratio, whatever their case)."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +32,24 @@ class Report:
 
 
 def check_files(
-    paths: Sequence[Path], labels: Labels | None, too_long: Callable[[Sequence[str]], str | None] | None
+    paths: Sequence[Path],
+    labels: Labels | None,
+    too_long: Callable[[Sequence[str]], str | None] | None,
+    published: Mapping[int, int] | None = None,
 ) -> Report:
     """Check files that belong together, as splits of one dataset, and describe them.
 
     Args:
         labels: the types that may occur; None to judge spelling by frequency.
         too_long: says what is wrong with the number of some words, or None.
+        published: repeated entities and relations that a split of so many sentences is known to hold; no faults there.
+
+    Raises:
+        UserError: a file that is named twice.
     """
+    same = Counter(path.resolve() for path in paths)
+    if twice := [str(path) for path in paths if same[path.resolve()] > 1]:
+        raise UserError(f"{twice[0]}: named {same[Path(twice[0]).resolve()]} times; name each file once")
     faults: list[str] = []
     splits: dict[str, list[tuple[str, Sentence]]] = {}
     described = []
@@ -48,19 +61,29 @@ def check_files(
             faults.append(str(error))
             described.append(f"{path}: cannot be read")
             continue
-        splits[str(path)] = []
+        splits[str(path)], repeated = [], set()
         for number, (where, record) in enumerate(located(path, form)):
             if isinstance(record, Fault):
                 faults.append(f"{where}: {record}")
                 continue
             wrong = [str(fault) for fault in mistakes(record)]
             faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
+            again = [f"{where}: {what}" for what in _repetitions(record)]
+            faults += again
+            repeated.update(again)
             if not wrong:
-                splits[str(path)].append((where, parse_sentence(record, where, f"{path.stem}-{number}")))
+                sentence = parse_sentence(record, where, f"{path.stem}-{number}")
+                splits[str(path)].append((where, renamed(sentence, labels) if labels else sentence))
         if not splits[str(path)] and len(faults) == before:
             faults.append(f"{path}:1: the file holds no sentence")
-        described.append(f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(faults) - before, 'fault')}")
-    between = [*(_spelling(splits) if labels is None else ()), *_across(splits)]
+        known = bool(repeated) and len(repeated) == (published or {}).get(len(splits[str(path)]))
+        if known:
+            faults[before:] = [fault for fault in faults[before:] if fault not in repeated]
+        described.append(
+            f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(faults) - before, 'fault')}"
+            + (f"; {counted(len(repeated), 'repetition')}, as published" if known else "")
+        )
+    between = [*(_spelling(splits) if labels is None else ()), *_across(splits, str(paths[0]))]
     if between:
         described.append(f"across the files: {counted(len(between), 'fault')}")
     return Report([*faults, *between], "\n".join([*described, "", _card(splits, labels)]))
@@ -101,30 +124,40 @@ def _types(sentences: Sequence[Sentence], field: str) -> list[str]:
 def _record_faults(
     record: object, labels: Labels | None, too_long: Callable[[Sequence[str]], str | None] | None
 ) -> Iterator[str]:
-    """Faults of a sentence whatever else is wrong with it: types, repetitions, relations to oneself, length."""
+    """Faults of a sentence whatever else is wrong with it: types, relations to oneself, length."""
     if not isinstance(record, dict):
         return
-    for field, roles, known in (
-        ("entities", ("start", "end"), labels and labels.entity_types),
-        ("relations", ("head", "tail"), labels and labels.relation_types),
+    for field, known in (
+        ("entities", labels and labels.entity_types),
+        ("relations", labels and labels.relation_types),
     ):
-        seen: dict[tuple, int] = {}
-        items = record.get(field, [])
-        for i, item in enumerate(items if isinstance(items, list) else []):
-            if not isinstance(item, dict) or not isinstance(item.get("type"), str):
-                continue
-            # readers take a type in any case for the declared one
-            if known is not None and item["type"].lower() not in {kind.lower() for kind in known}:
+        for i, item in _typed(record, field):
+            if known is not None and item["type"] not in known and item["type"].lower() not in spellings(known):
                 yield f"{field}[{i}].type: unknown type {item['type']!r}, {nearest(item['type'], known)}"
-            first, second = (repr(item.get(role)) for role in roles)
-            if (earlier := seen.setdefault((item["type"], first, second), i)) != i:
-                yield f"{field}[{i}]: repeats {field}[{earlier}]; remove one"
-            if field == "relations" and first == second:
-                yield f"relations[{i}]: relates entity {first} to itself; head and tail should differ"
+            if field == "relations" and whole(item.get("head")) and item["head"] == item.get("tail"):
+                yield f"relations[{i}]: relates entity {item['head']} to itself; head and tail should differ"
     tokens = record.get("tokens")
     words = isinstance(tokens, list) and tokens and all(isinstance(token, str) for token in tokens)
     if too_long is not None and words and (what := too_long(tokens)):
         yield f"tokens: {what}"
+
+
+def _repetitions(record: object) -> Iterator[str]:
+    """Entities and relations that a sentence holds already."""
+    for field, roles in (("entities", ("start", "end")), ("relations", ("head", "tail"))):
+        seen: dict[tuple, int] = {}
+        for i, item in _typed(record, field):
+            places = [item.get(role) for role in roles]
+            if all(map(whole, places)) and (earlier := seen.setdefault((item["type"], *places), i)) != i:
+                yield f"{field}[{i}]: repeats {field}[{earlier}]; remove one"
+
+
+def _typed(record: object, field: str) -> Iterator[tuple[int, dict]]:
+    """Place and item of the entities or relations that have a type."""
+    items = record.get(field) if isinstance(record, dict) else None
+    for i, item in enumerate(items if isinstance(items, list) else []):
+        if isinstance(item, dict) and isinstance(item.get("type"), str):
+            yield i, item
 
 
 def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
@@ -137,17 +170,20 @@ def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
                     places.setdefault(item.type, []).append(f"{where}: {field}[{i}].type")
         counts = Counter({kind: len(where) for kind, where in places.items()})
         for kind, where in places.items():
-            frequent = [other for other, n in counts.items() if n >= RARE * counts[kind]]
-            hint = nearest(kind, frequent) if frequent else ""
-            if hint.startswith("did you mean"):
-                yield from (f"{place}: {kind!r} occurs {counts[kind]} times in all, {hint}" for place in where)
+            frequent = {other.lower(): other for other, n in counts.items() if n >= RARE * counts[kind]}
+            if close := difflib.get_close_matches(kind.lower(), frequent, n=1, cutoff=ALIKE):
+                times = f"{counts[kind]} time{'' if counts[kind] == 1 else 's'}"
+                yield (
+                    f"{where[0]}: {kind!r} occurs {times} in all, {frequent[close[0]]!r} {counts[frequent[close[0]]]}; "
+                    "if it is a type of its own, name it in --labels"
+                )
 
 
-def _across(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
-    """What is wrong between files: types that the first (the training split) lacks, and its sentences in others."""
-    if len(splits) < 2:
+def _across(splits: dict[str, list[tuple[str, Sentence]]], train: str) -> Iterator[str]:
+    """What is wrong between files: types that the training split lacks, and its sentences in others."""
+    if not splits.get(train):
         return
-    train, *others = splits
+    others = [name for name in splits if name != train]
     first: dict[tuple[str, ...], str] = {}
     for where, sentence in splits[train]:
         first.setdefault(sentence.tokens, where)

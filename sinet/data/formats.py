@@ -4,13 +4,14 @@ Each form is a pair: how a file falls into records, and what sentences a record 
 own form (`sinet.data.sentence`). Reading stops at the first mistake; `sinet.data.check` goes on and lists them all.
 """
 
+import functools
 import itertools
-import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sinet.data.sentence import Fault, Sentence, parse_sentence, whole
+from sinet.data.sentence import Fault, Labels, Sentence, check_types, decode, decode_at, parse_sentence, whole
 from sinet.errors import UserError
 
 BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
@@ -18,7 +19,7 @@ BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
 
 
 JUDGED = 100
-"""Sentences of an array that its form is judged by."""
+"""Records of a file that its form is judged by."""
 
 # -- files into records --------------------------------------------------------------------------------------------
 
@@ -37,31 +38,32 @@ def read_text(path: Path) -> str:
 
 
 def json_lines(text: str) -> Iterator[tuple[int, object | Fault]]:
-    """Line number and record, or the fault of a broken line."""
-    sound = True
+    """Line number and record, or the fault of a broken line; one fault when no line is a record."""
+    before: list[tuple[int, object | Fault]] = []  # what precedes the first line that is an object or an array
+    records = False
     for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield number, json.loads(line)
-            except json.JSONDecodeError as error:
-                if sound and _is_json(text):
-                    yield number, Fault("", "one JSON object over several lines; write a sentence a line, or an array")
-                    return
-                sound = False
-                yield number, Fault("", f"broken JSON: {error.msg} at column {error.colno}")
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except json.JSONDecodeError:
-        return False
-    return True
+        if not line.strip():
+            continue
+        record = decode(line)
+        if records:
+            yield number, record
+            continue
+        if isinstance(record, Fault) and not before and not isinstance(decode(text), Fault):
+            yield number, Fault("", "one JSON object over several lines; write a sentence a line, or an array")
+            return
+        before.append((number, record))
+        if records := isinstance(record, dict | list):
+            yield from before
+    if before and not records:
+        number, first = before[0]
+        what = first.what if isinstance(first, Fault) else f"{first!r:.40} is no object"
+        forms = "; ".join(form.title for form in FORMS.values())
+        yield number, Fault("", f"{what}, and no other line is a JSON object; known forms: {forms}")
 
 
 def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
     """Line number and element of an array; what stands before a fault is still given."""
-    decoder, position, line, counted = json.JSONDecoder(), 0, 1, 0
+    position, line, counted = 0, 1, 0
 
     def skip(position: int) -> int:
         while position < len(text) and text[position] in " \t\r\n":
@@ -76,10 +78,12 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
     expected = text[position : position + 1] != "]"
     while expected:
         line, counted = line + text.count("\n", counted, position), position
-        try:
-            element, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            yield error.lineno, Fault("", f"broken JSON: {error.msg} at column {error.colno}")
+        element, position = decode_at(text, position)
+        if isinstance(element, Fault):
+            yield text.count("\n", 0, position) + 1, element
+            return
+        if isinstance(element, dict) and "sentences" in element and "tokens" not in element:
+            yield line, Fault("", "documents in an array; write one a line")
             return
         yield line, element
         position = skip(position)
@@ -128,10 +132,15 @@ def two_sentences(record: object) -> Iterator[dict | Fault]:
 def dygie_sentences(record: object) -> Iterator[dict | Fault]:
     """DyGIE's and PURE's form: a document of `sentences`, with `ner` [start, end, type], `relations` [start, end,
     start, end, type] and `clusters` [[start, end], ...], offsets counted through the document, ends inclusive."""
+    if isinstance(record, list):
+        yield Fault("", "documents in an array; write one a line")
+        return
     if not isinstance(record, dict) or not isinstance(record.get("sentences"), list):
         yield Fault("sentences", "should be a list of sentences, each a list of words")
         return
-    sentences, name = record["sentences"], str(record.get("doc_key", record.get("doc_id", "document")))
+    sentences, name = record["sentences"], record.get("doc_key", record.get("doc_id", "document"))
+    if whole(name):
+        name = str(name)
     ner = record.get("ner") or [[] for _ in sentences]
     related = record.get("relations") or [[] for _ in sentences]
     clusters = record.get("clusters") or []
@@ -247,13 +256,15 @@ FORMS = {
 
 
 def recognise(text: str) -> str:
-    """The name of the form a file is in: of JSON lines by the first readable record, of arrays by what most entities
-    of the first sentences are."""
+    """The name of the form a file is in, by its first records: of JSON lines by whether most are documents, of arrays
+    by what most entities are."""
     array = text.lstrip()[:1] == "["
     records = (record for _, record in (json_array if array else json_lines)(text) if isinstance(record, dict))
+    judged = list(itertools.islice(records, JUDGED))
     if not array:
-        return "dygie" if "sentences" in next(records, {}) else "jsonl"
-    listed = [record.get("entities") for record in itertools.islice(records, JUDGED)]
+        documents = sum("sentences" in record for record in judged)
+        return "dygie" if documents > len(judged) - documents else "jsonl"
+    listed = [record.get("entities") for record in judged]
     entities = [entity for items in listed if isinstance(items, list) for entity in items]
     lists = sum(isinstance(entity, list) for entity in entities)
     return "two" if lists > len(entities) - lists else "spert"
@@ -275,11 +286,11 @@ def located(path: Path, form: str) -> Iterator[tuple[str, dict | Fault]]:
             inside += several
 
 
-def read(path: Path, form: str, types: dict[str, str] | None = None) -> list[Sentence]:
+def read(path: Path, form: str, labels: Labels | None = None) -> list[Sentence]:
     """All sentences of a file.
 
     Args:
-        types: declared names of types by their lower-case form, for files that write them in another case.
+        labels: the types that may occur; files may write them in another case. None for any.
 
     Raises:
         UserError: the first mistake, as `file:line: field: what would be right`.
@@ -289,14 +300,26 @@ def read(path: Path, form: str, types: dict[str, str] | None = None) -> list[Sen
         if isinstance(record, Fault):
             raise UserError(f"{where}: {record}")
         sentence = parse_sentence(record, where, default_id=f"{path.stem}-{number}")
-        found.append(renamed(sentence, types) if types else sentence)
+        if labels is not None:
+            sentence = renamed(sentence, labels)
+            check_types(sentence, labels, where)
+        found.append(sentence)
     return found
 
 
-def renamed(sentence: Sentence, types: dict[str, str]) -> Sentence:
+def renamed(sentence: Sentence, labels: Labels) -> Sentence:
     """The sentence with its types as declared, whatever their case in the file."""
+    entities, relations = spellings(labels.entity_types), spellings(labels.relation_types)
     return replace(
         sentence,
-        entities=tuple(replace(e, type=types.get(e.type.lower(), e.type)) for e in sentence.entities),
-        relations=tuple(replace(r, type=types.get(r.type.lower(), r.type)) for r in sentence.relations),
+        entities=tuple(replace(e, type=entities.get(e.type.lower(), e.type)) for e in sentence.entities),
+        relations=tuple(replace(r, type=relations.get(r.type.lower(), r.type)) for r in sentence.relations),
     )
+
+
+@functools.cache
+def spellings(types: tuple[str, ...]) -> dict[str, str]:
+    """Declared names by their lower-case form, without those that differ in nothing but case: they are written exactly
+    or not at all."""
+    times = Counter(kind.lower() for kind in types)
+    return {kind.lower(): kind for kind in types if times[kind.lower()] == 1}

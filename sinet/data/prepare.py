@@ -3,13 +3,14 @@
 import dataclasses
 import json
 import logging
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sinet.data.ace import Lost, find_documents, read_documents
 from sinet.data.card import card_markdown, check_counts, count, shared_sentences, table_checksum
 from sinet.data.formats import read, read_text
-from sinet.data.sentence import Labels, Sentence, check_types, write_sentences
+from sinet.data.sentence import Labels, Sentence, write_sentences
 from sinet.data.sources import as_list, obtain_file, release_folders
 from sinet.errors import UserError
 from sinet.mirrors import mirror_folders
@@ -32,9 +33,8 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
     """
     labels = Labels.from_json(declared)
     splits, files, notes = _read_splits(name, declared, mirrors)
-    for split, sentences in splits.items():
-        for sentence in sentences:
-            check_types(sentence, labels, f"{name}, {split}, sentence {sentence.id}")
+    if empty := [split for split, sentences in splits.items() if not sentences]:
+        raise UserError(f"{name}: no sentence in {', '.join(empty)}; every split needs some")
     if declared.get("overlapping") == "removed":
         splits = {split: [without_overlap(s) for s in sentences] for split, sentences in splits.items()}
     counted = {split: count(sentences, labels) for split, sentences in splits.items()}
@@ -53,12 +53,17 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
         "files": files,
         "notes": notes,
     }
-    out.mkdir(parents=True, exist_ok=True)
-    for split, sentences in splits.items():
-        write_sentences(out / f"{split}.jsonl", sentences)
-    for file, record in (("labels.json", labels.to_json()), ("card.json", card)):
-        (out / file).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (out / "card.md").write_text(card_markdown(card), encoding="utf-8")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".part-", dir=out.parent) as folder:
+        made = Path(folder)
+        for split, sentences in splits.items():
+            write_sentences(made / f"{split}.jsonl", sentences)
+        for file, record in (("labels.json", labels.to_json()), ("card.json", card)):
+            (made / file).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (made / "card.md").write_text(card_markdown(card), encoding="utf-8")
+        out.mkdir(exist_ok=True)
+        for file in made.iterdir():
+            file.replace(out / file.name)
     return card
 
 
@@ -69,8 +74,8 @@ def _read_splits(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dic
     """
     if declared["format"] == "ace":
         return _read_ace(name, declared, mirrors)
-    types = {kind.lower(): kind for kind in (*declared["entity_types"], *declared["relation_types"])}
-    splits, files = _by_split(name, declared, mirrors, lambda path: read(path, declared["format"], types))
+    labels = Labels.from_json(declared)
+    splits, files = _by_split(name, declared, mirrors, lambda path: read(path, declared["format"], labels))
     return splits, files, []
 
 
@@ -101,8 +106,8 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
         raise UserError(f"{name}: no *.apf.xml below any of {places}; put the folder of {declared['licence']} there")
     found = find_documents(folders)
     names, files = _by_split(name, declared, mirrors, lambda path: read_text(path).split())
-    lost = Lost()
-    splits = {split: read_documents(names[split], found, declared.get("header", True), lost) for split in SPLITS}
+    lost, labels, header = Lost(), Labels.from_json(declared), declared.get("header", True)
+    splits = {split: read_documents(names[split], found, header, lost, labels) for split in SPLITS}
     log.info("%s: %s", name, lost.summary())
     used = sorted({name for split in names.values() for name in split})
     digest = digest_of({name: file_sha256(found[name]) for name in used})

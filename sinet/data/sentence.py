@@ -12,6 +12,8 @@ each entity and relation.
 
 import difflib
 import json
+import math
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +96,8 @@ class Fault:
 
 
 KEYS = ("id", "tokens", "entities", "relations", "document", "coreference")
+# white space that ends a word; CoreNLP's words may hold a no-break space ("1 1/2")
+BLANK = re.compile(r"[ \t\n\r\v\f\x85\u2028\u2029]")
 
 
 def mistakes(record: object) -> Iterator[Fault]:
@@ -102,8 +106,11 @@ def mistakes(record: object) -> Iterator[Fault]:
         yield Fault("", f'a sentence is an object such as {{"tokens": ["A", "word"]}}, not {record!r:.40}')
         return
     for key in sorted(record.keys() - set(KEYS)):
-        if close := difflib.get_close_matches(key, KEYS, n=1, cutoff=0.75):
+        close = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.75)
+        if close and close[0] not in record:
             yield Fault(key, f"unknown key, did you mean {close[0]!r}?")
+    if not isinstance(record.get("id", ""), str) and not whole(record["id"]):
+        yield Fault("id", f"should be a text or a whole number, is {record['id']!r:.40}")
     tokens = record.get("tokens")
     if not isinstance(tokens, list) or not tokens:
         yield Fault("tokens", "should be a list of at least one word")
@@ -111,6 +118,8 @@ def mistakes(record: object) -> Iterator[Fault]:
     for i, token in enumerate(tokens):
         if not isinstance(token, str) or not token.strip():
             yield Fault(f"tokens[{i}]", f"should be a word, is {token!r:.40}")
+        elif BLANK.search(token):
+            yield Fault(f"tokens[{i}]", f"should be a word without white space, is {token!r:.40}")
     if not isinstance(record.get("document"), str | None):
         yield Fault("document", f"should be a document's name, is {record['document']!r:.40}")
     unlisted = [field for field in ("entities", "relations") if not isinstance(record.get(field, []), list)]
@@ -136,7 +145,7 @@ def mistakes(record: object) -> Iterator[Fault]:
 
 
 def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
-    if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+    if not _typed(item):
         yield "", f'should be an object {{"type", "start", "end"}} with a text as type, is {item!r:.60}'
         return
     start, end = item.get("start"), item.get("end")
@@ -157,7 +166,7 @@ def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
 
 
 def _relation_mistakes(item: object, entities: int) -> Iterator[tuple[str, str]]:
-    if not isinstance(item, dict) or not isinstance(item.get("type"), str):
+    if not _typed(item):
         yield "", f'should be an object {{"type", "head", "tail"}} with a text as type, is {item!r:.60}'
         return
     for role in ("head", "tail"):
@@ -168,8 +177,13 @@ def _relation_mistakes(item: object, entities: int) -> Iterator[tuple[str, str]]
 
 def _score_mistakes(item: dict) -> Iterator[tuple[str, str]]:
     score = item.get("score")
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
-        yield ".score", f"should be a number, is {score!r:.40}"
+    number = isinstance(score, int | float) and not isinstance(score, bool) and abs(score) < math.inf
+    if score is not None and not number:
+        yield ".score", f"should be a finite number, is {score!r:.40}"
+
+
+def _typed(item: object) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("type"), str) and bool(item["type"].strip())
 
 
 def whole(value: object) -> bool:
@@ -233,10 +247,47 @@ def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def decoded(line: str, where: str) -> object:
     """JSON of one line; raises `UserError` with its place and column where it is broken."""
+    value = decode(line)
+    if isinstance(value, Fault):
+        raise UserError(f"{where}: {value}")
+    return value
+
+
+def decode(text: str) -> object | Fault:
+    """The JSON value that a text is, or what is wrong with it."""
+    value, end = decode_at(text, len(text) - len(text.lstrip()))
+    if not isinstance(value, Fault) and text[end:].strip():
+        return Fault("", f"broken JSON: something follows at column {end + 1}")
+    return value
+
+
+def decode_at(text: str, start: int) -> tuple[object | Fault, int]:
+    """The JSON value that starts at a position, and where it ends; or what is wrong with it, and where."""
     try:
-        return json.loads(line)
+        value, end = DECODER.raw_decode(text, start)
+        if "\\u" in text[start:end]:  # half a surrogate pair can be escaped in JSON, and not be written as UTF-8
+            json.dumps(value, ensure_ascii=False).encode()
+        return value, end
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: broken JSON: {error.msg} at column {error.colno}") from None
+        return Fault("", f"broken JSON: {error.msg} at column {error.colno}"), error.pos
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        return Fault("", f"{half!r} is half of a character; write both halves, or the character itself"), start
+    except RecursionError:
+        return Fault("", "broken JSON: brackets within brackets, too deep to be read"), start
+    except ValueError as error:  # a number of thousands of digits, or what `_object` refuses
+        return Fault("", f"broken JSON: {str(error).split(';')[0]}"), start
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict:
+    record = dict(pairs)
+    if len(record) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in an object")
+    return record
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_object)
 
 
 def read_sentences(path: Path) -> list[Sentence]:

@@ -6,6 +6,7 @@ it as `url` and itself as `member`; the archive is read once, as it comes, for a
 """
 
 import http.client
+import os
 import shutil
 import tarfile
 import tempfile
@@ -13,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -41,7 +42,17 @@ def find_file(dataset: str, path: str, mirrors: Sequence[str]) -> Path | None:
 def release_folders(release: str, mirrors: Sequence[str]) -> list[Path]:
     """The folders of a licensed corpus in the mirrors: those that hold annotated documents."""
     folders = (mirror / release for mirror in mirror_folders(mirrors))
-    return [folder for folder in folders if next(folder.rglob("*.apf.xml"), None)]
+    return [folder for folder in folders if next(annotations(folder), None)]
+
+
+def annotations(folder: Path) -> Iterator[Path]:
+    """Every `*.apf.xml` below a folder; links are followed, no folder is read twice."""
+    seen = {folder.resolve()}
+    for place, below, files in os.walk(folder, followlinks=True):
+        real = {name: (Path(place) / name).resolve() for name in sorted(below)}
+        below[:] = [name for name in real if real[name] not in seen]
+        seen.update(real.values())
+        yield from (Path(place) / name for name in sorted(files) if name.endswith(".apf.xml"))
 
 
 def obtain_file(dataset: str, declared: dict, mirrors: Sequence[str], others: Sequence[dict] = ()) -> Path:

@@ -27,7 +27,7 @@ from sinet.model.pretrained import load_encoder, locate_encoder
 from sinet.run import machine, timing
 from sinet.run.batches import bucketed, sample_by_length
 from sinet.run.flops import encoder_multiply_adds
-from sinet.run.predict import inference, load_run, predict, predict_file
+from sinet.run.predict import CHUNK, inference, load_run, predict, predict_file
 from sinet.run.train import new_model, optimisation, train_step
 from sinet.score.metrics import score
 
@@ -35,6 +35,8 @@ log = logging.getLogger("sinet")
 
 TRAINING_SENTENCES = 128
 TRAINING_REPEATS = 3
+COMPARED = 32
+"""Test sentences over which fast and plain arithmetic are compared."""
 
 
 def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: int | None, streamed: int) -> str:
@@ -44,10 +46,12 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         count: test sentences that inference is timed on, None for all. streamed: length of the stream, 0 for none.
 
     Raises:
-        UserError: when no run of the grid has been trained.
+        UserError: when no run of the grid has been trained, or a stream is too short to show whether memory grows.
     """
     device = machine.use_device()
-    runs, missing = trained_runs(results, plan)
+    if 0 < streamed < 2 * CHUNK:
+        raise UserError(f"--stream: {streamed} sentences are read at once; give at least {2 * CHUNK}, or 0 for none")
+    runs, missing, passed_over = trained_runs(results, plan)
     if not runs:
         raise UserError(f"{results}/runs holds no trained run of this grid; train it first: make tables")
     dataset, encoder = next(iter(runs.values())).parts[-4:-2]
@@ -64,8 +68,10 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     alone = {}
     for precision in precisions:
         with inference(first, device, precision):
-            batch, seconds = timing.best_batch(first, sentences, device, encoder=True)
-        alone[precision] = {"batch": batch, "sentences_per_s": len(sentences) / seconds}
+            batch, _ = timing.best_batch(first, sentences, device, encoder=True)
+            _, encode = timing.passes_over(first, timing.collated(first, sentences, batch), device)
+            times = timing.measure({"encoder": encode}, device)["encoder"]
+        alone[precision] = {"batch": batch, "sentences_per_s": len(sentences) / statistics.median(times)}
     timed = timing.by_system({p: timing.time_precision(models, sentences, device, p) for p in precisions})
     measured = {
         **machine.describe(device, "+".join(precisions)),
@@ -75,6 +81,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         "sentences": len(sentences),
         "not_timed": reason,
         "missing": missing,
+        "passed_over": passed_over,
         "unit": "sentences a second, token ids to triples; peak_share: of the bare encoder, whose multiply-adds a "
         "sentence (no padding) count two operations each",
         "encoder_multiply_adds": multiply_adds,
@@ -105,18 +112,20 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     return table(measured)
 
 
-def trained_runs(results: Path, plan: Plan) -> tuple[dict[str, Path], list[str]]:
-    """The first trained seed of each model with the grid's first dataset and encoder that have any, and what is
-    missing."""
-    runs, missing, place = {}, [], None
+def trained_runs(results: Path, plan: Plan) -> tuple[dict[str, Path], list[str], list[str]]:
+    """The first trained seed of each model with the grid's first dataset and encoder that have any, the runs that are
+    missing, and those trained that are passed over: other seeds, datasets and encoders."""
+    runs, missing, passed_over, place = {}, [], [], None
     for run in plan.runs:
         folder = results / "runs" / run.path
         if not (folder / "model.json").is_file():
             missing.append(run.path)
-        elif place in (None, (run.dataset, run.encoder)):
+        elif place in (None, (run.dataset, run.encoder)) and run.model not in runs:
             place = run.dataset, run.encoder
-            runs.setdefault(run.model, folder)
-    return runs, missing
+            runs[run.model] = folder
+        else:
+            passed_over.append(run.path)
+    return runs, missing, passed_over
 
 
 def _compared(figures: dict, multiply_adds: float, peak: float) -> dict:
@@ -143,7 +152,7 @@ def exactness(
         `float32_scores`, of the probabilities of what both predict, over 32 test sentences; `float32_same`: whether
         they predict the same; `f1`: Ent, Rel, Rel+ x 100 on the test split by precision.
     """
-    batch = model.collate([s.without_labels() for s in test[:32]]).to(device)
+    batch = model.collate([s.without_labels() for s in test[:COMPARED]]).to(device)
     inputs = batch["input_ids"], batch["attention_mask"]
     with torch.no_grad():
         plain, plain_found = model.eval().encoder(*inputs), model.decode(batch)
@@ -273,7 +282,13 @@ def table(measured: dict) -> str:
     ]
     if measured["not_timed"]:
         lines.append(f"{measured['not_timed']}.")
-    lines += ["", "| system | batch | training sentences/s | encoder alone | ratio |", "|---|---|---|---|---|"]
+    lines += [
+        "",
+        f"Training: {TRAINING_SENTENCES} sentences of the training split, median of {TRAINING_REPEATS} passes.",
+        "",
+        "| system | batch | training sentences/s | encoder alone | ratio |",
+        "|---|---|---|---|---|",
+    ]
     for name, system in measured["systems"].items():
         for key in ("training", "training_batch_4"):
             t = system[key]
@@ -283,7 +298,8 @@ def table(measured: dict) -> str:
             )
     if any(not t["training"]["encoder_trained"] for t in measured["systems"].values()):
         lines += ["", "A system that freezes its encoder trains on remembered features: its steps run no encoder."]
-    lines += ["", "| system | float32 differs from the modules by: states, scores | F1 Ent/Rel/Rel+ |", "|---|---|---|"]
+    differs = f"over {COMPARED} test sentences float32 differs from the modules by: states, scores"
+    lines += ["", f"| system | {differs} | F1 Ent/Rel/Rel+ |", "|---|---|---|"]
     for name, system in measured["systems"].items():
         f1 = "; ".join(
             f"{p} {'/'.join(f'{v:.2f}' for v in scores.values())}" for p, scores in system["exactness"]["f1"].items()
@@ -296,6 +312,8 @@ def table(measured: dict) -> str:
         lines += ["", f"Stream of {stream['sentences']:,} sentences: {stream['sentences_per_s']:.0f}/s, peak {peaks}."]
     if measured["missing"]:
         lines += ["", "Not trained, so not measured: " + ", ".join(measured["missing"]) + "."]
+    if measured["passed_over"]:
+        lines += ["", "Trained, and not measured beside the first of its kind: " + ", ".join(measured["passed_over"])]
     return "\n".join(lines)
 
 

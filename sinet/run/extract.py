@@ -103,8 +103,17 @@ class Loaded:
         self.precision = machine.usable_precision(made["precision"], self.device)
 
     def predict(self, texts: str | Iterable[str]) -> list[Text]:
-        """The sentences of one text or some, in their order, with entities and relations."""
-        texts = [texts] if isinstance(texts, str) else texts
+        """The sentences of one text or some, in their order, with entities and relations.
+
+        Raises:
+            UserError: a text that holds halves of characters, as wrongly decoded bytes become.
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        for i, text in enumerate(texts):
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"text {i}: not Unicode at character {error.start}; give it in UTF-8") from None
         return list(self.stream((str(i), 0, text) for i, text in enumerate(texts)))
 
     def stream(self, parts: Iterable[tuple[str, int, str]]) -> Iterator[Text]:

@@ -25,6 +25,8 @@ log = logging.getLogger("sinet")
 
 BATCH = 32
 """Sentences a batch; they are sorted by length."""
+DESCRIBED = ("system", "settings", "labels", "encoder_config", "precision")
+"""What `model.json` says of a run, and loading it needs."""
 CHUNK = 4096
 """Sentences of a file that are in memory at once."""
 
@@ -60,21 +62,37 @@ def load_run(folder: Path, device: torch.device, settings: dict | None = None) -
     `settings` replace some that the weights do not depend on.
     """
     made = described(folder)
-    encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
-    model = systems.load(made["system"])(
-        Labels.from_json(made["labels"]), encoder, **made["settings"] | (settings or {})
-    )
-    model.load_state_dict(load_file(folder / "model.safetensors"))
+    with readable(folder / "tokenizer"):
+        encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
+    with readable(folder / "model.json"):
+        labels = Labels.from_json(made["labels"])
+        model = systems.load(made["system"])(labels, encoder, **made["settings"] | (settings or {}))
+    with readable(folder / "model.safetensors"):
+        model.load_state_dict(load_file(folder / "model.safetensors"))
     return model.to(device).eval(), made
 
 
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong with a file of a run into a `UserError` that names it."""
+    try:
+        yield
+    except Exception as error:  # the tokenizers' library raises no narrower kind
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot be read; copy the run again ({why:.200})") from None
+
+
 def described(folder: Path) -> dict:
-    """A finished run's `model.json`; raises `UserError` where there is none."""
+    """A finished run's `model.json`; raises `UserError` where there is none that can be read."""
     description = folder / "model.json"
     if not description.is_file():
         what = "no model.json, so no finished run; train it first" if folder.is_dir() else "no such folder of a run"
         raise UserError(f"{folder}: {what}")
-    return json.loads(description.read_text(encoding="utf-8"))
+    with readable(description):
+        made = json.loads(description.read_text(encoding="utf-8"))
+        if missing := [key for key in DESCRIBED if key not in made]:
+            raise ValueError(f"{', '.join(missing)} missing")
+    return made
 
 
 def run_labels(folder: Path) -> Labels:

@@ -1,7 +1,8 @@
 """Training state on disk: written whole or not at all, the last two kept, read back only if whole.
 
-A state lives in `state/<digest>/`, keyed by everything that determines the run (settings, precision, code, data);
-Snakemake deletes a job's declared outputs before it starts and after it fails, and never looks here.
+A state lives in `state/<digest>-<machine>/`, keyed by everything that determines the run (settings, precision, code,
+data) and by the kind of machine, on which the last bits depend; Snakemake deletes a job's declared outputs before it
+starts and after it fails, and never looks here.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from sinet.errors import Interrupted
 from sinet.files import write_atomically
 
 log = logging.getLogger("sinet")
@@ -54,22 +56,31 @@ class StateFolder:
     def save(self, epochs: int, step: int, state: dict) -> None:
         """Keep the state after so many epochs and steps of the next, and its predecessor."""
         path = self.folder / f"state-{epochs:04d}-{step:07d}.pt"
-        write_atomically(path, lambda partial: torch.save(state, partial))
+        write_atomically(path, lambda partial: torch.save(state | {"of": self.folder.name}, partial))
         for old in self._paths()[:-KEPT]:
             old.unlink()
 
     def load(self) -> dict | None:
-        """The newest whole state, or None; a damaged one is reported and passed over."""
+        """The newest whole state of this run, or None; any other is reported, set aside and passed over."""
         for path in reversed(self._paths()):
             try:
                 found = torch.load(path, map_location="cpu", weights_only=True)
+                fault = "is no training state"
             except Exception as error:  # whatever a damaged file makes the reader raise
-                log.warning("%s is damaged (%s); going back to the state before it", path, type(error).__name__)
-                continue
+                found, fault = None, f"is damaged ({type(error).__name__})"
             if isinstance(found, dict):
-                return found
-            log.warning("%s is no training state; going back to the state before it", path)
+                if found.get("of") == self.folder.name:
+                    return found
+                fault = "is of another run"
+            log.warning("%s %s; going back to the state before it", path, fault)
+            path.rename(path.with_name(f"not-{path.name}"))
         return None
+
+    def elsewhere(self) -> list[Path]:
+        """Folders of the same run on other kinds of machine that hold a state or a result."""
+        run = self.folder.name.partition("-")[0]
+        others = (p for p in self.folder.parent.glob(f"{run}-*") if p != self.folder)
+        return sorted(p for p in others if any(p.glob("state-*.pt")) or (p / "measured.json").is_file())
 
     def newest(self) -> str:
         """What there is to go on from, for a message."""
@@ -78,7 +89,7 @@ class StateFolder:
 
     def clear(self) -> None:
         """Forget the intermediate states once the run has finished."""
-        for path in self._paths():
+        for path in (*self._paths(), *self.folder.glob("not-state-*.pt")):
             path.unlink()
 
     def _paths(self) -> list[Path]:
@@ -98,6 +109,15 @@ class StopSignal:
         if threading.current_thread() is threading.main_thread():  # only there may handlers be set
             self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
         return self
+
+    def obey(self) -> None:
+        """End here, if asked to; the state has just been saved.
+
+        Raises:
+            Interrupted: after a request.
+        """
+        if self.asked:
+            raise Interrupted(f"stopped by {self.asked}; the state is saved, start it again to go on")
 
     def _note(self, number: int, frame: object) -> None:
         self.asked = signal.Signals(number).name

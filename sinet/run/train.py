@@ -22,7 +22,7 @@ from tqdm import tqdm
 from sinet import provenance, systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
-from sinet.errors import Interrupted, UserError
+from sinet.errors import UserError
 from sinet.files import link_or_copy, write_json
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import Located, load_encoder, locate_encoder, save_encoder
@@ -77,12 +77,13 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
         "encoder": {k: v for k, v in run["encoder"].items() if k == "architecture"} | located.sha256,
         "recipe": {k: v for k, v in run["recipe"].items() if k != "name"},
         "seed": run["seed"],
-        "machine": [described[k] for k in ("device_name", "threads", "precision")],
+        "precision": precision,
         "versions": [described["versions"][package] for package in ("torch", "transformers", "tokenizers")],
         "code": provenance.digest("sinet.run.train", systems.module_name(run["system"])),
         "data": [provenance.file_sha256(data_folder / f) for f in ("train.jsonl", "dev.jsonl", "labels.json")],
     }
-    state = StateFolder(state_root / provenance.digest_of(key))
+    kind = provenance.digest_of([described["device_name"], described["threads"]])[:8]
+    state = StateFolder(state_root / f"{provenance.digest_of(key)}-{kind}")
     with state.locked():
         if all((state.folder / name).is_file() for name in (*OUTPUTS, "measured.json")):
             log.info("trained before with the same settings, code and data: taken from %s", state.folder)
@@ -117,6 +118,12 @@ def _train(
         rows, best = saved["rows"], saved["best"]
         where = f"epoch {len(rows) + 1} of {recipe['epochs']}, step {training.step} of {steps_per_epoch}"
         log.info("resumed in %s from %s", where, state.folder)
+    elif others := state.elsewhere():
+        log.warning(
+            "begun on another kind of machine or with other threads, where the last bits differ, and not continued "
+            "here: %s; on a cluster ask for one kind of node (site.yaml: constraint)",
+            ", ".join(map(str, others)),
+        )
 
     def save() -> None:
         state.save(len(rows), training.step, training.saved() | {"rows": rows, "best": best})
@@ -155,6 +162,7 @@ def _train(
                 write_weights(state.folder / "best.safetensors", model)
             training.next_epoch()
             save()
+            stop.obey()
             log.info("epoch %d/%d: %s", epoch, recipe["epochs"], ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
 
     _finish(
@@ -339,19 +347,20 @@ class Training:
             self.loss += loss
             self.step += 1
             bar.update(len(batch))
-            # a GPU is asked now and then only: reading the loss waits for it
-            if (self.device.type == "cpu" or self.step % 50 == 0) and not torch.isfinite(loss):
+            save_now = bool(stop.asked) or time.monotonic() - last_saved > SAVE_SECONDS
+            # a GPU is asked now and then only, as reading the loss waits for it, and before what it did is saved
+            look = self.device.type == "cpu" or self.step % 50 == 0 or self.step == len(batches) or save_now
+            if look and not torch.isfinite(self.loss):
                 terms = ", ".join(f"{name} {float(term):.4g}" for name, term in self.model.terms.items())
                 raise UserError(
                     f"step {self.step} of {len(batches)}: the loss is {float(loss)} ({terms}): it diverged; lower "
                     "encoder_lr or head_lr in the recipe"
                 )
             self.seconds = time.perf_counter() - began
-            if stop.asked or time.monotonic() - last_saved > SAVE_SECONDS:
+            if save_now:
                 save()
                 last_saved = time.monotonic()
-            if stop.asked:
-                raise Interrupted(f"stopped by {stop.asked}; the state is saved, start it again to go on")
+                stop.obey()
         return float(self.loss) / len(batches)
 
 

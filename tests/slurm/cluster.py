@@ -48,7 +48,8 @@ AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/completed.txt
 SchedulerParameters=sched_interval=1,batch_sched_delay=0,requeue_delay=1
-MinJobAge=600
+# jobs that have ended stay known: what they asked for is looked at afterwards
+MinJobAge=86400
 KillWait=20
 OverTimeLimit=0
 ReturnToService=2

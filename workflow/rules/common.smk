@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -13,7 +14,7 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from sinet import config as grid
 from sinet import provenance, site, systems
-from sinet.data.sources import find_file, release_folders
+from sinet.data.sources import annotations, find_file, release_folders
 from sinet.errors import UserError
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 from sinet.paper import missing
@@ -70,6 +71,7 @@ localrules:
     score_groups,
     draw_claim,
     draw_results,
+    report_page,
 
 
 wildcard_constraints:
@@ -107,7 +109,7 @@ def undeclared_sums(wildcards):
     found = [find_file(declared.get("folder", wildcards.dataset), path, config["mirrors"]) for path in unwatched]
     # a release holds thousands of files: their names and sizes tell whether it was replaced
     folders = release_folders(declared["release"], config["mirrors"]) if "release" in declared else []
-    release = sorted((path.name, path.stat().st_size) for folder in folders for path in folder.rglob("*.apf.xml"))
+    release = sorted((path.name, path.stat().st_size) for folder in folders for path in annotations(folder))
     return [provenance.file_sha256(path) for path in found if path] + [provenance.digest_of(release)] * bool(release)
 
 

@@ -7,7 +7,7 @@ rule count_flops:
         test=f"{DATA}/test.jsonl",
         encoders=fetched(*config["efficiency"]["architectures"]),
     output:
-        flops=update(f"{EFFICIENCY}/flops.json"),
+        flops=f"{EFFICIENCY}/flops.json",
     log:
         f"{LOGS}/count_flops/{{dataset}}/{{encoder}}.log",
     benchmark:
@@ -33,7 +33,7 @@ rule time_inference:
         weights=measured_inputs("model.safetensors"),
         test=f"{DATA}/test.jsonl",
     output:
-        timing=update(f"{EFFICIENCY}/timing.json"),
+        timing=f"{EFFICIENCY}/timing.json",
     log:
         f"{LOGS}/time_inference/{{dataset}}/{{encoder}}.log",
     benchmark:

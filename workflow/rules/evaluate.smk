@@ -7,7 +7,7 @@ rule predict:
         model=f"{RUN}/model.json",
         test=f"{DATA}/test.jsonl",
     output:
-        predictions=update(f"{RUN}/predictions.jsonl"),
+        predictions=f"{RUN}/predictions.jsonl",
     log:
         f"{LOGS}/predict/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:

@@ -1,5 +1,6 @@
 # One training a run. It takes all CPUs that it is given (torch sizes its pool by the affinity mask), so local
-# trainings follow one another.
+# trainings follow one another. Snakemake deletes outputs before a job and when it fails: the last good ones stay in
+# state/ (and not by `update`, which marks restored outputs as those of the new settings).
 
 
 rule train:
@@ -9,12 +10,11 @@ rule train:
         labels=f"{DATA}/labels.json",
         encoder=lambda wildcards: fetched(wildcards.encoder),
     output:
-        # update: a training that fails leaves what the last good one made
-        weights=update(f"{RUN}/model.safetensors"),
-        model=update(f"{RUN}/model.json"),
-        log=update(f"{RUN}/log.csv"),
-        training=update(f"{RUN}/training.json"),
-        tokenizer=update(directory(f"{RUN}/tokenizer")),
+        weights=f"{RUN}/model.safetensors",
+        model=f"{RUN}/model.json",
+        log=f"{RUN}/log.csv",
+        training=f"{RUN}/training.json",
+        tokenizer=directory(f"{RUN}/tokenizer"),
     log:
         f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
