@@ -147,6 +147,14 @@ def test_a_sentence_that_gets_no_attention_is_left_out_and_counted(tmp_path):
         assert head["groups"]["other"]["share"]["value"] == 0
 
 
+def test_a_head_that_never_looks_at_words_has_no_shares(tmp_path, recwarn):
+    made = attended(tmp_path, [1, 0, 0, 0, 0, 0], [0.5, 0, 0, 0, 0, 0.5])
+    for head in made["directions"]["entity"]:
+        assert head["blank"] == 2 and head["special"] == 1
+        assert [g["share"] for g in head["groups"].values()] == [None] * 3
+    assert not recwarn.list
+
+
 def test_a_word_of_two_entities_is_in_triple_when_one_of_them_is():
     s = sentence("a", AB)
     assert word_groups(s.with_labels([*s.entities, Entity("Generic", 3, 5)], s.relations))[3:5].tolist() == [0, 1]

@@ -23,8 +23,8 @@ MARKERS = ("o", "s")
 GROUP_RULE = (
     "In-triple: argument of a gold relation. Recall: the share of a group's gold entities that is found (type and "
     "boundaries); it depends on no predicted relation. For precision and F1 a wrong prediction counts in the group it "
-    "is predicted in (in-triple: argument of a predicted relation), so that the two groups add up to Ent: they mix NER "
-    "with how many relations a system predicts, and compare systems with caution"
+    "is predicted in (in-triple: argument of a predicted relation), so that the two groups add up to Ent; these two "
+    "figures mix NER with how many relations a system predicts"
 )
 
 
@@ -73,8 +73,8 @@ def shares_table(attention: dict, declared: dict, what: str) -> Table:
         "word piece.",
         f"[95 % interval]: bootstrap over sentences, {attention['resamples']:,} resamples. Heads of different seeds "
         "have nothing in common but their number; mean: over heads and seeds.",
-        "Left out: sentences on which a head leaves nothing for words, not even in float32; they are in no mean of its "
-        "shares (mean: of no head).",
+        "Left out: sentences on which a head leaves nothing for words, not even in float32; its shares are means "
+        "over the others (mean: over the heads that leave something on a sentence).",
         *_remark(declared),
     )
     return Table("attention_shares", "Where cross-task attention falls", frame(rows), pd.DataFrame(tidy), notes)
@@ -154,7 +154,8 @@ def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) ->
         out,
         f"{what}, {attention['split']} split ({attention['sentences']} sentences). Left: share of the cross-task "
         f"attention of {_studied(declared)} on words of each group over its share of the word pieces (1: as uniform "
-        f"attention); large points are means over heads and seeds ({_seeds(attention)}), small ones single heads; in "
+        f"attention); large points are means over heads and seeds ({_seeds(attention)}), small ones single heads, "
+        "each over the sentences on which a head leaves anything for words (a head without a point: none); in "
         f"{_machine(attention)}; in brackets what of the whole attention falls on words and not on [CLS] and [SEP]. "
         f"Right: NER recall and F1 of each group, mean over seeds. {GROUP_RULE}. Bars: 95 % bootstrap "
         "interval over sentences." + "".join(f" {line}" for line in _remark(declared)),

@@ -15,6 +15,7 @@ grid, corrects too little for more than two comparisons, and is under the GPL.
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -78,11 +79,13 @@ def intervals(
             resample is left out of its interval.
 
     Returns:
-        the lower and the upper bound, each of the shape of one figure.
+        the lower and the upper bound, each of the shape of one figure; NaN where no resample defines it.
     """
     flat, shape = values.reshape(len(values), -1).astype(float), values.shape[1:]
     drawn = [statistic((weights @ flat).reshape(-1, *shape)) for weights in draws(len(values), resamples, seed)]
-    low, high = np.nanquantile(np.concatenate(drawn), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice")
+        low, high = np.nanquantile(np.concatenate(drawn), [LEVEL / 2, 1 - LEVEL / 2], axis=0)
     return low, high
 
 
