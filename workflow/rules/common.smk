@@ -51,8 +51,17 @@ LOGS = f"{RESULTS}/logs"
 RUNS = {run.path: run for run in PLAN.runs}
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
-TABLES = ["main", "ablation", "published_vs_measured", "significance", "efficiency", "types", "slices"]
-TABLES += ["errors", "error_examples"]
+TABLES = [
+    "main",
+    "ablation",
+    "published_vs_measured",
+    "significance",
+    "efficiency",
+    "types",
+    "slices",
+    "errors",
+    "error_examples",
+]
 
 
 # short steps, and those that need a network, run where snakemake was called
