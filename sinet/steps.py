@@ -1,0 +1,356 @@
+"""What each step of `python -m sinet` does with its options.
+
+A step imports what it needs when it runs: torch and transformers cost seconds a process.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sinet.errors import UserError
+
+PLANNED_RUNS = 1000
+"""Runs whose plan `bench` measures."""
+
+
+def plan(options: argparse.Namespace) -> None:
+    from sinet.config import load_config, resolve
+
+    planned = resolve(load_config(*options.config))
+    for run in planned.runs:
+        print(json.dumps(run.details))
+    for run, reason in planned.left_out:
+        print(f"left out: {run.path}: {reason}", file=sys.stderr)
+
+
+def _json(text: str, option: str) -> object:
+    """JSON given on the command line, or in a file named there."""
+    try:
+        return json.loads(text if text.lstrip()[:1] in ("{", "[") or text.isdigit() else Path(text).read_text())
+    except OSError as error:
+        raise UserError(f"{option}: {text}: {error.strerror}; give JSON or a file that holds it") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{option}: broken JSON: {error.msg} at column {error.colno}") from None
+
+
+def _declared(text: str, *keys: str) -> dict:
+    """What a grid declares, with the keys that a step reads."""
+    declared = _json(text, "--declared")
+    if missing := [key for key in keys if not isinstance(declared, dict) or key not in declared]:
+        raise UserError(f"--declared: {', '.join(missing)} missing; the workflow passes a mapping of {', '.join(keys)}")
+    return declared
+
+
+def prepare(options: argparse.Namespace) -> None:
+    from sinet.config import load_config
+    from sinet.data.card import card_markdown
+    from sinet.data.prepare import prepare
+    from sinet.errors import nearest
+
+    config = load_config()
+    declared = _json(options.declared, "--declared") if options.declared else config["datasets"].get(options.dataset)
+    if declared is None:
+        raise UserError(f"dataset {options.dataset!r} is not declared, {nearest(options.dataset, config['datasets'])}")
+    mirrors = config["mirrors"] if options.mirrors is None else options.mirrors
+    print(card_markdown(prepare(options.dataset, declared, mirrors, options.out)))
+
+
+def check(options: argparse.Namespace) -> int:
+    from sinet.config import encoder_declaration, load_config
+    from sinet.data.check import check_files, counted
+    from sinet.data.sentence import Labels
+    from sinet.errors import nearest
+    from sinet.model.pretrained import locate_encoder, read_tokenizer
+
+    config, labels, published = load_config(), None, {}
+    if options.dataset:
+        if options.dataset not in config["datasets"]:
+            raise UserError(
+                f"--dataset {options.dataset!r}: not declared, {nearest(options.dataset, config['datasets'])}"
+            )
+        declared = config["datasets"][options.dataset]
+        labels = Labels.from_json(declared)
+        for split in declared.get("counts", {}).values():
+            repeated = split.get("duplicate_entities", 0) + split.get("duplicate_relations", 0)
+            published[split.get("sentences")] = repeated
+    elif options.labels:
+        try:
+            labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
+            if not all(isinstance(kind, str) for kind in (*labels.entity_types, *labels.relation_types)):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            right = '{"entity_types": [...], "relation_types": [...]}'
+            raise UserError(
+                f"--labels {options.labels}: should hold {right}, as a prepared dataset's labels.json"
+            ) from None
+    name = options.encoder or "minilm"
+    if name not in config["encoders"]:
+        raise UserError(f"--encoder {name!r}: not declared, {nearest(name, config['encoders'])}")
+    count, most = read_tokenizer(locate_encoder(encoder_declaration(config, name), config["mirrors"]))
+
+    def too_long(words: Sequence[str]) -> str | None:
+        pieces = count(words) + 2
+        return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
+
+    report = check_files(options.files, labels, too_long, published)
+    if report.faults:
+        more = len(report.faults) - options.limit
+        listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
+        found = f"{counted(len(report.faults), 'fault')} in {counted(len(options.files), 'file')}"
+        logging.getLogger("sinet").error("sinet check: %s\n%s", found, "\n".join(listed))
+    print(report.description)
+    return 2 if report.faults else 0
+
+
+def fetch(options: argparse.Namespace) -> None:
+    from sinet.config import encoder_declaration, load_config
+    from sinet.errors import nearest
+    from sinet.model.fetch import fetch_encoder
+
+    config, name = load_config(), options.encoder
+    if not options.declared and name not in config["encoders"]:
+        raise UserError(f"encoder {name!r} is not declared, {nearest(name, config['encoders'])}")
+    declared = _json(options.declared, "--declared") if options.declared else encoder_declaration(config, name)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    fetch_encoder(declared, config["mirrors"] if options.mirrors is None else options.mirrors, options.out)
+
+
+def train(options: argparse.Namespace) -> None:
+    run = _json(options.run, "--run")
+    from sinet.config import load_config
+    from sinet.run.train import train_run
+
+    mirrors = load_config()["mirrors"] if options.mirrors is None else options.mirrors
+    train_run(run, options.data, options.out, options.state, mirrors)
+
+
+def tune(options: argparse.Namespace) -> None:
+    from sinet.config import load_config
+    from sinet.run.tune import tune
+
+    tune(load_config(), options.trials, options.models, options.data, options.out, options.state, options.table)
+
+
+def predict(options: argparse.Namespace) -> None:
+    if options.text is None and options.output is None:
+        raise UserError("--output: name the file to write")
+    if options.text is None:
+        if options.input.suffix not in (".txt", ".jsonl"):
+            raise UserError(f"--input {options.input}: should end in .txt (raw text) or .jsonl (JSON lines)")
+        with open(options.input, "rb"):
+            pass  # a missing file is told before torch is loaded
+    for path in filter(None, (options.output, options.html)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if options.text is not None:
+        _predict_text(options)
+        return
+    from sinet.run.extract import draw_file, extract_file, holds_texts
+    from sinet.run.predict import predict_file
+
+    if options.input.suffix == ".txt" or holds_texts(options.input):
+        extract_file(options.run, options.input, options.output, options.html)
+        return
+    predict_file(options.run, options.input, options.output)
+    if options.html:
+        draw_file(options.run, options.output, options.html, options.input.name)
+
+
+def _predict_text(options: argparse.Namespace) -> None:
+    from sinet.files import write_atomically
+    from sinet.run import draw, machine
+    from sinet.run.extract import Loaded
+
+    machine.use_device()
+    loaded = Loaded(options.run)
+    found = loaded.predict(options.text)
+    print("\n".join(text.readable() for text in found) or "no words in the text")
+    if options.html:
+
+        def write(partial: Path) -> None:
+            with draw.page(partial, "Triples", loaded.labels) as add:
+                for text in found:
+                    add(text.drawing(loaded.labels))
+
+        write_atomically(options.html, write)
+    if options.output:
+        lines = "".join(json.dumps(text.as_json(), ensure_ascii=False) + "\n" for text in found)
+        write_atomically(options.output, lambda partial: partial.write_text(lines, encoding="utf-8"))
+
+
+def score(options: argparse.Namespace) -> None:
+    from sinet.score.metrics import score
+
+    _held_against_gold(score, options)
+
+
+def analyse(options: argparse.Namespace) -> None:
+    from sinet.score.analyse import analyse
+
+    _held_against_gold(analyse, options)
+
+
+def _held_against_gold(what: Callable[..., dict], options: argparse.Namespace) -> None:
+    """Print or write as JSON what a function says of gold, predictions and their labels."""
+    from sinet.data.sentence import read_sentences
+    from sinet.run.record import labels_for
+
+    gold, predicted = read_sentences(options.gold), read_sentences(options.predictions)
+    labels = labels_for(options.labels or options.gold.parent / "labels.json", gold, predicted, options.symmetric)
+    text = json.dumps(what(gold, predicted, labels), indent=2, ensure_ascii=False)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text + "\n", encoding="utf-8")
+    else:
+        print(text)
+
+
+def compare(options: argparse.Namespace) -> None:
+    from sinet.files import write_json
+    from sinet.score.compare import compare, read_runs
+
+    if options.resamples < 1:
+        raise UserError(f"--resamples: {options.resamples} should be at least 1")
+    declared = _declared(options.declared, "datasets", "models", "left_out", "failed")
+    runs = read_runs(options.records, options.data)
+    write_json(options.out, compare(runs, declared, options.resamples))
+
+
+def collect(options: argparse.Namespace) -> None:
+    from sinet.run.record import collect
+
+    collect(options.training, options.scores, options.test, options.out)
+
+
+def _named(given: list[str], option: str = "--runs") -> dict[str, Path]:
+    for text in given:
+        if "=" not in text:
+            raise UserError(f"{option}: {text!r} should be NAME=PATH")
+    return {name: Path(path) for name, path in (text.split("=", 1) for text in given)}
+
+
+def _hold_sentences(test: Path) -> None:
+    from sinet.data.sentence import iter_sentences
+
+    if next(iter_sentences(test), None) is None:
+        raise UserError(f"--test {test}: no sentence in it")
+
+
+def flops(options: argparse.Namespace) -> None:
+    _hold_sentences(options.test)
+    from sinet.run.flops import count_runs
+
+    untrained = _json(options.untrained, "--untrained")
+    count_runs(_named(options.runs), options.test, options.out, options.sentences, untrained)
+
+
+def time(options: argparse.Namespace) -> None:
+    _hold_sentences(options.test)
+    from sinet.run.timing import time_runs
+
+    untrained = _json(options.untrained, "--untrained")
+    time_runs(_named(options.runs), options.test, options.out, options.sentences, options.seconds, untrained)
+
+
+def bench(options: argparse.Namespace) -> None:
+    from sinet.config import load_config, resolve
+    from sinet.files import write_json
+    from sinet.run.bench import bench
+    from sinet.run.planning import plan_grid, report
+
+    config = load_config(*options.config)
+    mirrors, count = config["mirrors"], options.sentences or None
+    print(bench(Path(config["results"]), resolve(config), mirrors, options.out, count, options.stream))
+    planned = plan_grid(PLANNED_RUNS)
+    write_json(options.out, json.loads(options.out.read_text(encoding="utf-8")) | {"plan": planned})
+    print(report(planned))
+
+
+def attend(options: argparse.Namespace) -> None:
+    from sinet.run.attend import attend
+
+    attend(options.run, options.test, options.out)
+
+
+def case_study(options: argparse.Namespace) -> None:
+    from sinet.score.cases import write_cases
+
+    predictions = _named(options.predictions, "--predictions")
+    write_cases(
+        options.gold, options.labels, options.attention, predictions, options.model, options.sentences, options.out
+    )
+
+
+def attention_shares(options: argparse.Namespace) -> None:
+    from sinet.score.shares import attention_shares
+
+    attention_shares(options.gold, _named(options.attention, "--attention"), options.out)
+
+
+def group_scores(options: argparse.Namespace) -> None:
+    from sinet.score.groups import score_groups
+
+    predictions: dict[str, dict[str, Path]] = {}
+    for name, path in _named(options.predictions, "--predictions").items():
+        model, slash, seed = name.rpartition("/")
+        if not slash:
+            raise UserError(f"--predictions: {name!r} should be MODEL/SEED")
+        predictions.setdefault(model, {})[seed] = path
+    score_groups(options.gold, predictions, options.out)
+
+
+def tables(options: argparse.Namespace) -> None:
+    from sinet.paper.tables import write_tables
+
+    declared = _declared(options.declared, "datasets", "encoders", "models", "runs", "left_out", "failed", "remark")
+    write_tables(options.records, options.comparisons, options.efficiency, declared, options.out)
+
+
+def plot_attention(options: argparse.Namespace) -> None:
+    from sinet.paper.attention import draw_cases
+
+    draw_cases(options.cases, _json(options.titles, "--titles"), options.what, options.out)
+
+
+def plot_claim(options: argparse.Namespace) -> None:
+    from sinet.paper.claim import write_claim
+
+    declared = _json(options.declared, "--declared")
+    write_claim(options.shares, options.groups, declared, options.what, options.tables, options.figures)
+
+
+def plot_flops(options: argparse.Namespace) -> None:
+    from sinet.paper.efficiency import draw_flops
+
+    draw_flops(options.flops, _json(options.titles, "--titles"), options.what, options.out)
+
+
+def plot_results(options: argparse.Namespace) -> None:
+    from sinet.paper.figures import draw_results
+
+    place, models = tuple(options.place.split("/")), _json(options.models, "--models")
+    draw_results(options.records, options.timing, options.comparisons, models, place, options.what, options.out)
+
+
+def report(options: argparse.Namespace) -> None:
+    from sinet.paper.report import write_report
+
+    write_report(options.results, _json(options.plan, "--plan"), options.out)
+
+
+def summary(options: argparse.Namespace) -> None:
+    from sinet.config import load_config, resolve
+    from sinet.paper.summary import summary
+
+    config = load_config(*options.config)
+    print(summary(Path(config["results"]), resolve(config)))
+
+
+def results(options: argparse.Namespace) -> None:
+    from sinet.config import load_config, resolve
+    from sinet.paper.results import write_results
+
+    loaded = [(path, load_config(path)) for path in options.configs]
+    write_results([(path, Path(config["results"]), resolve(config)) for path, config in loaded], options.out)
