@@ -60,18 +60,24 @@ def load_config(*overlays: Path | str) -> dict:
     config: dict = {}
     for path in (*(ROOT / name for name in BASE_FILES), *map(Path, overlays)):
         try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+            loaded = read_yaml(path)
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            where = f"{path}:{mark.line + 1}" if mark else str(path)
-            raise UserError(f"{where}: broken YAML: {getattr(error, 'problem', error)}") from None
         if not isinstance(loaded, dict):
             raise UserError(f"{path}: should be a mapping of keys such as `grid:`")
         _lay_over(config, loaded)
     expand_folds(config)
     return config
+
+
+def read_yaml(path: Path) -> object:
+    """What a YAML file holds; raises `UserError` with the line where it is broken, and `OSError`."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: broken YAML: {getattr(error, 'problem', error)}") from None
 
 
 def _lay_over(config: dict, overlay: dict) -> None:

@@ -8,9 +8,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import yaml
-
-from sinet.config import schema_mistakes
+from sinet.config import read_yaml, schema_mistakes
 from sinet.errors import UserError
 from sinet.provenance import ROOT
 
@@ -27,12 +25,7 @@ def load_site(path: Path) -> dict:
     """
     if not path.is_file():
         return {}
-    try:
-        site = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: broken YAML: {getattr(error, 'problem', error)}") from None
+    site = read_yaml(path) or {}
     if not isinstance(site, dict):
         raise UserError(f"{path}: should be a mapping of keys such as `account:`")
     if mistakes := list(schema_mistakes(site, SCHEMA)):

@@ -160,10 +160,8 @@ def time_precision(
         described = {
             name: _described(times, len(sentences)) for name, times in measure(passes, device, seconds=seconds).items()
         }
-    for (
-        name,
-        kinds,
-    ) in sizes.items():  # the search starts at larger batches, as those are faster on all but a few machines
+    # the search for the best batch starts at larger ones, which are faster on all but a few machines
+    for name, kinds in sizes.items():
         if described[f"{name} batch_1"]["median_s"] < described[f"{name} best"]["median_s"]:
             kinds["best"], described[f"{name} best"] = 1, described[f"{name} batch_1"]
     return {
