@@ -5,7 +5,7 @@ in the second direction) and, from the second layer on, the same cell one layer 
 depend on the one before only, so a step is one product for all its cells, the whole batch and both directions.
 
 Automatic differentiation of that chain spends most of its time on copies: every slice of a gate becomes a full tensor
-of zeros in the backward pass. Here the backward sweep is written out; the gradient of the weights is summed in float32.
+of zeros in the backward pass. Here the backward sweep is written out, and the gradient of the weights is one product.
 """
 
 from collections.abc import Sequence
@@ -112,6 +112,36 @@ class TableRecurrence(nn.Module):
             return run(x, below, state, bias, mask, order.diagonals)
 
 
+class Kept(NamedTuple):
+    """What the backward sweep needs of every cell.
+
+    `joined` (2, cells, batch, states * hidden), the states a cell continues; `gates` (2, cells, batch, gates), r' and i
+    after their sigmoid, the state's part of n, the shares; `new` and `mixed` (2, cells, batch, hidden), the two that i
+    chooses between. Without a gradient, room for the longest anti-diagonal only.
+    """
+
+    joined: Tensor
+    gates: Tensor
+    new: Tensor
+    mixed: Tensor
+
+    @classmethod
+    def room(cls, x: Tensor, states: int, cells: int) -> "Kept":
+        """Uninitialised, for so many cells of the input's part of the gates `x`."""
+        _, _, batch, gates = x.shape
+        hidden = gates // (4 if states == 2 else 6)
+        return cls(*(x.new_empty(2, cells, batch, width) for width in (states * hidden, gates, hidden, hidden)))
+
+    def at(self, cells: slice) -> "Kept":
+        return Kept(*(part[:, cells] for part in self))
+
+
+def _add_product(to: Tensor, cells: Tensor, weight: Tensor) -> None:
+    """Add to (2, cells, batch, outputs) the product of (2, cells, batch, inputs) and (2, inputs, outputs)."""
+    rows = to.flatten(1, 2)
+    torch.baddbmm(rows, cells.flatten(1, 2), weight, out=rows)  # torch's FLOP counter does not know baddbmm_
+
+
 def sweep(
     x: Tensor,
     below: Tensor | None,
@@ -119,41 +149,47 @@ def sweep(
     bias: Tensor,
     mask: Tensor,
     diagonals: list[int],
-    kept: list[tuple[Tensor, ...]] | None = None,
+    kept: Kept | None = None,
 ) -> Tensor:
-    """The forward sweep, all in the type of `x`; what the backward one needs is appended to `kept`.
+    """The forward sweep, all in the type of `x`: the states (2, cells, batch, hidden); `kept`, if given, is filled.
 
     Args:
         x: (2, cells, batch, gates), the input's part of the gates; below: (2, cells, batch, hidden) or None;
         weight: (2, states * hidden, gates); bias: (2, 1, gates); mask: (2, cells, batch, 1).
     """
-    gates, hidden = weight.shape[2], weight.shape[2] // (4 if below is None else 6)
-    steps, begin = [], 0
-    previous = x.new_empty(2, 0, x.shape[2], hidden)
+    h = weight.shape[2] // (4 if below is None else 6)
+    bias = bias.unsqueeze(1)
+    room = Kept.room(x, weight.shape[1] // h, max(diagonals)) if kept is None else kept
+    out = x.new_empty(*x.shape[:3], h)
+    previous = begin = 0
     for number, size in enumerate(diagonals):
-        here = slice(begin, begin + size)
-        begin = begin + size
+        here, above = slice(begin, begin + size), out[:, previous:begin]
+        previous, begin = begin, begin + size
+        joined, gates, new, mixed = room.at(here if kept else slice(size))
+        left, upper, *third = joined.split(h, dim=-1)
         if 2 * number < len(diagonals):  # the table widens: its outermost cells lack a neighbour
-            previous = F.pad(previous, (0, 0, 0, 0, 1, 1))
-        left, upper = previous[:, 1 : size + 1], previous[:, :size]
-        states = [left, upper] if below is None else [left, upper, below[:, here]]
-        joined = torch.cat(states, dim=-1)
-        v = torch.baddbmm(bias, joined.flatten(1, 2), weight).view(2, size, -1, gates)
-        reset = v[..., 2 * hidden : 3 * hidden]
-        total = x[:, here] + v
-        rates = total[..., : 2 * hidden].sigmoid()
-        new = torch.addcmul(total[..., 2 * hidden : 3 * hidden], rates[..., :hidden], reset, value=-1).tanh()
-        if below is None:
-            shares = total[..., 3 * hidden :].sigmoid()
-            mixed = torch.lerp(upper, left, shares)
+            left[:, :-1], left[:, -1], upper[:, 1:], upper[:, 0] = above, 0, above, 0
         else:
-            shares = total[..., 3 * hidden :].unflatten(-1, (3, hidden)).softmax(-2).flatten(-2)
-            mixed = (shares * joined).unflatten(-1, (3, hidden)).sum(-2)
-        previous = torch.lerp(new, mixed, rates[..., hidden:]) * mask[:, here]
-        steps.append(previous)
-        if kept is not None:
-            kept.append((joined, rates, reset.contiguous(), new, mixed, shares))
-    return torch.cat(steps, dim=1)
+            left.copy_(above[:, 1:])
+            upper.copy_(above[:, :-1])
+        if third:
+            third[0].copy_(below[:, here])
+
+        torch.add(x[:, here], bias, out=gates)
+        gates[..., 2 * h : 3 * h] = bias[..., 2 * h : 3 * h]  # r' scales the state's part of n alone
+        _add_product(gates, joined, weight)
+        reset, update = gates[..., : 2 * h].sigmoid_().chunk(2, dim=-1)
+        fresh = torch.addcmul(x[:, here, :, 2 * h : 3 * h], gates[..., 2 * h : 3 * h], 1 - reset)
+        torch.tanh(fresh, out=new)
+        shares = gates[..., 3 * h :]
+        if third:
+            shares.copy_(shares.unflatten(-1, (3, h)).softmax(-2).flatten(-2))
+            torch.mul(left, shares[..., :h], out=mixed)
+            mixed.addcmul_(upper, shares[..., h : 2 * h]).addcmul_(third[0], shares[..., 2 * h :])
+        else:
+            torch.lerp(upper, left, shares.sigmoid_(), out=mixed)
+        torch.mul(torch.lerp(new, mixed, update), mask[:, here], out=out[:, here])
+    return out
 
 
 @torch.library.custom_op("sinet::table_sweep", mutates_args=())
@@ -184,46 +220,56 @@ class _Sweep(torch.autograd.Function):
         mask: Tensor,
         diagonals: list[int],
     ) -> Tensor:
-        ctx.kept = []
+        ctx.kept = Kept.room(x, 2 if below is None else 3, x.shape[1])
         ctx.weight, ctx.mask, ctx.diagonals, ctx.layered = weight, mask, diagonals, below is not None
         return sweep(x, below, weight, bias, mask, diagonals, ctx.kept)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, d_out: Tensor) -> tuple:
-        _, cells, batch, hidden = d_out.shape
-        d_x = d_out.new_empty(2, cells, batch, ctx.weight.shape[2])
-        d_below = torch.empty_like(d_out) if ctx.layered else None
-        d_weight = torch.zeros_like(ctx.weight, dtype=torch.float32)
-        d_bias = d_weight.new_zeros(2, 1, ctx.weight.shape[2])
+        joined, gates, new, mixed = ctx.kept
+        del ctx.kept
+        h = new.shape[-1]
+        # Everything but the chain of d_h is a factor of it, the same for all diagonals: first the factors of all cells.
+        factor, through, d_new = _factors(joined, gates, new, mixed, ctx.mask)
         transposed = ctx.weight.transpose(1, 2)
-        end, carried = cells, d_out.new_zeros(2, 1, batch, hidden)
+        d_h, end = torch.empty_like(d_out), d_out.shape[1]
+        carried = d_out.new_zeros(2, 1, d_out.shape[2], h)
         for number in reversed(range(len(ctx.diagonals))):
             here = slice(end - ctx.diagonals[number], end)
             end = here.start
-            joined, rates, reset, new, mixed, shares = ctx.kept.pop()
-            keep, update = rates.chunk(2, dim=-1)
-            states = joined.split(hidden, dim=-1)
-            d_h = (d_out[:, here] + carried) * ctx.mask[:, here]
-            d_mixed = d_h * update
-            d_z = (d_h - d_mixed) * (1 - new * new)
-            d_gates = [-d_z * reset * keep * (1 - keep), d_h * (mixed - new) * update * (1 - update), d_z]
-            if ctx.layered:
-                d_states = [d_mixed * share for share in shares.split(hidden, dim=-1)]
-                d_gates += [part * (state - mixed) for part, state in zip(d_states, states, strict=True)]
-            else:
-                d_states = [d_mixed * shares, d_mixed * (1 - shares)]
-                d_gates.append(d_states[0] * (states[0] - mixed))
-            d_x[:, here] = torch.cat(d_gates, dim=-1)
-            d_gates[2] = d_z * (1 - keep)
-            d_v = torch.cat(d_gates, dim=-1).flatten(1, 2)
-            d_weight += torch.bmm(joined.flatten(1, 2).transpose(1, 2), d_v)
-            d_bias += d_v.sum(1, keepdim=True)
-            through = torch.bmm(d_v, transposed).view(*d_h.shape[:3], -1).split(hidden, dim=-1)
-            d_left, d_upper, *d_third = (direct + part for direct, part in zip(d_states, through, strict=True))
-            if ctx.layered:
-                d_below[:, here] = d_third[0]
+            step = torch.add(d_out[:, here], carried, out=d_h[:, here]).unsqueeze(-2)
+            d_v = factor[:, here]
+            d_v.unflatten(-1, (-1, h)).mul_(step)
+            d_states = through[:, here]
+            d_states.unflatten(-1, (-1, h)).mul_(step)
+            _add_product(d_states, d_v, transposed)
+            d_left, d_upper = d_states[..., :h], d_states[..., h : 2 * h]
             if 2 * number < len(ctx.diagonals):
                 carried = d_left[:, :-1] + d_upper[:, 1:]
             else:
                 carried = F.pad(d_left, (0, 0, 0, 0, 1, 0)) + F.pad(d_upper, (0, 0, 0, 0, 0, 1))
-        return d_x, d_below, d_weight.to(ctx.weight.dtype), d_bias.to(ctx.weight.dtype), None, None
+        d_weight = torch.bmm(joined.flatten(1, 2).transpose(1, 2), factor.flatten(1, 2))
+        d_bias = factor.flatten(1, 2).sum(1, keepdim=True)
+        torch.mul(d_new, d_h, out=factor[..., 2 * h : 3 * h])  # what reaches the input's part of n
+        return factor, through[..., 2 * h :] if ctx.layered else None, d_weight, d_bias, None, None
+
+
+def _factors(joined: Tensor, gates: Tensor, new: Tensor, mixed: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """By what the gradient of a cell's state is multiplied on its way to the state's part of the gates, directly to the
+    states it continues, and to the input's part of n. Takes `gates` and `mixed` apart; `mask` is a factor of all."""
+    h = new.shape[-1]
+    reset, update, part, shares = gates.split([h, h, h, gates.shape[-1] - 3 * h], dim=-1)
+    d_new = (1 - update) * (1 - new * new) * mask
+    if joined.shape[-1] == 2 * h:
+        through = torch.cat([shares, 1 - shares], dim=-1)
+        shares.mul_(joined[..., :h] - mixed)
+    else:
+        through = shares.contiguous()
+        shares.unflatten(-1, (3, h)).mul_(joined.unflatten(-1, (3, h)) - mixed.unsqueeze(-2))
+    through.unflatten(-1, (-1, h)).mul_((update * mask).unsqueeze(-2))
+    shares.unflatten(-1, (-1, h)).mul_((update * mask).unsqueeze(-2))
+    torch.mul(update * (1 - update), mixed.sub_(new).mul_(mask), out=update)
+    kept = 1 - reset
+    torch.mul(part * d_new, (reset * kept).neg_(), out=reset)
+    torch.mul(kept, d_new, out=part)
+    return gates, through, d_new

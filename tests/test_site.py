@@ -70,10 +70,13 @@ def test_without_a_word_of_the_site_a_gpu_is_asked_for_where_the_cluster_has_any
 
 
 def test_threads_are_as_many_as_were_granted(monkeypatch):
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE"):
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     masked = len(os.sched_getaffinity(0))
     assert machine.granted_cpus() == masked
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert machine.granted_cpus() == 1, "a step's share of the machine"
+    monkeypatch.setenv("OMP_NUM_THREADS", str(masked + 6))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
     assert machine.granted_cpus() == 1
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", str(masked + 6))

@@ -49,10 +49,12 @@ def use_device() -> torch.device:
 
 def granted_cpus() -> int:
     """CPUs this process may use: those of its affinity mask, of which `os.cpu_count()` takes no notice, or fewer where
-    SLURM granted fewer without setting a mask (TaskPlugin=task/none)."""
+    SLURM granted fewer without setting a mask (TaskPlugin=task/none) or OMP_NUM_THREADS says so, as Snakemake does of
+    a step's share of this machine."""
     masked = len(os.sched_getaffinity(0))
-    granted = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
-    return min(masked, int(granted)) if granted else masked
+    names = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "OMP_NUM_THREADS")
+    granted = next((value for name in names if (value := os.environ.get(name, "")).isdigit()), masked)
+    return max(1, min(masked, int(granted)))
 
 
 def _keep_freed_memory() -> None:

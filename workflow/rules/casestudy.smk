@@ -14,7 +14,7 @@ rule attend:
         f"{LOGS}/attend/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: workflow.cores
+    threads: CORES_EACH
     resources:
         **site.resources(SITE, cpus=8, mem_mb=8000, runtime=30, gpu=True),
     params:

@@ -49,6 +49,10 @@ EFFICIENCY = f"{RESULTS}/efficiency/{{dataset}}/{{encoder}}"
 LOGS = f"{RESULTS}/logs"
 
 RUNS = {run.path: run for run in PLAN.runs}
+# Cores for each of the steps that every run has, which go on side by side: two trainings of a small encoder with one core
+# each do a third more in all than one after the other with two. Those that share a GPU follow one another.
+SIDE_BY_SIDE = 1 if Path("/dev/nvidiactl").exists() else min(4, len(RUNS))
+CORES_EACH = -(-(workflow.cores or 1) // SIDE_BY_SIDE)
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
 TABLES = [

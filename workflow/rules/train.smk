@@ -1,5 +1,5 @@
-# One training a run. It takes all CPUs that it is given (torch sizes its pool by the affinity mask), so local
-# trainings follow one another. Snakemake deletes outputs before a job and when it fails: the last good ones stay in
+# One training a run, as many threads as it is given CPUs (by SLURM, else by OMP_NUM_THREADS, which Snakemake sets to
+# `threads`). Snakemake deletes outputs before a job and when it fails: the last good ones stay in
 # state/ (and not by `update`, which marks restored outputs as those of the new settings).
 
 
@@ -21,7 +21,7 @@ rule train:
         f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: workflow.cores
+    threads: CORES_EACH
     resources:
         **site.resources(SITE, cpus=8, mem_mb=16000, runtime=720, gpu=True),
     params:
