@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sinet import steps
 from sinet.errors import Interrupted, UserError
+from sinet.kept import COMPRESSED, PLAIN
 
 DESCRIPTION = """\
 Train, score, time and compare systems for joint entity and relation extraction.
@@ -325,7 +326,7 @@ def build_parser() -> argparse.ArgumentParser:
     s = step(
         "plot-results",
         steps.plot_results,
-        "draw learning curves, F1 against speed, F1 by sentence length and significance on one dataset and encoder",
+        "draw learning curves, F1 by sentence length and significance on one dataset and encoder",
     )
     s.add_argument(
         "--records",
@@ -335,12 +336,18 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="record.json of the runs, log.csv and analysis.json beside",
     )
-    s.add_argument("--timing", type=Path, required=True, metavar="FILE", help="what `time` wrote")
     s.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="what `compare` wrote")
     s.add_argument("--models", required=True, metavar="JSON", help="titles and systems of all declared models")
     s.add_argument("--place", required=True, metavar="DATASET/ENCODER", help="as the comparisons name it")
     s.add_argument("--what", required=True, help="dataset and encoder, for the captions")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="folder and end of the names of the figures")
+
+    s = step("plot-speed", steps.plot_speed, "draw F1 against sentences a second on one dataset and encoder")
+    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of the runs")
+    s.add_argument("--timing", type=Path, required=True, metavar="FILE", help="what `time` wrote")
+    s.add_argument("--models", required=True, metavar="JSON", help="titles and systems of all declared models")
+    s.add_argument("--what", required=True, help="dataset and encoder, for the caption")
+    s.add_argument("--out", type=Path, required=True, metavar="STEM", help="the figure without its ending")
 
     s = step(
         "report",
@@ -354,6 +361,19 @@ def build_parser() -> argparse.ArgumentParser:
 
     s = step("summary", steps.summary, "print the main table of a finished grid and the paths of what it made")
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
+
+    s = step(
+        "keep",
+        steps.keep,
+        "keep the finished runs of grids without their weights: what tables and figures are made of, to be published",
+    )
+    s.add_argument("--configs", type=Path, nargs="+", required=True, metavar="FILE", help="the grids")
+    s.add_argument("--out", type=Path, default=Path("results/kept"), metavar="DIR", help="as `kept:` names it")
+
+    s = step("restore", steps.restore, "put files of a kept run where its training and prediction had put them")
+    s.add_argument("--kept", type=Path, required=True, metavar="DIR", help="the kept run")
+    s.add_argument("--files", nargs="+", required=True, choices=(*PLAIN, *COMPRESSED), help="which of them")
+    s.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
 
     s = step(
         "results",

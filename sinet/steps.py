@@ -304,7 +304,8 @@ def group_scores(options: argparse.Namespace) -> None:
 def tables(options: argparse.Namespace) -> None:
     from sinet.paper.tables import write_tables
 
-    declared = _declared(options.declared, "datasets", "encoders", "models", "runs", "left_out", "failed", "remark")
+    names = ("datasets", "encoders", "models", "runs", "left_out", "failed", "kept", "remark")
+    declared = _declared(options.declared, *names)
     write_tables(options.records, options.comparisons, options.efficiency, declared, options.out)
 
 
@@ -331,7 +332,13 @@ def plot_results(options: argparse.Namespace) -> None:
     from sinet.paper.figures import draw_results
 
     place, models = tuple(options.place.split("/")), _json(options.models, "--models")
-    draw_results(options.records, options.timing, options.comparisons, models, place, options.what, options.out)
+    draw_results(options.records, options.comparisons, models, place, options.what, options.out)
+
+
+def plot_speed(options: argparse.Namespace) -> None:
+    from sinet.paper.figures import draw_speed
+
+    draw_speed(options.records, options.timing, _json(options.models, "--models"), options.what, options.out)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -346,6 +353,23 @@ def summary(options: argparse.Namespace) -> None:
 
     config = load_config(*options.config)
     print(summary(Path(config["results"]), resolve(config)))
+
+
+def keep(options: argparse.Namespace) -> None:
+    from sinet.config import load_config, resolve
+    from sinet.kept import keep
+
+    for path in options.configs:
+        config = load_config(path)
+        plan = resolve(config)
+        kept = keep(Path(config["results"]), plan, options.out)
+        print(f"{path}: {len(kept)} of {len(plan.runs)} runs kept in {options.out}/")
+
+
+def restore(options: argparse.Namespace) -> None:
+    from sinet.kept import restore
+
+    restore(options.kept, options.files, options.out)
 
 
 def results(options: argparse.Namespace) -> None:

@@ -15,6 +15,7 @@ DECLARED = {
     "runs": {},
     "left_out": [],
     "failed": [],
+    "kept": [],
     "remark": None,
 }
 DECK = {"scierc": [{"system": "SINET", "flops_m": 3.0, "inference_s": 11}]}

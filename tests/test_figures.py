@@ -7,7 +7,7 @@ import pytest
 
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.paper import figures
-from sinet.paper.figures import Runs, draw_results
+from sinet.paper.figures import Runs, draw_results, draw_speed
 from sinet.paper.style import looks
 from sinet.score.analyse import analyse
 from sinet.score.compare import compare, read_runs
@@ -68,7 +68,8 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
 
 def test_all_are_drawn_and_drawn_the_same_again(grid, tmp_path):
     for out in (tmp_path / "a" / "ten_tiny", tmp_path / "b" / "ten_tiny"):
-        draw_results(*grid, MODELS, PLACE, "Ten, Tiny", out)
+        draw_results(grid[0], grid[2], MODELS, PLACE, "Ten, Tiny", out)
+        draw_speed(*grid[:2], MODELS, "Ten, Tiny", out.with_name("speed_ten_tiny"))
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in "ab")
     assert first == second
     assert sorted(first) == sorted(
@@ -85,7 +86,7 @@ def test_what_is_over_all_folds_says_so(grid, tmp_path):
     made = json.loads(grid[2].read_text())
     made["comparisons"] = [c | {"dataset": "tens"} for c in made["comparisons"]]
     (tmp_path / "comparisons.json").write_text(json.dumps(made))
-    draw_results(*grid[:2], tmp_path / "comparisons.json", MODELS, ("tens", "tiny"), "Ten, fold 0", tmp_path / "out")
+    draw_results(grid[0], tmp_path / "comparisons.json", MODELS, ("tens", "tiny"), "Ten, fold 0", tmp_path / "out")
     said = {n: "Over all folds" in (tmp_path / f"{n}_out.md").read_text() for n in ("lengths", "significance")}
     assert said == {"lengths": False, "significance": True}
 

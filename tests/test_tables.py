@@ -42,6 +42,7 @@ def declared(runs: list[str], failed: list[list[str]], left_out: list[list[str]]
         "runs": dict.fromkeys(runs, "full"),
         "left_out": left_out,
         "failed": failed,
+        "kept": [],
     }
 
 

@@ -142,9 +142,15 @@ def _unmeasured(grid: Grid, measured: set[tuple[str, str]]) -> tuple[list[dict],
                 texts = dict.fromkeys(texts, FAILED)
             rows.append(_row(f"{grid.title('models', model)} (ours)", *where, "measured", texts))
         if systems:
-            lost = [path for path, _ in grid.declared["failed"] if path.split("/")[1] == encoder]
-            lost = [path for path in lost if grid.whole(path.split("/")[0]) == dataset]
-            why = f"no result of {', '.join(lost)}" if lost else "counting or timing has not come to its end"
+            lost, kept = (
+                [path for path in paths if (grid.whole(path.split("/")[0]), path.split("/")[1]) == (dataset, encoder)]
+                for paths in ([path for path, _ in grid.declared["failed"]], grid.declared["kept"])
+            )
+            why = "counting or timing has not come to its end"
+            if kept:
+                why = f"of {len(kept)} runs no weights are here, only what they predicted"
+            if lost:
+                why = f"no result of {', '.join(lost)}"
             notes.append(f"{', '.join(where)}: all systems are counted and timed together; {why}.")
     return rows, notes
 

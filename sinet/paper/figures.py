@@ -58,14 +58,13 @@ class Runs:
 
 def draw_results(
     records: Sequence[Path],
-    timing: Path,
     comparisons: Path,
     models: Mapping[str, dict],
     place: tuple[str, str],
     what: str,
     out: Path,
 ) -> None:
-    """Draw `curves_`, `speed_`, `lengths_` and `significance_{dataset}_{encoder}` (pdf, png, caption) in `out`.
+    """Draw `curves_`, `lengths_` and `significance_{dataset}_{encoder}` (pdf, png, caption) in `out`.
 
     Args:
         records: `record.json` of the runs, with `log.csv` and `analysis.json` beside each.
@@ -77,13 +76,20 @@ def draw_results(
     over = " Over all folds of the dataset." if {place[0]} != runs.datasets else ""
     for name, draw in (
         ("curves", lambda: _curves(runs)),
-        ("speed", lambda: _speed(runs, json.loads(timing.read_text(encoding="utf-8")))),
         ("lengths", lambda: _lengths(runs)),
         ("significance", lambda: _significance(json.loads(comparisons.read_text(encoding="utf-8")), place, models)),
     ):
         figure, caption = draw()
         caption += over if name == "significance" else ""
         save(figure, out.with_name(f"{name}_{out.name}"), f"{what}. {caption} Runs: {runs.measured_on()}.")
+
+
+def draw_speed(records: Sequence[Path], timing: Path, models: Mapping[str, dict], what: str, out: Path) -> None:
+    """Draw F1 against sentences a second as `out` with its endings; arguments as those of `draw_results`."""
+    runs = Runs(records, models)
+    use_style()
+    figure, caption = _speed(runs, json.loads(timing.read_text(encoding="utf-8")))
+    save(figure, out, f"{what}. {caption} Runs: {runs.measured_on()}.")
 
 
 # -- the four figures ----------------------------------------------------------------------------------------------

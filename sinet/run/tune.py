@@ -91,7 +91,7 @@ def _rows(planned: list[tuple[str, str, Run]], out: Path, table: Path) -> Iterat
             known = {(row["model"], row["trial"], row["recipe"]): row for row in csv.DictReader(file)}
     for model, trial in dict.fromkeys((model, trial) for model, trial, _ in planned):
         runs = [run for m, t, run in planned if (m, t) == (model, trial)]
-        recipe = json.dumps({k: runs[0].details[k] for k in ("recipe", "settings")})
+        recipe = json.dumps({k: runs[0].details[k] for k in ("recipe", "settings")}, sort_keys=True)
         paths = [_folder(out, model, trial, run) / "training.json" for run in runs]
         records = [json.loads(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
         if [record["run"] for record in records] != [run.details for run in runs]:

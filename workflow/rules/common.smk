@@ -1,6 +1,7 @@
 # The plan: the configuration is checked and spelled out before any rule is read.
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -16,6 +17,7 @@ from sinet import config as grid
 from sinet import provenance, site, systems
 from sinet.data.sources import annotations, find_file, release_folders
 from sinet.errors import UserError
+from sinet.kept import kept_runs
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 from sinet.paper import missing
 from sinet.paper.titles import dataset_title
@@ -49,6 +51,7 @@ EFFICIENCY = f"{RESULTS}/efficiency/{{dataset}}/{{encoder}}"
 LOGS = f"{RESULTS}/logs"
 
 RUNS = {run.path: run for run in PLAN.runs}
+KEPT = kept_runs(Path(config["kept"]), PLAN.runs) if config["kept"] else {}
 # Cores for each of the steps that every run has, which go on side by side: two trainings of a small encoder with one core
 # each do a third more in all than one after the other with two. Those that share a GPU follow one another.
 SIDE_BY_SIDE = 1 if Path("/dev/nvidiactl").exists() else min(4, len(RUNS))
@@ -75,6 +78,8 @@ localrules:
     score,
     analyse,
     collect,
+    restore,
+    restore_attention,
     compare,
     tabulate,
     draw_flops,
@@ -84,6 +89,7 @@ localrules:
     score_groups,
     draw_claim,
     draw_results,
+    draw_speed,
     report_page,
 
 
@@ -202,15 +208,18 @@ CASE_SENTENCES = config["case_study"]["sentences"]
 FIRST_FOLD = {}
 for run in PLAN.runs:
     FIRST_FOLD.setdefault(config["datasets"][run.dataset].get("fold_of", run.dataset), run.dataset)
-MEASURED = sorted(
+PLACES = sorted(
     {
         (run.dataset, run.encoder)
         for run in PLAN.runs
         if run.dataset in FIRST_FOLD.values() and measured_models(run.dataset, run.encoder)
     }
 )
+# all systems of a place are counted and timed together, or none where one of them was kept without its weights
+MEASURED = [place for place in PLACES if not any(run.path in KEPT for run in measured_models(*place).values())]
 CASE_FIGURES = [f"attention_{number}" for number in range(1, len(CASE_SENTENCES) + 1)] if CASE else []
 CASE_TABLES = ["attention_shares", "triple_groups"] if CASE else []
 FIGURES = CASE_FIGURES + CASE_TABLES[:1]
-RESULT_FIGURES = ["curves", "speed", "lengths", "significance"]
-FIGURES += [f"{name}_{d}_{e}" for d, e in MEASURED for name in (*RESULT_FIGURES, "flops")]
+RESULT_FIGURES = ["curves", "lengths", "significance"]
+FIGURES += [f"{name}_{d}_{e}" for d, e in PLACES for name in RESULT_FIGURES]
+FIGURES += [f"{name}_{d}_{e}" for d, e in MEASURED for name in ("flops", "speed")]

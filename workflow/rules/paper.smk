@@ -10,8 +10,11 @@ DECLARED = {
     "remark": config.get("remark"),
     "runs": {path: run.details["recipe"]["name"] for path, run in RUNS.items()},
     "failed": [],
+    "kept": list(KEPT),
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
 }
+
+FIGURE_MODELS = json.dumps({n: {"title": m["title"], "system": m["system"]} for n, m in config["models"].items()})
 
 
 rule compare:
@@ -139,7 +142,6 @@ rule draw_results:
         records=lambda wildcards: [f"{RESULTS}/runs/{run.path}/record.json" for run in runs_at(wildcards)],
         logs=lambda wildcards: [f"{RESULTS}/runs/{run.path}/log.csv" for run in runs_at(wildcards)],
         analyses=lambda wildcards: [f"{RESULTS}/runs/{run.path}/analysis.json" for run in runs_at(wildcards)],
-        timing=f"{EFFICIENCY}/timing.json",
         comparisons=f"{RESULTS}/comparisons.json",
     output:
         pdf=expand(f"{RESULTS}/figures/{{figure}}_{{{{dataset}}}}_{{{{encoder}}}}.pdf", figure=RESULT_FIGURES),
@@ -156,12 +158,39 @@ rule draw_results:
     conda:
         ENVIRONMENT
     params:
-        models=json.dumps({n: {"title": m["title"], "system": m["system"]} for n, m in config["models"].items()}),
+        models=FIGURE_MODELS,
         place=lambda wildcards: f"{config['datasets'][wildcards.dataset].get('fold_of', wildcards.dataset)}/{wildcards.encoder}",
         what=lambda wildcards: place_title(wildcards.dataset, wildcards.encoder),
         stem=lambda wildcards, output: str(Path(output[0]).parent / f"{wildcards.dataset}_{wildcards.encoder}"),
         code=code("sinet.paper.figures"),
     shell:
-        "python -m sinet plot-results --records {input.records:q} --timing {input.timing:q}"
-        " --comparisons {input.comparisons:q} --models {params.models:q} --place {params.place:q} --what {params.what:q}"
-        " --out {params.stem:q} --log {log:q}"
+        "python -m sinet plot-results --records {input.records:q} --comparisons {input.comparisons:q}"
+        " --models {params.models:q} --place {params.place:q} --what {params.what:q} --out {params.stem:q} --log {log:q}"
+
+
+rule draw_speed:
+    input:
+        records=lambda wildcards: [f"{RESULTS}/runs/{run.path}/record.json" for run in runs_at(wildcards)],
+        timing=f"{EFFICIENCY}/timing.json",
+    output:
+        pdf=f"{RESULTS}/figures/speed_{{dataset}}_{{encoder}}.pdf",
+        png=report(
+            f"{RESULTS}/figures/speed_{{dataset}}_{{encoder}}.png",
+            caption="../report/speed.rst",
+            category="Efficiency",
+        ),
+        caption=f"{RESULTS}/figures/speed_{{dataset}}_{{encoder}}.md",
+    log:
+        f"{LOGS}/draw_speed/{{dataset}}/{{encoder}}.log",
+    benchmark:
+        f"{LOGS}/draw_speed/{{dataset}}/{{encoder}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        models=FIGURE_MODELS,
+        what=lambda wildcards: place_title(wildcards.dataset, wildcards.encoder),
+        stem=subpath(output.pdf, strip_suffix=".pdf"),
+        code=code("sinet.paper.figures"),
+    shell:
+        "python -m sinet plot-speed --records {input.records:q} --timing {input.timing:q} --models {params.models:q}"
+        " --what {params.what:q} --out {params.stem:q} --log {log:q}"
