@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sinet.contract import Sentence
 from sinet.model.dropout import replace_dropout
+from sinet.model.embedding import replace_embeddings
 from sinet.model.packed import PackedEncoder
 
 WORD_CACHE = 1 << 18
@@ -53,6 +54,7 @@ class Encoder(nn.Module):
     def __init__(self, model: nn.Module, tokenizer: object) -> None:
         super().__init__()
         replace_dropout(model)
+        replace_embeddings(model)
         self.model = model
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size

@@ -1,0 +1,64 @@
+"""An embedding whose gradient costs what a batch's rows cost, not what the vocabulary does.
+
+torch's gradient of an embedding is a new tensor of its whole size: 30,000 rows are filled with zeros and given back at
+every step, of which a batch of eight sentences touches two hundred; that slows the training of a small encoder on a CPU
+by up to a tenth. Here one tensor is kept, and before each step only the rows that the last one touched are cleared.
+Optimiser and clipping see the same dense gradient as ever.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class RowEmbedding(nn.Embedding):
+    """`nn.Embedding`; its weight's gradient is accumulated by `backward()` alone, `torch.autograd.grad` finds none."""
+
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__(*embedding.weight.shape, embedding.padding_idx, _weight=embedding.weight.data)
+        self.weight = embedding.weight
+        self._kept: Tensor | None = None
+        self._touched: list[Tensor] = []
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not torch.is_grad_enabled() or not self.weight.requires_grad or self.weight.device.type != "cpu":
+            return super().forward(input)
+        return _Rows.apply(self.weight, input, self)
+
+    def accumulate(self, rows: Tensor, gradient: Tensor) -> None:
+        """Add the gradient (..., size) of the rows (...) to the weight's."""
+        rows = rows.flatten()
+        if self.weight.grad is None:
+            if self._kept is None:
+                self._kept = torch.zeros_like(self.weight)
+            for touched in self._touched:
+                self._kept.index_fill_(0, touched, 0.0)
+            self._touched.clear()
+            self.weight.grad = self._kept.view_as(self._kept)
+        self._touched.append(rows)
+        self.weight.grad.index_add_(0, rows, gradient.flatten(0, -2))
+
+
+class _Rows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, weight: Tensor, rows: Tensor, embedding: RowEmbedding
+    ) -> Tensor:
+        ctx.rows, ctx.embedding = rows, embedding
+        return F.embedding(rows, weight)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[None, None, None]:
+        padding = ctx.embedding.padding_idx
+        if padding is not None:
+            gradient = gradient.masked_fill((ctx.rows == padding).unsqueeze(-1), 0.0)
+        ctx.embedding.accumulate(ctx.rows, gradient)
+        return None, None, None
+
+
+def replace_embeddings(model: nn.Module) -> None:
+    """Put this embedding in the place of every plain `nn.Embedding` of a model."""
+    for module in model.modules():
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Embedding and not child.sparse and child.max_norm is None:
+                setattr(module, name, RowEmbedding(child))
