@@ -201,29 +201,28 @@ def time_untrained(
         name: systems.load(description["system"])(labels, encoder, **description["settings"]).to(device).eval()
         for name, description in made.items()
     }
-    times = {name: {"system": [], "encoder": []} for name in models}
-    order, shuffler = list(models), random.Random(0)
+    first = next(iter(models))
+    # one encoder, the same pieces: it is timed once for all, by the name of none
+    turns = {name: (name, 0) for name in models} | {"": (first, 1)}
+    times: dict[str, list[float]] = {turn: [] for turn in turns}
+    order, shuffler = list(turns), random.Random(0)
     with tqdm(desc=f"timing with {declared['name']}", unit="pass", mininterval=2) as bar:
         while order:
             shuffler.shuffle(order)
-            for name in order:
+            for turn in order:
+                name, which = turns[turn]
                 batches = [models[name].collate([sentence]) for sentence in sentences]
                 for batch in batches:
                     batch.given = True
                 with inference(models[name], device, "float32"):
-                    for kind, run in zip(
-                        ("system", "encoder"), passes_over(models[name], batches, device), strict=True
-                    ):
-                        if not times[name][kind]:
-                            run()  # a warm-up
-                        times[name][kind].append(once(run, device))
+                    run = passes_over(models[name], batches, device)[which]
+                    if not times[turn]:
+                        run()  # a warm-up
+                    times[turn].append(once(run, device))
                 bar.update()
-            done = {n: len(t["system"]) >= REPEATS and sum(t["system"]) >= seconds for n, t in times.items()}
-            order = [name for name in models if not done[name]]
-    return {
-        name: _described(timed["system"], len(sentences)) | {"encoder": _described(timed["encoder"], len(sentences))}
-        for name, timed in times.items()
-    }
+            order = [turn for turn in turns if len(times[turn]) < REPEATS or sum(times[turn]) < seconds]
+    described = {turn: _described(taken, len(sentences)) for turn, taken in times.items()}
+    return {name: described[name] | {"encoder": described[""]} for name in models}
 
 
 def time_runs(
