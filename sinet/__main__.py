@@ -149,25 +149,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     s.add_argument("--html", type=Path, metavar="FILE", help="also draw entities and relations as a page")
 
-    s = step("score", steps.score, "score predictions against gold: Ent, Rel, Rel+; prints JSON")
-    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
-    s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the same sentences, predicted")
-    s.add_argument(
-        "--labels", type=Path, metavar="FILE", help="labels.json of the dataset; default: beside --gold, if there"
-    )
-    s.add_argument("--symmetric", nargs="*", metavar="TYPE", help="relation types without a direction, for want of it")
-    s.add_argument("--out", type=Path, metavar="FILE", help="write the JSON here instead of printing it")
-
-    s = step(
-        "analyse", steps.analyse, "errors of predictions by kind, with examples, and figures by slice; prints JSON"
-    )
-    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
-    s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the same sentences, predicted")
-    s.add_argument(
-        "--labels", type=Path, metavar="FILE", help="labels.json of the dataset; default: beside --gold, if there"
-    )
-    s.add_argument("--symmetric", nargs="*", metavar="TYPE", help="relation types without a direction, for want of it")
-    s.add_argument("--out", type=Path, metavar="FILE", help="write the JSON here instead of printing it")
+    for name, run, help in (
+        ("score", steps.score, "score predictions against gold: Ent, Rel, Rel+; prints JSON"),
+        ("analyse", steps.analyse, "errors of predictions by kind, with examples, and figures by slice; prints JSON"),
+    ):
+        s = step(name, run, help)
+        s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
+        s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the same sentences, predicted")
+        s.add_argument(
+            "--labels", type=Path, metavar="FILE", help="labels.json of the dataset; default: beside --gold, if there"
+        )
+        s.add_argument(
+            "--symmetric", nargs="*", metavar="TYPE", help="relation types without a direction, for want of it"
+        )
+        s.add_argument("--out", type=Path, metavar="FILE", help="write the JSON here instead of printing it")
 
     s = step(
         "compare",
@@ -181,11 +176,13 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--resamples", type=int, default=10_000, metavar="N", help="of the test sentences (10000)")
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
-    s = step("collect", steps.collect, "join what training and scoring left into a run's record.json")
+    s = step("evaluate", steps.evaluate, "score and analyse a run's predictions: its record.json and analysis.json")
     s.add_argument("--training", type=Path, required=True, metavar="FILE", help="training.json of the run")
-    s.add_argument("--scores", type=Path, required=True, metavar="FILE", help="scores.json of the run")
-    s.add_argument("--test", type=Path, required=True, metavar="FILE", help="the split that was scored")
-    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="record.json")
+    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="the split that was predicted")
+    s.add_argument("--labels", type=Path, required=True, metavar="FILE", help="labels.json of the dataset")
+    s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="what the run predicted of it")
+    s.add_argument("--record", type=Path, required=True, metavar="FILE", help="record.json to write")
+    s.add_argument("--analysis", type=Path, required=True, metavar="FILE", help="analysis.json to write")
 
     for name, run, help in (
         ("flops", steps.flops, "count multiply-adds of inference over a split (fvcore)"),

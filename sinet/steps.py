@@ -218,10 +218,11 @@ def compare(options: argparse.Namespace) -> None:
     write_json(options.out, compare(runs, declared, options.resamples))
 
 
-def collect(options: argparse.Namespace) -> None:
-    from sinet.run.record import collect
+def evaluate(options: argparse.Namespace) -> None:
+    from sinet.run.record import evaluate
 
-    collect(options.training, options.scores, options.test, options.out)
+    files = options.training, options.gold, options.labels, options.predictions
+    evaluate(*files, options.record, options.analysis)
 
 
 def _named(given: list[str], option: str = "--runs") -> dict[str, Path]:

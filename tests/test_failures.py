@@ -58,7 +58,7 @@ def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project):
     assert "| measured, tiny, n=2 " in row and "failed" not in row
     assert "- No result: ten/tiny/spert/0: epoch 1, step" in main
 
-    weights, kept = runs / "sinet/0/model.safetensors", ("predictions.jsonl", "scores.json", "record.json")
+    weights, kept = runs / "sinet/0/model.safetensors", ("predictions.jsonl", "analysis.json", "record.json")
     good, sum_of_good = [(runs / "sinet/0" / name).read_bytes() for name in kept], file_sha256(weights)
     again = run(DIVERGING, RECIPE)
     assert again.returncode != 0 and "2 of 3 runs have no result" in again.stdout

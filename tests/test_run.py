@@ -21,7 +21,7 @@ from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import batches, flops, machine, state, timing, train
 from sinet.run.predict import load_run, predict_file
-from sinet.run.record import SCHEMA, collect
+from sinet.run.record import SCHEMA, evaluate
 from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS, SMALL, tiny_run
 
@@ -197,10 +197,12 @@ def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
     out = tmp_path / "out"
     train.train_run(run, prepared, out, tmp_path / "state")
     predict_file(out, prepared / "test.jsonl", out / "predictions.jsonl")
-    gold, predicted = (read_sentences(path) for path in (prepared / "test.jsonl", out / "predictions.jsonl"))
-    (out / "scores.json").write_text(json.dumps(score(gold, predicted, LABELS)))
-    collect(out / "training.json", out / "scores.json", prepared / "test.jsonl", out / "record.json")
-    record = json.loads((out / "record.json").read_text())
+    gold, predicted = prepared / "test.jsonl", out / "predictions.jsonl"
+    made = out / "record.json", out / "analysis.json"
+    evaluate(out / "training.json", gold, prepared / "labels.json", predicted, *made)
+    record, analysis = (json.loads(path.read_text()) for path in made)
+    assert record["scores"] == score(read_sentences(gold), read_sentences(predicted), LABELS)
+    assert analysis["errors"] and analysis["slices"]
     assert record["split"] == "test" and record["test_sentences"] == 10 and record["seed"] == 3
     assert record["precision"] == "float32" and record["threads"] >= 1
     rows = list(csv.DictReader((out / "log.csv").read_text().splitlines()))

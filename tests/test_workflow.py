@@ -92,7 +92,16 @@ def test_rebuilt_tables_and_figures_are_the_same_bytes(finished):
     made = sorted(p for d in ("tables", "figures") for p in (finished / "results/quick" / d).iterdir())
     made.append(finished / "results" / "quick" / "comparisons.json")
     before = {p.name: p.read_bytes() for p in made}
-    again = ("analyse", "compare", "tabulate", "draw_attention", "draw_claim", "draw_flops", "draw_results")
+    again = (
+        "evaluate",
+        "compare",
+        "tabulate",
+        "draw_attention",
+        "draw_claim",
+        "draw_flops",
+        "draw_results",
+        "draw_speed",
+    )
     done = snakemake(finished, "--forcerun", *again)
     assert done.returncode == 0, done.stderr[-4000:]
     assert {p.name: p.read_bytes() for p in made} == before
@@ -157,10 +166,10 @@ def test_touched_files_re_run_nothing(finished):
         ("sinet/score/shares.py", {"share_attention", "draw_attention", "draw_claim"}),
         ("sinet/run/attend.py", {"attend"} | CASE_STUDY - {"score_groups"}),
         ("sinet/paper/tables.py", {"tabulate"}),
-        ("sinet/paper/figures.py", {"draw_results"}),
-        ("sinet/score/errors.py", {"analyse", "tabulate", "draw_results"}),
+        ("sinet/paper/figures.py", {"draw_results", "draw_speed"}),
+        ("sinet/score/errors.py", {"evaluate", "compare", "tabulate", "draw_results", "draw_speed"} | CASE_STUDY),
         ("sinet/score/stats.py", {"compare", "tabulate", "draw_results"} | CASE_STUDY),
-        ("sinet/run/timing.py", {"time_inference", "tabulate", "draw_results"}),
+        ("sinet/run/timing.py", {"time_inference", "tabulate", "draw_speed"}),
     ],
 )
 def test_an_edited_source_re_runs_what_depends_on_it(finished, source, rerun):
@@ -178,8 +187,8 @@ def test_an_edited_model_re_trains(finished):
     before = path.read_text()
     try:
         path.write_text(before + "\n# edited\n")
-        everything = {"train", "predict", "score", "analyse", "collect", "compare", "count_flops", "time_inference"}
-        assert jobs(finished) == everything | {"tabulate", "draw_flops", "draw_results", "attend"} | CASE_STUDY
+        everything = {"train", "predict", "evaluate", "compare", "count_flops", "time_inference", "attend", "tabulate"}
+        assert jobs(finished) == everything | {"draw_flops", "draw_results", "draw_speed"} | CASE_STUDY
     finally:
         path.write_text(before)
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-STEPS = ("train", "restore", "predict", "score", "analyse", "collect")
+STEPS = ("train", "restore", "predict", "evaluate")
 LAST_WORD = re.compile(r"sinet \w+: (?P<message>.+)|sinet (?P<step>\w+) failed")
 
 

@@ -11,6 +11,8 @@ import yaml
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.files import write_json
 from sinet.provenance import ROOT
+from sinet.score.analyse import analyse
+from sinet.score.metrics import score
 
 log = logging.getLogger("sinet")
 SCHEMA = ROOT / "workflow" / "schemas" / "record.schema.yaml"
@@ -32,15 +34,17 @@ def labels_for(
     )
 
 
-def collect(training: Path, scores: Path, test: Path, out: Path) -> None:
-    """Join what training and scoring left behind into `record.json`.
+def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record: Path, analysis: Path) -> None:
+    """Write `record.json`, what training left behind with the scores of the predictions, and `analysis.json`.
 
     Raises:
         jsonschema.ValidationError: a record that is not of the documented form.
     """
     trained = json.loads(training.read_text(encoding="utf-8"))
     run = trained.pop("run")
-    record = {
+    declared = Labels.from_json(json.loads(labels.read_text(encoding="utf-8")))
+    wanted, found = read_sentences(gold), read_sentences(predictions)
+    made = {
         "dataset": run["dataset"],
         "encoder": run["encoder"]["name"],
         "model": run["model"],
@@ -48,11 +52,12 @@ def collect(training: Path, scores: Path, test: Path, out: Path) -> None:
         "seed": run["seed"],
         "settings": run["settings"],
         "recipe": run["recipe"],
-        "split": test.stem,
+        "split": gold.stem,
         "selection": run["recipe"]["selection"],
-        "scores": json.loads(scores.read_text(encoding="utf-8")),
-        "test_sentences": len(read_sentences(test)),
+        "scores": score(wanted, found, declared),
+        "test_sentences": len(wanted),
         **trained,
     }
-    jsonschema.validate(record, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
-    write_json(out, record)
+    jsonschema.validate(made, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
+    write_json(analysis, analyse(wanted, found, declared))
+    write_json(record, made)

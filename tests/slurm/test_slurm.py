@@ -66,8 +66,11 @@ def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_
     project = copy_project(tmp_path)
     limits = {"cpus": CPUS, "mem_mb": 6000, "runtime": 90}
     (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "partitions": {"cpu": "main"}, "limits": limits}))
+    # as many CPUs as a step has in the local run, in which four go on side by side
+    each = -(-CPUS // 4)
+    fewer = [f"{rule}:cpus_per_task={each}" for rule in ("train", "predict", "attend")]
     done = subprocess.run(
-        command("--configfile", "config/quick.yaml"),
+        command("--configfile", "config/quick.yaml", "--set-resources", *fewer),
         cwd=project,
         env=cluster.environment | {"SINET_MIRRORS": str(DATASETS.resolve())},
         capture_output=True,
@@ -86,13 +89,14 @@ def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_
         name = run.path.replace("/", "_")
         asked |= {f"rule_train_wildcards_{name}": "1:30:00", f"rule_predict_wildcards_{name}": "30:00"}
     assert {comment: job["limit"] for comment, job in ran.items()} == asked, "and short steps stay off the cluster"
-    for job in ran.values():
-        assert (job["state"], job["cpus"], job["mem"]) == ("COMPLETED", str(CPUS), "6000M"), job
+    for comment, job in ran.items():
+        cpus = CPUS if comment.startswith(("rule_count_flops", "rule_time_inference")) else each
+        assert (job["state"], job["cpus"], job["mem"]) == ("COMPLETED", str(cpus), "6000M"), job
     timed = cluster.run("scontrol", "show", "job", ran["rule_time_inference_wildcards_scierc_minilm"]["id"])
     assert "OverSubscribe=NO" in timed, "alone on its node"
     for run in runs:
         record = json.loads((project / "results/quick/runs" / run.path / "record.json").read_text())
-        assert record["threads"] == CPUS
+        assert record["threads"] == each
 
     local, through_slurm = (folder / "results" / "quick" for folder in (finished, project))
     same = [path.relative_to(local) for d in ("tables", "figures") for path in sorted((local / d).iterdir())]

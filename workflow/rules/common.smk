@@ -75,9 +75,7 @@ TABLES = [
 localrules:
     prepare,
     fetch_encoder,
-    score,
-    analyse,
-    collect,
+    evaluate,
     restore,
     restore_attention,
     compare,

@@ -1,4 +1,4 @@
-# A trained run -> predictions of the test split -> scores and errors -> its record.
+# A trained run -> predictions of the test split -> its record with the scores, and an analysis of its errors.
 
 
 rule predict:
@@ -25,62 +25,24 @@ rule predict:
         " --log {log:q}"
 
 
-rule score:
-    input:
-        gold=f"{DATA}/test.jsonl",
-        labels=f"{DATA}/labels.json",
-        predictions=f"{RUN}/predictions.jsonl",
-    output:
-        scores=f"{RUN}/scores.json",
-    log:
-        f"{LOGS}/score/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
-    benchmark:
-        f"{LOGS}/score/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
-    conda:
-        ENVIRONMENT
-    params:
-        code=code("sinet.run.record", "sinet.score.metrics"),
-    shell:
-        "python -m sinet score --gold {input.gold:q} --predictions {input.predictions:q} --labels {input.labels:q}"
-        " --out {output.scores:q} --log {log:q}"
-
-
-rule analyse:
-    input:
-        gold=f"{DATA}/test.jsonl",
-        labels=f"{DATA}/labels.json",
-        predictions=f"{RUN}/predictions.jsonl",
-    output:
-        analysis=f"{RUN}/analysis.json",
-    log:
-        f"{LOGS}/analyse/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
-    benchmark:
-        f"{LOGS}/analyse/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
-    conda:
-        ENVIRONMENT
-    params:
-        code=code("sinet.run.record", "sinet.score.analyse"),
-    shell:
-        "python -m sinet analyse --gold {input.gold:q} --predictions {input.predictions:q} --labels {input.labels:q}"
-        " --out {output.analysis:q} --log {log:q}"
-
-
-rule collect:
+rule evaluate:
     input:
         training=f"{RUN}/training.json",
-        scores=f"{RUN}/scores.json",
-        test=f"{DATA}/test.jsonl",
+        gold=f"{DATA}/test.jsonl",
+        labels=f"{DATA}/labels.json",
+        predictions=f"{RUN}/predictions.jsonl",
     output:
         record=f"{RUN}/record.json",
+        analysis=f"{RUN}/analysis.json",
     log:
-        f"{LOGS}/collect/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
+        f"{LOGS}/evaluate/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
-        f"{LOGS}/collect/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+        f"{LOGS}/evaluate/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
     conda:
         ENVIRONMENT
     params:
         code=code("sinet.run.record"),
         schema=provenance.file_sha256(Path(workflow.basedir) / "workflow" / "schemas" / "record.schema.yaml"),
     shell:
-        "python -m sinet collect --training {input.training:q} --scores {input.scores:q} --test {input.test:q}"
-        " --out {output.record:q} --log {log:q}"
+        "python -m sinet evaluate --training {input.training:q} --gold {input.gold:q} --labels {input.labels:q}"
+        " --predictions {input.predictions:q} --record {output.record:q} --analysis {output.analysis:q} --log {log:q}"
