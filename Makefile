@@ -1,7 +1,7 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make report    results/.../report.html of a grid that has been run (CONFIG): one page that opens anywhere
 # make results   results/README.md from finished grids (CONFIGS="config.yaml config/full.yaml"), with their figures
-# make keep      results/kept/ from the finished runs of CONFIGS: without weights, taken by grids with `kept: results/kept`
+# make keep      the finished runs of CONFIGS without their weights into the folder that each names as `kept:`
 # make test      set up, run the whole test suite                             make lint    formatters and linters
 # make test-slurm  the workflow through a real SLURM of one host, and its jobs killed; root of a Debian gets it installed
 # make bench     speed of the trained runs of CONFIG against their encoder and the machine: a table, results/bench.json

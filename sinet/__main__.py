@@ -365,7 +365,7 @@ def build_parser() -> argparse.ArgumentParser:
         "keep the finished runs of grids without their weights: what tables and figures are made of, to be published",
     )
     s.add_argument("--configs", type=Path, nargs="+", required=True, metavar="FILE", help="the grids")
-    s.add_argument("--out", type=Path, default=Path("results/kept"), metavar="DIR", help="as `kept:` names it")
+    s.add_argument("--out", type=Path, metavar="DIR", help="default: what each configuration names as `kept:`")
 
     s = step("restore", steps.restore, "put files of a kept run where its training and prediction had put them")
     s.add_argument("--kept", type=Path, required=True, metavar="DIR", help="the kept run")

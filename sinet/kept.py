@@ -11,7 +11,7 @@ import gzip
 import json
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from sinet.config import Plan, Run
@@ -25,17 +25,23 @@ COMPRESSED = ("predictions.jsonl", "attention.json")
 """The second of the studied model alone."""
 
 
-def kept_runs(folder: Path, runs: Iterable[Run]) -> dict[str, Path]:
-    """Of the given runs those that are kept in `folder` under the same settings, by path; a warning for the others."""
+def kept_runs(folder: Path, runs: Iterable[Run], attended: Collection[str]) -> dict[str, Path]:
+    """Of the given runs those that are kept in `folder` as they are needed, by path; a warning for any other there.
+
+    Args:
+        attended: paths of the runs whose attention is needed.
+    """
     found = {}
     for run in runs:
-        training = folder / run.path / "training.json"
-        if not training.is_file():
+        kept = folder / run.path
+        if not (kept / "training.json").is_file():
             continue
-        if json.loads(training.read_text(encoding="utf-8"))["run"] == run.details:
-            found[run.path] = training.parent
+        if json.loads((kept / "training.json").read_text(encoding="utf-8"))["run"] != run.details:
+            log.warning("%s: kept under other settings than the configuration's; it is trained anew", kept)
+        elif run.path in attended and not (kept / "attention.json.gz").is_file():
+            log.warning("%s: kept without its attention, which the case study needs; it is trained anew", kept)
         else:
-            log.warning("%s: kept under other settings than the configuration's; it is trained anew", training.parent)
+            found[run.path] = kept
     return found
 
 
@@ -43,7 +49,7 @@ def keep(results: Path, plan: Plan, out: Path) -> list[str]:
     """Copy the finished runs of a grid to `out`; their paths.
 
     Raises:
-        UserError: no run of the grid has been finished.
+        UserError: no run of the grid is finished.
     """
     kept = []
     for run in plan.runs:

@@ -362,9 +362,11 @@ def keep(options: argparse.Namespace) -> None:
 
     for path in options.configs:
         config = load_config(path)
-        plan = resolve(config)
-        kept = keep(Path(config["results"]), plan, options.out)
-        print(f"{path}: {len(kept)} of {len(plan.runs)} runs kept in {options.out}/")
+        plan, out = resolve(config), options.out or config["kept"]
+        if out is None:
+            raise UserError(f"{path}: names no folder for kept runs; write kept: FOLDER into it, or give --out")
+        kept = keep(Path(config["results"]), plan, Path(out))
+        print(f"{path}: {len(kept)} of {len(plan.runs)} runs kept in {out}/")
 
 
 def restore(options: argparse.Namespace) -> None:

@@ -61,14 +61,16 @@ def test_nothing_finished_and_damage_are_said(plan, results, tmp_path):
 
 def test_only_a_run_of_the_same_settings_is_taken(plan, results, tmp_path, caplog):
     keep(results, plan, tmp_path / "kept")
-    found = kept_runs(tmp_path / "kept", plan.runs)
+    found = kept_runs(tmp_path / "kept", plan.runs, ())
     assert found == {"scierc/minilm/sinet/0": tmp_path / "kept/scierc/minilm/sinet/0"}
+    assert kept_runs(tmp_path / "kept", plan.runs, found.keys()) == {}
+    assert "sinet/0: kept without its attention, which the case study needs; it is trained anew" in caplog.text
     training = tmp_path / "kept/scierc/minilm/sinet/0/training.json"
     changed = json.loads(training.read_text())
     changed["run"]["recipe"]["epochs"] += 1
     training.write_text(json.dumps(changed))
     with caplog.at_level(logging.WARNING):
-        assert kept_runs(tmp_path / "kept", plan.runs) == {}
+        assert kept_runs(tmp_path / "kept", plan.runs, ()) == {}
     assert "sinet/0: kept under other settings than the configuration's; it is trained anew" in caplog.text
 
 

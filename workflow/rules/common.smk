@@ -51,7 +51,6 @@ EFFICIENCY = f"{RESULTS}/efficiency/{{dataset}}/{{encoder}}"
 LOGS = f"{RESULTS}/logs"
 
 RUNS = {run.path: run for run in PLAN.runs}
-KEPT = kept_runs(Path(config["kept"]), PLAN.runs) if config["kept"] else {}
 # Cores for each of the steps that every run has, which go on side by side: two trainings of a small encoder with one core
 # each do a third more in all than one after the other with two. Those that share a GPU follow one another.
 SIDE_BY_SIDE = 1 if Path("/dev/nvidiactl").exists() else min(4, len(RUNS))
@@ -198,6 +197,8 @@ def sentences_option(key):
 CASE = next((run for run in PLAN.runs if run.model == config["case_study"]["model"]), None)
 BESIDE_CASE = [run for run in PLAN.runs if CASE and (run.dataset, run.encoder) == (CASE.dataset, CASE.encoder)]
 CASE_SEEDS = [run for run in BESIDE_CASE if run.model == CASE.model]
+ATTENDED = {run.path for run in CASE_SEEDS}
+KEPT = kept_runs(Path(config["kept"]), PLAN.runs, ATTENDED) if config["kept"] else {}
 CASE_SYSTEMS = {}
 for run in sorted(BESIDE_CASE, key=lambda run: run.seed != CASE.seed):
     CASE_SYSTEMS.setdefault(run.model, run)
