@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sinet.data.decode import read_text
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
 from sinet.data.sources import annotations
 from sinet.data.text import Word, cut, sentences
@@ -183,14 +184,9 @@ def read_document(apf: Path, lost: Lost) -> Document:
 
 
 def _source(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; it belongs beside the annotation") from None
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 (byte {error.start})") from None
+    if not path.exists():
+        raise UserError(f"{path} is missing; it belongs beside the annotation")
+    return read_text(path).replace("\r\n", "\n")
 
 
 def _header(source: str) -> list[tuple[int, int]]:
