@@ -256,7 +256,8 @@ class _Sweep(torch.autograd.Function):
 
 def _factors(joined: Tensor, gates: Tensor, new: Tensor, mixed: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """By what the gradient of a cell's state is multiplied on its way to the state's part of the gates, directly to the
-    states it continues, and to the input's part of n. Takes `gates` and `mixed` apart; `mask` is a factor of all."""
+    states it continues, and to the input's part of n; `mask` is a factor of all. Overwrites `gates`, which becomes the
+    first of them, and `mixed`."""
     h = new.shape[-1]
     reset, update, part, shares = gates.split([h, h, h, gates.shape[-1] - 3 * h], dim=-1)
     d_new = (1 - update) * (1 - new * new) * mask

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from sinet import steps
 from sinet.errors import Interrupted, UserError
-from sinet.kept import COMPRESSED, PLAIN
 
 DESCRIPTION = """\
 Train, score, time and compare systems for joint entity and relation extraction.
@@ -369,7 +368,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     s = step("restore", steps.restore, "put files of a kept run where its training and prediction had put them")
     s.add_argument("--kept", type=Path, required=True, metavar="DIR", help="the kept run")
-    s.add_argument("--files", nargs="+", required=True, choices=(*PLAIN, *COMPRESSED), help="which of them")
+    s.add_argument("--files", nargs="+", required=True, metavar="NAME", help="which of them, as the run had them")
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="the run's folder")
 
     s = step(

@@ -111,6 +111,15 @@ def resolve(config: dict) -> Plan:
     return Plan(tuple(runs), tuple(left_out))
 
 
+def case_study(config: dict, plan: Plan) -> tuple[Run | None, list[Run], list[Run]]:
+    """The first run of the studied model, all runs on its dataset with its encoder, and those of them that are its
+    own."""
+    model = config["case_study"]["model"]
+    first = next((run for run in plan.runs if run.model == model), None)
+    beside = [run for run in plan.runs if first and (run.dataset, run.encoder) == (first.dataset, first.encoder)]
+    return first, beside, [run for run in beside if run.model == model]
+
+
 def encoder_declaration(config: dict, name: str) -> dict:
     """An encoder's declaration with its name, its tokenizer's declaration in place of a name, and no title."""
     declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k != "title"}

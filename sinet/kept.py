@@ -2,51 +2,60 @@
 
 A kept run is `FOLDER/DATASET/ENCODER/MODEL/SEED/` with what its training measured (`training.json`, `log.csv`), its
 predictions of the test split and, of the studied model, its attention (both compressed). From these a grid whose
-configuration names the folder (`kept:`) makes all tables and figures but those of a clock, scored anew and without
-training; a run that is not kept, or was kept under other settings, is trained as ever. So a grid too long for one
-machine or one night is made in pieces.
+configuration names the folder (`kept:`) makes, scored anew and without training, all tables and figures but those of a
+clock. Any other run is trained as ever, so a grid too long for one machine or one night is made in pieces.
+
+A kept run has the settings that the configuration asks for; the code may have changed since, so the tables name the
+commit that it was trained at.
 """
 
+import functools
 import gzip
 import json
-import logging
 import shutil
-from collections.abc import Collection, Iterable
+import zlib
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from sinet.config import Plan, Run
 from sinet.errors import UserError
 from sinet.files import write_atomically
 
-log = logging.getLogger("sinet")
-
-PLAIN = ("training.json", "log.csv")
-COMPRESSED = ("predictions.jsonl", "attention.json")
-"""The second of the studied model alone."""
+PLAIN = ("log.csv", "training.json")
+"""The second is written last: where it is, a kept run is whole."""
+PREDICTIONS, ATTENTION = "predictions.jsonl", "attention.json"
 
 
-def kept_runs(folder: Path, runs: Iterable[Run], attended: Collection[str]) -> dict[str, Path]:
-    """Of the given runs those that are kept in `folder` as they are needed, by path; a warning for any other there.
+def kept_runs(
+    folder: Path, runs: Iterable[Run], attended: Collection[str], results: Path
+) -> tuple[list[str], list[str]]:
+    """Paths of the given runs that are to be taken from `folder`; and of others that are there, why they are not.
 
     Args:
-        attended: paths of the runs whose attention is needed.
+        attended: paths of the runs whose attention is needed. results: where weights are, there is nothing to take.
+
+    Raises:
+        UserError: a `training.json` that is damaged.
     """
-    found = {}
+    taken, refused = [], []
     for run in runs:
         kept = folder / run.path
-        if not (kept / "training.json").is_file():
+        if not (kept / "training.json").is_file() or (results / "runs" / run.path / "model.safetensors").is_file():
             continue
-        if json.loads((kept / "training.json").read_text(encoding="utf-8"))["run"] != run.details:
-            log.warning("%s: kept under other settings than the configuration's; it is trained anew", kept)
-        elif run.path in attended and not (kept / "attention.json.gz").is_file():
-            log.warning("%s: kept without its attention, which the case study needs; it is trained anew", kept)
+        needed = ["log.csv", f"{PREDICTIONS}.gz", *[f"{ATTENTION}.gz"] * (run.path in attended)]
+        if _training(kept)["run"] != run.details:
+            refused.append(f"{kept}: kept under other settings than the configuration's; it is trained anew")
+        elif missing := [name for name in needed if not (kept / name).is_file()]:
+            refused.append(f"{kept}: kept without {missing[0]}, which this grid needs; it is trained anew")
         else:
-            found[run.path] = kept
-    return found
+            taken.append(run.path)
+    return taken, refused
 
 
 def keep(results: Path, plan: Plan, out: Path) -> list[str]:
-    """Copy the finished runs of a grid to `out`; their paths.
+    """Copy the finished runs of a grid to `out`; their paths. What is kept there of others stays.
+
+    A run is finished when its record was made of this very training, under the settings of the grid.
 
     Raises:
         UserError: no run of the grid is finished.
@@ -54,22 +63,46 @@ def keep(results: Path, plan: Plan, out: Path) -> list[str]:
     kept = []
     for run in plan.runs:
         source, target = results / "runs" / run.path, out / run.path
-        if not (source / "record.json").is_file():
+        if not _finished(source, run):
             continue
         target.mkdir(parents=True, exist_ok=True)
+        (target / "training.json").unlink(missing_ok=True)
+        _compress(source / PREDICTIONS, target)
+        trained = (source / "training.json").stat().st_mtime_ns
+        if (source / ATTENTION).is_file() and (source / ATTENTION).stat().st_mtime_ns >= trained:
+            _compress(source / ATTENTION, target)
+        else:
+            (target / f"{ATTENTION}.gz").unlink(missing_ok=True)
         for name in PLAIN:
-            shutil.copyfile(source / name, target / name)
-        for name in filter(lambda name: (source / name).is_file(), COMPRESSED):
-            # no time stamp: the same run gives the same bytes
-            packed = gzip.compress((source / name).read_bytes(), mtime=0)
-            write_atomically(target / f"{name}.gz", lambda partial, packed=packed: partial.write_bytes(packed))
+            write_atomically(target / name, functools.partial(shutil.copyfile, source / name))
         kept.append(run.path)
     if not kept:
         raise UserError(f"{results}/runs: none of the {len(plan.runs)} runs of this grid is finished; run it first")
     return kept
 
 
-def restore(kept: Path, names: Iterable[str], out: Path) -> None:
+def _finished(folder: Path, run: Run) -> bool:
+    if not all((folder / name).is_file() for name in ("training.json", "record.json", PREDICTIONS)):
+        return False
+    trained, record = (json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("training", "record"))
+    # a training begun anew leaves the old predictions and their record lying: they are of other seconds
+    return trained.pop("run") == run.details and trained.items() <= record.items()
+
+
+def _compress(path: Path, to: Path) -> None:
+    packed = gzip.compress(path.read_bytes(), mtime=0)  # no time stamp: the same run gives the same bytes
+    write_atomically(to / f"{path.name}.gz", lambda partial: partial.write_bytes(packed))
+
+
+def _training(kept: Path) -> dict:
+    try:
+        found = json.loads((kept / "training.json").read_text(encoding="utf-8"))
+        return found if "run" in found else {"run": None}
+    except ValueError as error:
+        raise UserError(f"{kept / 'training.json'} is damaged ({error}); take it from the repository again") from None
+
+
+def restore(kept: Path, names: Sequence[str], out: Path) -> None:
     """Put files of the kept run in the folder `kept` into the run's folder `out`.
 
     Raises:
@@ -77,8 +110,10 @@ def restore(kept: Path, names: Iterable[str], out: Path) -> None:
     """
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
+        path = kept / (name if name in PLAIN else f"{name}.gz")
+        data = path.read_bytes()
         try:
-            data = (kept / name).read_bytes() if name in PLAIN else gzip.decompress((kept / f"{name}.gz").read_bytes())
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise UserError(f"{kept / name}.gz is damaged ({error}); take it from the repository again") from None
+            data = data if name in PLAIN else gzip.decompress(data)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{path} is damaged ({error}); take it from the repository again") from None
         write_atomically(out / name, lambda partial, data=data: partial.write_bytes(data))

@@ -13,6 +13,11 @@ from sinet.errors import UserError
 from sinet.provenance import ROOT
 
 SCHEMA = ROOT / "workflow" / "schemas" / "site.schema.yaml"
+SIDE_BY_SIDE = 4
+"""Trainings that go on at once on one machine, at most: each holds a model, and a few GiB."""
+WHOLE_GRANT = "SINET_WHOLE_GRANT"
+"""Set in the jobs of a cluster: a step there has all CPUs that SLURM granted, whatever OMP_NUM_THREADS says. Read by
+`sinet.run.machine`, which does not import this module: what is asked of a site is no reason to train again."""
 WARNING_SECONDS = 120
 """Before its time limit a job gets SIGUSR1, upon which a training saves its state."""
 
@@ -77,3 +82,17 @@ def _cluster_has_gpus() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return True
     return shown.returncode != 0 or "gpu" in shown.stdout
+
+
+def cores_each(cores: int, runs: int, gpu: bool) -> int:
+    """Cores of each of the steps that every run has, which go on side by side.
+
+    Two trainings of a small encoder with one core each do a third more in all than one after the other with two. Those
+    that share a GPU follow one another.
+    """
+    return -(-cores // (1 if gpu else min(SIDE_BY_SIDE, runs)))
+
+
+def gpu_here() -> bool:
+    """Whether this machine has a GPU, told without torch, which takes seconds to load."""
+    return Path("/dev/nvidiactl").exists()

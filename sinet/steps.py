@@ -360,11 +360,14 @@ def keep(options: argparse.Namespace) -> None:
     from sinet.config import load_config, resolve
     from sinet.kept import keep
 
+    used: dict[str, Path] = {}
     for path in options.configs:
         config = load_config(path)
-        plan, out = resolve(config), options.out or config["kept"]
-        if out is None:
+        plan, out = resolve(config), str(options.out or config["kept"] or "")
+        if not out:
             raise UserError(f"{path}: names no folder for kept runs; write kept: FOLDER into it, or give --out")
+        if used.setdefault(out, path) != path:
+            raise UserError(f"{path}: keeps its runs in {out}, as {used[out]} does; one grid, one folder")
         kept = keep(Path(config["results"]), plan, Path(out))
         print(f"{path}: {len(kept)} of {len(plan.runs)} runs kept in {out}/")
 

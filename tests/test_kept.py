@@ -1,7 +1,7 @@
 """Runs kept without weights: what they are made of, and a grid whose tables are made of nothing else."""
 
 import json
-import logging
+import os
 import subprocess
 
 import pytest
@@ -10,6 +10,7 @@ from sinet.config import load_config, resolve
 from sinet.errors import UserError
 from sinet.kept import keep, kept_runs, restore
 from tests.conftest import copy_project, snakemake
+from tests.test_workflow import jobs
 
 
 @pytest.fixture
@@ -22,18 +23,24 @@ def plan():
 @pytest.fixture
 def results(plan, tmp_path):
     """A results folder in which the first run is finished and the second was killed after its training."""
-    for run, names in zip(plan.runs, (("predictions.jsonl", "record.json"), ()), strict=True):
+    for run, done in zip(plan.runs, (True, False), strict=True):
         folder = tmp_path / "results" / "runs" / run.path
         folder.mkdir(parents=True)
-        (folder / "training.json").write_text(json.dumps({"run": run.details, "dev": run.seed}))
-        for name in ("log.csv", "model.safetensors", *names):
+        training = {"run": run.details, "seconds": {"train": 1.5}}
+        (folder / "training.json").write_text(json.dumps(training))
+        for name in ("log.csv", "model.safetensors", *["predictions.jsonl"] * done):
             (folder / name).write_text(f"{name} of {run.model}\n")
+        if done:
+            (folder / "record.json").write_text(json.dumps({"seconds": {"train": 1.5}, "scores": {}}))
     return tmp_path / "results"
 
 
+FIRST = "scierc/minilm/sinet/0"
+
+
 def test_a_finished_run_is_kept_without_its_weights_and_comes_back_the_same(plan, results, tmp_path):
-    assert keep(results, plan, tmp_path / "kept") == ["scierc/minilm/sinet/0"]
-    kept = tmp_path / "kept" / "scierc/minilm/sinet/0"
+    assert keep(results, plan, tmp_path / "kept") == [FIRST]
+    kept = tmp_path / "kept" / FIRST
     first = {path.name: path.read_bytes() for path in kept.iterdir()}
     assert sorted(first) == ["log.csv", "predictions.jsonl.gz", "training.json"]
     keep(results, plan, tmp_path / "kept")
@@ -42,36 +49,71 @@ def test_a_finished_run_is_kept_without_its_weights_and_comes_back_the_same(plan
     names = ("training.json", "log.csv", "predictions.jsonl")
     restore(kept, names, tmp_path / "back")
     for name in names:
-        original = results / "runs" / "scierc/minilm/sinet/0" / name
-        assert (tmp_path / "back" / name).read_bytes() == original.read_bytes()
+        assert (tmp_path / "back" / name).read_bytes() == (results / "runs" / FIRST / name).read_bytes()
 
 
-def test_nothing_finished_and_damage_are_said(plan, results, tmp_path):
-    with pytest.raises(UserError, match=r"runs: none of the 2 runs of this grid is finished; run it first"):
-        keep(tmp_path / "elsewhere", plan, tmp_path / "kept")
+@pytest.mark.parametrize(
+    "stale",
+    [
+        {"seconds": {"train": 1.7}},  # trained again; its predictions and their record are the old ones
+        {"run": {"recipe": "another"}},
+        None,  # a training that began again and failed
+    ],
+)
+def test_what_an_unfinished_training_left_lying_is_not_kept(plan, results, tmp_path, stale):
     keep(results, plan, tmp_path / "kept")
-    kept = tmp_path / "kept" / "scierc/minilm/sinet/0"
+    before = {path.name: path.read_bytes() for path in (tmp_path / "kept" / FIRST).iterdir()}
+    training = results / "runs" / FIRST / "training.json"
+    if stale is None:
+        training.unlink()
+    else:
+        training.write_text(json.dumps(json.loads(training.read_text()) | stale))
+    with pytest.raises(UserError, match=r"runs: none of the 2 runs of this grid is finished; run it first"):
+        keep(results, plan, tmp_path / "kept")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "kept" / FIRST).iterdir()} == before
+
+
+def test_attention_is_kept_only_of_the_same_training(plan, results, tmp_path):
+    attention, training = (results / "runs" / FIRST / name for name in ("attention.json", "training.json"))
+    attention.write_text("{}")
+    keep(results, plan, tmp_path / "kept")
+    assert (tmp_path / "kept" / FIRST / "attention.json.gz").is_file()
+    os.utime(attention, (1, training.stat().st_mtime - 1))
+    keep(results, plan, tmp_path / "kept")
+    assert not (tmp_path / "kept" / FIRST / "attention.json.gz").exists()
+
+
+def test_damage_is_said(plan, results, tmp_path):
+    keep(results, plan, tmp_path / "kept")
+    kept = tmp_path / "kept" / FIRST
     whole = (kept / "predictions.jsonl.gz").read_bytes()
-    for damaged in (whole[: len(whole) // 2], b"no archive", whole[:-6] + bytes(6)):
+    flipped = bytes(byte ^ (255 if 10 <= i < 20 else 0) for i, byte in enumerate(whole))
+    for damaged in (whole[: len(whole) // 2], b"no archive", whole[:-6] + bytes(6), flipped):
         (kept / "predictions.jsonl.gz").write_bytes(damaged)
         with pytest.raises(UserError, match=r"predictions.jsonl.gz is damaged \(.+\); take it from the repository"):
             restore(kept, ["predictions.jsonl"], tmp_path / "back")
     assert not (tmp_path / "back" / "predictions.jsonl").exists()
+    (kept / "training.json").write_text("{")
+    with pytest.raises(UserError, match=r"training.json is damaged \(.+\); take it from the repository"):
+        kept_runs(tmp_path / "kept", plan.runs, (), tmp_path / "new")
 
 
-def test_only_a_run_of_the_same_settings_is_taken(plan, results, tmp_path, caplog):
+def test_only_a_run_that_is_whole_and_has_the_same_settings_is_taken(plan, results, tmp_path):
     keep(results, plan, tmp_path / "kept")
-    found = kept_runs(tmp_path / "kept", plan.runs, ())
-    assert found == {"scierc/minilm/sinet/0": tmp_path / "kept/scierc/minilm/sinet/0"}
-    assert kept_runs(tmp_path / "kept", plan.runs, found.keys()) == {}
-    assert "sinet/0: kept without its attention, which the case study needs; it is trained anew" in caplog.text
-    training = tmp_path / "kept/scierc/minilm/sinet/0/training.json"
-    changed = json.loads(training.read_text())
+    kept = tmp_path / "kept" / FIRST
+
+    def found(attended=(), there=tmp_path / "new"):
+        return kept_runs(tmp_path / "kept", plan.runs, attended, there)
+
+    assert found() == ([FIRST], [])
+    assert found(there=results) == ([], []), "where the weights are, nothing is taken"
+    assert found([FIRST])[1] == [f"{kept}: kept without attention.json.gz, which this grid needs; it is trained anew"]
+    (kept / "log.csv").unlink()
+    assert found() == ([], [f"{kept}: kept without log.csv, which this grid needs; it is trained anew"])
+    changed = json.loads((kept / "training.json").read_text())
     changed["run"]["recipe"]["epochs"] += 1
-    training.write_text(json.dumps(changed))
-    with caplog.at_level(logging.WARNING):
-        assert kept_runs(tmp_path / "kept", plan.runs, ()) == {}
-    assert "sinet/0: kept under other settings than the configuration's; it is trained anew" in caplog.text
+    (kept / "training.json").write_text(json.dumps(changed))
+    assert found() == ([], [f"{kept}: kept under other settings than the configuration's; it is trained anew"])
 
 
 def test_kept_runs_make_the_tables_of_their_grid(finished, tmp_path):
@@ -83,19 +125,23 @@ def test_kept_runs_make_the_tables_of_their_grid(finished, tmp_path):
 
     done = snakemake(project, "--config", "kept=results/kept")
     assert done.returncode == 0, done.stderr[-4000:]
-    assert "restore" in done.stderr
+    assert "kept in results/kept, and not trained: 6 of 6 runs" in done.stderr and "restore" in done.stderr
     for rule in ("train", "predict", "attend", "count_flops", "time_inference"):
         assert f"rule {rule}:" not in done.stderr
     ours, theirs = (folder / "results" / "quick" for folder in (project, finished))
     made = {path.relative_to(theirs) for d in ("tables", "figures") for path in (theirs / d).iterdir()}
     clock = {path for path in made if path.name.startswith(("efficiency", "speed_", "flops_"))}
     assert len(made - clock) >= 30
+    commit = json.loads((ours / "runs/scierc/minilm/sinet/0/record.json").read_text())["git_commit"]
+    note = f"Kept runs, scored here and trained before at commit {commit}: 6."
     for path in made - clock:
-        assert (ours / path).read_bytes() == (theirs / path).read_bytes(), path
+        lines = [line for line in (ours / path).read_bytes().splitlines(True) if note.encode() not in line]
+        assert b"".join(lines) == (theirs / path).read_bytes(), path
+    assert note in (ours / "tables" / "main.md").read_text()
     efficiency = (ours / "tables" / "efficiency.md").read_text()
-    assert "not timed" in efficiency and "of 6 runs no weights are here, only what they predicted" in efficiency
+    assert "not timed" in efficiency and "5 of their runs are kept without weights" in efficiency
 
-    # a run that is not kept is trained, and then nothing is timed all the same: one clock for all, or none
+    # a run that is no longer kept is trained, and nothing is timed all the same: one clock for all, or none
     (kept / "scierc/minilm/spert/0/training.json").unlink()
-    planned = snakemake(project, "--config", "kept=results/kept", "--dry-run", "--rerun-triggers", "mtime")
-    assert planned.returncode == 0, planned.stderr[-4000:]
+    assert jobs(project, "--config", "kept=results/kept") >= {"train", "predict"}
+    assert not jobs(project, "--config", "kept=results/kept") & {"count_flops", "time_inference", "draw_speed"}

@@ -173,20 +173,30 @@ def test_damaged_state_is_reported_and_the_one_before_used(tmp_path, caplog):
     assert whole == ["state-0002-0000007.pt", "state-0004-0000007.pt"], "what is set aside does not count among the two"
 
 
-def test_a_run_begun_on_another_kind_of_machine_says_so(run, prepared, tmp_path, monkeypatch, caplog):
-    train.train_run(run, prepared, tmp_path / "here", tmp_path / "state")
-    monkeypatch.setattr(train.machine, "device_name", lambda device: "another CPU")
-    train.train_run(run, prepared, tmp_path / "there", tmp_path / "state")
+def interrupted(*arguments, original=train.predict):
+    """Predicts, and is asked meanwhile to end."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    return original(*arguments)
+
+
+def test_a_run_is_continued_on_its_kind_of_machine_and_taken_from_any(run, prepared, tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "predict", interrupted)
+        with pytest.raises(Interrupted):
+            train.train_run(run, prepared, tmp_path / "here", tmp_path / "state")
+    with monkeypatch.context() as patched:
+        patched.setattr(train.machine, "device_name", lambda device: "another CPU")
+        train.train_run(run, prepared, tmp_path / "there", tmp_path / "state")
     first, second = (tmp_path / "state").iterdir()
     assert first.name.split("-")[0] == second.name.split("-")[0]
     assert "begun on another kind of machine" in caplog.text and "site.yaml: constraint" in caplog.text
+    with caplog.at_level("INFO"):
+        train.train_run(run, prepared, tmp_path / "here", tmp_path / "state")
+    assert "trained before with the same settings, code and data" in caplog.text
+    assert json.loads((tmp_path / "here" / "training.json").read_text())["device_name"] == "another CPU"
 
 
 def test_a_signal_during_evaluation_ends_the_run_with_its_epoch_saved(run, prepared, tmp_path, monkeypatch):
-    def interrupted(*arguments, original=train.predict):
-        os.kill(os.getpid(), signal.SIGTERM)
-        return original(*arguments)
-
     monkeypatch.setattr(train, "predict", interrupted)
     with pytest.raises(Interrupted, match="stopped by SIGTERM; the state is saved"):
         train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")

@@ -70,17 +70,29 @@ def test_without_a_word_of_the_site_a_gpu_is_asked_for_where_the_cluster_has_any
 
 
 def test_threads_are_as_many_as_were_granted(monkeypatch):
-    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "OMP_NUM_THREADS"):
+    for name in ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "OMP_NUM_THREADS", site.WHOLE_GRANT):
         monkeypatch.delenv(name, raising=False)
     masked = len(os.sched_getaffinity(0))
     assert machine.granted_cpus() == masked
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert machine.granted_cpus() == 1, "a step's share of the machine"
-    monkeypatch.setenv("OMP_NUM_THREADS", str(masked + 6))
     monkeypatch.setenv("SLURM_CPUS_ON_NODE", "1")
     assert machine.granted_cpus() == 1
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", str(masked + 6))
     assert machine.granted_cpus() == masked, "never more than the mask allows"
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert machine.granted_cpus() == 1, "a step's share of an allocation in which Snakemake itself runs"
+    monkeypatch.setenv(site.WHOLE_GRANT, "1")
+    assert machine.granted_cpus() == masked, "a job of its own has all that it was granted"
+
+
+def test_cores_are_shared_by_what_goes_on_side_by_side():
+    shares = {(cores, runs): site.cores_each(cores, runs, gpu=False) for cores in (1, 2, 6, 16) for runs in (1, 2, 9)}
+    assert shares == {
+        **{(1, 1): 1, (1, 2): 1, (1, 9): 1},
+        **{(2, 1): 2, (2, 2): 1, (2, 9): 1},
+        **{(6, 1): 6, (6, 2): 3, (6, 9): 2},
+        **{(16, 1): 16, (16, 2): 8, (16, 9): 4},
+    }
+    assert site.cores_each(16, 9, gpu=True) == 16
 
 
 def test_a_granted_gpu_that_torch_does_not_see_is_an_error(monkeypatch):
@@ -92,8 +104,8 @@ def test_a_granted_gpu_that_torch_does_not_see_is_an_error(monkeypatch):
 
 def test_every_rule_says_what_it_asks_of_a_cluster_or_stays_where_it_was_called():
     rules = "".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
-    local = re.search(r"^localrules:\n((?: +\w+,\n)+)", rules, re.MULTILINE)[1]
-    local = {name.strip(" ,") for name in local.splitlines()}
+    local = re.findall(r"^ *localrules:\n((?: +\w+,\n)+)", rules, re.MULTILINE)
+    local = {name.strip(" ,") for names in local for name in names.splitlines()}
     blocks = dict(re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", rules, re.MULTILINE | re.DOTALL))
     assert {"train", "report_page", "draw_attention"} <= blocks.keys() and local <= blocks.keys()
     assert {name for name, text in blocks.items() if "site.resources(" in text} == blocks.keys() - local

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 
 class RowEmbedding(nn.Embedding):
-    """`nn.Embedding`; its weight's gradient is accumulated by `backward()` alone, `torch.autograd.grad` finds none."""
+    """`nn.Embedding` whose weight no other module uses; its gradient is accumulated by `backward()` alone,
+    `torch.autograd.grad` finds none."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__(*embedding.weight.shape, embedding.padding_idx, _weight=embedding.weight.data)
@@ -60,5 +61,6 @@ def replace_embeddings(model: nn.Module) -> None:
     """Put this embedding in the place of every plain `nn.Embedding` of a model."""
     for module in model.modules():
         for name, child in list(module.named_children()):
-            if type(child) is nn.Embedding and not child.sparse and child.max_norm is None:
+            plain = type(child) is nn.Embedding and child.max_norm is None
+            if plain and not child.sparse and not child.scale_grad_by_freq:
                 setattr(module, name, RowEmbedding(child))

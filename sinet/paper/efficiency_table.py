@@ -143,14 +143,13 @@ def _unmeasured(grid: Grid, measured: set[tuple[str, str]]) -> tuple[list[dict],
             rows.append(_row(f"{grid.title('models', model)} (ours)", *where, "measured", texts))
         if systems:
             lost, kept = (
-                [path for path in paths if (grid.whole(path.split("/")[0]), path.split("/")[1]) == (dataset, encoder)]
+                [p for p in paths if (grid.whole(p.split("/")[0]), p.split("/")[1]) == (dataset, encoder)]
                 for paths in ([path for path, _ in grid.declared["failed"]], grid.declared["kept"])
             )
-            why = "counting or timing has not come to its end"
-            if kept:
-                why = f"of {len(kept)} runs no weights are here, only what they predicted"
-            if lost:
-                why = f"no result of {', '.join(lost)}"
+            kept = [path for path in kept if is_system(grid.declared["models"][path.split("/")[2]])]
+            reasons = [f"no result of {', '.join(lost)}"] * bool(lost)
+            reasons += [f"{len(kept)} of their runs are kept without weights"] * bool(kept)
+            why = "; ".join(reasons) or "counting or timing has not come to its end"
             notes.append(f"{', '.join(where)}: all systems are counted and timed together; {why}.")
     return rows, notes
 

@@ -163,7 +163,13 @@ class Grid:
         for run in self.runs if runs is None else runs:
             measured = *self.place(run), *(run[k] for k in ("split", "device_name", "device", "threads", "precision"))
             settings.setdefault(measured, []).append(run)
-        return [*map(self._measured_on, settings.values()), *self.remarks()]
+        return [*map(self._measured_on, settings.values()), *self._taken(), *self.remarks()]
+
+    def _taken(self) -> list[str]:
+        """Which runs were kept, and by which commits they were trained."""
+        taken = [run for run in self.runs if path_of(run) in self.declared["kept"]]
+        commits = ", ".join(dict.fromkeys(run["git_commit"] for run in taken))
+        return [f"Kept runs, scored here and trained before at commit {commits}: {len(taken)}."] if taken else []
 
     def _measured_on(self, runs: Sequence[dict]) -> str:
         first, place = runs[0], self.place(runs[0])

@@ -49,12 +49,12 @@ def use_device() -> torch.device:
 
 def granted_cpus() -> int:
     """CPUs this process may use: those of its affinity mask, of which `os.cpu_count()` takes no notice, or fewer where
-    SLURM granted fewer without setting a mask (TaskPlugin=task/none) or OMP_NUM_THREADS says so, as Snakemake does of
-    a step's share of this machine."""
-    masked = len(os.sched_getaffinity(0))
-    names = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "OMP_NUM_THREADS")
-    granted = next((value for name in names if (value := os.environ.get(name, "")).isdigit()), masked)
-    return max(1, min(masked, int(granted)))
+    SLURM granted fewer without setting a mask (TaskPlugin=task/none), or where OMP_NUM_THREADS says so, as Snakemake
+    does of a step's share of one machine."""
+    granted = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
+    share = None if os.environ.get("SINET_WHOLE_GRANT") else os.environ.get("OMP_NUM_THREADS")
+    limits = [int(text) for text in (granted, share) if text and text.isdigit()]
+    return max(1, min([len(os.sched_getaffinity(0)), *limits]))
 
 
 def _keep_freed_memory() -> None:

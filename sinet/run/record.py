@@ -38,7 +38,8 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
     """Write `record.json`, what training left behind with the scores of the predictions, and `analysis.json`.
 
     Raises:
-        jsonschema.ValidationError: a record that is not of the documented form.
+        UserError: predictions of other sentences. jsonschema.ValidationError: a record that is not of the documented
+        form.
     """
     trained = json.loads(training.read_text(encoding="utf-8"))
     run = trained.pop("run")

@@ -1,8 +1,8 @@
 """Training state on disk: written whole or not at all, the last two kept, read back only if whole.
 
 A state lives in `state/<digest>-<machine>/`, keyed by everything that determines the run (settings, precision, code,
-data) and by the kind of machine, on which the last bits depend; Snakemake deletes a job's declared outputs before it
-starts and after it fails, and never looks here.
+data) and by the kind of machine, on which the last bits depend; a finished run is taken from any kind. Snakemake deletes
+a job's declared outputs before it starts and after it fails, and never looks here.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import fcntl
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -76,11 +76,18 @@ class StateFolder:
             path.rename(path.with_name(f"not-{path.name}"))
         return None
 
+    def finished(self, names: Sequence[str]) -> Path | None:
+        """The folder that holds all files of this run finished, on this kind of machine or else on another."""
+        folders = (self.folder, *self._others())
+        return next((f for f in folders if all((f / name).is_file() for name in names)), None)
+
     def elsewhere(self) -> list[Path]:
-        """Folders of the same run on other kinds of machine that hold a state or a result."""
+        """Folders of the same run on other kinds of machine that hold a state."""
+        return [folder for folder in self._others() if any(folder.glob("state-*.pt"))]
+
+    def _others(self) -> list[Path]:
         run = self.folder.name.partition("-")[0]
-        others = (p for p in self.folder.parent.glob(f"{run}-*") if p != self.folder)
-        return sorted(p for p in others if any(p.glob("state-*.pt")) or (p / "measured.json").is_file())
+        return sorted(folder for folder in self.folder.parent.glob(f"{run}-*") if folder != self.folder)
 
     def newest(self) -> str:
         """What there is to go on from, for a message."""

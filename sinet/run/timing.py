@@ -33,6 +33,7 @@ log = logging.getLogger("sinet")
 
 REPEATS = 5
 SECONDS = 10.0
+ENCODER = "the encoder alone"
 BATCHES = (8, 16, 32, 64)
 """Candidates for the best batch."""
 PEAK_SIZES = (512, 1024, 2048)
@@ -201,28 +202,27 @@ def time_untrained(
         name: systems.load(description["system"])(labels, encoder, **description["settings"]).to(device).eval()
         for name, description in made.items()
     }
-    first = next(iter(models))
-    # one encoder, the same pieces: it is timed once for all, by the name of none
-    turns = {name: (name, 0) for name in models} | {"": (first, 1)}
+    # one encoder, the same pieces: it is timed once for all systems
+    turns = {name: (model, False) for name, model in models.items()} | {ENCODER: (next(iter(models.values())), True)}
     times: dict[str, list[float]] = {turn: [] for turn in turns}
     order, shuffler = list(turns), random.Random(0)
     with tqdm(desc=f"timing with {declared['name']}", unit="pass", mininterval=2) as bar:
         while order:
             shuffler.shuffle(order)
             for turn in order:
-                name, which = turns[turn]
-                batches = [models[name].collate([sentence]) for sentence in sentences]
+                model, encoder_alone = turns[turn]
+                batches = [model.collate([sentence]) for sentence in sentences]
                 for batch in batches:
                     batch.given = True
-                with inference(models[name], device, "float32"):
-                    run = passes_over(models[name], batches, device)[which]
+                with inference(model, device, "float32"):
+                    run = passes_over(model, batches, device)[encoder_alone]
                     if not times[turn]:
                         run()  # a warm-up
                     times[turn].append(once(run, device))
                 bar.update()
             order = [turn for turn in turns if len(times[turn]) < REPEATS or sum(times[turn]) < seconds]
     described = {turn: _described(taken, len(sentences)) for turn, taken in times.items()}
-    return {name: described[name] | {"encoder": described[""]} for name in models}
+    return {name: described[name] | {"encoder": described[ENCODER]} for name in models}
 
 
 def time_runs(

@@ -85,17 +85,18 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
     kind = provenance.digest_of([described["device_name"], described["threads"]])[:8]
     state = StateFolder(state_root / f"{provenance.digest_of(key)}-{kind}")
     with state.locked():
-        if all((state.folder / name).is_file() for name in (*OUTPUTS, "measured.json")):
-            log.info("trained before with the same settings, code and data: taken from %s", state.folder)
-        else:
+        if (finished := state.finished((*OUTPUTS, "measured.json"))) is None:
             _train(run, Data.read(data_folder), located, described, device, precision, state)
+            finished = state.folder
+        else:
+            log.info("trained before with the same settings, code and data: taken from %s", finished)
     (out / "tokenizer").mkdir(parents=True, exist_ok=True)
-    for path in sorted((state.folder / "tokenizer").iterdir()):
+    for path in sorted((finished / "tokenizer").iterdir()):
         link_or_copy(path, out / "tokenizer" / path.name)
     for name in OUTPUTS:
-        link_or_copy(state.folder / name, out / name)
+        link_or_copy(finished / name, out / name)
     # what a run is called is no part of its result: two names may share one state
-    measured = json.loads((state.folder / "measured.json").read_text(encoding="utf-8"))
+    measured = json.loads((finished / "measured.json").read_text(encoding="utf-8"))
     write_json(out / "training.json", {"run": run} | measured)
 
 

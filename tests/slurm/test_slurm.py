@@ -17,6 +17,7 @@ from sinet.config import load_config, resolve
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import train
+from sinet.site import cores_each, gpu_here
 from tests.conftest import DATASETS, copy_project, tiny_grid, tiny_run
 from tests.slurm.cluster import Cluster, missing
 
@@ -66,8 +67,8 @@ def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_
     project = copy_project(tmp_path)
     limits = {"cpus": CPUS, "mem_mb": 6000, "runtime": 90}
     (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "partitions": {"cpu": "main"}, "limits": limits}))
-    # as many CPUs as a step has in the local run, in which four go on side by side
-    each = -(-CPUS // 4)
+    # as many CPUs as a step has in the local run, in which several go on side by side
+    each = cores_each(CPUS, 6, gpu_here())
     fewer = [f"{rule}:cpus_per_task={each}" for rule in ("train", "predict", "attend")]
     done = subprocess.run(
         command("--configfile", "config/quick.yaml", "--set-resources", *fewer),

@@ -36,11 +36,21 @@ grid.expand_folds(config)
 try:
     PLAN = grid.resolve(config)
     SITE = site.load_site(Path(workflow.basedir) / "site.yaml")
+    CASE, BESIDE_CASE, CASE_SEEDS = grid.case_study(config, PLAN)
+    KEPT, refused = (
+        kept_runs(Path(config["kept"]), PLAN.runs, {run.path for run in CASE_SEEDS}, Path(config["results"]))
+        if config["kept"]
+        else ([], [])
+    )
 except UserError as error:
     raise WorkflowError(f"the configuration has mistakes:\n{error}") from None
 
 for left_out, reason in PLAN.left_out:
     logger.warning(f"left out: {left_out.path}: {reason}")
+for reason in refused:
+    logger.warning(reason)
+if config["kept"]:
+    logger.info(f"kept in {config['kept']}, and not trained: {len(KEPT)} of {len(PLAN.runs)} runs")
 if not PLAN.runs:
     raise WorkflowError("every run of the grid is left out; see the reasons above")
 
@@ -51,10 +61,10 @@ EFFICIENCY = f"{RESULTS}/efficiency/{{dataset}}/{{encoder}}"
 LOGS = f"{RESULTS}/logs"
 
 RUNS = {run.path: run for run in PLAN.runs}
-# Cores for each of the steps that every run has, which go on side by side: two trainings of a small encoder with one core
-# each do a third more in all than one after the other with two. Those that share a GPU follow one another.
-SIDE_BY_SIDE = 1 if Path("/dev/nvidiactl").exists() else min(4, len(RUNS))
-CORES_EACH = -(-(workflow.cores or 1) // SIDE_BY_SIDE)
+# in a job of a cluster the whole grant counts, not the share of the machine that Snakemake was called on
+if workflow.remote_exec:
+    os.environ[site.WHOLE_GRANT] = "1"
+CORES_EACH = site.cores_each(workflow.cores, len(RUNS), site.gpu_here())
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
 TABLES = [
@@ -75,8 +85,6 @@ localrules:
     prepare,
     fetch_encoder,
     evaluate,
-    restore,
-    restore_attention,
     compare,
     tabulate,
     draw_flops,
@@ -193,12 +201,7 @@ def sentences_option(key):
     return "" if count is None else f"--sentences {count}"
 
 
-# the case study: first run of the grid with the chosen model, its further seeds, and the other systems beside it
-CASE = next((run for run in PLAN.runs if run.model == config["case_study"]["model"]), None)
-BESIDE_CASE = [run for run in PLAN.runs if CASE and (run.dataset, run.encoder) == (CASE.dataset, CASE.encoder)]
-CASE_SEEDS = [run for run in BESIDE_CASE if run.model == CASE.model]
-ATTENDED = {run.path for run in CASE_SEEDS}
-KEPT = kept_runs(Path(config["kept"]), PLAN.runs, ATTENDED) if config["kept"] else {}
+# the first seed of each system beside the studied one
 CASE_SYSTEMS = {}
 for run in sorted(BESIDE_CASE, key=lambda run: run.seed != CASE.seed):
     CASE_SYSTEMS.setdefault(run.model, run)

@@ -2,6 +2,10 @@
 # counted or timed.
 if KEPT:
 
+    localrules:
+        restore,
+        restore_attention,
+
     ruleorder: restore > train
     ruleorder: restore > predict
 

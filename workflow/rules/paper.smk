@@ -10,7 +10,7 @@ DECLARED = {
     "remark": config.get("remark"),
     "runs": {path: run.details["recipe"]["name"] for path, run in RUNS.items()},
     "failed": [],
-    "kept": list(KEPT),
+    "kept": KEPT,
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
 }
 
