@@ -1,8 +1,8 @@
 """Training state on disk: written whole or not at all, the last two kept, read back only if whole.
 
 A state lives in `state/<digest>-<machine>/`, keyed by everything that determines the run (settings, precision, code,
-data) and by the kind of machine, on which the last bits depend; a finished run is taken from any kind. Snakemake deletes
-a job's declared outputs before it starts and after it fails, and never looks here.
+data) and by the kind of machine, on which the last bits depend; a finished run is taken from any kind. Snakemake
+deletes a job's declared outputs before it starts and after it fails, and never looks here.
 """
 
 import contextlib
