@@ -18,10 +18,10 @@ def train(run: dict, data: str, out: str, state: str, mirror: str) -> None:
     """A training that saves after every step, so that many a kill falls into a save."""
     from pathlib import Path
 
-    from sinet.run import train as trainer
+    from sinet.run import train, training
 
-    trainer.SAVE_SECONDS = 0.0
-    trainer.train_run(run, Path(data), Path(out), Path(state), [mirror])
+    training.SAVE_SECONDS = 0.0
+    train.train_run(run, Path(data), Path(out), Path(state), [mirror])
 
 
 @pytest.fixture

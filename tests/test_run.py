@@ -19,7 +19,7 @@ from sinet.data.sentence import read_sentences
 from sinet.errors import Interrupted, UserError
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
-from sinet.run import batches, flops, machine, state, timing, train
+from sinet.run import batches, flops, machine, state, timing, train, training
 from sinet.run.predict import load_run, predict_file
 from sinet.run.record import SCHEMA, evaluate
 from sinet.score.metrics import score
@@ -76,13 +76,15 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, t
         if (epochs, step) == (1, 2):
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(state.StateFolder, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
         train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
     monkeypatch.setattr(state.StateFolder, "save", save)
     steps = []
-    monkeypatch.setattr(train, "train_step", lambda *a, original=train.train_step: steps.append(1) or original(*a))
+    monkeypatch.setattr(
+        training, "train_step", lambda *a, original=training.train_step: steps.append(1) or original(*a)
+    )
     train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
     assert len(steps) == 1 + 3, "the step that was missing of the second epoch, and the third"
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
@@ -94,13 +96,13 @@ def test_a_request_to_end_saves_at_once_and_says_so(run, prepared, tmp_path, mon
     train.train_run(run, prepared, tmp_path / "whole", tmp_path / "state-whole")
     counted = []
 
-    def step(*arguments, original=train.train_step):
+    def step(*arguments, original=training.train_step):
         counted.append(1)
         if len(counted) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return original(*arguments)
 
-    monkeypatch.setattr(train, "train_step", step)
+    monkeypatch.setattr(training, "train_step", step)
     with pytest.raises(Interrupted, match="stopped by SIGTERM; the state is saved"):
         train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
     assert len(counted) == 2 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -128,11 +130,11 @@ def test_a_second_process_on_one_run_waits_for_the_first(tmp_path, caplog):
 def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_state(run, prepared, tmp_path, monkeypatch):
     counted = []
 
-    def step(*arguments, original=train.train_step):
+    def step(*arguments, original=training.train_step):
         counted.append(1)
         return original(*arguments) * (float("nan") if len(counted) == 5 else 1)
 
-    monkeypatch.setattr(train, "train_step", step)
+    monkeypatch.setattr(training, "train_step", step)
     message = r"epoch 2, step 2 of 3: the loss is nan \(entity [\d.]+, relation [\d.]+\).*state-0001-0000000.pt"
     with pytest.raises(UserError, match=message):
         train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
@@ -248,9 +250,9 @@ def test_batches_hold_every_sentence_once_and_little_padding():
 
 
 def test_schedule_rises_and_falls():
-    factor = train.linear_schedule(0.1, 100)
+    factor = training.linear_schedule(0.1, 100)
     assert [factor(s) for s in (0, 5, 10, 55, 100)] == pytest.approx([0, 0.5, 1, 0.5, 0])
-    assert train.linear_schedule(0.0, 4)(0) == 1
+    assert training.linear_schedule(0.0, 4)(0) == 1
 
 
 # -- FLOPs -----------------------------------------------------------------------------------------------------------

@@ -28,7 +28,8 @@ from sinet.run import machine, timing
 from sinet.run.batches import bucketed, sample_by_length
 from sinet.run.flops import encoder_multiply_adds
 from sinet.run.predict import CHUNK, inference, load_run, predict, predict_file
-from sinet.run.train import new_model, optimisation, train_step
+from sinet.run.train import new_model
+from sinet.run.training import optimisation, train_step
 from sinet.score.metrics import score
 
 log = logging.getLogger("sinet")
