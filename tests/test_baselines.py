@@ -359,6 +359,24 @@ def test_table_recurrence_follows_its_equations_and_knows_its_gradient(states):
         assert (gradient * direction).sum().item() == pytest.approx((moved[0] - moved[1]) / 2e-5, rel=1e-6, abs=1e-7)
 
 
+@pytest.mark.parametrize("states", [2, 3])
+def test_the_gradient_in_bfloat16_is_that_in_float32_but_for_rounding(states):
+    torch.manual_seed(0)
+    length, batch, inputs, hidden = 5, 2, 8, 8
+    model, order = TableRecurrence(inputs, hidden, states), Order.of(length, torch.device("cpu"))
+    table, mask = torch.randn(length**2, batch, inputs), torch.ones(length**2, batch, dtype=torch.bool)
+    below = torch.randn(2, length**2, batch, hidden) if states == 3 else None
+    found = []
+    for low in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            given = below.bfloat16() if low and below is not None else below
+            out = model(table.bfloat16() if low else table, given, mask, order)
+        assert out.dtype == (torch.bfloat16 if low else torch.float32)
+        found.append(torch.autograd.grad(out.float().square().sum(), list(model.parameters())))
+    for exact, rounded in zip(*found, strict=True):
+        assert (exact - rounded).norm() < 0.02 * exact.norm()
+
+
 def test_a_traced_sweep_counts_what_a_sweep_multiplies():
     model = TableRecurrence(5, 3, 3)
     order = Order.of(4, torch.device("cpu"))
