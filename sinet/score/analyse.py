@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sinet.data.sentence import Labels, Sentence
 from sinet.score.errors import KINDS, Claim, Error, sentence_errors
-from sinet.score.metrics import score
+from sinet.score.metrics import check_same_sentences
 from sinet.score.slices import slice_figures
 
 EXAMPLES = 3
@@ -20,7 +20,7 @@ def analyse(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Lab
     Raises:
         UserError: when the two lists are not the same sentences.
     """
-    score(gold, predicted, labels)  # refuses other sentences
+    check_same_sentences(gold, predicted)
     found: dict[str, list[tuple[Sentence, Error]]] = {kind: [] for kind in KINDS}
     for g, p in zip(gold, predicted, strict=True):
         for error in sentence_errors(g, p, labels.symmetric):

@@ -19,6 +19,15 @@ METRICS = ("ent", "rel", "rel_plus")
 READINGS = ("symmetric", "directed")
 
 
+def check_same_sentences(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> None:
+    """Raises `UserError` when the two lists are not the same sentences."""
+    if len(gold) != len(predicted):
+        raise UserError(f"{len(gold)} gold sentences but {len(predicted)} predicted ones; score the same file")
+    for g, p in zip(gold, predicted, strict=True):
+        if g.tokens != p.tokens:
+            raise UserError(f"sentence {g.id!r}: gold and prediction {p.id!r} have different words")
+
+
 def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Labels) -> dict:
     """Score predictions against gold, sentence by sentence in the same order.
 
@@ -30,11 +39,7 @@ def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Label
     Raises:
         UserError: when the two lists are not the same sentences.
     """
-    if len(gold) != len(predicted):
-        raise UserError(f"{len(gold)} gold sentences but {len(predicted)} predicted ones; score the same file")
-    for g, p in zip(gold, predicted, strict=True):
-        if g.tokens != p.tokens:
-            raise UserError(f"sentence {g.id!r}: gold and prediction {p.id!r} have different words")
+    check_same_sentences(gold, predicted)
     return {
         reading: {
             metric: _figures(

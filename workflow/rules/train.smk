@@ -1,6 +1,6 @@
-# One training a run, as many threads as it is given CPUs (by SLURM, else by OMP_NUM_THREADS, which Snakemake sets to
-# `threads`). Snakemake deletes outputs before a job and when it fails: the last good ones stay in
-# state/ (and not by `update`, which marks restored outputs as those of the new settings).
+# One training a run, with as many threads as it is given CPUs: by SLURM, and on one machine by OMP_NUM_THREADS, which
+# Snakemake sets to `threads`. Snakemake deletes outputs before a job and when it fails: the last good ones stay in state/
+# (and not by `update`, which marks restored outputs as those of the new settings).
 
 
 rule train:
