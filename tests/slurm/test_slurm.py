@@ -67,8 +67,9 @@ def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_
     project = copy_project(tmp_path)
     limits = {"cpus": CPUS, "mem_mb": 6000, "runtime": 90}
     (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "partitions": {"cpu": "main"}, "limits": limits}))
+    runs = resolve(load_config(project / "config" / "quick.yaml")).runs
     # as many CPUs as a step has in the local run, in which several go on side by side
-    each = cores_each(CPUS, 6, gpu_here())
+    each = cores_each(CPUS, len(runs), gpu_here())
     fewer = [f"{rule}:cpus_per_task={each}" for rule in ("train", "predict", "attend")]
     done = subprocess.run(
         command("--configfile", "config/quick.yaml", "--set-resources", *fewer),
@@ -80,7 +81,6 @@ def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_
     assert done.returncode == 0, done.stderr[-6000:]
 
     ran = jobs(cluster)
-    runs = resolve(load_config(project / "config" / "quick.yaml")).runs
     asked = {
         "rule_count_flops_wildcards_scierc_minilm": "1:30:00",
         "rule_time_inference_wildcards_scierc_minilm": "1:30:00",
