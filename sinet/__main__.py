@@ -132,7 +132,9 @@ def build_parser() -> argparse.ArgumentParser:
         "predict",
         steps.predict,
         "predict sentences or raw text with a trained run",
-        "A run's folder needs nothing else: it can be copied to another machine.",
+        "A run's folder needs nothing else: it can be copied to another machine. Raw text is divided into sentences at "
+        "their punctuation and at blank lines. Offsets count characters as they stand in the text (a line break of two "
+        "as two), without a byte-order mark.",
     )
     s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder")
     given = s.add_mutually_exclusive_group(required=True)
@@ -146,6 +148,7 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument(
         "--output", type=Path, metavar="FILE", help="JSON lines, a sentence a line, in the order of the input"
     )
+    s.add_argument("--lines", action="store_true", help="a line break ends a sentence of raw text, too")
     s.add_argument("--html", type=Path, metavar="FILE", help="also draw entities and relations as a page")
 
     for name, run, help in (

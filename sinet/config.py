@@ -179,7 +179,7 @@ def dataset_files(declared: dict) -> list[dict]:
 def _absent(config: dict, dataset: str) -> str | None:
     declared = config["datasets"][dataset]
     folder = declared.get("folder", dataset)
-    if "release" in declared and not release_folders(declared["release"], config["mirrors"]):
+    if declared["format"] == "ace" and not release_folders(declared["release"], config["mirrors"]):
         what = f"{declared['release']}/ with *.apf.xml is in none of the mirrors"
         return f"{declared['title']}: {what} (licensed corpus {declared['licence']})"
     for file in dataset_files(declared):

@@ -151,7 +151,7 @@ def predict(options: argparse.Namespace) -> None:
     from sinet.run.predict import predict_file
 
     if options.input.suffix == ".txt" or holds_texts(options.input):
-        extract_file(options.run, options.input, options.output, options.html)
+        extract_file(options.run, options.input, options.output, options.html, options.lines)
         return
     predict_file(options.run, options.input, options.output)
     if options.html:
@@ -165,7 +165,7 @@ def _predict_text(options: argparse.Namespace) -> None:
 
     machine.use_device()
     loaded = Loaded(options.run)
-    found = loaded.predict(options.text)
+    found = loaded.predict(options.text, options.lines)
     print("\n".join(text.readable() for text in found) or "no words in the text")
     if options.html:
 

@@ -2,13 +2,14 @@
 # ruff: noqa: RUF001 - letters of other scripts are what these documents are about
 
 import html
+import json
 import re
 from pathlib import Path
 from xml.sax.saxutils import escape
 
 import pytest
 
-from sinet.config import load_config
+from sinet.config import load_config, resolve
 from sinet.data.ace import Lost, find_documents, read_document, read_documents
 from sinet.data.card import table_checksum
 from sinet.data.prepare import prepare
@@ -35,6 +36,12 @@ SPEAKER1: Was Smith there? He said:
 MARY: yes.
 
 Troops of the U.S. army left. His brother Tom died.
+
+Yahoo! Inc. hired
+Ann at
+10:30 sharp. Bank
+
+of Iowa closed.
 </TEXT>
 </BODY>
 </DOC>
@@ -137,6 +144,9 @@ def example(release: str = "ace05", name: str = "DOC1", source: str = SOURCE) ->
     made.mention("m15", "PER", "Troops")
     made.mention("m16", "PER", "His")
     made.mention("m17", "PER", "Tom")
+    made.mention("m18", "ORG", "Yahoo! Inc.")  # a sentence would end inside it
+    made.mention("m19", "PER", "Ann")
+    made.mention("m20", "ORG", "Bank\n\nof Iowa")  # over a blank line
     made.relation("ORG-AFF", "m3", "m1")
     made.relation("PER-SOC", "m11", "m5")  # names the duplicate
     made.relation("PER-SOC", "m7", "m5")  # the same once it is re-pointed
@@ -252,6 +262,10 @@ def test_words_never_cross_a_head_and_sentences_never_part_an_entity_or_a_relati
     assert "SPEAKER1" in asked.tokens, "one relation holds two lines of different speakers together"
     (army,) = [s for s in sentences if "U.S." in s.tokens]
     assert "brother" not in army.tokens
+    (hired,) = [s for s in sentences if "Yahoo" in s.tokens]
+    assert {"Ann", "10:30", "sharp"} <= set(hired.tokens), "wrapped lines are one sentence, a time of day no speaker"
+    (closed,) = [s for s in sentences if "Bank" in s.tokens]
+    assert "Iowa" in closed.tokens, "a blank line ends a sentence, but not inside an entity"
 
 
 def test_header_lines_can_be_dropped(tmp_path):
@@ -406,11 +420,69 @@ def test_prepare_reads_a_release(tmp_path, caplog):
         card = prepare("ace05", declared, [str(tmp_path)], tmp_path / "out")
     assert "Gold mentions that are not the annotation's exact characters: 0." in card["notes"]
     assert "ace05: Gold mentions that are not the annotation's exact characters: 0." in caplog.text
-    assert "Mentions read: 51." in card["notes"], "17 in each of three documents"
+    assert "Mentions read: 60." in card["notes"], "20 in each of three documents"
     assert any("train, sentences: " in note and "published 10,051" in note for note in card["notes"])
     assert any(note.startswith("- train, table PER: ") for note in card["notes"])
+    assert "- train, relations PHYS: 1, published 1,100 (-1,099)" in card["notes"]
     assert {s.document for s in read_sentences(tmp_path / "out" / "test.jsonl")} == {"C"}
     assert "Against published figures" in (tmp_path / "out" / "card.md").read_text()
+
+
+def test_a_setting_drops_the_header_lines(tmp_path):
+    example(name="A").write(tmp_path / "ace05")
+    declared = corpus(tmp_path, {"train": ["A"], "dev": ["A"], "test": ["A"]})
+    whole, body = (
+        prepare("ace05", declared | {"header": header}, [str(tmp_path)], tmp_path / "out") for header in (True, False)
+    )
+    assert whole["splits"]["test"]["sentences"] - body["splits"]["test"]["sentences"] == 4, "id, type, date, headline"
+    assert "Mentions dropped with header lines: 3." in body["notes"], "one in each of three splits"
+
+
+def test_files_that_others_have_prepared_are_compared_with_the_published_figures(tmp_path):
+    """The corpus need not be at hand then, and tokens stay as they are."""
+    document = {
+        "doc_key": "A",
+        "sentences": [["-LRB-", "Ann", "left", "Iowa", "-RRB-"]],
+        "ner": [[[1, 1, "PER"], [3, 3, "GPE"]]],
+        "relations": [[[1, 1, 3, 3, "PHYS"]]],
+    }
+    (tmp_path / "ace05-by-others").mkdir()
+    for split in ("train", "dev", "test"):
+        (tmp_path / "ace05-by-others" / f"{split}.json").write_text(json.dumps(document))
+    overlay = tmp_path / "own.yaml"
+    overlay.write_text(
+        """
+mirrors: [MIRROR]
+datasets:
+  ace05-by-others:
+    title: ACE05
+    published: ace05
+    licence: LDC2006T06
+    format: dygie
+    files: {train: {path: train.json}, dev: {path: dev.json}, test: {path: test.json}}
+    entity_types: [GPE, PER]
+    relation_types: [PHYS]
+    published_counts: {train: {sentences: 1, relations: 2, table PER: 1}}
+grid: [{datasets: [ace05-by-others], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}]
+""".replace("MIRROR", str(tmp_path))
+    )
+    config = load_config(overlay)
+    assert [run.dataset for run in resolve(config).runs] == ["ace05-by-others"]
+    card = prepare("ace05-by-others", config["datasets"]["ace05-by-others"], [str(tmp_path)], tmp_path / "out")
+    assert [note for note in card["notes"] if note.startswith("- ")] == [
+        "- train, sentences: 1, published 1 (+0)",
+        "- train, relations: 1, published 2 (-1)",
+        "- train, table PER: 1, published 1 (+0)",
+    ]
+    (sentence,) = read_sentences(tmp_path / "out" / "train.jsonl")
+    assert sentence.tokens[0] == "-LRB-"
+    # the declared corpus itself, read from such files
+    config["datasets"]["ace05"] |= config["datasets"]["ace05-by-others"] | {
+        "folder": "ace05-by-others",
+        "symmetric": [],
+    }
+    config["grid"][0]["datasets"] = ["ace05"]
+    assert [run.dataset for run in resolve(config).runs] == ["ace05"]
 
 
 def test_a_missing_document_is_named_before_anything_is_written(tmp_path):

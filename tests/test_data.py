@@ -139,6 +139,14 @@ def test_scierc_reproduces_every_published_figure(tmp_path):
     assert checked == 15
 
 
+def test_conll04_is_as_declared(tmp_path):
+    card = prepare("conll04", load_config()["datasets"]["conll04"], [str(DATASETS)], tmp_path)["splits"]
+    assert [card[split]["sentences"] for split in ("train", "dev", "test")] == [922, 231, 288]
+    rows = check_figures((DATASETS / "README.md").read_text(encoding="utf-8"))
+    ours = [[sum(card[s][field].values()) for field in ("entities", "relations")] for s in ("train", "dev", "test")]
+    assert ours == rows["CoNLL04 entities / relations"]
+
+
 @pytest.fixture
 def server(tmp_path):
     """A loopback server of one folder that fails the first request with 503."""

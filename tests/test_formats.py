@@ -16,8 +16,8 @@ from sinet.__main__ import main
 from sinet.config import load_config, resolve
 from sinet.data.check import check_files
 from sinet.data.decode import read_text
-from sinet.data.formats import BRACKETS, read, recognise
-from sinet.data.prepare import prepare
+from sinet.data.formats import read, recognise
+from sinet.data.prepare import BRACKETS, prepare, with_brackets
 from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.provenance import ROOT
@@ -53,7 +53,7 @@ def test_documents_become_sentences_with_their_coreference(tmp_path):
     path = lines(tmp_path / "d.jsonl", DOCUMENT)
     assert recognise(read_text(path)) == "dygie"
     first, second = read(path, "dygie", LABELS)
-    assert first.tokens == ("We", "parse", "(", "well", ")", ".") and first.entities == (Entity("Task", 1, 2),)
+    assert first.tokens == ("We", "parse", "-LRB-", "well", "-RRB-", ".") and first.entities == (Entity("Task", 1, 2),)
     assert second == Sentence(
         "D-1",
         ("Parsing", "uses", "trees", "."),
@@ -219,10 +219,12 @@ def test_published_files_lose_nothing_that_is_scored(split, tmp_path):
                 )
                 for r in related
             ]
-            dygie.append(claims([BRACKETS.get(w, w) for w in words], spans, found))
+            dygie.append(claims(words, spans, found))
             base += len(words)
     documents = reread(path, "dygie", labels, tmp_path)
-    assert [prepared_claims(s) for s in documents] == dygie == spert
+    assert [prepared_claims(s) for s in documents] == dygie
+    assert [([BRACKETS.get(w, w) for w in words], *rest) for words, *rest in dygie] == spert
+    documents = list(map(with_brackets, documents))
     assert sum(len(s.coreference) for s in documents) == clusters > 0
 
     path = tmp_path / "two.json"
@@ -254,6 +256,9 @@ def test_a_good_file_is_described(capsys):
     assert "`format: jsonl`), no faults" in out and "| sentences | 10 |" in out
     assert main(["check", str(DATASETS / "conll04" / "conll04_dev.json"), "--dataset", "conll04"]) == 0
     assert "`format: spert`" in capsys.readouterr().out
+    documents = DATASETS / "scierc_documents" / "train.json"
+    assert main(["check", str(documents), "--dataset", "scierc-documents"]) == 0
+    assert "4 repetitions, as published" in capsys.readouterr().out
 
 
 def test_repetitions_that_are_declared_are_no_faults(tmp_path, capsys):
@@ -308,6 +313,30 @@ def test_faults_between_splits_are_listed(tmp_path, capsys):
     found = faults(capsys, train, test)
     assert any(f"{test}:2: entities: type 'Tsk' never occurs in {train}, did you mean 'Task'?" in f for f in found)
     assert any(f"{test}:1: tokens: the same sentence as {train}:1" in f for f in found)
+
+
+def test_types_that_only_some_splits_have_are_said_both_ways(tmp_path, capsys):
+    def record(*kinds: str, end: int = 1) -> dict:
+        return {"tokens": [*kinds, "."], "entities": [{"type": kind, "start": 0, "end": end} for kind in kinds]}
+
+    train = lines(tmp_path / "train.jsonl", record("Task"), record("Rare"), record("Method", end=9))
+    test = lines(tmp_path / "test.jsonl", record("Task", "Method"))
+    assert main(["check", str(train), str(test)]) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 2 and "train.jsonl:3: entities[0]: [0, 9) is no span" in said.err, (
+        "a type of a refused sentence is no new one elsewhere"
+    )
+    assert f"{test}: no entities of the types Rare, which {train} has" in said.out
+
+
+def test_exclusive_ends_in_a_form_with_inclusive_ones_are_suspected(tmp_path, capsys):
+    def document(width: int) -> dict:
+        words = [[str(i), "a", "b", "c"] for i in range(25)]
+        return {"sentences": words, "ner": [[[4 * i, 4 * i + width, "Task"]] for i in range(25)]}
+
+    (fault,) = faults(capsys, lines(tmp_path / "a.jsonl", document(1)))
+    assert fault.startswith(f"{tmp_path}/a.jsonl:1: ner: none of 25 entities is one word") and "exclusive" in fault
+    assert main(["check", str(lines(tmp_path / "a.jsonl", document(0)))]) == 0
 
 
 def test_a_rare_spelling_is_suspected(tmp_path, capsys):
@@ -512,10 +541,13 @@ def test_declared_names_are_one_map_a_field(tmp_path, capsys):
 
 
 def test_files_that_are_no_text_or_empty_are_faults(tmp_path, capsys):
-    (tmp_path / "latin.jsonl").write_bytes(b'{"tokens": ["a"]}\n{"tokens": ["\xe9"]}')
+    (tmp_path / "latin.jsonl").write_bytes(b'{"tokens": ["a"]}\n{"tokens": ["\xe9"]}\n{"tokens": []}\n{"id": "\xe9"}')
     (tmp_path / "empty.jsonl").write_text("")
     found = faults(capsys, tmp_path / "latin.jsonl", tmp_path / "empty.jsonl")
-    assert "latin.jsonl:2: not UTF-8" in found[0] and "empty.jsonl:1: the file holds no sentence" in found[1]
+    places = [fault.removeprefix(str(tmp_path)).split("(")[0].strip() for fault in found]
+    assert places[:2] == ["/latin.jsonl:2: not UTF-8", "/latin.jsonl:4: not UTF-8"]
+    assert [place.split(":")[1:3] for place in places[2:4]] == [["3", " tokens"], ["4", " tokens"]]
+    assert places[4].startswith("/empty.jsonl:1: the file holds no sentence")
 
 
 def test_faults_in_an_array_name_line_and_sentence(tmp_path, capsys):

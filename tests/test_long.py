@@ -12,7 +12,7 @@ ROOM = 158
 """Word pieces that the tiny encoder reads besides [CLS] and [SEP]; the words here have one piece each."""
 
 
-def test_gold_beyond_the_encoder_counts_as_missed(tiny_mirror, tmp_path, capsys):
+def test_gold_beyond_the_encoder_counts_as_missed(tiny_mirror, tmp_path, capsys, caplog):
     ten = read_sentences(CORPUS)
     base = ten[0]
     assert base.entities and base.relations, "the sentence that is repeated has something to find"
@@ -35,6 +35,7 @@ def test_gold_beyond_the_encoder_counts_as_missed(tiny_mirror, tmp_path, capsys)
     run = tiny_run(settings, 0, epochs=3, batch_size=5, weight_decay=0.0, selection="last")
     train_run(run, data, tmp_path / "run", tmp_path / "state", [tiny_mirror])
     beyond = len(long.tokens) - ROOM
+    assert f"{beyond} words of the training sentences lie beyond what the encoder reads" in caplog.text
     trained = json.loads((tmp_path / "run" / "training.json").read_text())
     assert trained["truncated_words"] == 2 * beyond, "train and dev"
 

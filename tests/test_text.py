@@ -68,6 +68,11 @@ def test_a_line_without_end_is_divided_between_sentences(tmp_path, monkeypatch):
     path.write_text(text)
     monkeypatch.setattr(extract, "PARAGRAPH", 100)
     parts = list(paragraphs(path))
+    wrapped = tmp_path / "b.txt"
+    wrapped.write_text("\n".join(f"Sentence {i} is\nhere. And" for i in range(40)))
+    ends = [part.rstrip()[-1] for _, _, part in paragraphs(wrapped)]
+    assert len(ends) > 4 and set(ends[:-1]) == {"."}, "wrapped lines are divided between sentences, too"
+    assert "".join(part for _, _, part in paragraphs(wrapped)) == wrapped.read_text()
     assert len(parts) > 8 and "".join(part for _, _, part in parts) == text
     assert all(text[offset : offset + len(part)] == part and len(part) <= 100 for _, offset, part in parts)
     assert [[w.text for w in words] for _, _, part in parts for words in sentences(part)] == whole
@@ -84,6 +89,16 @@ def test_a_stream_does_not_depend_on_its_chunks(prepared_run, tmp_path, monkeypa
         lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
         written.append([(w["id"], w["offsets"], [e["characters"] for e in w["entities"]]) for w in lines])
     assert written[0] == written[1] and len(written[0]) == 7
+
+
+def test_line_breaks_end_sentences_of_a_file_when_asked(prepared_run, tmp_path):
+    (tmp_path / "in.txt").write_text("a title\nwe use parsers\nfor parsing")
+    out, counts = tmp_path / "out.jsonl", []
+    asked = ["predict", "--run", str(prepared_run), "--input", str(tmp_path / "in.txt"), "--output", str(out)]
+    for option in ([], ["--lines"]):
+        assert main([*asked, *option]) == 0
+        counts.append(len(out.read_text().splitlines()))
+    assert counts == [1, 3]
 
 
 def test_triples_from_text(prepared_run, tmp_path, capsys):
@@ -188,6 +203,8 @@ def test_a_copied_run_needs_nothing_else(prepared_run, tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     assert done.stdout == capsys.readouterr().out
     assert (tmp_path / "there.jsonl").read_bytes() == (tmp_path / "here.jsonl").read_bytes()
+    files = [file.read_bytes() for file in (tmp_path / "copied").rglob("*") if file.is_file()]
+    assert files and not any(str(prepared_run.parent).encode() in held for held in files), "it names no place outside"
 
 
 def test_wrong_calls_of_predict_are_explained(prepared_run, tmp_path, capsys):

@@ -2,10 +2,10 @@
 
 A document is `NAME.sgm` and `NAME.apf.xml`. An entity is the head of a mention, of any mention type; mentions with
 equal type and extent are one, and relations are re-pointed to it. Of a relation's arguments only the first and second
-count; DISC relations, relations that lack an argument, those between mentions that became one, and repeated ones are
-dropped; so are undeclared types. A sentence never ends inside an entity or between the two arguments of a relation, and
-a word never crosses the edge of a head. Sentences and words are spaCy's (`sinet.data.text`), the published chain's
-CoreNLP 3.5.2's: they differ a little.
+count; DISC relations, relations that lack an argument, those between mentions that became one (the published chain
+keeps these), and repeated ones are dropped; so are undeclared types. A sentence never ends inside an entity or between
+the two arguments of a relation, and a word never crosses the edge of a head. Sentences and words are spaCy's
+(`sinet.data.text`), the published chain's CoreNLP 3.5.2's: they differ a little.
 
 Offsets count the characters of the source without its tags; character references count as they stand in the file
 (`&amp;` is five), line breaks as one.
@@ -25,7 +25,7 @@ from pathlib import Path
 
 from sinet.data.decode import read_text
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
-from sinet.data.sources import annotations
+from sinet.data.sources import annotations, source_of
 from sinet.data.text import Word, cut, sentences
 from sinet.errors import UserError
 
@@ -37,8 +37,9 @@ HEADER = {
     *("SPEAKER", "POSTER", "POSTDATE", "FOOTER", "TRAILER"),
 }
 """Elements that are header lines wherever they stand."""
-# a line break inside a sentence: text on both sides, and no speaker ("X:") at the start of the next line
-WRAPPED = re.compile(r"(?<=\S)\n(?=\S)(?![^\s:]+:)")
+# a line break inside a sentence, as the published chain has it: text on both sides, and the next line does not begin
+# with one character and a colon (the "Q:" and "A:" of an interview)
+WRAPPED = re.compile(r"(?<=\S)\n(?=\S[^:])")
 DROPPED_TYPES = {"DISC"}
 OTHER_ANNOTATORS = {"adj", "fp1", "fp2"}
 """Folders of ACE05 that hold other versions of the documents of `timex2norm`."""
@@ -123,7 +124,7 @@ def read_document(apf: Path, lost: Lost) -> Document:
         UserError: a file that is missing, not UTF-8 or not XML, or an offset outside the source.
     """
     name = apf.name.removesuffix(".apf.xml")
-    source = _source(apf.with_name(f"{name}.sgm"))
+    source = _source(source_of(apf))
     stripped = TAG.sub("", source)
     text, place = _without_references(stripped)
     try:

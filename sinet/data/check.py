@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sinet.data.card import card_markdown, count, shared_sentences
-from sinet.data.decode import Fault, read_text
+from sinet.data.decode import Fault, read_with_faults
 from sinet.data.formats import FORMS, located, recognise, renamed, spellings
 from sinet.data.sentence import Labels, Sentence, mistakes, parse_sentence, whole
 from sinet.errors import UserError, nearest
 
 RARE = 20
 """A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
+MANY = 20
+"""Entities of which one, at least, should be a single word."""
 ALIKE = 0.85
 """How like two types must be spelt for that (difflib's ratio, whatever their case)."""
 
@@ -53,22 +55,28 @@ def check_files(
         raise UserError(f"{twice[0]}: named {same[Path(twice[0]).resolve()]} times; name each file once")
     faults: list[str] = []
     splits: dict[str, list[tuple[str, Sentence]]] = {}
+    types: dict[str, dict[str, dict[str, str]]] = {}  # file -> field -> type, also of refused sentences -> first place
     described = []
     for path in paths:
         before = len(faults)
         try:
-            form = recognise(read_text(path))
+            text, unreadable = read_with_faults(path)
         except UserError as error:
             faults.append(str(error))
             described.append(f"{path}: cannot be read")
             continue
-        splits[str(path)], repeated = [], set()
-        for number, (where, record) in enumerate(located(path, form)):
+        faults += unreadable
+        form = recognise(text)
+        splits[str(path)], types[str(path)], repeated = [], {"entities": {}, "relations": {}}, set()
+        for number, (where, record) in enumerate(located(path, form, text)):
             if isinstance(record, Fault):
                 faults.append(f"{where}: {record}")
                 continue
             wrong = [str(fault) for fault in mistakes(record)]
             faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
+            for field, first in types[str(path)].items():
+                for _, item in _typed(record, field):
+                    first.setdefault(_declared(item["type"], labels, field), where)
             again = [f"{where}: {what}" for what in _repetitions(record)]
             faults += again
             repeated.update(again)
@@ -77,6 +85,8 @@ def check_files(
                 splits[str(path)].append((where, renamed(sentence, labels) if labels else sentence))
         if not splits[str(path)] and len(faults) == before:
             faults.append(f"{path}:1: the file holds no sentence")
+        if form == "dygie":
+            faults += _exclusive_ends(path, [sentence for _, sentence in splits[str(path)]])
         known = bool(repeated) and len(repeated) == (published or {}).get(len(splits[str(path)]))
         if known:
             faults[before:] = [fault for fault in faults[before:] if fault not in repeated]
@@ -84,9 +94,11 @@ def check_files(
             f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(faults) - before, 'fault')}"
             + (f"; {counted(len(repeated), 'repetition')}, as published" if known else "")
         )
-    between = [*(_spelling(splits) if labels is None else ()), *_across(splits, str(paths[0]))]
+    train = str(paths[0])
+    between = [*(_spelling(splits) if labels is None else ()), *_new_types(types, train), *_repeated(splits, train)]
     if between:
         described.append(f"across the files: {counted(len(between), 'fault')}")
+    described += _lacking_types(types, train)
     return Report([*faults, *between], "\n".join([*described, "", _card(splits, labels)]))
 
 
@@ -180,25 +192,48 @@ def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
                 )
 
 
-def _across(splits: dict[str, list[tuple[str, Sentence]]], train: str) -> Iterator[str]:
-    """What is wrong between files: types that the training split lacks, and its sentences in others."""
-    if not splits.get(train):
+def _declared(kind: str, labels: Labels | None, field: str) -> str:
+    """A type as it is declared, whatever its case in the file."""
+    known = () if labels is None else labels.entity_types if field == "entities" else labels.relation_types
+    return spellings(known).get(kind.lower(), kind)
+
+
+def _exclusive_ends(path: Path, sentences: Sequence[Sentence]) -> Iterator[str]:
+    """The fault of a file in DyGIE's form in which no entity is one word: its ends are exclusive."""
+    lengths = [entity.end - entity.start for sentence in sentences for entity in sentence.entities]
+    if len(lengths) >= MANY and min(lengths) > 1:
+        yield (
+            f"{path}:1: ner: none of {len(lengths)} entities is one word; ends are inclusive in this form: if yours "
+            "are exclusive, write each less by one"
+        )
+
+
+def _new_types(types: dict[str, dict[str, dict[str, str]]], train: str) -> Iterator[str]:
+    """Types of other files that the training split lacks, at their first place."""
+    if not any(types.get(train, {}).values()):
         return
-    others = [name for name in splits if name != train]
+    for fields in types.values():
+        for field, found in fields.items():
+            known = types[train][field]
+            for kind, where in found.items():
+                if kind not in known:
+                    yield f"{where}: {field}: type {kind!r} never occurs in {train}, {nearest(kind, known)}"
+
+
+def _lacking_types(types: dict[str, dict[str, dict[str, str]]], train: str) -> Iterator[str]:
+    """Types of the training split that another file lacks: no fault, as small splits lack rare types."""
+    for name, fields in types.items():
+        for field, found in fields.items():
+            if lacking := sorted(types.get(train, fields)[field].keys() - found.keys()):
+                yield f"{name}: no {field} of the types {', '.join(lacking)}, which {train} has"
+
+
+def _repeated(splits: dict[str, list[tuple[str, Sentence]]], train: str) -> Iterator[str]:
+    """Sentences of other files that stand in the training split."""
     first: dict[tuple[str, ...], str] = {}
-    for where, sentence in splits[train]:
+    for where, sentence in splits.get(train, ()):
         first.setdefault(sentence.tokens, where)
-    for field in ("entities", "relations"):
-        known = {item.type for _, sentence in splits[train] for item in getattr(sentence, field)}
-        for name in others:
-            lacking: dict[str, str] = {}
-            for where, sentence in splits[name]:
-                for item in getattr(sentence, field):
-                    if item.type not in known:
-                        lacking.setdefault(item.type, where)
-            for kind, where in lacking.items():
-                yield f"{where}: {field}: type {kind!r} never occurs in {train}, {nearest(kind, known)}"
-    for name in others:
-        for where, sentence in splits[name]:
+    for name, sentences in splits.items():
+        for where, sentence in sentences if name != train else ():
             if sentence.tokens in first:
                 yield f"{where}: tokens: the same sentence as {first[sentence.tokens]}; remove one of them"

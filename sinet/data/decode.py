@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sinet.errors import UserError
 
+NOT_UTF8 = "not UTF-8 (byte {} of the line); convert the file to UTF-8"
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -24,15 +26,31 @@ class Fault:
 
 def read_text(path: Path) -> str:
     """The file as text; raises `UserError` naming line and byte where it is not UTF-8."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+    data = _bytes(path)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise UserError(f"{path}:{line}: not UTF-8 (byte {error.start}); convert the file to UTF-8") from None
+
+
+def read_with_faults(path: Path) -> tuple[str, list[str]]:
+    """The file as text, with a replacement character for what is not UTF-8, and each line that holds such, as
+    `file:line: what is wrong`; raises `UserError` for a file that cannot be read at all."""
+    data, faults = _bytes(path), []
+    for number, line in enumerate(data.split(b"\n"), 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError as error:
+            faults.append(f"{path}:{number}: {NOT_UTF8.format(error.start + 1)}")
+    return data.decode("utf-8-sig", errors="replace"), faults
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
 
 
 def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -47,8 +65,7 @@ def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
                 try:
                     yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    where = f"{path}:{number}: not UTF-8 (byte {error.start + 1} of the line)"
-                    raise UserError(f"{where}; convert the file to UTF-8") from None
+                    raise UserError(f"{path}:{number}: {NOT_UTF8.format(error.start + 1)}") from None
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
 

@@ -15,10 +15,6 @@ from sinet.data.decode import Fault, decode, decode_at, read_text
 from sinet.data.sentence import Labels, Sentence, check_types, parse_sentence, whole
 from sinet.errors import UserError
 
-BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
-"""Penn-treebank escapes, undone when DyGIE's form is read; braces stay escaped, as in the sentence-level SciERC."""
-
-
 JUDGED = 100
 """Records of a file that its form is judged by."""
 
@@ -160,7 +156,7 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
                 entities.append({"type": item[2], "start": item[0] - base, "end": item[1] - base + 1})
         yield {
             "id": f"{name}-{number}",
-            "tokens": [BRACKETS.get(word, word) if isinstance(word, str) else word for word in words],
+            "tokens": words,
             "entities": entities,
             "relations": [
                 _by_spans(f"relations[{number}][{i}]", item, place) for i, item in enumerate(related[number])
@@ -258,11 +254,11 @@ def recognise(text: str) -> str:
     return "two" if lists > len(entities) - lists else "spert"
 
 
-def located(path: Path, form: str) -> Iterator[tuple[str, dict | Fault]]:
+def located(path: Path, form: str, text: str) -> Iterator[tuple[str, dict | Fault]]:
     """Place (`file:line`, and the number of the sentence in an array or a document), and sentence as a dictionary or
-    fault, of everything in a file."""
+    fault, of everything in a file that holds this text."""
     array = FORMS[form].records is json_array
-    for number, (line, record) in enumerate(FORMS[form].records(read_text(path))):
+    for number, (line, record) in enumerate(FORMS[form].records(text)):
         if isinstance(record, Fault):
             yield f"{path}:{line}", record
             continue
@@ -284,7 +280,7 @@ def read(path: Path, form: str, labels: Labels | None = None) -> list[Sentence]:
         UserError: the first mistake, as `file:line: field: what would be right`.
     """
     found = []
-    for number, (where, record) in enumerate(located(path, form)):
+    for number, (where, record) in enumerate(located(path, form, read_text(path))):
         if isinstance(record, Fault):
             raise UserError(f"{where}: {record}")
         sentence = parse_sentence(record, where, default_id=f"{path.stem}-{number}")

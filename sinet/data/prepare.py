@@ -12,7 +12,7 @@ from sinet.data.card import card_markdown, check_counts, count, shared_sentences
 from sinet.data.decode import read_text
 from sinet.data.formats import read
 from sinet.data.sentence import Labels, Sentence, write_sentences
-from sinet.data.sources import as_list, obtain_file, release_folders
+from sinet.data.sources import as_list, obtain_file, release_folders, source_of
 from sinet.errors import UserError
 from sinet.mirrors import mirror_folders
 from sinet.provenance import digest_of, file_sha256
@@ -20,6 +20,8 @@ from sinet.provenance import digest_of, file_sha256
 log = logging.getLogger("sinet")
 
 SPLITS = ("train", "dev", "test")
+BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
+"""Penn-treebank escapes; the braces' stand in the sentence-level SciERC, so they stay."""
 
 
 def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dict:
@@ -77,7 +79,9 @@ def _read_splits(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dic
         return _read_ace(name, declared, mirrors)
     labels = Labels.from_json(declared)
     splits, files = _by_split(name, declared, mirrors, lambda path: read(path, declared["format"], labels))
-    return splits, files, []
+    if declared.get("brackets") == "undone":
+        splits = {split: [with_brackets(s) for s in sentences] for split, sentences in splits.items()}
+    return splits, files, _against_published(splits, declared)
 
 
 def _by_split(
@@ -111,9 +115,9 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
     splits = {split: read_documents(names[split], found, header, lost, labels) for split in SPLITS}
     log.info("%s: %s", name, lost.summary())
     used = sorted({name for split in names.values() for name in split})
-    digest = digest_of({name: file_sha256(found[name]) for name in used})
+    digest = digest_of({name: [file_sha256(path) for path in (found[name], source_of(found[name]))] for name in used})
     notes = [
-        f"Annotations: {len(used)} documents, digest {digest}.",
+        f"Annotations and sources: {len(used)} documents, digest {digest}.",
         "Sentences and words: spaCy's rules; the published systems used CoreNLP 3.5.2.",
         *lost.notes(),
     ]
@@ -121,7 +125,8 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
 
 
 def _against_published(splits: dict[str, list[Sentence]], declared: dict) -> list[str]:
-    """Differences from the published figures, with their size; another splitter gives other sentences."""
+    """Differences from the published figures, with their size: none in files that were prepared as those were, some
+    where another splitter gives other sentences."""
     labels = Labels.from_json(declared)
     lines = []
     for split, expected in declared.get("published_counts", {}).items():
@@ -136,6 +141,11 @@ def _against_published(splits: dict[str, list[Sentence]], declared: dict) -> lis
             ours = figures.get(what, 0)
             lines.append(f"- {split}, {what}: {ours:,}, published {published:,} ({ours - published:+,})")
     return ["", "Against published figures:", "", *lines] if lines else []
+
+
+def with_brackets(sentence: Sentence) -> Sentence:
+    """The sentence with brackets for their Penn-treebank escapes."""
+    return dataclasses.replace(sentence, tokens=tuple(BRACKETS.get(word, word) for word in sentence.tokens))
 
 
 def without_overlap(sentence: Sentence) -> Sentence:

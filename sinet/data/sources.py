@@ -55,6 +55,11 @@ def annotations(folder: Path) -> Iterator[Path]:
         yield from (Path(place) / name for name in sorted(files) if name.endswith(".apf.xml"))
 
 
+def source_of(annotation: Path) -> Path:
+    """The source text that belongs beside an annotation."""
+    return annotation.with_name(annotation.name.removesuffix(".apf.xml") + ".sgm")
+
+
 def obtain_file(dataset: str, declared: dict, mirrors: Sequence[str], others: Sequence[dict] = ()) -> Path:
     """A dataset's file, found or fetched, and checked.
 

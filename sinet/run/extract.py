@@ -103,8 +103,11 @@ class Loaded:
         self.labels: Labels = self.model.labels
         self.precision = machine.usable_precision(made["precision"], self.device)
 
-    def predict(self, texts: str | Iterable[str]) -> list[Text]:
+    def predict(self, texts: str | Iterable[str], lines: bool = False) -> list[Text]:
         """The sentences of one text or some, in their order, with entities and relations.
+
+        Args:
+            lines: whether a line break ends a sentence, too.
 
         Raises:
             UserError: a text that holds halves of characters, as wrongly decoded bytes become.
@@ -115,14 +118,14 @@ class Loaded:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise UserError(f"text {i}: not Unicode at character {error.start}; give it in UTF-8") from None
-        return list(self.stream((str(i), 0, text) for i, text in enumerate(texts)))
+        return list(self.stream(((str(i), 0, text) for i, text in enumerate(texts)), lines))
 
-    def stream(self, parts: Iterable[tuple[str, int, str]]) -> Iterator[Text]:
+    def stream(self, parts: Iterable[tuple[str, int, str]], lines: bool = False) -> Iterator[Text]:
         """The same for parts of documents (document, offset of its first character, text), a chunk at a time."""
         split = (
             (document, [Word(w.text, w.start + offset, w.end + offset) for w in words])
             for document, offset, text in parts
-            for words in sentences(text)
+            for words in sentences(text, lines)
         )
         numbered = (
             (document, words, Sentence(str(n), tuple(w.text for w in words)))
@@ -144,8 +147,10 @@ def paragraphs(path: Path) -> Iterator[tuple[str, int, str]]:
     held, offset, length = [], 0, 0
     for _, line in utf8_lines(path):
         if held and (not line.strip() or length > PARAGRAPH):
-            yield path.name, offset, "".join(held)
-            offset, length, held = offset + length, 0, []
+            text = "".join(held)
+            stop = len(text) if not line.strip() else _end_within(text, len(text))
+            yield path.name, offset, text[:stop]
+            offset, length, held = offset + stop, length - stop, [text[stop:]] if stop < length else []
         while len(line) > PARAGRAPH:
             stop = _end_within(line, PARAGRAPH)
             yield path.name, offset, "".join([*held, line[:stop]])
@@ -156,10 +161,13 @@ def paragraphs(path: Path) -> Iterator[tuple[str, int, str]]:
         yield path.name, offset, "".join(held)
 
 
-def _end_within(line: str, most: int) -> int:
-    """Where to divide a long line: behind the last sentence's end within `most` characters, else behind a blank."""
-    ends = (line.rfind(mark, 0, most) for mark in (". ", "? ", "! "))
-    return 2 + last if (last := max(ends)) >= 0 else 1 + line.rfind(" ", 0, most) or most
+def _end_within(text: str, most: int) -> int:
+    """Where to divide a long text: behind the last sentence's end within `most` characters, else behind the last line
+    or blank."""
+    ends = (text.rfind(mark + blank, 0, most) for mark in ".?!" for blank in " \n")
+    if (last := max(ends)) >= 0:
+        return last + 2
+    return 1 + text.rfind("\n", 0, most) or 1 + text.rfind(" ", 0, most) or most
 
 
 def texts(path: Path) -> Iterator[tuple[str, int, str]]:
@@ -181,8 +189,11 @@ def holds_texts(path: Path) -> bool:
     return False
 
 
-def extract_file(run: Path, source: Path, out: Path, page: Path | None) -> None:
-    """Predict raw text (`.txt`, or JSON lines of texts) into JSON lines, one sentence a line, and draw it if asked."""
+def extract_file(run: Path, source: Path, out: Path, page: Path | None, lines: bool = False) -> None:
+    """Predict raw text (`.txt`, or JSON lines of texts) into JSON lines, one sentence a line, and draw it if asked.
+
+    `lines`: whether a line break ends a sentence, too.
+    """
     machine.use_device()
     loaded = Loaded(run)
     parts = paragraphs(source) if source.suffix == ".txt" else texts(source)
@@ -201,7 +212,7 @@ def extract_file(run: Path, source: Path, out: Path, page: Path | None) -> None:
                     yield part
                     read += len(part[2].encode())
 
-            for text in loaded.stream(counted()):
+            for text in loaded.stream(counted(), lines):
                 found += 1
                 bar.update(min(read, size) - bar.n)  # at most a chunk ahead of what is predicted
                 file.write(json.dumps(text.as_json(), ensure_ascii=False) + "\n")
@@ -211,7 +222,7 @@ def extract_file(run: Path, source: Path, out: Path, page: Path | None) -> None:
 
     def write_both(partial: Path) -> None:
         with draw.page(partial, source.name, loaded.labels) as add:
-            write_atomically(out, lambda lines: write(lines, add))
+            write_atomically(out, lambda file: write(file, add))
 
     write_atomically(page, write_both) if page is not None else write_atomically(out, write)
     if not found:

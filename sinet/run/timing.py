@@ -124,13 +124,12 @@ def best_batch(
     model: Extractor, sentences: Sequence[Sentence], device: torch.device, encoder: bool = False
 ) -> tuple[int, float]:
     """The candidate with which decoding, or the bare encoder, is fastest, and its seconds: the better of two passes
-    after a warm-up each."""
+    each, the first of which is the warm-up."""
     seconds = {1: float("inf")}
     for size in ON_A_GPU["batches"] if device.type == "cuda" else BATCHES:
         if size >= 2 * len(sentences):
             continue
         run = passes_over(model, collated(model, sentences, size), device)[encoder]
-        run()
         seconds[size] = min(once(run, device) for _ in range(2))
     best = min(seconds, key=seconds.get)
     return best, seconds[best]

@@ -107,6 +107,8 @@ def _train(
     steps_per_epoch = -(-len(data.train) // recipe["batch_size"])
     optimizer, schedule = optimisation(model, recipe, recipe["epochs"] * steps_per_epoch)
     lengths = model.encoder.piece_counts(data.train)
+    if unread := model.encoder.truncated_words(data.train):
+        log.warning("%d words of the training sentences lie beyond what the encoder reads, and teach nothing", unread)
     training = Training(model, optimizer, schedule, device, precision, recipe["clip"])
     rows: list[dict] = []
     best = {"epoch": 0, "scores": None}

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from sinet import config as grid
 from sinet import provenance, site, systems
-from sinet.data.sources import annotations, find_file, release_folders
+from sinet.data.sources import annotations, find_file, release_folders, source_of
 from sinet.errors import UserError
 from sinet.kept import kept_runs
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
@@ -106,12 +106,23 @@ wildcard_constraints:
     number="[0-9]+",
 
 
-def details(wildcards):
-    """All that `train` needs of a run, as JSON; a change of any of it re-runs that training."""
+def run_of(wildcards):
+    """The run of the grid that a rule's wildcards name."""
     path = f"{wildcards.dataset}/{wildcards.encoder}/{wildcards.model}/{wildcards.seed}"
     if path not in RUNS:
         raise WorkflowError(f"{path} is not in the grid; runs: {', '.join(RUNS)}")
-    return json.dumps(RUNS[path].details, sort_keys=True)
+    return RUNS[path]
+
+
+def details(wildcards):
+    """All that `train` needs of a run, as JSON; a change of any of it re-runs that training."""
+    return json.dumps(run_of(wildcards).details, sort_keys=True)
+
+
+def duration(wildcards):
+    """How long a training takes beside others of its dataset and encoder: its epochs, each times its model's share."""
+    run = run_of(wildcards)
+    return run.details["recipe"]["epochs"] * config["models"][run.model].get("epoch", 1)
 
 
 def declaration(wildcards):
@@ -132,8 +143,14 @@ def undeclared_sums(wildcards):
     unwatched = [file["path"] for file in grid.dataset_files(declared) if "sha256" not in file]
     found = [find_file(declared.get("folder", wildcards.dataset), path, config["mirrors"]) for path in unwatched]
     # a release holds thousands of files: their names and sizes tell whether it was replaced
-    folders = release_folders(declared["release"], config["mirrors"]) if "release" in declared else []
-    release = sorted((path.name, path.stat().st_size) for folder in folders for path in annotations(folder))
+    folders = release_folders(declared["release"], config["mirrors"]) if declared["format"] == "ace" else []
+    release = sorted(
+        (path.name, path.stat().st_size)
+        for folder in folders
+        for annotation in annotations(folder)
+        for path in (annotation, source_of(annotation))
+        if path.exists()
+    )
     return [provenance.file_sha256(path) for path in found if path] + [provenance.digest_of(release)] * bool(release)
 
 
