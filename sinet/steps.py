@@ -153,6 +153,8 @@ def predict(options: argparse.Namespace) -> None:
     if options.input.suffix == ".txt" or holds_texts(options.input):
         extract_file(options.run, options.input, options.output, options.html, options.lines)
         return
+    if options.lines:
+        raise UserError(f"--lines: {options.input} holds sentences of words; it is for raw text")
     predict_file(options.run, options.input, options.output)
     if options.html:
         draw_file(options.run, options.output, options.html, options.input.name)

@@ -9,6 +9,7 @@ import torch
 from sinet.contract import Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
+from sinet.model import packed as packed_weights
 from sinet.model.pretrained import load_encoder, locate_encoder, rebuild_encoder, save_encoder
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
@@ -49,8 +50,10 @@ def test_every_architecture_carries_sinet(kind, encoder_folder, tmp_path):
     assert torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize("layout", [True, False])
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_packed_states_and_attention_are_the_modules_own(kind, encoder_folder, tmp_path):
+def test_packed_states_and_attention_are_the_modules_own(kind, layout, encoder_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(packed_weights, "_has_fast_layout", lambda dtype: layout)  # whatever this CPU has
     declared = in_mirror(encoder_folder(kind), tmp_path, f"tiny-{kind}")
     encoder = load_encoder(declared, locate_encoder(declared, [str(tmp_path)])).eval()
     batch = encoder.collate(read_sentences(CORPUS))

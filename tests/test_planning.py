@@ -1,6 +1,9 @@
 """The measurement of how long planning takes; how long it may take is the bench's."""
 
+import re
+
 from sinet.run.planning import plan_grid, report
+from tests.conftest import copy_project, snakemake
 
 
 def test_every_run_of_a_generated_grid_is_planned():
@@ -9,3 +12,13 @@ def test_every_run_of_a_generated_grid_is_planned():
     assert planned["runs"] >= 20 and planned["jobs"] > 3 * planned["runs"]
     assert planned["seconds"] > 0 and planned["cpu_seconds"] > 0
     assert report(planned).startswith(f"Plan of {planned['runs']:,} runs ({planned['jobs']:,} jobs)")
+
+
+def test_long_trainings_come_first_and_finished_ones_before_them(tmp_path):
+    planned = snakemake(copy_project(tmp_path), "--dry-run").stdout
+    found = re.findall(r"rule (\w+):\n(?:    .*\n)*?    wildcards: (.*)\n    priority: ([\d.]+)\n", planned)
+    priority = {(rule, re.search(r"model=([\w-]+)", wildcards).group(1)): float(n) for rule, wildcards, n in found}
+    train = {model: n for (rule, model), n in priority.items() if rule == "train"}
+    assert train["table-sequence"] > train["pfn"] > train["sinet"] > 0
+    rest = {rule: n for (rule, _), n in priority.items() if rule != "train"}
+    assert rest.keys() >= {"predict", "evaluate", "attend"} and min(rest.values()) > max(train.values())

@@ -39,7 +39,7 @@ HEADER = {
 """Elements that are header lines wherever they stand."""
 # a line break inside a sentence, as the published chain has it: text on both sides, and the next line does not begin
 # with one character and a colon (the "Q:" and "A:" of an interview)
-WRAPPED = re.compile(r"(?<=\S)\n(?=\S[^:])")
+WRAPPED = re.compile(r"(\S)\n(\S[^:])")
 DROPPED_TYPES = {"DISC"}
 OTHER_ANNOTATORS = {"adj", "fp1", "fp2"}
 """Folders of ACE05 that hold other versions of the documents of `timex2norm`."""
@@ -281,7 +281,7 @@ def _reduced(document: Document, kept: list[bool], relations: Sequence[tuple], w
 def document_sentences(document: Document) -> list[Sentence]:
     """The sentences of a document with its entities and relations."""
     edges = {edge for _, start, end in document.mentions for edge in (start, end)}
-    split = [cut(words, edges) for words in sentences(WRAPPED.sub(" ", document.text), lines=True)]
+    split = [cut(words, edges) for words in sentences(WRAPPED.sub(r"\1 \2", document.text), lines=True)]
     spans = [(start, end) for _, start, end in document.mentions]
     joined = [*spans]
     for _, head, tail in document.relations:

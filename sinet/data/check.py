@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sinet.data.card import card_markdown, count, shared_sentences
-from sinet.data.decode import Fault, read_with_faults
+from sinet.data.decode import REPLACEMENT, Fault, read_with_faults
 from sinet.data.formats import FORMS, located, recognise, renamed, spellings
 from sinet.data.sentence import Labels, Sentence, mistakes, parse_sentence, whole
 from sinet.errors import UserError, nearest
 
 RARE = 20
 """A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
-MANY = 20
+MANY = 100
 """Entities of which one, at least, should be a single word."""
 ALIKE = 0.85
 """How like two types must be spelt for that (difflib's ratio, whatever their case)."""
@@ -56,7 +56,8 @@ def check_files(
     faults: list[str] = []
     splits: dict[str, list[tuple[str, Sentence]]] = {}
     types: dict[str, dict[str, dict[str, str]]] = {}  # file -> field -> type, also of refused sentences -> first place
-    described = []
+    described, train = [], str(paths[0])
+    unread = False  # whether a type of the training split cannot be made out
     for path in paths:
         before = len(faults)
         try:
@@ -72,11 +73,14 @@ def check_files(
             if isinstance(record, Fault):
                 faults.append(f"{where}: {record}")
                 continue
+            if unreadable and REPLACEMENT in str(record):
+                continue  # its line is a fault already; what stands in it is not what was meant
             wrong = [str(fault) for fault in mistakes(record)]
             faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
             for field, first in types[str(path)].items():
                 for _, item in _typed(record, field):
                     first.setdefault(_declared(item["type"], labels, field), where)
+                unread |= str(path) == train and _holds_fault(record, field)
             again = [f"{where}: {what}" for what in _repetitions(record)]
             faults += again
             repeated.update(again)
@@ -94,8 +98,8 @@ def check_files(
             f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(faults) - before, 'fault')}"
             + (f"; {counted(len(repeated), 'repetition')}, as published" if known else "")
         )
-    train = str(paths[0])
-    between = [*(_spelling(splits) if labels is None else ()), *_new_types(types, train), *_repeated(splits, train)]
+    new = () if unread else _new_types(types, train)
+    between = [*(_spelling(splits) if labels is None else ()), *new, *_repeated(splits, train)]
     if between:
         described.append(f"across the files: {counted(len(between), 'fault')}")
     described += _lacking_types(types, train)
@@ -171,6 +175,11 @@ def _typed(record: object, field: str) -> Iterator[tuple[int, dict]]:
     for i, item in enumerate(items if isinstance(items, list) else []):
         if isinstance(item, dict) and isinstance(item.get("type"), str):
             yield i, item
+
+
+def _holds_fault(record: object, field: str) -> bool:
+    items = record.get(field) if isinstance(record, dict) else None
+    return isinstance(items, list) and any(isinstance(item, Fault) for item in items)
 
 
 def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:

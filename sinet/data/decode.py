@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sinet.errors import UserError
 
+REPLACEMENT = "\ufffd"
+"""What `read_with_faults` puts in the place of bytes that are not UTF-8."""
 NOT_UTF8 = "not UTF-8 (byte {} of the line); convert the file to UTF-8"
 
 

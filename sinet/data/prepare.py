@@ -13,7 +13,7 @@ from sinet.data.decode import read_text
 from sinet.data.formats import read
 from sinet.data.sentence import Labels, Sentence, write_sentences
 from sinet.data.sources import as_list, obtain_file, release_folders, source_of
-from sinet.errors import UserError
+from sinet.errors import UserError, nearest
 from sinet.mirrors import mirror_folders
 from sinet.provenance import digest_of, file_sha256
 
@@ -38,6 +38,8 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
     splits, files, notes = _read_splits(name, declared, mirrors)
     if empty := [split for split, sentences in splits.items() if not sentences]:
         raise UserError(f"{name}: no sentence in {', '.join(empty)}; every split needs some")
+    if declared.get("brackets") == "undone":
+        splits = {split: [with_brackets(s) for s in sentences] for split, sentences in splits.items()}
     if declared.get("overlapping") == "removed":
         splits = {split: [without_overlap(s) for s in sentences] for split, sentences in splits.items()}
     counted = {split: count(sentences, labels) for split, sentences in splits.items()}
@@ -79,8 +81,6 @@ def _read_splits(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dic
         return _read_ace(name, declared, mirrors)
     labels = Labels.from_json(declared)
     splits, files = _by_split(name, declared, mirrors, lambda path: read(path, declared["format"], labels))
-    if declared.get("brackets") == "undone":
-        splits = {split: [with_brackets(s) for s in sentences] for split, sentences in splits.items()}
     return splits, files, _against_published(splits, declared)
 
 
@@ -132,13 +132,18 @@ def _against_published(splits: dict[str, list[Sentence]], declared: dict) -> lis
     for split, expected in declared.get("published_counts", {}).items():
         sentences = [s for each in splits.values() for s in each] if split == "all" else splits[split]
         counted = count(sentences, labels)
-        figures = counted | {field: sum(counted[field].values()) for field in ("entities", "relations")}
-        figures |= {f"relations {kind}": n for kind, n in counted["relations"].items()}
+        figures = {what: counted[what] for what in ("sentences", "tokens")}
+        for field in ("entities", "relations"):
+            figures[field] = sum(counted[field].values())
+            figures |= {f"{field} {kind}": n for kind, n in counted[field].items()}
         if any(key.startswith("table ") for key in expected):
-            checksum = table_checksum(sentences, labels.symmetric)
+            none = dict.fromkeys((*labels.entity_types, *labels.relation_types), 0)
+            checksum = none | table_checksum(sentences, labels.symmetric)
             figures |= {f"table {kind}": n for kind, n in checksum.items()}
         for what, published in expected.items():
-            ours = figures.get(what, 0)
+            if what not in figures:
+                raise UserError(f"published_counts.{split}: {what!r} is no figure, {nearest(what, figures)}")
+            ours = figures[what]
             lines.append(f"- {split}, {what}: {ours:,}, published {published:,} ({ours - published:+,})")
     return ["", "Against published figures:", "", *lines] if lines else []
 

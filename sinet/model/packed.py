@@ -6,10 +6,11 @@ encoder (`PackedEncoder`):
 - Rows of padding take no part in the linear maps: the pieces of a batch lie end to end, and are padded for attention
   only.
 - Queries, keys and values come out of one product; the scale of the scores is folded into its weights.
-- Weights are held in the precision of the products and, on a CPU with AVX-512, in the layout that its kernels want, with
-  the activation fused into the product before it. `torch.nn.Linear` would cast or reorder them at every call.
+- Weights are held in the precision of the products and, on a CPU with AVX-512, in the layout that its kernels want,
+  with the activation fused into the product before it. `torch.nn.Linear` would cast or reorder them at every call.
 
-In float32 the results equal the modules' to rounding. The modules keep their weights; what is packed is a snapshot.
+In float32 the results equal the modules' to rounding. The modules keep their weights, of which packed ones are copies
+or views.
 """
 
 import contextlib
@@ -173,8 +174,8 @@ class PackedLinear:
 
 @functools.cache
 def _has_fast_layout(dtype: torch.dtype) -> bool:
-    """Whether oneDNN's layout is worth it: in float32 without AVX-512 the plain product, and GELU after it, take a fifth
-    less time for the linear maps of a small encoder."""
+    """Whether oneDNN's layout is worth it: in float32 without AVX-512 the plain product, and GELU after it, take a
+    fifth less time for the linear maps of a small encoder."""
     wide = "AVX512" in torch.backends.cpu.get_cpu_capability()
     return torch.backends.mkldnn.is_available() and (wide or dtype != torch.float32)
 

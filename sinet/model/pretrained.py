@@ -101,7 +101,9 @@ def read_tokenizer(located: Located) -> tuple[Callable[[Sequence[str]], int], in
 def save_encoder(encoder: Encoder, folder: Path) -> dict:
     """Write the tokenizer into `folder` and return the configuration from which `rebuild_encoder` starts."""
     encoder.tokenizer.save_pretrained(folder)
-    return json.loads(encoder.model.config.to_json_string(use_diff=False))
+    config = json.loads(encoder.model.config.to_json_string(use_diff=False))
+    config.pop("_name_or_path", None)  # where it was read from, on this machine
+    return config
 
 
 def rebuild_encoder(config: dict, folder: Path) -> Encoder:

@@ -69,7 +69,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     alone = {}
     for precision in precisions:
         with inference(first, device, precision):
-            batch, _ = timing.best_batch(first, sentences, device, encoder=True)
+            batch = timing.best_batch(first, sentences, device, encoder=True)
             _, encode = timing.passes_over(first, timing.collated(first, sentences, batch), device)
             times = timing.measure({"encoder": encode}, device)["encoder"]
         alone[precision] = {"batch": batch, "sentences_per_s": len(sentences) / statistics.median(times)}

@@ -164,7 +164,7 @@ def paragraphs(path: Path) -> Iterator[tuple[str, int, str]]:
 def _end_within(text: str, most: int) -> int:
     """Where to divide a long text: behind the last sentence's end within `most` characters, else behind the last line
     or blank."""
-    ends = (text.rfind(mark + blank, 0, most) for mark in ".?!" for blank in " \n")
+    ends = (text.rfind(mark + blank, 0, most) for mark in ".?!" for blank in " \r\n")
     if (last := max(ends)) >= 0:
         return last + 2
     return 1 + text.rfind("\n", 0, most) or 1 + text.rfind(" ", 0, most) or most

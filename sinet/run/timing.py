@@ -120,19 +120,16 @@ def passes_over(model: Extractor, batches: list[Batch], device: torch.device) ->
     return decode, encode
 
 
-def best_batch(
-    model: Extractor, sentences: Sequence[Sentence], device: torch.device, encoder: bool = False
-) -> tuple[int, float]:
-    """The candidate with which decoding, or the bare encoder, is fastest, and its seconds: the better of two passes
-    each, the first of which is the warm-up."""
+def best_batch(model: Extractor, sentences: Sequence[Sentence], device: torch.device, encoder: bool = False) -> int:
+    """The candidate with which decoding, or the bare encoder, is fastest: in the better of two passes, of which the
+    first warms up. None is larger than the number of sentences; with few, 1."""
     seconds = {1: float("inf")}
     for size in ON_A_GPU["batches"] if device.type == "cuda" else BATCHES:
-        if size >= 2 * len(sentences):
-            continue
+        if size > len(sentences):
+            break
         run = passes_over(model, collated(model, sentences, size), device)[encoder]
         seconds[size] = min(once(run, device) for _ in range(2))
-    best = min(seconds, key=seconds.get)
-    return best, seconds[best]
+    return min(seconds, key=seconds.get)
 
 
 def time_precision(
@@ -149,7 +146,7 @@ def time_precision(
             stack.enter_context(inference(model, device, precision))
         sizes = {}
         for name, model in models.items():
-            sizes[name] = {"batch_1": 1, "best": best_batch(model, sentences, device)[0]}
+            sizes[name] = {"batch_1": 1, "best": best_batch(model, sentences, device)}
             log.info("%s: %s is fastest in batches of %d", precision, name, sizes[name]["best"])
         passes: dict[str, Callable[[], None]] = {}
         for name, model in models.items():

@@ -12,6 +12,7 @@ rule attend:
         f"{LOGS}/attend/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
         f"{LOGS}/attend/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    priority: FINISHED
     conda:
         ENVIRONMENT
     threads: CORES_EACH

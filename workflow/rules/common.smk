@@ -64,6 +64,7 @@ RUNS = {run.path: run for run in PLAN.runs}
 # in a job of a cluster the whole grant counts, not the share of the machine that Snakemake was called on
 if workflow.remote_exec:
     os.environ[site.WHOLE_GRANT] = "1"
+FINISHED = 10_000  # a priority above every training's: what is trained is predicted and scored before the next begins
 CORES_EACH = site.cores_each(workflow.cores, len(RUNS), site.gpu_here())
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")

@@ -12,6 +12,7 @@ rule predict:
         f"{LOGS}/predict/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
         f"{LOGS}/predict/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    priority: FINISHED
     conda:
         ENVIRONMENT
     threads: CORES_EACH
@@ -38,6 +39,7 @@ rule evaluate:
         f"{LOGS}/evaluate/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
         f"{LOGS}/evaluate/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    priority: FINISHED
     conda:
         ENVIRONMENT
     params:

@@ -19,10 +19,10 @@ rule train:
         f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.log",
     benchmark:
         f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
+    # the longest first: side by side with shorter ones, none is left over at the end
+    priority: duration
     conda:
         ENVIRONMENT
-    # the longest first: side by side with shorter ones none is left over at the end
-    priority: duration
     threads: CORES_EACH
     resources:
         **site.resources(SITE, cpus=8, mem_mb=16000, runtime=720, gpu=True),
