@@ -17,6 +17,7 @@ from sinet.paper.grid import (
     WHY_EMPTY,
     Grid,
     Place,
+    epochs_of,
     f1_of,
     shown,
 )
@@ -106,7 +107,7 @@ def _differs(grid: Grid, place: Place, model: str, row: dict) -> str:
     ours = {
         "encoder": grid.title("encoders", place.encoder),
         "split": run["split"] if len(folds) == 1 else f"{run['split']} of {len(folds)} folds",
-        "selection": f"{run['selection']} of {run['recipe']['epochs']} epochs",
+        "selection": f"{run['selection']} of {epochs_of(run)}",
         "training": f"train, {run['train_sentences']} sentences",
         "runs": f"n={len(grid.seeds(place, model))}",
     }
