@@ -1,4 +1,4 @@
-"""The one exception whose text is meant for the user: what is wrong, where, what would be right."""
+"""The one exception whose text is meant for the user: what is wrong, where, what would be right; words for it."""
 
 import difflib
 from collections.abc import Iterable
@@ -10,6 +10,11 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """The scheduler asked the job to end; its state is saved. Exit status 75 (a temporary failure: run it again)."""
+
+
+def counted(n: int, what: str) -> str:
+    """A number of things: no faults, 1 fault, 2 faults."""
+    return f"{n or 'no'} {what}{'' if n == 1 else 's'}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -60,9 +60,9 @@ def prepare(options: argparse.Namespace) -> None:
 
 def check(options: argparse.Namespace) -> int:
     from sinet.config import encoder_declaration, load_config
-    from sinet.data.check import check_files, counted
+    from sinet.data.check import check_files
     from sinet.data.sentence import Labels
-    from sinet.errors import nearest
+    from sinet.errors import counted, nearest
     from sinet.model.pretrained import locate_encoder, read_tokenizer
 
     config, labels, published = load_config(), None, {}

@@ -68,16 +68,20 @@ def test_a_line_without_end_is_divided_between_sentences(tmp_path, monkeypatch):
     path.write_text(text)
     monkeypatch.setattr(extract, "PARAGRAPH", 100)
     parts = list(paragraphs(path))
-    wrapped = tmp_path / "b.txt"
-    wrapped.write_text("\n".join(f"Sentence {i} is\nhere. And" for i in range(40)))
-    ends = [part.rstrip()[-1] for _, _, part in paragraphs(wrapped)]
-    assert len(ends) > 4 and set(ends[:-1]) == {"."}, "wrapped lines are divided between sentences, too"
-    assert "".join(part for _, _, part in paragraphs(wrapped)) == wrapped.read_text()
     assert len(parts) > 8 and "".join(part for _, _, part in parts) == text
     assert all(text[offset : offset + len(part)] == part and len(part) <= 100 for _, offset, part in parts)
     assert [[w.text for w in words] for _, _, part in parts for words in sentences(part)] == whole
     path.write_text("x" * 250)
     assert [len(part) for _, _, part in paragraphs(path)] == [100, 100, 50]
+
+
+def test_long_wrapped_text_is_divided_between_sentences(tmp_path, monkeypatch):
+    monkeypatch.setattr(extract, "PARAGRAPH", 100)
+    wrapped = tmp_path / "b.txt"
+    wrapped.write_text("\n".join(f"Sentence {i} is\nhere. And" for i in range(40)))
+    ends = [part.rstrip()[-1] for _, _, part in paragraphs(wrapped)]
+    assert len(ends) > 4 and set(ends[:-1]) == {"."}
+    assert "".join(part for _, _, part in paragraphs(wrapped)) == wrapped.read_text()
 
 
 def test_a_stream_does_not_depend_on_its_chunks(prepared_run, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from sinet.data.card import card_markdown, count, shared_sentences
 from sinet.data.decode import REPLACEMENT, Fault, read_with_faults
 from sinet.data.formats import FORMS, located, recognise, renamed, spellings
 from sinet.data.sentence import Labels, Sentence, mistakes, parse_sentence, whole
-from sinet.errors import UserError, nearest
+from sinet.errors import UserError, counted, nearest
 
 RARE = 20
 """A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
@@ -80,7 +80,7 @@ def check_files(
             for field, first in types[str(path)].items():
                 for _, item in _typed(record, field):
                     first.setdefault(_declared(item["type"], labels, field), where)
-                unread |= str(path) == train and _holds_fault(record, field)
+                unread |= str(path) == train and any(isinstance(item, Fault) for item in _items(record, field))
             again = [f"{where}: {what}" for what in _repetitions(record)]
             faults += again
             repeated.update(again)
@@ -104,11 +104,6 @@ def check_files(
         described.append(f"across the files: {counted(len(between), 'fault')}")
     described += _lacking_types(types, train)
     return Report([*faults, *between], "\n".join([*described, "", _card(splits, labels)]))
-
-
-def counted(n: int, what: str) -> str:
-    """A number of things: no faults, 1 fault, 2 faults."""
-    return f"{n or 'no'} {what}{'' if n == 1 else 's'}"
 
 
 def _card(splits: dict[str, list[tuple[str, Sentence]]], labels: Labels | None) -> str:
@@ -171,15 +166,15 @@ def _repetitions(record: object) -> Iterator[str]:
 
 def _typed(record: object, field: str) -> Iterator[tuple[int, dict]]:
     """Place and item of the entities or relations that have a type."""
-    items = record.get(field) if isinstance(record, dict) else None
-    for i, item in enumerate(items if isinstance(items, list) else []):
+    for i, item in enumerate(_items(record, field)):
         if isinstance(item, dict) and isinstance(item.get("type"), str):
             yield i, item
 
 
-def _holds_fault(record: object, field: str) -> bool:
+def _items(record: object, field: str) -> list:
+    """The entities or relations of a record, whatever they are; none where there is no list of them."""
     items = record.get(field) if isinstance(record, dict) else None
-    return isinstance(items, list) and any(isinstance(item, Fault) for item in items)
+    return items if isinstance(items, list) else []
 
 
 def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
@@ -194,9 +189,9 @@ def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
         for kind, where in places.items():
             frequent = {other.lower(): other for other, n in counts.items() if n >= RARE * counts[kind]}
             if close := difflib.get_close_matches(kind.lower(), frequent, n=1, cutoff=ALIKE):
-                times = f"{counts[kind]} time{'' if counts[kind] == 1 else 's'}"
                 yield (
-                    f"{where[0]}: {kind!r} occurs {times} in all, {frequent[close[0]]!r} {counts[frequent[close[0]]]}; "
+                    f"{where[0]}: {kind!r} occurs {counted(counts[kind], 'time')} in all, "
+                    f"{frequent[close[0]]!r} {counts[frequent[close[0]]]}; "
                     "if it is a type of its own, name it in --labels"
                 )
 

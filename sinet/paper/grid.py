@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sinet.errors import UserError
+from sinet.errors import UserError, counted
 from sinet.paper.table import mean_sd
 from sinet.paper.titles import dataset_title
 
@@ -176,7 +176,7 @@ class Grid:
         folds, sizes = {run["dataset"] for run in runs}, sorted({run["test_sentences"] for run in runs})
         trained: dict[str, dict[str, None]] = {}
         for run in runs:
-            text = f"{epochs_of(run)}, selection {run['recipe']['selection']}"
+            text = f"{counted(run['recipe']['epochs'], 'epoch')}, selection {run['recipe']['selection']}"
             trained.setdefault(text, {})[self.title("models", run["model"])] = None
         recipe = "; ".join(text if len(trained) == 1 else f"{', '.join(of)} {text}" for text, of in trained.items())
         return (
@@ -198,12 +198,6 @@ class Grid:
 def is_system(declared: dict) -> bool:
     """Whether a model is a system by itself, not a step of the ablation."""
     return "published" in declared or "setting" not in declared
-
-
-def epochs_of(record: dict) -> str:
-    """How long a run was trained: 1 epoch, 2 epochs."""
-    epochs = record["recipe"]["epochs"]
-    return f"{epochs} epoch{'s' * (epochs != 1)}"
 
 
 def f1_of(metric: str) -> Callable[[dict], float]:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from sinet.errors import counted
 from sinet.paper.grid import (
     LEFT_OUT,
     METRICS,
@@ -17,7 +18,6 @@ from sinet.paper.grid import (
     WHY_EMPTY,
     Grid,
     Place,
-    epochs_of,
     f1_of,
     shown,
 )
@@ -107,7 +107,7 @@ def _differs(grid: Grid, place: Place, model: str, row: dict) -> str:
     ours = {
         "encoder": grid.title("encoders", place.encoder),
         "split": run["split"] if len(folds) == 1 else f"{run['split']} of {len(folds)} folds",
-        "selection": f"{run['selection']} of {epochs_of(run)}",
+        "selection": f"{run['selection']} of {counted(run['recipe']['epochs'], 'epoch')}",
         "training": f"train, {run['train_sentences']} sentences",
         "runs": f"n={len(grid.seeds(place, model))}",
     }

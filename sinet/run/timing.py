@@ -123,13 +123,13 @@ def passes_over(model: Extractor, batches: list[Batch], device: torch.device) ->
 def best_batch(model: Extractor, sentences: Sequence[Sentence], device: torch.device, encoder: bool = False) -> int:
     """The candidate with which decoding, or the bare encoder, is fastest: in the better of two passes, of which the
     first warms up. None is larger than the number of sentences; with few, 1."""
-    seconds = {1: float("inf")}
+    seconds: dict[int, float] = {}
     for size in ON_A_GPU["batches"] if device.type == "cuda" else BATCHES:
         if size > len(sentences):
             break
         run = passes_over(model, collated(model, sentences, size), device)[encoder]
         seconds[size] = min(once(run, device) for _ in range(2))
-    return min(seconds, key=seconds.get)
+    return min(seconds, key=seconds.get, default=1)
 
 
 def time_precision(
