@@ -79,8 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
         "check",
         steps.check,
         "validate and describe files in a known format: every fault, then a card",
-        "Several files are taken for the splits of one dataset, the training split first. Exit status 2 says that there"
-        " are faults; nothing is written.",
+        "Several files are taken for the splits of one dataset, the training split being the one that is called so"
+        " (train.jsonl), else the first. Exit status 2 says that there are faults; nothing is written.",
     )
     s.add_argument(
         "files", type=Path, nargs="+", metavar="FILE", help="JSON lines, SpERT, DyGIE/PURE or two-are-better"

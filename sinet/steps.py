@@ -142,6 +142,7 @@ def predict(options: argparse.Namespace) -> None:
             raise UserError(f"--input {options.input}: should end in .txt (raw text) or .jsonl (JSON lines)")
         with open(options.input, "rb"):
             pass  # a missing file is told before torch is loaded
+    _written_apart(options)
     for path in filter(None, (options.output, options.html)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if options.text is not None:
@@ -158,6 +159,19 @@ def predict(options: argparse.Namespace) -> None:
     predict_file(options.run, options.input, options.output)
     if options.html:
         draw_file(options.run, options.output, options.html, options.input.name)
+
+
+def _written_apart(options: argparse.Namespace) -> None:
+    """Refuse to write over what is read, or both outputs into one file."""
+    loaded = (*options.run.glob("model.*"), *options.run.glob("tokenizer/*"))
+    taken = {path.resolve(): f"a file of --run {options.run}" for path in loaded}
+    if options.text is None:
+        taken[options.input.resolve()] = "--input"
+    for name, path in (("--output", options.output), ("--html", options.html)):
+        if path is not None:
+            if path.resolve() in taken:
+                raise UserError(f"{name} {path}: is {taken[path.resolve()]} as well; name another file")
+            taken[path.resolve()] = name
 
 
 def _predict_text(options: argparse.Namespace) -> None:

@@ -488,7 +488,7 @@ grid: [{datasets: [ace05-by-others], encoders: [minilm], models: [sinet], seeds:
 def test_a_missing_document_is_named_before_anything_is_written(tmp_path):
     example(name="A").write(tmp_path / "ace05")
     declared = corpus(tmp_path, {"train": ["A", "GONE"], "dev": ["A"], "test": ["A"]})
-    with pytest.raises(UserError, match="the corpus lacks 1 of 2 documents of the split: GONE"):
+    with pytest.raises(UserError, match="the corpus lacks 1 of 2 documents of ace05's train split: GONE"):
         prepare("ace05", declared, [str(tmp_path)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -9,7 +9,7 @@ import pytest
 
 from sinet.__main__ import main
 from sinet.data.check import check_files
-from sinet.data.formats import read
+from sinet.data.formats import read, recognise
 from sinet.data.sentence import Labels, read_sentences
 from sinet.errors import UserError
 from tests.conftest import CORPUS, DATASETS, LABELS
@@ -111,6 +111,19 @@ def test_exclusive_ends_in_a_form_with_inclusive_ones_are_suspected(tmp_path, ca
     (fault,) = faults(capsys, lines(tmp_path / "a.jsonl", document(1)))
     assert fault.startswith(f"{tmp_path}/a.jsonl:1: ner: none of 120 entities is one word") and "exclusive" in fault
     assert main(["check", str(lines(tmp_path / "a.jsonl", document(0)))]) == 0
+
+
+@pytest.mark.parametrize("widths, suspected", [([1] * 60, True), ([1] * 59 + [2], False), ([1] * 40, False)])
+def test_inclusive_ends_in_a_form_with_exclusive_ones_are_hinted(widths, suspected, tmp_path, capsys):
+    """No fault: a file may well hold nothing but names of one word."""
+    records = [
+        {"tokens": ["a", "b", str(i)], "entities": [{"type": "Task", "start": 0, "end": width}], "relations": []}
+        for i, width in enumerate(widths)
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(records))
+    assert main(["check", str(tmp_path / "a.json")]) == 0
+    hint = "; each of 60 entities is one word; ends are exclusive in this form: if yours are inclusive"
+    assert (hint in capsys.readouterr().out) == suspected
 
 
 def test_a_rare_spelling_is_suspected(tmp_path, capsys):
@@ -263,6 +276,92 @@ def test_whole_characters_and_no_break_spaces_are_read(tmp_path):
 def test_keys_of_other_tools_that_resemble_ours_are_passed_over(tmp_path):
     path = lines(tmp_path / "a.jsonl", GOOD | {"ltokens": ["x"], "rtokens": ["y"], "relation": []})
     assert main(["check", str(path)]) == 0
+
+
+@pytest.mark.parametrize(
+    "record, told",
+    [
+        ({"tokens": ["a"], "entity": []}, {"entity": "entities"}),
+        ({"tokens": ["a"], "ents": [], "rels": []}, {"ents": "entities", "rels": "relations"}),
+        ({"token": ["a"]}, {"token": "tokens"}),
+        ({"sentences": [["a"]], "nre": [[]], "relation": [[]]}, {"nre": "ner", "relation": "relations"}),
+        ({"sentences": [["a"]], "ner": [[]], "predicted_relations": [[]], "events": [[]]}, {}),
+        ({"tokens": ["a"], "pos": ["x"], "doc": "d", "relation_type": "r", "sss": []}, {}),
+    ],
+)
+def test_annotation_under_a_key_like_ours_is_no_silent_loss(record, told, tmp_path, capsys):
+    path = lines(tmp_path / "a.jsonl", record)
+    assert main(["check", str(path)]) == (2 if told else 0)
+    said = capsys.readouterr().err
+    assert all(f"{path}:1: {key}: unknown key, did you mean {known!r}?" in said for key, known in told.items())
+    if told:
+        with pytest.raises(UserError, match="did you mean"):
+            read(path, recognise(path.read_text()))
+
+
+def test_keys_of_an_array_are_looked_at_too(tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps([TWO, {"tokens": ["a"], "entities": [], "relation": []}]))
+    (fault,) = faults(capsys, tmp_path / "a.json")
+    assert fault == f"{tmp_path}/a.json:1: sentence 1: relation: unknown key, did you mean 'relations'?"
+
+
+@pytest.mark.parametrize("indent", ["", "  "])
+def test_an_array_goes_on_behind_a_broken_element(indent, tmp_path, capsys):
+    good, empty, open_ended = json.dumps(GOOD), '{"tokens": []}', '{"tokens": ["b"]'
+    elements = [good, '{"tokens": ["a",]}', empty, open_ended, good, empty]
+    text = "[\n" + ",\n".join(indent + element for element in elements) + "\n" + indent + good + "\n]"
+    (tmp_path / "a.json").write_text(text)
+    found = faults(capsys, tmp_path / "a.json")
+    places = [re.match(r".*:(\d+): (?:sentence \d+: )?(broken|tokens)", fault).groups() for fault in found]
+    # an object that is not closed is noticed at the next one; before the last a comma is missing
+    assert places == [("3", "broken"), ("4", "tokens"), ("6", "broken"), ("7", "tokens"), ("8", "broken")]
+
+
+def test_behind_a_broken_element_of_a_line_nothing_is_read(tmp_path, capsys):
+    (tmp_path / "a.json").write_text('[{"tokens": ["a",]}, {"tokens": []}]')
+    (fault,) = faults(capsys, tmp_path / "a.json")
+    assert fault.startswith(f"{tmp_path}/a.json:1: broken JSON") and fault.endswith("; what follows is not read")
+
+
+def test_an_array_is_known_by_the_sentences_that_hold_entities(tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps([TWO | {"entities": [], "relations": []}] * 120 + [TWO]))
+    assert main(["check", str(tmp_path / "a.json")]) == 0
+    assert "`format: two`" in capsys.readouterr().out
+
+
+def test_ids_stand_once_in_a_file(tmp_path, capsys):
+    path = lines(tmp_path / "a.jsonl", GOOD | {"id": 1}, GOOD | {"id": "b"}, GOOD, GOOD, GOOD | {"id": "1"})
+    (fault,) = faults(capsys, path)
+    assert fault == f"{path}:5: id: '1' is the id of {path}:1, too; give each its own"
+    path = lines(tmp_path / "d.jsonl", DOCUMENT, DOCUMENT)
+    assert len(faults(capsys, path)) == len(DOCUMENT["sentences"])
+    nameless = {key: value for key, value in DOCUMENT.items() if key != "doc_key"}
+    assert main(["check", str(lines(tmp_path / "d.jsonl", nameless, nameless))]) == 0
+
+
+def test_coreference_outside_the_sentences_is_a_fault(tmp_path, capsys):
+    path = lines(tmp_path / "d.jsonl", DOCUMENT | {"clusters": [[[1, 1], [5, 6]], [[0, 99], [1, 0]]]})
+    found = faults(capsys, path)
+    assert [re.search(r"clusters\S+ (\[.*?\])", fault)[1] for fault in found] == ["[5, 6]", "[0, 99]", "[1, 0]"]
+
+
+def test_the_training_split_is_the_one_that_is_called_so(tmp_path, capsys):
+    """Whatever the order in which a shell lists the files."""
+    same, other = GOOD | {"tokens": ["x", "y", "z"]}, GOOD
+    dev, test, train = (
+        lines(tmp_path / f"c_{name}.jsonl", *records)
+        for name, records in (("dev", [GOOD | {"tokens": ["d", "e", "f"]}]), ("test", [same]), ("train", [other, same]))
+    )
+    (fault,) = faults(capsys, dev, test, train)
+    assert fault.startswith(f"{test}:1: tokens: the same sentence as {train}:2")
+    assert main(["check", str(dev), str(train)]) == 0 and f"training split: {train}" in capsys.readouterr().out
+
+
+def test_types_of_an_unreadable_training_line_are_no_new_ones(tmp_path, capsys):
+    train = lines(tmp_path / "train.jsonl", GOOD, json.dumps(GOOD).replace("Task", "Org")[:-1])
+    test = lines(tmp_path / "test.jsonl", json.dumps(GOOD).replace("Task", "Org").replace('"c"', '"d"'))
+    (fault,) = faults(capsys, train, test)
+    assert fault.startswith(f"{train}:2: broken JSON")
 
 
 def test_files_in_no_known_form_are_one_fault(tmp_path, capsys):

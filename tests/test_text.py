@@ -231,6 +231,51 @@ def test_wrong_calls_of_predict_are_explained(prepared_run, tmp_path, capsys):
     assert main(bad) == 2 and "folder.txt: Is a directory" in capsys.readouterr().err
 
 
+def test_predict_writes_over_nothing_that_it_reads(prepared_run, tmp_path, capsys):
+    shutil.copytree(prepared_run, tmp_path / "run")
+    source, out = tmp_path / "in.txt", tmp_path / "out"
+    source.write_text("We parse trees.\n")
+    run, given = ["predict", "--run", str(tmp_path / "run")], ["--input", str(source)]
+    for arguments, message in (
+        ([*given, "--output", str(source)], "--output {}: is --input as well"),
+        ([*given, "--output", str(out), "--html", str(tmp_path / "run" / ".." / "out")], "is --output as well"),
+        (["--text", "a", "--output", str(out), "--html", str(out)], "--html {}: is --output as well"),
+        (["--text", "a", "--output", str(tmp_path / "run" / "model.json")], "is a file of --run"),
+        (["--text", "a", "--html", str(tmp_path / "run" / "tokenizer" / "tokenizer.json")], "is a file of --run"),
+    ):
+        assert main([*run, *arguments]) == 2
+        said = capsys.readouterr().err
+        assert message.format(arguments[-1]) in said and "; name another file" in said
+    assert source.read_text() == "We parse trees.\n" and not out.exists()
+    assert main([*run, *given, "--output", str(tmp_path / "run" / "found.jsonl")]) == 0
+
+
+def test_faults_of_a_long_file_are_told_before_anything_is_predicted(prepared_run, tmp_path, capsys, monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError("predicted")
+
+    monkeypatch.setattr("sinet.run.extract.predict", never)
+    monkeypatch.setattr("sinet.run.predict.predict", never)
+    monkeypatch.setattr("sinet.run.extract.CHUNK", 1)
+    monkeypatch.setattr("sinet.run.predict.CHUNK", 1)
+    for name, text in (
+        ("a.txt", b"Some words.\n\nMore words.\n\n\xff\n"),
+        ("b.jsonl", b'{"text": "Some words."}\n{"text": 1}\n'),
+        ("c.jsonl", b'{"tokens": ["a"]}\n{"tokens": []}\n'),
+    ):
+        (tmp_path / name).write_bytes(text)
+        arguments = ["--input", str(tmp_path / name), "--output", str(tmp_path / "o")]
+        assert main(["predict", "--run", str(prepared_run), *arguments]) == 2
+        assert f"{tmp_path}/{name}:{text.count(bytes([10]))}: " in capsys.readouterr().err
+
+
+def test_labels_of_sentences_to_predict_are_passed_over(prepared_run, tmp_path):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"tokens": ["We", "parse", "."], "entities": [[0, 1, "P"]], "relations": 3}\n')
+    assert main(["predict", "--run", str(prepared_run), "--input", str(source), "--output", str(out)]) == 0
+    assert json.loads(out.read_text())["tokens"] == ["We", "parse", "."]
+
+
 @pytest.mark.parametrize(
     "file, spoil",
     [
@@ -257,8 +302,17 @@ def test_text_that_is_not_unicode_is_one_line(prepared_run, capsys):
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and line.endswith("text 0: not Unicode at character 3; give it in UTF-8")
+    run = sinet.load(prepared_run)
     with pytest.raises(UserError, match="text 1: not Unicode at character 0"):
-        sinet.load(prepared_run).predict(["a", "\ud800"])
+        run.predict(["a", "\ud800"])
+    for given, message in (
+        ([None], "text 0: .* None"),
+        (b"Bob", "text 0: .* 66"),
+        (None, "None"),
+        (["a", 3], "text 1"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run.predict(given)
 
 
 def test_a_file_without_words_is_said_to_be_empty(prepared_run, tmp_path, capsys):

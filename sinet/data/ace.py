@@ -90,13 +90,19 @@ def find_documents(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def read_documents(
-    names: Sequence[str], found: dict[str, Path], header: bool, lost: Lost, labels: Labels | None = None
+    names: Sequence[str],
+    found: dict[str, Path],
+    header: bool,
+    lost: Lost,
+    labels: Labels | None = None,
+    where: str = "the split",
 ) -> list[Sentence]:
     """The sentences of the named documents, in the order of the names.
 
     Args:
         header: keep header lines as sentences; else they are not read, and mentions and relations in them are counted.
         labels: the types that are kept, others are counted; None for all.
+        where: what messages call the list of names.
 
     Raises:
         UserError: naming documents that are in the list and not in the corpus, or that cannot be read.
@@ -104,7 +110,7 @@ def read_documents(
     missing = [name for name in names if name not in found]
     if missing:
         listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise UserError(f"the corpus lacks {len(missing)} of {len(names)} documents of the split: {listed}")
+        raise UserError(f"the corpus lacks {len(missing)} of {len(names)} documents of {where}: {listed}")
     made = []
     for name in names:
         document = read_document(found[name], lost)

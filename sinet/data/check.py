@@ -19,8 +19,8 @@ from sinet.errors import UserError, counted, nearest
 
 RARE = 20
 """A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
-MANY = 100
-"""Entities of which one, at least, should be a single word."""
+MANY = 50
+"""Entities of which one, at least, should be a single word, and one of several."""
 ALIKE = 0.85
 """How like two types must be spelt for that (difflib's ratio, whatever their case)."""
 
@@ -56,7 +56,8 @@ def check_files(
     faults: list[str] = []
     splits: dict[str, list[tuple[str, Sentence]]] = {}
     types: dict[str, dict[str, dict[str, str]]] = {}  # file -> field -> type, also of refused sentences -> first place
-    described, train = [], str(paths[0])
+    train = str(_training(paths))
+    described = [f"training split: {train}"] if len(paths) > 1 else []
     unread = False  # whether a type of the training split cannot be made out
     for path in paths:
         before = len(faults)
@@ -69,18 +70,25 @@ def check_files(
         faults += unreadable
         form = recognise(text)
         splits[str(path)], types[str(path)], repeated = [], {"entities": {}, "relations": {}}, set()
+        named: dict[str, str] = {}  # id -> first place
         for number, (where, record) in enumerate(located(path, form, text)):
             if isinstance(record, Fault):
                 faults.append(f"{where}: {record}")
+                unread |= str(path) == train
                 continue
             if unreadable and REPLACEMENT in str(record):
+                unread |= str(path) == train
                 continue  # its line is a fault already; what stands in it is not what was meant
             wrong = [str(fault) for fault in mistakes(record)]
             faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
             for field, first in types[str(path)].items():
                 for _, item in _typed(record, field):
                     first.setdefault(_declared(item["type"], labels, field), where)
-                unread |= str(path) == train and any(isinstance(item, Fault) for item in _items(record, field))
+                untyped = len(_items(record, field)) > sum(1 for _ in _typed(record, field))
+                unread |= str(path) == train and untyped
+            name = record.get("id") if isinstance(record, dict) else None
+            if name is not None and (first_place := named.setdefault(str(name), where)) != where:
+                faults.append(f"{where}: id: {str(name)!r} is the id of {first_place}, too; give each its own")
             again = [f"{where}: {what}" for what in _repetitions(record)]
             faults += again
             repeated.update(again)
@@ -89,14 +97,16 @@ def check_files(
                 splits[str(path)].append((where, renamed(sentence, labels) if labels else sentence))
         if not splits[str(path)] and len(faults) == before:
             faults.append(f"{path}:1: the file holds no sentence")
-        if form == "dygie":
-            faults += _exclusive_ends(path, [sentence for _, sentence in splits[str(path)]])
+        ends = _suspected_ends(form, [sentence for _, sentence in splits[str(path)]])
+        if ends and form == "dygie":
+            faults.append(f"{path}:1: ner: {ends}")
         known = bool(repeated) and len(repeated) == (published or {}).get(len(splits[str(path)]))
         if known:
             faults[before:] = [fault for fault in faults[before:] if fault not in repeated]
         described.append(
             f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(faults) - before, 'fault')}"
             + (f"; {counted(len(repeated), 'repetition')}, as published" if known else "")
+            + (f"; {ends}" if ends and form != "dygie" else "")
         )
     new = () if unread else _new_types(types, train)
     between = [*(_spelling(splits) if labels is None else ()), *new, *_repeated(splits, train)]
@@ -202,14 +212,28 @@ def _declared(kind: str, labels: Labels | None, field: str) -> str:
     return spellings(known).get(kind.lower(), kind)
 
 
-def _exclusive_ends(path: Path, sentences: Sequence[Sentence]) -> Iterator[str]:
-    """The fault of a file in DyGIE's form in which no entity is one word: its ends are exclusive."""
+def _training(paths: Sequence[Path]) -> Path:
+    """The file that is named as the training split, else the first."""
+    called = [path for path in paths if "train" in path.stem.lower()]
+    return called[0] if len(called) == 1 else paths[0]
+
+
+def _suspected_ends(form: str, sentences: Sequence[Sentence]) -> str | None:
+    """What lets ends be taken for exclusive in DyGIE's form, for inclusive in the others, though every span fits."""
     lengths = [entity.end - entity.start for sentence in sentences for entity in sentence.entities]
-    if len(lengths) >= MANY and min(lengths) > 1:
-        yield (
-            f"{path}:1: ner: none of {len(lengths)} entities is one word; ends are inclusive in this form: if yours "
-            "are exclusive, write each less by one"
+    if len(lengths) < MANY:
+        return None
+    if form == "dygie" and min(lengths) > 1:
+        return (
+            f"none of {len(lengths)} entities is one word; ends are inclusive in this form: if yours are exclusive, "
+            "write each less by one"
         )
+    if form != "dygie" and max(lengths) == 1:
+        return (
+            f"each of {len(lengths)} entities is one word; ends are exclusive in this form: if yours are inclusive, "
+            "write each greater by one"
+        )
+    return None
 
 
 def _new_types(types: dict[str, dict[str, dict[str, str]]], train: str) -> Iterator[str]:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sinet.data.decode import Fault, decode, decode_at, read_text
-from sinet.data.sentence import Labels, Sentence, check_types, parse_sentence, whole
+from sinet.data.sentence import Labels, Sentence, check_types, misspelt, parse_sentence, whole
 from sinet.errors import UserError
 
 JUDGED = 100
-"""Records of a file that its form is judged by."""
+"""Records of a file that its form is judged by; of an array those that hold entities."""
 
 # -- files into records --------------------------------------------------------------------------------------------
 
@@ -62,10 +62,15 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
     expected = text[position : position + 1] != "]"
     while expected:
         line, counted = line + text.count("\n", counted, position), position
-        element, position = decode_at(text, position)
+        start = position
+        element, position = decode_at(text, start)
         if isinstance(element, Fault):
-            yield text.count("\n", 0, position) + 1, element
-            return
+            where = text.count("\n", 0, position) + 1
+            position = _next_element(text, start, position)
+            yield where, element if position else replace(element, what=f"{element.what}; what follows is not read")
+            if position is None:
+                return
+            continue
         if isinstance(element, dict) and "sentences" in element and "tokens" not in element:
             yield line, Fault("", "documents in an array; write one a line")
             return
@@ -74,11 +79,22 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
         expected = text[position : position + 1] == ","
         if expected:
             position = skip(position + 1)
+        elif text[position : position + 1] == "{":
+            yield text.count("\n", 0, position) + 1, Fault("", "broken JSON: a comma is missing before this object")
+            expected = True
     where = text.count("\n", 0, position) + 1
     if text[position : position + 1] != "]":
         yield where, Fault("", "broken JSON: a comma or the array's closing bracket is missing")
     elif text[position + 1 :].strip():
         yield where, Fault("", "broken JSON: something follows the array")
+
+
+def _next_element(text: str, start: int, broken: int) -> int | None:
+    """Where, behind a broken element that began a line, the next line begins with an object in the same column; None
+    where no line does."""
+    indent = text[text.rfind("\n", 0, start) + 1 : start]
+    found = -1 if indent.strip() else text.find(f"\n{indent}{{", max(start, text.rfind("\n", start, broken)))
+    return None if found < 0 else found + 1 + len(indent)
 
 
 # -- records into sentences ----------------------------------------------------------------------------------------
@@ -103,14 +119,15 @@ def two_sentences(record: object) -> Iterator[dict | Fault]:
         yield record
         return
     entities, relations = record.get("entities", []), record.get("relations", [])
+    made = {}
     if isinstance(entities, list) and isinstance(relations, list):
         place = _places(entities)
-        relations = [_by_spans(f"relations[{i}]", item, place) for i, item in enumerate(relations)]
-        entities = [
+        made["relations"] = [_by_spans(f"relations[{i}]", item, place) for i, item in enumerate(relations)]
+        made["entities"] = [
             _annotation(f"entities[{i}]", item, ENTITY) or {"type": item[2], "start": item[0], "end": item[1]}
             for i, item in enumerate(entities)
         ]
-    yield record | {"entities": entities, "relations": relations}
+    yield record | {field: items for field, items in made.items() if field in record}
 
 
 def dygie_sentences(record: object) -> Iterator[dict | Fault]:
@@ -122,7 +139,8 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
     if not isinstance(record, dict) or not isinstance(record.get("sentences"), list):
         yield Fault("sentences", "should be a list of sentences, each a list of words")
         return
-    sentences, name = record["sentences"], record.get("doc_key", record.get("doc_id", "document"))
+    yield from misspelt(record, ("sentences", "ner", "relations", "clusters", "doc_key"))
+    sentences, name = record["sentences"], record.get("doc_key", record.get("doc_id"))
     if whole(name):
         name = str(name)
     ner = record.get("ner") or [[] for _ in sentences]
@@ -142,9 +160,13 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
     ):
         yield Fault("clusters", "should be a list of clusters, each a list of [start, end]")
         clusters = []
-    base = 0
-    for number, words in enumerate(sentences):
-        behind = base + len(words)
+    bounds = list(itertools.accumulate(map(len, sentences), initial=0))
+    for i, cluster in enumerate(clusters):
+        for j, (start, end, *_) in enumerate(cluster):
+            if not any(begin <= start <= end < stop for begin, stop in itertools.pairwise(bounds)):
+                rule = "offsets count through the document, ends are inclusive"
+                yield Fault(f"clusters[{i}][{j}]", f"[{start}, {end}] is no span of one of its sentences; {rule}")
+    for number, (words, (base, behind)) in enumerate(zip(sentences, itertools.pairwise(bounds), strict=True)):
         entities, place = [], _places(ner[number])
         for i, item in enumerate(ner[number]):
             field = f"ner[{number}][{i}]"
@@ -154,14 +176,13 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
                 entities.append(Fault(field, _outside(item[0], item[1], base, len(words))))
             else:
                 entities.append({"type": item[2], "start": item[0] - base, "end": item[1] - base + 1})
-        yield {
-            "id": f"{name}-{number}",
+        named = {} if name is None else {"id": f"{name}-{number}", "document": name}
+        yield named | {
             "tokens": words,
             "entities": entities,
             "relations": [
                 _by_spans(f"relations[{number}][{i}]", item, place) for i, item in enumerate(related[number])
             ],
-            "document": name,
             "coreference": sorted(
                 [start - base, end - base + 1, cluster]
                 for cluster, spans in enumerate(clusters)
@@ -169,7 +190,6 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
                 if base <= start <= end < behind
             ),
         }
-        base = behind
 
 
 ENTITY, RELATION = ("start", "end", "type"), ("start", "end", "start", "end", "type")
@@ -244,12 +264,13 @@ def recognise(text: str) -> str:
     by what most entities are."""
     array = text.lstrip()[:1] == "["
     records = (record for _, record in (json_array if array else json_lines)(text) if isinstance(record, dict))
-    judged = list(itertools.islice(records, JUDGED))
     if not array:
+        judged = list(itertools.islice(records, JUDGED))
         documents = sum("sentences" in record for record in judged)
         return "dygie" if documents > len(judged) - documents else "jsonl"
-    listed = [record.get("entities") for record in judged]
-    entities = [entity for items in listed if isinstance(items, list) for entity in items]
+    listed = (record.get("entities") for record in records)
+    some = itertools.islice((items for items in listed if items and isinstance(items, list)), JUDGED)
+    entities = [entity for items in some for entity in items]
     lists = sum(isinstance(entity, list) for entity in entities)
     return "two" if lists > len(entities) - lists else "spert"
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
     if declared.get("overlapping") == "removed":
         splits = {split: [without_overlap(s) for s in sentences] for split, sentences in splits.items()}
     counted = {split: count(sentences, labels) for split, sentences in splits.items()}
+    if not any(counted["train"]["entities"].values()):
+        log.warning("%s: no entity in the training split; `python -m sinet check` describes its files", name)
     for split, expected in declared.get("counts", {}).items():
         check_counts(name, split, counted[split], expected)
     if first := declared.get("first"):
@@ -112,9 +115,14 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
     found = find_documents(folders)
     names, files = _by_split(name, declared, mirrors, lambda path: read_text(path).split())
     lost, labels, header = Lost(), Labels.from_json(declared), declared.get("header", True)
-    splits = {split: read_documents(names[split], found, header, lost, labels) for split in SPLITS}
+    splits = {
+        split: read_documents(names[split], found, header, lost, labels, f"{name}'s {split} split") for split in SPLITS
+    }
     log.info("%s: %s", name, lost.summary())
-    used = sorted({name for split in names.values() for name in split})
+    listed = Counter(document for documents in names.values() for document in documents)
+    used = sorted(listed)
+    if several := [document for document in used if listed[document] > 1]:
+        log.warning("%s: documents that are listed more than once, such as %s: %d", name, several[0], len(several))
     digest = digest_of({name: [file_sha256(path) for path in (found[name], source_of(found[name]))] for name in used})
     notes = [
         f"Annotations and sources: {len(used)} documents, digest {digest}.",

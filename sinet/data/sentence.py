@@ -14,7 +14,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,10 +92,7 @@ def mistakes(record: object) -> Iterator[Fault]:
     if not isinstance(record, dict):
         yield Fault("", f'a sentence is an object such as {{"tokens": ["A", "word"]}}, not {record!r:.40}')
         return
-    for key in sorted(record.keys() - set(KEYS)):
-        close = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.75)
-        if close and close[0] not in record:
-            yield Fault(key, f"unknown key, did you mean {close[0]!r}?")
+    yield from misspelt(record, KEYS)
     if not isinstance(record.get("id", ""), str) and not whole(record["id"]):
         yield Fault("id", f"should be a text or a whole number, is {record['id']!r:.40}")
     tokens = record.get("tokens")
@@ -131,9 +128,23 @@ def mistakes(record: object) -> Iterator[Fault]:
         yield Fault("coreference", "should be a list of [start, end, cluster], end exclusive")
 
 
+def misspelt(record: dict, known: Sequence[str]) -> Iterator[Fault]:
+    """Keys that resemble one which the record lacks; other tools' keys may stand beside ours."""
+    for key, value in sorted(record.items()):
+        if key in known:
+            continue
+        # a list is most likely annotation, which would be lost: `ents`, `entity` and `rels` are told, too
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.65 if isinstance(value, list) else 0.75)
+        if not close and isinstance(value, list) and len(stem := key.rstrip("s")) > 2:
+            close = [longer for longer in known if longer.startswith(stem)]
+        if close and close[0] not in record:
+            yield Fault(key, f"unknown key, did you mean {close[0]!r}?")
+
+
 def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
     if not _typed(item):
-        yield "", f'should be an object {{"type", "start", "end"}} with a text as type, is {item!r:.60}'
+        hint = "; [start, end, type] belongs into a JSON array, Two are Better than One's form" * isinstance(item, list)
+        yield "", f'should be an object {{"type", "start", "end"}} with a text as type, is {item!r:.60}{hint}'
         return
     start, end = item.get("start"), item.get("end")
     if not (whole(start) and whole(end)):
@@ -207,11 +218,17 @@ def check_types(sentence: Sentence, labels: Labels, where: str) -> None:
                 raise UserError(f"{where}: {kind}[{i}].type: unknown type {item.type!r}, {nearest(item.type, known)}")
 
 
-def iter_sentences(path: Path) -> Iterator[Sentence]:
-    """Read a JSON-lines file one sentence at a time; raises `UserError` with `file:line: field`."""
+def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:
+    """Read a JSON-lines file one sentence at a time; raises `UserError` with `file:line: field`.
+
+    Without `labels` entities and relations are passed over, whatever they are.
+    """
     for number, line in utf8_lines(path):
         if line.strip():
-            yield parse_sentence(decoded(line, f"{path}:{number}"), f"{path}:{number}", default_id=str(number - 1))
+            record = decoded(line, f"{path}:{number}")
+            if not labels and isinstance(record, dict):
+                record |= {"entities": [], "relations": []}
+            yield parse_sentence(record, f"{path}:{number}", default_id=str(number - 1))
 
 
 def read_sentences(path: Path) -> list[Sentence]:

@@ -110,10 +110,12 @@ class Loaded:
             lines: whether a line break ends a sentence, too.
 
         Raises:
-            UserError: a text that holds halves of characters, as wrongly decoded bytes become.
+            UserError: what is no text, or one that holds halves of characters, as wrongly decoded bytes become.
         """
-        texts = [texts] if isinstance(texts, str) else list(texts)
+        texts = [texts] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
         for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise UserError(f"text {i}: should be a text, is {text!r:.40}")
             try:
                 text.encode()
             except UnicodeEncodeError as error:
@@ -177,7 +179,8 @@ def texts(path: Path) -> Iterator[tuple[str, int, str]]:
             record = decoded(line, f"{path}:{number}")
             if not isinstance(record, dict) or not isinstance(record.get("text"), str):
                 raise UserError(f'{path}:{number}: text: should be an object {{"text": "..."}}, is {record!r:.60}')
-            yield str(record.get("id", number)), 0, record["text"]
+            name = record.get("id")
+            yield str(number if name is None else name), 0, record["text"]
 
 
 def holds_texts(path: Path) -> bool:
@@ -196,7 +199,9 @@ def extract_file(run: Path, source: Path, out: Path, page: Path | None, lines: b
     """
     machine.use_device()
     loaded = Loaded(run)
-    parts = paragraphs(source) if source.suffix == ".txt" else texts(source)
+    parts_of = paragraphs if source.suffix == ".txt" else texts
+    for _ in parts_of(source):
+        pass  # a fault is told now, not after hours
     size, read, found = source.stat().st_size, 0, 0
 
     def write(partial: Path, add: Callable[[str], object] | None = None) -> None:
@@ -208,7 +213,7 @@ def extract_file(run: Path, source: Path, out: Path, page: Path | None, lines: b
 
             def counted() -> Iterator[tuple[str, int, str]]:
                 nonlocal read
-                for part in parts:
+                for part in parts_of(source):
                     yield part
                     read += len(part[2].encode())
 

@@ -109,15 +109,14 @@ def predict_file(run: Path, source: Path, out: Path, at: Callable[[int], object]
     device = machine.use_device()
     model, made = load_run(run, device)
     precision = machine.usable_precision(made["precision"], device)
-    with open(source, "rb") as lines:
-        total = sum(1 for _ in lines)
+    total = sum(1 for _ in iter_sentences(source, labels=False))  # a fault is told now, not after hours
 
     def write(path: Path) -> None:
         with (
             open(path, "w", encoding="utf-8") as file,
             tqdm(total=total, unit="sent", desc="predict", mininterval=2) as bar,
         ):
-            done, unread, stream = 0, 0, iter_sentences(source)
+            done, unread, stream = 0, 0, iter_sentences(source, labels=False)
             while chunk := list(itertools.islice(stream, CHUNK)):
                 unread += model.encoder.truncated_words(chunk)
                 for sentence in predict(model, chunk, device, precision):
