@@ -178,11 +178,13 @@ class Grid:
         for run in runs:
             text = f"{counted(run['recipe']['epochs'], 'epoch')}, selection {run['recipe']['selection']}"
             trained.setdefault(text, {})[self.title("models", run["model"])] = None
+        alone = f"{self.title('datasets', runs[0]['dataset'])}, alone, "
+        of_folds = f"mean over the {len(folds)} folds of each seed, " if len(folds) > 1 else alone
         recipe = "; ".join(text if len(trained) == 1 else f"{', '.join(of)} {text}" for text, of in trained.items())
         return (
             f"Ours on {self.title('datasets', place.dataset)} with {self.title('encoders', place.encoder)}: "
             f"{first['split']} split ({' to '.join(map(str, sizes[:: max(len(sizes) - 1, 1)]))} sentences), "
-            + (f"mean over the {len(folds)} folds of each seed, " if folds != {place.dataset} else "")
+            + (of_folds if folds != {place.dataset} else "")
             + f"symmetric types direction-free; recipe {place.recipe} ({recipe}); {first['device_name']} "
             f"({first['device']}, {first['threads']} threads), {first['precision']}; mean ± standard deviation where "
             f"n > 1; seeds {', '.join(map(str, dict.fromkeys(run['seed'] for run in runs)))}."
