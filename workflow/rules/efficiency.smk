@@ -12,9 +12,11 @@ rule count_flops:
         f"{LOGS}/count_flops/{{dataset}}/{{encoder}}.log",
     benchmark:
         f"{LOGS}/count_flops/{{dataset}}/{{encoder}}.benchmark.tsv"
+    # counts are the same whatever goes on beside
+    priority: FINISHED
     conda:
         ENVIRONMENT
-    threads: workflow.cores
+    threads: CORES_EACH
     resources:
         **site.resources(SITE, cpus=8, mem_mb=32000, runtime=240),
     params:
