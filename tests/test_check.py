@@ -111,9 +111,13 @@ def test_exclusive_ends_in_a_form_with_inclusive_ones_are_suspected(tmp_path, ca
     (fault,) = faults(capsys, lines(tmp_path / "a.jsonl", document(1)))
     assert fault.startswith(f"{tmp_path}/a.jsonl:1: ner: none of 120 entities is one word") and "exclusive" in fault
     assert main(["check", str(lines(tmp_path / "a.jsonl", document(0)))]) == 0
+    capsys.readouterr()
+    few = {field: parts[:20] for field, parts in document(1).items()}
+    assert main(["check", str(lines(tmp_path / "a.jsonl", few))]) == 0, "few entities may well be long"
+    assert "; none of 20 entities is one word; ends are inclusive" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("widths, suspected", [([1] * 60, True), ([1] * 59 + [2], False), ([1] * 40, False)])
+@pytest.mark.parametrize("widths, suspected", [([1] * 20, True), ([1] * 19 + [2], False), ([1] * 19, False)])
 def test_inclusive_ends_in_a_form_with_exclusive_ones_are_hinted(widths, suspected, tmp_path, capsys):
     """No fault: a file may well hold nothing but names of one word."""
     records = [
@@ -122,7 +126,7 @@ def test_inclusive_ends_in_a_form_with_exclusive_ones_are_hinted(widths, suspect
     ]
     (tmp_path / "a.json").write_text(json.dumps(records))
     assert main(["check", str(tmp_path / "a.json")]) == 0
-    hint = "; each of 60 entities is one word; ends are exclusive in this form: if yours are inclusive"
+    hint = "entities is one word; ends are exclusive in this form: if yours are inclusive"
     assert (hint in capsys.readouterr().out) == suspected
 
 
@@ -286,7 +290,9 @@ def test_keys_of_other_tools_that_resemble_ours_are_passed_over(tmp_path):
         ({"token": ["a"]}, {"token": "tokens"}),
         ({"sentences": [["a"]], "nre": [[]], "relation": [[]]}, {"nre": "ner", "relation": "relations"}),
         ({"sentences": [["a"]], "ner": [[]], "predicted_relations": [[]], "events": [[]]}, {}),
-        ({"tokens": ["a"], "pos": ["x"], "doc": "d", "relation_type": "r", "sss": []}, {}),
+        ({"sentences": [["a"]], "ner": [[]], "clutsers": [], "event_clusters": []}, {"clutsers": "clusters"}),
+        ({"tokens": ["a"], "pos": ["x"], "doc": "d", "relation": "r", "sss": [], "ids": [1], "references": []}, {}),
+        ({"tokens": ["a"], "relation_types": [], "entity_types": [], "uid": "x", "translations": []}, {}),
     ],
 )
 def test_annotation_under_a_key_like_ours_is_no_silent_loss(record, told, tmp_path, capsys):
@@ -312,9 +318,29 @@ def test_an_array_goes_on_behind_a_broken_element(indent, tmp_path, capsys):
     text = "[\n" + ",\n".join(indent + element for element in elements) + "\n" + indent + good + "\n]"
     (tmp_path / "a.json").write_text(text)
     found = faults(capsys, tmp_path / "a.json")
-    places = [re.match(r".*:(\d+): (?:sentence \d+: )?(broken|tokens)", fault).groups() for fault in found]
+    places = [re.match(r".*?:(\d+): (sentence \d+|broken)", fault).groups() for fault in found]
     # an object that is not closed is noticed at the next one; before the last a comma is missing
-    assert places == [("3", "broken"), ("4", "tokens"), ("6", "broken"), ("7", "tokens"), ("8", "broken")]
+    assert places == [("3", "broken"), ("4", "sentence 2"), ("6", "broken"), ("7", "sentence 5"), ("8", "broken")]
+    assert not any("not read" in fault for fault in found)
+
+
+def test_entities_in_the_column_of_a_broken_sentence_are_no_sentences(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    text = json.dumps([GOOD, GOOD, GOOD | {"tokens": []}], indent=0)
+    path.write_text(text.replace('"b"', "b", 1))
+    found = faults(capsys, path)
+    assert len(found) == 2 and ": broken JSON: Expecting value" in found[0]
+    assert re.search(r":\d+: sentence 2: tokens: should be a list", found[1])
+
+
+def test_sentences_behind_a_missing_comma_keep_their_numbers(tmp_path, capsys):
+    path = tmp_path / "a.json"
+    path.write_text('[{"tokens": ["a"]}\n {"tokens": []},\n]')
+    assert [fault.removeprefix(f"{path}:") for fault in faults(capsys, path)] == [
+        "2: broken JSON: a comma is missing before this object",
+        "2: sentence 1: tokens: should be a list of at least one word",
+        "2: broken JSON: a comma before the closing bracket; remove it",
+    ]
 
 
 def test_behind_a_broken_element_of_a_line_nothing_is_read(tmp_path, capsys):
@@ -332,9 +358,10 @@ def test_an_array_is_known_by_the_sentences_that_hold_entities(tmp_path, capsys)
 def test_ids_stand_once_in_a_file(tmp_path, capsys):
     path = lines(tmp_path / "a.jsonl", GOOD | {"id": 1}, GOOD | {"id": "b"}, GOOD, GOOD, GOOD | {"id": "1"})
     (fault,) = faults(capsys, path)
-    assert fault == f"{path}:5: id: '1' is the id of {path}:1, too; give each its own"
+    assert fault == f"{path}:5: id: '1' is also the id of {path}:1; give each its own"
     path = lines(tmp_path / "d.jsonl", DOCUMENT, DOCUMENT)
-    assert len(faults(capsys, path)) == len(DOCUMENT["sentences"])
+    (fault,) = faults(capsys, path)
+    assert fault == f"{path}:2: doc_key: 'D' is also the doc_key of {path}:1; give each its own"
     nameless = {key: value for key, value in DOCUMENT.items() if key != "doc_key"}
     assert main(["check", str(lines(tmp_path / "d.jsonl", nameless, nameless))]) == 0
 
@@ -355,6 +382,25 @@ def test_the_training_split_is_the_one_that_is_called_so(tmp_path, capsys):
     (fault,) = faults(capsys, dev, test, train)
     assert fault.startswith(f"{test}:1: tokens: the same sentence as {train}:2")
     assert main(["check", str(dev), str(train)]) == 0 and f"training split: {train}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "names, train",
+    [
+        (("x_dev", "x_test", "x_train", "x_train_dev"), 2),
+        (("dev/data", "train/data"), 1),
+        (("restrained", "test"), 0),
+        (("a_train", "b_train"), 0),
+        (("dev", "train-2"), 1),
+    ],
+)
+def test_names_of_training_splits(names, train, tmp_path, capsys):
+    paths = []
+    for i, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        paths.append(lines(tmp_path / f"{name}.jsonl", {"tokens": [str(i)]}))
+    assert main(["check", *map(str, paths)]) == 0
+    assert capsys.readouterr().out.startswith(f"training split: {paths[train]}\n")
 
 
 def test_types_of_an_unreadable_training_line_are_no_new_ones(tmp_path, capsys):

@@ -221,7 +221,7 @@ def test_folds_are_one_dataset(tmp_path):
     assert "measured, full, n=1" in lines(tables / "main.md", "PFN (ours)")[0]
     assert "(200 sentences), mean over the 2 folds of each seed" in (tables / "main.md").read_text()
     write_grid(tmp_path / "one", [("ours", 0)], [], datasets=("folds-0",))
-    assert "(200 sentences), Folds, fold 0, alone, symmetric" in (tmp_path / "one" / "tables" / "main.md").read_text()
+    assert "(200 sentences), fold 0 alone, symmetric" in (tmp_path / "one" / "tables" / "main.md").read_text()
     assert len(rows(tables / "significance.csv", dataset="Folds")) == 3
     (row,) = rows(tables / "errors.csv", system="PFN", figure="missing entity")
     ent = record("pfn", 0)["scores"]["symmetric"]["ent"]

@@ -6,6 +6,7 @@ that only some splits have, test sentences that occur in the training data.
 """
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,13 @@ from pathlib import Path
 from sinet.data.card import card_markdown, count, shared_sentences
 from sinet.data.decode import REPLACEMENT, Fault, read_with_faults
 from sinet.data.formats import FORMS, located, recognise, renamed, spellings
-from sinet.data.sentence import Labels, Sentence, mistakes, parse_sentence, whole
+from sinet.data.sentence import Entity, Labels, Sentence, mistakes, parse_sentence, whole
 from sinet.errors import UserError, counted, nearest
 
 RARE = 20
 """A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
-MANY = 50
-"""Entities of which one, at least, should be a single word, and one of several."""
+FEW, MANY = 20, 100
+"""Entities of which one should be a single word, and one of several: a hint, and a fault in DyGIE's form."""
 ALIKE = 0.85
 """How like two types must be spelt for that (difflib's ratio, whatever their case)."""
 
@@ -86,9 +87,7 @@ def check_files(
                     first.setdefault(_declared(item["type"], labels, field), where)
                 untyped = len(_items(record, field)) > sum(1 for _ in _typed(record, field))
                 unread |= str(path) == train and untyped
-            name = record.get("id") if isinstance(record, dict) else None
-            if name is not None and (first_place := named.setdefault(str(name), where)) != where:
-                faults.append(f"{where}: id: {str(name)!r} is the id of {first_place}, too; give each its own")
+            faults += _named_again(record, where, form, named)
             again = [f"{where}: {what}" for what in _repetitions(record)]
             faults += again
             repeated.update(again)
@@ -97,16 +96,18 @@ def check_files(
                 splits[str(path)].append((where, renamed(sentence, labels) if labels else sentence))
         if not splits[str(path)] and len(faults) == before:
             faults.append(f"{path}:1: the file holds no sentence")
-        ends = _suspected_ends(form, [sentence for _, sentence in splits[str(path)]])
-        if ends and form == "dygie":
+        entities = [entity for _, sentence in splits[str(path)] for entity in sentence.entities]
+        ends = _suspected_ends(form, entities)
+        if ends and form == "dygie" and len(entities) >= MANY:
             faults.append(f"{path}:1: ner: {ends}")
+            ends = None
         known = bool(repeated) and len(repeated) == (published or {}).get(len(splits[str(path)]))
         if known:
             faults[before:] = [fault for fault in faults[before:] if fault not in repeated]
         described.append(
             f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(faults) - before, 'fault')}"
             + (f"; {counted(len(repeated), 'repetition')}, as published" if known else "")
-            + (f"; {ends}" if ends and form != "dygie" else "")
+            + (f"; {ends}" if ends else "")
         )
     new = () if unread else _new_types(types, train)
     between = [*(_spelling(splits) if labels is None else ()), *new, *_repeated(splits, train)]
@@ -213,15 +214,35 @@ def _declared(kind: str, labels: Labels | None, field: str) -> str:
 
 
 def _training(paths: Sequence[Path]) -> Path:
-    """The file that is named as the training split, else the first."""
-    called = [path for path in paths if "train" in path.stem.lower()]
-    return called[0] if len(called) == 1 else paths[0]
+    """The file that is called train (`train.json`, `x_train.json` rather than `x_train_dev.json`, `train/x.json`), else
+    the first."""
+    for names in ([path.stem for path in paths], [path.absolute().parent.name for path in paths]):
+        words = [re.split(r"[^a-z]+", name.lower()) for name in names]
+        last = [path for path, of in zip(paths, words, strict=True) if of[-1] == "train"]
+        called = last or [path for path, of in zip(paths, words, strict=True) if "train" in of]
+        if len(called) == 1:
+            return called[0]
+    return paths[0]
 
 
-def _suspected_ends(form: str, sentences: Sequence[Sentence]) -> str | None:
+def _named_again(record: object, where: str, form: str, named: dict[str, str]) -> Iterator[str]:
+    """The fault of an id, or of the name of a document of sentences, that an earlier one has; `named` keeps them."""
+    if not isinstance(record, dict) or "id" not in record:
+        return
+    name = record["document"] if form == "dygie" else record["id"]
+    if form == "dygie":
+        if record["id"] != f"{name}-0":
+            return  # told at the document's first sentence
+        where = where.rsplit(": sentence ", 1)[0]
+    if name is not None and (earlier := named.setdefault(str(name), where)) != where:
+        what = "doc_key" if form == "dygie" else "id"
+        yield f"{where}: {what}: {str(name)!r} is also the {what} of {earlier}; give each its own"
+
+
+def _suspected_ends(form: str, entities: Sequence[Entity]) -> str | None:
     """What lets ends be taken for exclusive in DyGIE's form, for inclusive in the others, though every span fits."""
-    lengths = [entity.end - entity.start for sentence in sentences for entity in sentence.entities]
-    if len(lengths) < MANY:
+    lengths = [entity.end - entity.start for entity in entities]
+    if len(lengths) < FEW:
         return None
     if form == "dygie" and min(lengths) > 1:
         return (

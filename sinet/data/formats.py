@@ -4,6 +4,7 @@ Each form is a pair: how a file falls into records, and what sentences a record 
 own form (`sinet.data.sentence`). Reading stops at the first mistake; `sinet.data.check` goes on and lists them all.
 """
 
+import bisect
 import functools
 import itertools
 from collections import Counter
@@ -17,6 +18,9 @@ from sinet.errors import UserError
 
 JUDGED = 100
 """Records of a file that its form is judged by; of an array those that hold entities."""
+BROKEN = 1000
+"""Broken elements of an array after which reading stops: each is found by counting the file's lines."""
+MISSING_COMMA = Fault("", "broken JSON: a comma is missing before this object")
 
 # -- files into records --------------------------------------------------------------------------------------------
 
@@ -59,17 +63,19 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
         yield 1, Fault("", "should be a JSON array of sentences; for JSON lines declare `format: jsonl`")
         return
     position = skip(position + 1)
-    expected = text[position : position + 1] != "]"
+    expected, broken = text[position : position + 1] != "]", 0
     while expected:
         line, counted = line + text.count("\n", counted, position), position
         start = position
         element, position = decode_at(text, start)
         if isinstance(element, Fault):
-            where = text.count("\n", 0, position) + 1
-            position = _next_element(text, start, position)
-            yield where, element if position else replace(element, what=f"{element.what}; what follows is not read")
-            if position is None:
+            broken += 1
+            after = _next_element(text, start, position) if broken < BROKEN else None
+            unread = "; what follows is not read" * (after is None and text[position:].strip(" \t\r\n]}") != "")
+            yield line + text.count("\n", counted, position), replace(element, what=element.what + unread)
+            if after is None:
                 return
+            position = after
             continue
         if isinstance(element, dict) and "sentences" in element and "tokens" not in element:
             yield line, Fault("", "documents in an array; write one a line")
@@ -77,10 +83,14 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
         yield line, element
         position = skip(position)
         expected = text[position : position + 1] == ","
+        where = line + text.count("\n", counted, position)
         if expected:
             position = skip(position + 1)
+            if text[position : position + 1] == "]":
+                yield where, Fault("", "broken JSON: a comma before the closing bracket; remove it")
+                expected = False
         elif text[position : position + 1] == "{":
-            yield text.count("\n", 0, position) + 1, Fault("", "broken JSON: a comma is missing before this object")
+            yield where, MISSING_COMMA
             expected = True
     where = text.count("\n", 0, position) + 1
     if text[position : position + 1] != "]":
@@ -90,11 +100,17 @@ def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
 
 
 def _next_element(text: str, start: int, broken: int) -> int | None:
-    """Where, behind a broken element that began a line, the next line begins with an object in the same column; None
-    where no line does."""
-    indent = text[text.rfind("\n", 0, start) + 1 : start]
-    found = -1 if indent.strip() else text.find(f"\n{indent}{{", max(start, text.rfind("\n", start, broken)))
-    return None if found < 0 else found + 1 + len(indent)
+    """Where, behind a broken element that began a line, the next line begins with a sentence in the same column, or
+    with an object that is broken, too; None where no line does."""
+    indent = text[text.rfind("\n", 0, start) + 1 : start].removeprefix("[")
+    if indent.strip():
+        return None
+    found = max(start, text.rfind("\n", start, broken)) - 1
+    while (found := text.find(f"\n{indent}{{", found + 1)) >= 0:
+        element, _ = decode_at(text, found + 1 + len(indent))
+        if isinstance(element, Fault) or "tokens" in element:  # not an entity or a relation in the same column
+            return found + 1 + len(indent)
+    return None
 
 
 # -- records into sentences ----------------------------------------------------------------------------------------
@@ -161,9 +177,13 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
         yield Fault("clusters", "should be a list of clusters, each a list of [start, end]")
         clusters = []
     bounds = list(itertools.accumulate(map(len, sentences), initial=0))
+    coreference: list[list[list[int]]] = [[] for _ in sentences]
     for i, cluster in enumerate(clusters):
         for j, (start, end, *_) in enumerate(cluster):
-            if not any(begin <= start <= end < stop for begin, stop in itertools.pairwise(bounds)):
+            number = bisect.bisect_right(bounds, start) - 1
+            if 0 <= number < len(sentences) and start <= end < bounds[number + 1]:
+                coreference[number].append([start - bounds[number], end - bounds[number] + 1, i])
+            else:
                 rule = "offsets count through the document, ends are inclusive"
                 yield Fault(f"clusters[{i}][{j}]", f"[{start}, {end}] is no span of one of its sentences; {rule}")
     for number, (words, (base, behind)) in enumerate(zip(sentences, itertools.pairwise(bounds), strict=True)):
@@ -183,12 +203,7 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
             "relations": [
                 _by_spans(f"relations[{number}][{i}]", item, place) for i, item in enumerate(related[number])
             ],
-            "coreference": sorted(
-                [start - base, end - base + 1, cluster]
-                for cluster, spans in enumerate(clusters)
-                for start, end in (span[:2] for span in spans)
-                if base <= start <= end < behind
-            ),
+            "coreference": sorted(coreference[number]),
         }
 
 
@@ -279,7 +294,9 @@ def located(path: Path, form: str, text: str) -> Iterator[tuple[str, dict | Faul
     """Place (`file:line`, and the number of the sentence in an array or a document), and sentence as a dictionary or
     fault, of everything in a file that holds this text."""
     array = FORMS[form].records is json_array
-    for number, (line, record) in enumerate(FORMS[form].records(text)):
+    number = -1
+    for line, record in FORMS[form].records(text):
+        number += record is not MISSING_COMMA
         if isinstance(record, Fault):
             yield f"{path}:{line}", record
             continue

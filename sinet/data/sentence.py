@@ -11,10 +11,11 @@ each entity and relation.
 """
 
 import difflib
+import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,6 @@ class Labels:
         }
 
 
-KEYS = ("id", "tokens", "entities", "relations", "document", "coreference")
 # white space that ends a word; CoreNLP's words may hold a no-break space ("1 1/2")
 BLANK = re.compile(r"[ \t\n\r\v\f\x85\u2028\u2029]")
 
@@ -92,7 +92,7 @@ def mistakes(record: object) -> Iterator[Fault]:
     if not isinstance(record, dict):
         yield Fault("", f'a sentence is an object such as {{"tokens": ["A", "word"]}}, not {record!r:.40}')
         return
-    yield from misspelt(record, KEYS)
+    yield from misspelt(record, ("tokens", "entities", "relations"))
     if not isinstance(record.get("id", ""), str) and not whole(record["id"]):
         yield Fault("id", f"should be a text or a whole number, is {record['id']!r:.40}")
     tokens = record.get("tokens")
@@ -128,22 +128,28 @@ def mistakes(record: object) -> Iterator[Fault]:
         yield Fault("coreference", "should be a list of [start, end, cluster], end exclusive")
 
 
-def misspelt(record: dict, known: Sequence[str]) -> Iterator[Fault]:
-    """Keys that resemble one which the record lacks; other tools' keys may stand beside ours."""
+def misspelt(record: dict, known: tuple[str, ...]) -> Iterator[Fault]:
+    """Lists whose key resembles a known one that the record lacks: annotation that would be lost without a word. Other
+    tools' keys may stand beside ours."""
     for key, value in sorted(record.items()):
-        if key in known:
-            continue
-        # a list is most likely annotation, which would be lost: `ents`, `entity` and `rels` are told, too
-        close = difflib.get_close_matches(key, known, n=1, cutoff=0.65 if isinstance(value, list) else 0.75)
-        if not close and isinstance(value, list) and len(stem := key.rstrip("s")) > 2:
-            close = [longer for longer in known if longer.startswith(stem)]
-        if close and close[0] not in record:
-            yield Fault(key, f"unknown key, did you mean {close[0]!r}?")
+        meant = _meant(key, known) if isinstance(value, list) and key not in known else None
+        if meant is not None and meant not in record:
+            yield Fault(key, f"unknown key, did you mean {meant!r}?")
+
+
+@functools.lru_cache(maxsize=1024)
+def _meant(key: str, known: tuple[str, ...]) -> str | None:
+    """The known key that another one abbreviates (`ents`, `entity`), or is a slip of the keyboard for."""
+    stem = key.rstrip("sy")
+    for name in known:
+        if (len(stem) > 2 and name.startswith(stem)) or sorted(key) == sorted(name):
+            return name
+    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.85)), None)
 
 
 def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
     if not _typed(item):
-        hint = "; [start, end, type] belongs into a JSON array, Two are Better than One's form" * isinstance(item, list)
+        hint = "; lists are Two are Better than One's form, an array (`format: two`)" * isinstance(item, list)
         yield "", f'should be an object {{"type", "start", "end"}} with a text as type, is {item!r:.60}{hint}'
         return
     start, end = item.get("start"), item.get("end")

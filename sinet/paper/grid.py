@@ -178,17 +178,23 @@ class Grid:
         for run in runs:
             text = f"{counted(run['recipe']['epochs'], 'epoch')}, selection {run['recipe']['selection']}"
             trained.setdefault(text, {})[self.title("models", run["model"])] = None
-        alone = f"{self.title('datasets', runs[0]['dataset'])}, alone, "
-        of_folds = f"mean over the {len(folds)} folds of each seed, " if len(folds) > 1 else alone
         recipe = "; ".join(text if len(trained) == 1 else f"{', '.join(of)} {text}" for text, of in trained.items())
         return (
             f"Ours on {self.title('datasets', place.dataset)} with {self.title('encoders', place.encoder)}: "
             f"{first['split']} split ({' to '.join(map(str, sizes[:: max(len(sizes) - 1, 1)]))} sentences), "
-            + (of_folds if folds != {place.dataset} else "")
+            + self._of_folds(place.dataset, folds)
             + f"symmetric types direction-free; recipe {place.recipe} ({recipe}); {first['device_name']} "
             f"({first['device']}, {first['threads']} threads), {first['precision']}; mean ± standard deviation where "
             f"n > 1; seeds {', '.join(map(str, dict.fromkeys(run['seed'] for run in runs)))}."
         )
+
+    @staticmethod
+    def _of_folds(dataset: str, folds: set[str]) -> str:
+        if folds == {dataset}:
+            return ""
+        if len(folds) == 1:
+            return f"fold {next(iter(folds)).removeprefix(f'{dataset}-')} alone, "
+        return f"mean over the {len(folds)} folds of each seed, "
 
     def remarks(self) -> list[str]:
         """The grid's own remark, and the runs left out or failed with their reasons."""

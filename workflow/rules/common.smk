@@ -125,7 +125,8 @@ def duration(wildcards):
     """How long a training takes beside others of its dataset and encoder: its epochs, each times its model's share; of
     equal ones a little more for those that FLOPs are counted of, which can go on beside the others."""
     run = run_of(wildcards)
-    counted = run in measured_models(run.dataset, run.encoder).values()
+    place = run.dataset, run.encoder
+    counted = place in MEASURED and run in measured_models(*place).values()
     return run.details["recipe"]["epochs"] * config["models"][run.model].get("epoch", 1) + 0.1 * counted
 
 
