@@ -422,7 +422,7 @@ def test_files_in_no_known_form_are_one_fault(tmp_path, capsys):
     assert fault.startswith(f"{mixed}:1: tokens: "), "one odd record does not make five sentences documents"
 
 
-def test_the_first_file_alone_is_the_training_split(tmp_path, capsys):
+def test_no_other_file_stands_in_for_a_missing_training_split(tmp_path, capsys):
     records = [GOOD | {"tokens": ["a", "b", "c"]}, GOOD | {"tokens": ["a", "b", "c"]}]
     dev, test = (
         lines(tmp_path / f"{name}.jsonl", record) for name, record in zip(("dev", "test"), records, strict=True)

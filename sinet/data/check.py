@@ -59,7 +59,7 @@ def check_files(
     types: dict[str, dict[str, dict[str, str]]] = {}  # file -> field -> type, also of refused sentences -> first place
     train = str(_training(paths))
     described = [f"training split: {train}"] if len(paths) > 1 else []
-    unread = False  # whether a type of the training split cannot be made out
+    unread = False  # whether a type of the training split may be among what cannot be made out
     for path in paths:
         before = len(faults)
         try:
@@ -72,21 +72,22 @@ def check_files(
         form = recognise(text)
         splits[str(path)], types[str(path)], repeated = [], {"entities": {}, "relations": {}}, set()
         named: dict[str, str] = {}  # id -> first place
+        illegible = False
         for number, (where, record) in enumerate(located(path, form, text)):
             if isinstance(record, Fault):
                 faults.append(f"{where}: {record}")
-                unread |= str(path) == train
+                illegible = True
                 continue
             if unreadable and REPLACEMENT in str(record):
-                unread |= str(path) == train
+                illegible = True
                 continue  # its line is a fault already; what stands in it is not what was meant
             wrong = [str(fault) for fault in mistakes(record)]
             faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
             for field, first in types[str(path)].items():
-                for _, item in _typed(record, field):
-                    first.setdefault(_declared(item["type"], labels, field), where)
-                untyped = len(_items(record, field)) > sum(1 for _ in _typed(record, field))
-                unread |= str(path) == train and untyped
+                typed = [item["type"] for _, item in _typed(record, field)]
+                for kind in typed:
+                    first.setdefault(_declared(kind, labels, field), where)
+                illegible |= len(typed) < len(_items(record, field))
             faults += _named_again(record, where, form, named)
             again = [f"{where}: {what}" for what in _repetitions(record)]
             faults += again
@@ -94,6 +95,7 @@ def check_files(
             if not wrong:
                 sentence = parse_sentence(record, where, f"{path.stem}-{number}")
                 splits[str(path)].append((where, renamed(sentence, labels) if labels else sentence))
+        unread |= illegible and str(path) == train
         if not splits[str(path)] and len(faults) == before:
             faults.append(f"{path}:1: the file holds no sentence")
         entities = [entity for _, sentence in splits[str(path)] for entity in sentence.entities]
