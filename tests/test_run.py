@@ -234,11 +234,14 @@ def test_last_selection_keeps_the_last_epoch(run, prepared, tmp_path):
     assert json.loads((tmp_path / "out" / "training.json").read_text())["selected_epoch"] == 2
 
 
-def test_auto_precision_follows_the_hardware(monkeypatch):
-    for native, expected in ((True, "bfloat16"), (False, "float32")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda native=native: {"avx512_bf16": native})
-        assert machine.resolve_precision("auto", CPU) == expected
-        assert machine.resolve_precision("float32", CPU) == "float32"
+@pytest.mark.parametrize(
+    "native, share, expected", [(True, 0.5, "bfloat16"), (True, 2, "float32"), (False, 0.5, "float32")]
+)
+def test_auto_precision_is_bfloat16_where_the_hardware_gains_by_it(native, share, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native})
+    monkeypatch.setattr(torch, "mm", lambda a, b: time.sleep(0.004 * (share if a.dtype == torch.bfloat16 else 1)))
+    assert machine.resolve_precision("auto", CPU) == expected
+    assert machine.resolve_precision("float32", CPU) == "float32"
 
 
 def test_batches_hold_every_sentence_once_and_little_padding():
