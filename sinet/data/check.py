@@ -5,11 +5,11 @@ those that show only across sentences and files: duplicates, misspelt types, sen
 that only some splits have, test sentences that occur in the training data.
 """
 
+import dataclasses
 import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sinet.data.card import card_markdown, count, shared_sentences
@@ -26,7 +26,7 @@ ALIKE = 0.85
 """How like two types must be spelt for that (difflib's ratio, whatever their case)."""
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Report:
     """What was found: faults as `file:line: field: what is wrong, what would be right`, and a description of the files
     with a card of the sentences that can be read."""
@@ -54,69 +54,94 @@ def check_files(
     same = Counter(path.resolve() for path in paths)
     if twice := [str(path) for path in paths if same[path.resolve()] > 1]:
         raise UserError(f"{twice[0]}: named {same[Path(twice[0]).resolve()]} times; name each file once")
-    faults: list[str] = []
-    splits: dict[str, list[tuple[str, Sentence]]] = {}
-    types: dict[str, dict[str, dict[str, str]]] = {}  # file -> field -> type, also of refused sentences -> first place
     train = str(_training(paths))
+    files = {str(path): _check_file(path, labels, too_long, published or {}) for path in paths}
     described = [f"training split: {train}"] if len(paths) > 1 else []
-    unread = False  # whether a type of the training split may be among what cannot be made out
-    for path in paths:
-        before = len(faults)
-        try:
-            text, unreadable = read_with_faults(path)
-        except UserError as error:
-            faults.append(str(error))
-            described.append(f"{path}: cannot be read")
-            continue
-        faults += unreadable
-        form = recognise(text)
-        splits[str(path)], types[str(path)], repeated = [], {"entities": {}, "relations": {}}, set()
-        named: dict[str, str] = {}  # id -> first place
-        illegible = False
-        for number, (where, record) in enumerate(located(path, form, text)):
-            if isinstance(record, Fault):
-                faults.append(f"{where}: {record}")
-                illegible = True
-                continue
-            if unreadable and REPLACEMENT in str(record):
-                illegible = True
-                continue  # its line is a fault already; what stands in it is not what was meant
-            wrong = [str(fault) for fault in mistakes(record)]
-            faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
-            for field, first in types[str(path)].items():
-                typed = [item["type"] for _, item in _typed(record, field)]
-                for kind in typed:
-                    first.setdefault(_declared(kind, labels, field), where)
-                illegible |= len(typed) < len(_items(record, field))
-            faults += _named_again(record, where, form, named)
-            again = [f"{where}: {what}" for what in _repetitions(record)]
-            faults += again
-            repeated.update(again)
-            if not wrong:
-                sentence = parse_sentence(record, where, f"{path.stem}-{number}")
-                splits[str(path)].append((where, renamed(sentence, labels) if labels else sentence))
-        unread |= illegible and str(path) == train
-        if not splits[str(path)] and len(faults) == before:
-            faults.append(f"{path}:1: the file holds no sentence")
-        entities = [entity for _, sentence in splits[str(path)] for entity in sentence.entities]
-        ends = _suspected_ends(form, entities)
-        if ends and form == "dygie" and len(entities) >= MANY:
-            faults.append(f"{path}:1: ner: {ends}")
-            ends = None
-        known = bool(repeated) and len(repeated) == (published or {}).get(len(splits[str(path)]))
-        if known:
-            faults[before:] = [fault for fault in faults[before:] if fault not in repeated]
-        described.append(
-            f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(faults) - before, 'fault')}"
-            + (f"; {counted(len(repeated), 'repetition')}, as published" if known else "")
-            + (f"; {ends}" if ends else "")
-        )
-    new = () if unread else _new_types(types, train)
-    between = [*(_spelling(splits) if labels is None else ()), *new, *_repeated(splits, train)]
+    described += [file.description for file in files.values()]
+    splits = {name: file.sentences for name, file in files.items() if file.read}
+    types = {name: file.types for name, file in files.items() if file.read}
+    between = [
+        *(_spelling(splits) if labels is None else ()),
+        *(() if files[train].illegible else _new_types(types, train)),
+        *_repeated(splits, train),
+    ]
     if between:
         described.append(f"across the files: {counted(len(between), 'fault')}")
     described += _lacking_types(types, train)
+    faults = [fault for file in files.values() for fault in file.faults]
     return Report([*faults, *between], "\n".join([*described, "", _card(splits, labels)]))
+
+
+@dataclasses.dataclass
+class _File:
+    """What was found in one file.
+
+    Attributes:
+        sentences: those without a mistake, with their places.
+        types: field -> type -> its first place, in refused sentences too.
+        read: whether it is text at all; illegible: whether a type may be among what cannot be made out.
+    """
+
+    faults: list[str] = dataclasses.field(default_factory=list)
+    description: str = ""
+    sentences: list[tuple[str, Sentence]] = dataclasses.field(default_factory=list)
+    types: dict[str, dict[str, str]] = dataclasses.field(default_factory=lambda: {"entities": {}, "relations": {}})
+    read: bool = True
+    illegible: bool = False
+
+
+def _check_file(
+    path: Path,
+    labels: Labels | None,
+    too_long: Callable[[Sequence[str]], str | None] | None,
+    published: Mapping[int, int],
+) -> _File:
+    try:
+        text, unreadable = read_with_faults(path)
+    except UserError as error:
+        return _File([str(error)], f"{path}: cannot be read", read=False)
+    file = _File([*unreadable])
+    form = recognise(text)
+    named: dict[str, str] = {}  # id -> first place
+    repeated: set[str] = set()
+    for number, (where, record) in enumerate(located(path, form, text)):
+        if isinstance(record, Fault):
+            file.faults.append(f"{where}: {record}")
+            file.illegible = True
+            continue
+        if unreadable and REPLACEMENT in str(record):
+            file.illegible = True
+            continue  # its line is a fault already; what stands in it is not what was meant
+        wrong = [str(fault) for fault in mistakes(record)]
+        file.faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
+        for kind, first in file.types.items():
+            typed = [item["type"] for _, item in _typed(record, kind)]
+            for name in typed:
+                first.setdefault(_declared(name, labels, kind), where)
+            file.illegible |= len(typed) < len(_items(record, kind))
+        file.faults += _named_again(record, where, form, named)
+        again = [f"{where}: {what}" for what in _repetitions(record)]
+        file.faults += again
+        repeated.update(again)
+        if not wrong:
+            sentence = parse_sentence(record, where, f"{path.stem}-{number}")
+            file.sentences.append((where, renamed(sentence, labels) if labels else sentence))
+    if not file.sentences and not file.faults:
+        file.faults.append(f"{path}:1: the file holds no sentence")
+    entities = [entity for _, sentence in file.sentences for entity in sentence.entities]
+    ends = _suspected_ends(form, entities)
+    if ends and form == "dygie" and len(entities) >= MANY:
+        file.faults.append(f"{path}:1: ner: {ends}")
+        ends = None
+    known = bool(repeated) and len(repeated) == published.get(len(file.sentences))
+    if known:
+        file.faults = [fault for fault in file.faults if fault not in repeated]
+    file.description = (
+        f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(file.faults), 'fault')}"
+        + (f"; {counted(len(repeated), 'repetition')}, as published" if known else "")
+        + (f"; {ends}" if ends else "")
+    )
+    return file
 
 
 def _card(splits: dict[str, list[tuple[str, Sentence]]], labels: Labels | None) -> str:
