@@ -318,7 +318,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     s = step("plot-flops", steps.plot_flops, "draw FLOPs against sentence length (pdf, png) with a caption")
     s.add_argument("--flops", type=Path, required=True, metavar="FILE", help="what `flops` wrote")
-    s.add_argument("--titles", required=True, metavar="JSON", help="titles of the models")
+    s.add_argument("--models", required=True, metavar="JSON", help="title and system of each declared model")
     s.add_argument("--what", required=True, help="what was counted, for the caption")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")
 

@@ -342,7 +342,7 @@ def plot_claim(options: argparse.Namespace) -> None:
 def plot_flops(options: argparse.Namespace) -> None:
     from sinet.paper.efficiency import draw_flops
 
-    draw_flops(options.flops, _json(options.titles, "--titles"), options.what, options.out)
+    draw_flops(options.flops, _json(options.models, "--models"), options.what, options.out)
 
 
 def plot_results(options: argparse.Namespace) -> None:

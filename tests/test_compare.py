@@ -48,7 +48,9 @@ def test_a_better_system_is_found_and_an_equal_one_is_not():
     for c in made["comparisons"]:
         assert (c["p_holm"] < stats.LEVEL) == (c["other"] == "other")
         assert c["interval"][0] < c["difference"] < c["interval"][1]
-        assert c["p"] <= c["p_holm"] and c["aso"] is None, "three seeds are too few for an order"
+        low, high = c["bootstrap"]["interval"]
+        assert c["interval"][0] < low < c["difference"] < high < c["interval"][1], "other runs differ by more"
+        assert c["p"] <= c["p_holm"] and 0 <= c["aso"] <= 1
         assert len(c["f1"]) == len(c["other_f1"]) == 3
 
 
@@ -58,7 +60,8 @@ def test_too_few_runs_are_not_tested(seeds):
     runs += [scored("base", s, 0.5) for s in range(3)]
     made = compare(runs, DECLARED, resamples=500)
     for c in made["comparisons"]:
-        assert c["p"] < 0.01 and c["interval"][0] > 0
+        assert c["bootstrap"]["p"] < 0.01 and c["bootstrap"]["interval"][0] > 0
+        assert (c["p"] is c["interval"] is None) == (c["other"] == "other") and (c["aso"] is None) == (c["p"] is None)
         assert (c["p_holm"] is None) == (c["other"] == "other")
     assert made["family"] == 3, "what is not tested costs the others nothing"
 

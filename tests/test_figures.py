@@ -111,11 +111,19 @@ def test_significant_differences_are_marked(grid):
     assert "over the 6 comparisons" in caption and "variance of test sentences" in caption
 
 
+def test_a_caption_says_which_models_have_which_seeds(grid):
+    said = Runs([r for r in grid[0] if "spert" not in r.parts or r.parent.name == "1"], MODELS).measured_on()
+    assert "selection last, seeds 0 / 1 / 2 (SINET, SINET Base), seeds 1 (SpERT), float32" in said
+
+
 def test_what_is_not_tested_is_not_marked(grid):
     made = json.loads(grid[2].read_text())
     untested = [c | {"p_holm": None} for c in made["comparisons"]]
     figure, _ = figures._significance(made | {"comparisons": untested}, PLACE, MODELS)
     assert {t.get_text() for t in figure.axes[0].texts} == {"0.00", "+100.00"}
+    assert len([p for p in figure.axes[0].patches if p.get_hatch()]) == len(untested)
+    figure, _ = figures._significance(made, PLACE, MODELS)
+    assert not figure.axes[0].patches
 
 
 def test_where_there_is_nothing_to_compare_it_says_so(grid):

@@ -147,7 +147,7 @@ def test_almost_stochastic_order():
     scores = [64.1, 63.8, 64.6, 64.0, 64.9]
     assert almost_stochastic_order([s + 3 for s in scores], scores) == 0
     assert almost_stochastic_order(scores, [s + 3 for s in scores]) == 1
-    assert almost_stochastic_order(scores[:4], scores) is None, "four seeds are too few"
+    assert almost_stochastic_order(scores[:2], scores) is None, "two seeds are too few"
     random = np.random.default_rng(0)
     passed = sum(almost_stochastic_order(*random.normal(size=(2, 5))) < stats.ORDERED for _ in range(300))
     assert passed <= 0.09 * 300

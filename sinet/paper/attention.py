@@ -78,12 +78,12 @@ def _heatmaps(case: dict) -> plt.Figure:
         for row, weights in enumerate([*maps[direction], maps[direction].mean(axis=0)]):
             for column in (0, columns - 1):
                 text = f"{weights[column]:.2f}".removeprefix("0")
-                axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=4)
+                axis.text(column + 0.5, row + 0.5, text, ha="center", va="center", fontsize=5)
         axis.axhline(rows, color="black", linewidth=0.6)
         axis.set_title(DIRECTIONS.get(direction, direction), fontsize=7, pad=3, loc="left")
         axis.tick_params(axis="y", labelsize=6, length=0, rotation=0)
         axis.tick_params(axis="x", length=0)
-        axis.collections[0].colorbar.ax.tick_params(labelsize=5, length=1.5)
+        axis.collections[0].colorbar.ax.tick_params(labelsize=6, length=1.5)
     groups = word_groups(sentence)
     figure.legend(
         handles=[

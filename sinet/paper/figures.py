@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
 from sinet.paper.grid import METRICS, sign, test_of
@@ -49,11 +50,19 @@ class Runs:
             return " / ".join(map(str, dict.fromkeys(map(value, all_))))
 
         return (
-            f"recipe {of(lambda r: r['recipe']['name'])}, selection {of(lambda r: r['selection'])}, seeds "
-            f"{of(lambda r: r['seed'])}, {of(lambda r: r['precision'])}, "
+            f"recipe {of(lambda r: r['recipe']['name'])}, selection {of(lambda r: r['selection'])}, {self._seeds()}, "
+            f"{of(lambda r: r['precision'])}, "
             + of(lambda r: f"{r['device_name']} ({r['device']}, {r['threads']} threads)")
             + f"; scored on the {of(lambda r: r['split'])} split ({of(lambda r: r['test_sentences'])} sentences)"
         )
+
+    def _seeds(self) -> str:
+        """The seeds, of which models where they are not those of all."""
+        models: dict[str, list[str]] = {}
+        for model, records in self.records.items():
+            models.setdefault(" / ".join(str(record["seed"]) for record in records), []).append(self.titles[model])
+        each = [f"seeds {seeds}" + f" ({', '.join(of)})" * (len(models) > 1) for seeds, of in models.items()]
+        return ", ".join(each)
 
 
 def draw_results(
@@ -205,12 +214,14 @@ def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]
     axis.xaxis.tick_top()
     axis.tick_params(length=0, labelsize=6)
     axis.tick_params(axis="y", rotation=0)
-    axis.collections[0].colorbar.ax.tick_params(labelsize=5, length=1.5)
+    axis.collections[0].colorbar.ax.tick_params(labelsize=6, length=1.5)
     axis.collections[0].colorbar.ax.yaxis.label.set_size(6)
     for y, row in enumerate(rows.values()):
         for x, metric in enumerate(METRICS):
-            significant = sign(row[metric], made["level"]) != 0
-            dark = abs(table[y, x]) > 0.75 * greatest
+            tested, significant = row[metric]["p_holm"] is not None, sign(row[metric], made["level"]) != 0
+            dark = tested and abs(table[y, x]) > 0.75 * greatest
+            if not tested:
+                axis.add_patch(Rectangle((x, y), 1, 1, facecolor="white", edgecolor="0.8", hatch="////", linewidth=0))
             axis.text(
                 *(x + 0.5, y + 0.5, signed(table[y, x]) + ("*" if significant else "")),
                 **{"ha": "center", "va": "center", "fontsize": 6, "color": "white" if dark else "black"},
@@ -218,7 +229,7 @@ def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]
             )
     return figure, (
         "Differences of F1 between systems, means over seeds, blue where the first is better. Bold with a star: "
-        f"significant, {test_of(made)}."
+        f"significant, {test_of(made)}. Hatched: not tested."
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 import statistics
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -9,12 +10,16 @@ from sinet.paper.grid import METRICS, Grid, bold
 from sinet.paper.table import Table, frame, mean_sd, signed
 
 COLUMNS = ("Dataset", "Encoder", "Recipe", "System", "Other", "Figure")
-TESTS = ("System's F1", "n", "Other's F1", "other n", "Difference", "95 % interval", "p", "Holm", "ASO", "ASO of other")
+TESTS = (
+    *("System's F1", "n", "Other's F1", "other n", "Difference", "95 % bootstrap", "bootstrap p"),
+    *("95 % t", "t p", "Holm", "ASO", "ASO of other"),
+)
 
 SIDES = (("f1", "seeds"), ("other_f1", "other_seeds"))
 CSV = (
     *map(str.lower, COLUMNS),
-    *("system_f1", "other_f1", "difference", "low", "high", "p", "p_holm", "aso", "aso_of_other"),
+    *("system_f1", "other_f1", "difference", "bootstrap_low", "bootstrap_high", "bootstrap_p"),
+    *("t_low", "t_high", "t_p", "p_holm", "aso", "aso_of_other"),
     *("system_values", "system_seeds", "other_values", "other_seeds"),
 )
 
@@ -34,15 +39,14 @@ def significance_table(grid: Grid) -> Table:
             METRICS[c["metric"]],
         )
         n = len(c["f1"]), len(c["other_f1"])
-        few = f"n < {made['least_seeds']}"
-        adjusted = f"n < {made['least_runs']}" if c["p_holm"] is None else _p(c["p_holm"])
-        low, high = (signed(end) for end in c["interval"])
+        few = f"n < {made['least_runs']}"
+        order = "{:.2f}" if min(n) >= made["least_seeds"] else "({:.2f})"
         texts = (
             *(mean_sd(c["f1"]), str(n[0]), mean_sd(c["other_f1"]), str(n[1])),
             bold(signed(c["difference"]), grid.significant(c) != 0),
-            f"[{low}, {high}]",
-            *(_p(c["p"]), adjusted),
-            *(few if c[key] is None else f"{c[key]:.2f}" for key in ("aso", "aso_of_other")),
+            *(_interval(c["bootstrap"]["interval"]), _p(c["bootstrap"]["p"])),
+            *((_interval(c["interval"]), _p(c["p"]), _p(c["p_holm"])) if c["tested"] else (few, few, few)),
+            *(few if c[key] is None else order.format(c[key]) for key in ("aso", "aso_of_other")),
         )
         rows.append(dict(zip(columns, (*titles, *texts), strict=True)))
         lines.append(_line(titles, c))
@@ -51,35 +55,47 @@ def significance_table(grid: Grid) -> Table:
     )
 
 
+def _interval(interval: Sequence[float]) -> str:
+    return f"[{signed(interval[0])}, {signed(interval[1])}]"
+
+
 def _p(p: float) -> str:
     return f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
 
 
 def _line(titles: tuple[str, ...], c: dict) -> dict:
-    figures = [statistics.fmean(c["f1"]), statistics.fmean(c["other_f1"]), c["difference"], *c["interval"]]
+    figures = [statistics.fmean(c["f1"]), statistics.fmean(c["other_f1"]), c["difference"], *c["bootstrap"]["interval"]]
+    t = [round(end, 4) for end in c["interval"]] if c["tested"] else [None, None]
     values = [(" ".join(f"{v:.4f}" for v in c[f1]), " ".join(map(str, c[of]))) for f1, of in SIDES]
-    tests = c["p"], c["p_holm"], c["aso"], c["aso_of_other"]
+    tests = c["bootstrap"]["p"], *t, c["p"], c["p_holm"], c["aso"], c["aso_of_other"]
     return dict(zip(CSV, (*titles, *(round(f, 4) for f in figures), *tests, *values[0], *values[1]), strict=True))
+
+
+def _cases(seeds: int) -> int:
+    """Of so many orders of the seeds of two equal systems, one has all of the one above all of the other."""
+    return math.comb(2 * seeds, seeds)
 
 
 def _notes(grid: Grid) -> list[str]:
     made = grid.comparisons
     notes = [
-        f"Micro F1 x 100, mean ± standard deviation over n runs. With n of {made['least_runs']} or more on both sides, "
-        "interval and two-sided p are of Student's t, for other runs and other test sentences: the variance of the "
-        "difference is that of a paired bootstrap of the test sentences "
+        "Micro F1 x 100, mean ± standard deviation over n runs. Bootstrap: paired, over the test sentences "
         f"({made['resamples']:,} resamples, the same sentences for both systems, of several seeds the mean of their F1 "
-        "in each; folds are resampled one by one) plus that of each mean over runs, degrees of freedom by "
-        "Welch-Satterthwaite.",
-        f"Holm: p adjusted for the {made['family']} comparisons of this grid that are tested. Bold: adjusted p < "
-        f"{made['level']:g}. n < {made['least_runs']}: too few runs on a side to know how far runs are apart, so no "
-        "test and no bold; interval (percentiles) and p of the bootstrap then speak of these trained runs only.",
+        "in each; folds are resampled one by one); interval (percentiles) and two-sided p speak of these trained runs "
+        "only.",
+        "t: Student's, interval and two-sided p for other runs and other test sentences: the variance of the "
+        "difference is that of the bootstrap plus that of each mean over runs, degrees of freedom by "
+        f"Welch-Satterthwaite. n < {made['least_runs']}: too few runs on a side to know how far runs are apart, so no "
+        "test and no bold.",
+        f"Holm: p of t adjusted for the {made['family']} comparisons of this grid that are tested. Bold: adjusted p < "
+        f"{made['level']:g}.",
         "ASO: almost stochastic order over the seeds' F1, the upper bound of the violation ratio at confidence 1 - "
         f"{made['level']:g}/{2 * made['family'] or 1}, corrected for both directions of each test; below "
         f"{made['ordered_below']:g} the system (ASO of other: the other) is almost stochastically larger. "
-        f"n < {made['least_seeds']}: too few seeds on a side to say. Few seeds bound the level, whatever the "
-        f"correction: of equal systems with {made['least_seeds']} seeds all of the one lie above all of the other in 1 "
-        f"of {math.comb(2 * made['least_seeds'], made['least_seeds'])} cases.",
+        f"(in brackets): fewer than {made['least_seeds']} seeds on a side, a hint at most. Few seeds bound the level, "
+        "whatever the correction: all of one of two equal systems lie above all of the other in 1 of "
+        f"{_cases(made['least_runs'])} cases with {made['least_runs']} seeds each, in 1 of "
+        f"{_cases(made['least_seeds'])} with {made['least_seeds']}.",
     ]
     for c in made["not_compared"]:
         names = grid.title("models", c["system"]), grid.title("models", c["other"])

@@ -2,8 +2,8 @@
 
 Systems are compared where they share dataset, encoder and recipe: SINET with each system, the full model with each
 setting of its ablation, each setting with Base. All comparisons of a grid that are tested, of three metrics each, are
-one family for the correction; with fewer than `stats.LEAST_RUNS` seeds on a side there is no test, and interval and p
-speak of the trained runs only. Folds of a dataset are resampled one by one, a seed's figure is its mean over them.
+one family for the correction; with fewer than `stats.LEAST_RUNS` seeds on a side there is no test, and the bootstrap
+alone speaks, of the trained runs only. Folds of a dataset are resampled one by one, a seed's figure is its mean over them.
 """
 
 import itertools
@@ -122,13 +122,15 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
             tested = min(len(a.seeds), len(b.seeds)) >= stats.LEAST_RUNS
             for m, metric in enumerate(METRICS):
                 again = a.resampled[m], b.resampled[m]
-                test = stats.difference_of_systems(a.f1[m], b.f1[m], *again) if tested else stats.difference(*again)
+                bootstrap = stats.difference(*again)
+                test = stats.difference_of_systems(a.f1[m], b.f1[m], *again) if tested else None
                 found.append(
                     between
                     | {"metric": metric, "seeds": a.seeds, "other_seeds": b.seeds}
                     | {"f1": a.f1[m].tolist(), "other_f1": b.f1[m].tolist()}
                     | {"difference": float(a.f1[m].mean() - b.f1[m].mean())}
-                    | {"interval": [test.low, test.high], "p": test.p, "tested": tested}
+                    | {"bootstrap": {"interval": [bootstrap.low, bootstrap.high], "p": bootstrap.p}}
+                    | {"interval": test and [test.low, test.high], "p": test and test.p, "tested": tested}
                 )
     family = [c for c in found if c["tested"]]
     adjusted = iter(stats.holm([c["p"] for c in family]))

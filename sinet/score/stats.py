@@ -30,8 +30,8 @@ LEAST_RUNS = 3
 """Seeds of each system for a test: two tell too little of how far apart runs are. Where runs differ by far more than
 sentences, equal systems with two seeds come out below 0.01 in 5 of 100 simulations, with three in 1."""
 LEAST_SEEDS = 5
-"""With fewer, equal systems pass for ordered too often: with 3 seeds all scores of the one lie above all of the other
-in one of 20 cases, and then the bound is 0."""
+"""With fewer, an order is a hint at most: with 3 seeds all scores of the one of two equal systems lie above all of the
+other in one of 20 cases, and then the bound is 0."""
 ORDERED = 0.2
 """The bound below which scores count as almost stochastically larger (Ulmer et al., 2022, arXiv:2204.06815). Of equal
 normal systems with 5 seeds 6 in 100 stay below it; 16 in 100 stay below 0.5, which is Dror et al.'s."""
@@ -157,9 +157,9 @@ def almost_stochastic_order(
     scores: Sequence[float], other: Sequence[float], comparisons: int = 1, resamples: int = 1000, seed: int = 0
 ) -> float | None:
     """Upper bound of the violation ratio at confidence 1 - LEVEL / comparisons (Bonferroni): below ORDERED,
-    `scores` are almost stochastically larger. None for fewer than LEAST_SEEDS scores on a side.
+    `scores` are almost stochastically larger. None for fewer than LEAST_RUNS scores on a side.
     """
-    if min(len(scores), len(other)) < LEAST_SEEDS:
+    if min(len(scores), len(other)) < LEAST_RUNS:
         return None
     a, b = np.asarray(scores, dtype=float), np.asarray(other, dtype=float)
     random = np.random.default_rng(seed)

@@ -32,7 +32,7 @@ rule compare:
     conda:
         ENVIRONMENT
     params:
-        declared=json.dumps(DECLARED, sort_keys=True),
+        declared=json.dumps(DECLARED),
         data=lambda wildcards, input: str(Path(input.gold[0]).parent.parent),
         code=code("sinet.score.compare"),
     shell:
@@ -100,7 +100,7 @@ rule tabulate:
     conda:
         ENVIRONMENT
     params:
-        declared=json.dumps(DECLARED, sort_keys=True),
+        declared=json.dumps(DECLARED),
         efficiency=[f"{RESULTS}/efficiency/{dataset}/{encoder}" for dataset, encoder in MEASURED],
         out=lambda wildcards, output: str(Path(output[0]).parent),
         code=code("sinet.paper.tables"),
@@ -128,12 +128,12 @@ rule draw_flops:
     conda:
         ENVIRONMENT
     params:
-        titles=json.dumps({name: m["title"] for name, m in DECLARED["models"].items()}, sort_keys=True),
+        models=FIGURE_MODELS,
         what=lambda wildcards: f"{place_title(wildcards.dataset, wildcards.encoder)}, test split",
         stem=subpath(output.pdf, strip_suffix=".pdf"),
         code=code("sinet.paper.efficiency"),
     shell:
-        "python -m sinet plot-flops --flops {input.flops:q} --titles {params.titles:q} --what {params.what:q}"
+        "python -m sinet plot-flops --flops {input.flops:q} --models {params.models:q} --what {params.what:q}"
         " --out {params.stem:q} --log {log:q}"
 
 
