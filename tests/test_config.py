@@ -114,6 +114,13 @@ def test_every_shipped_configuration_resolves(overlay):
         assert "none of the mirrors" in reason and run.dataset in (*(f"ace04-{fold}" for fold in range(5)), "ace05")
 
 
+def test_adding_a_system_to_a_grid_is_one_word():
+    for overlay in ("config.yaml", "config/quick.yaml", "config/full.yaml", "config/base.yaml", "config/open.yaml"):
+        config = load_config(ROOT / overlay)
+        config["grid"][0]["models"] = list(config["models"])
+        assert {run.model for run in resolve(config).runs} == set(config["models"]), overlay
+
+
 def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch):
     (tmp_path / "ace05" / "English" / "nw").mkdir(parents=True)
     (tmp_path / "ace05" / "English" / "nw" / "DOC.apf.xml").write_text("<source_file/>")

@@ -18,16 +18,9 @@ from sinet.paper.report import write_report
 from sinet.paper.results import write_results
 from sinet.score.errors import sentence_errors
 from sinet.score.metrics import score
+from tests.browser import chromium, in_a_browser, texts
 from tests.conftest import CORPUS, LABELS
 
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-in_a_browser = pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="chromium and chromedriver are not installed; .ci/run installs them"
-)
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000"),
-)
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 8 + (900).to_bytes(4) + (300).to_bytes(4)
 TABLE = """# Scores
 
@@ -40,6 +33,12 @@ TABLE = """# Scores
 
 - A note.
 """
+
+
+RECIPE = {
+    **{"name": "short", "epochs": 2, "batch_size": 8, "encoder_lr": None, "head_lr": 0.001, "weight_decay": 0.01},
+    **{"warmup": 0.1, "clip": 1.0, "selection": "last", "precision": "auto"},
+}
 
 
 def worse(s: Sentence) -> Sentence:
@@ -68,7 +67,7 @@ def results(tmp_path_factory) -> tuple[Path, dict]:
         write_sentences(run / "predictions.jsonl", predicted)
         record = {
             **{"dataset": "ten", "encoder": "tiny", "model": model, "seed": 0, "split": "test", "selection": "last"},
-            **{"recipe": {"name": "short", "epochs": 2}, "selected_epoch": 2, "dev": {"rel_plus": 12.3}},
+            **{"recipe": RECIPE, "settings": {"wide": 8}, "selected_epoch": 2, "dev": {"rel_plus": 12.3}},
             **{"scores": score(gold, predicted, LABELS), "seconds": {"train": 60}, "parameters": 1e6},
             **{"precision": "float32", "device": "cpu", "device_name": "A <fast> machine", "threads": 2},
             **{"git_commit": "a" * 40, "versions": {"python": "3.11"}},
@@ -115,6 +114,8 @@ def test_the_page_holds_everything_and_loads_nothing(page):
         "no licence",
         "A note.",
         "27.30",
+        "<td>frozen</td><td>0.001</td>",
+        "wide 8",
         "python 3.11",
     ):
         assert part in text
@@ -195,22 +196,8 @@ def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def browser(page, tmp_path_factory) -> Iterator[object]:
     """Chromium with the page open."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    try:
-        driver.get(page.as_uri())
+    with chromium(page, tmp_path_factory.mktemp("profile")) as driver:
         yield driver
-    finally:
-        driver.quit()
-
-
-def texts(browser: object, selector: str) -> list[str]:
-    return [e.text for e in browser.find_elements("css selector", selector)]
 
 
 @pytest.fixture

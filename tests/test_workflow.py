@@ -11,6 +11,7 @@ import pytest
 
 from sinet.config import load_config, resolve
 from sinet.provenance import ROOT, closure
+from tests.browser import chromium, in_a_browser, texts
 from tests.conftest import snakemake
 
 CASE_STUDY = {"choose_cases", "draw_attention", "share_attention", "score_groups", "draw_claim"}
@@ -52,6 +53,8 @@ def test_tables_hold_published_and_measured_rows(finished):
         expected = record["scores"]["symmetric"]["ent"]["f1"]
         assert float(measured[title, "Ent"]["mean"]) == pytest.approx(expected, abs=1e-3)
         assert f"{title} (ours)" in efficiency
+    order = re.findall(r"^\| (.+?) \(ours\)", (tables / "main.md").read_text(), re.M)
+    assert order == ["SINET", "SpERT", "PFN", "SPAN Multi-Head", "Two are Better than One"], "as in the grid"
     assert "multiply-adds per sentence" in efficiency
     assert "not run" in (tables / "ablation.md").read_text(), "three of the five settings are not in this grid"
 
@@ -98,6 +101,25 @@ def test_rebuilt_tables_and_figures_are_the_same_bytes(finished):
     done = snakemake(finished, "--forcerun", *again, *drawn)
     assert done.returncode == 0, done.stderr[-4000:]
     assert {p.name: p.read_bytes() for p in made} == before
+
+
+@in_a_browser
+def test_the_report_of_a_grid_renders_whole(finished, tmp_path):
+    done = snakemake(finished, "report_page")
+    assert done.returncode == 0, done.stderr[-4000:]
+    report = finished / "results" / "quick" / "report.html"
+    figures = sorted((finished / "results" / "quick" / "figures").glob("*.png"))
+    with chromium(report, tmp_path) as browser:
+        widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
+        assert len(widths) == len(figures) and min(widths) > 300
+        for name in ("main", "significance", "slices"):
+            column = f"#table-{name} tbody td:first-child"
+            browser.find_element("css selector", f"#table-{name} th:first-child button").click()
+            assert (shown := texts(browser, column)) == sorted(shown, key=str.lower) and len(shown) > 5
+        assert "SINET" in texts(browser, "#plan td:first-child") and "60 sentences" in texts(browser, "#count")[0]
+        assert browser.get_log("browser") == []
+        browser.save_screenshot(str(tmp_path / "report.png"))
+    assert (tmp_path / "report.png").stat().st_size > 10_000
 
 
 def has_tex() -> bool:

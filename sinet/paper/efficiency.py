@@ -1,6 +1,5 @@
 """The figure of multiply-adds against sentence length."""
 
-import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +23,9 @@ def draw_flops(flops: Path, models: Mapping[str, dict], what: str, out: Path) ->
     for name, figures in counted.items():
         title = models[name]["title"]
         lines[title] = figures["by_words"], style[name]
-        for dashes, (formulation, other) in zip(itertools.cycle(DASHES[1:]), figures["formulations"].items(), strict=False):
-            lines[f"{title}, {formulation}"] = other["by_words"], style[name] | {"linestyle": dashes}
+        for number, (formulation, other) in enumerate(figures["formulations"].items(), 1):
+            dashes = {"linestyle": DASHES[number % len(DASHES)]}
+            lines[f"{title}, {formulation}"] = other["by_words"], style[name] | dashes
     figure, axes = plt.subplots(1, 2, figsize=(COLUMN_INCHES * 2, 2.3), layout="constrained", sharex=True)
     for axis, part, label in ((axes[0], "total", "Whole system"), (axes[1], "heads", "Without the encoder")):
         for title, (by_words, look) in lines.items():

@@ -58,6 +58,7 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
         ],
         records=records,
         machines=_machines(records),
+        trainings=_trainings(records),
         kinds={"Entities": ENTITY_KINDS, "Triples": RELATION_KINDS},
         style=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         script=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
@@ -121,6 +122,17 @@ def _machines(records: dict[str, dict]) -> list[dict]:
         described = {k: record[k] for k in ("device_name", "device", "threads", "git_commit", "versions")}
         machines.setdefault(json.dumps(described, sort_keys=True), described | {"runs": []})["runs"].append(path)
     return list(machines.values())
+
+
+def _trainings(records: dict[str, dict]) -> list[dict]:
+    """How each model is trained: its recipe and settings, where, with which seeds."""
+    trained: dict[str, dict] = {}
+    for record in records.values():
+        how = {key: record[key] for key in ("model", "recipe", "settings")}
+        group = trained.setdefault(json.dumps(how, sort_keys=True), how | {"places": {}, "seeds": {}})
+        group["places"][record["dataset"], record["encoder"]] = None
+        group["seeds"][record["seed"]] = None
+    return list(trained.values())
 
 
 # -- sentences -----------------------------------------------------------------------------------------------------

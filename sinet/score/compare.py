@@ -3,7 +3,8 @@
 Systems are compared where they share dataset, encoder and recipe: SINET with each system, the full model with each
 setting of its ablation, each setting with Base. All comparisons of a grid that are tested, of three metrics each, are
 one family for the correction; with fewer than `stats.LEAST_RUNS` seeds on a side there is no test, and the bootstrap
-alone speaks, of the trained runs only. Folds of a dataset are resampled one by one, a seed's figure is its mean over them.
+alone speaks, of the trained runs only. Folds of a dataset are resampled one by one, a seed's figure is its mean over
+them.
 """
 
 import itertools
