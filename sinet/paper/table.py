@@ -13,7 +13,10 @@ from pathlib import Path
 import pandas as pd
 
 NO_FIGURE = "n/a"
-_PROSE = r">{\raggedright\arraybackslash}p{10cm}"
+_PROSE, _PROSE_LETTERS = r">{\raggedright\arraybackslash}p{7cm}", 40
+"""A column of prose, and about how many letters stand in a line of it."""
+_PAGE_LINES = 50
+"""Of a table's body, on a page."""
 _NUMBER = re.compile(r"[+-]?[\d,]+(\.\d+)?( ± [\d,]+(\.\d+)?)?")
 
 
@@ -99,22 +102,59 @@ def escape(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A `table*` float for `\input`; needs the packages booktabs, graphicx and siunitx (version 3)."""
-    cells = table.frame.map(_cell)
-    cells.columns = pd.MultiIndex.from_tuples([tuple(map(_escape, c)) for c in table.frame.columns])
-    formats = [_PROSE if c[-1] in table.prose else _column_format(table.frame[c]) for c in table.frame.columns]
-    tabular = cells.style.hide(axis="index").to_latex(hrules=True, multicol_align="c", column_format="".join(formats))
-    caption = " ".join([f"{table.title}.", *table.notes])
-    return (
-        "% needs booktabs, graphicx and siunitx 3\n\\begin{table*}[t]\n\\centering\n"
-        "\\sisetup{text-series-to-math=true, separate-uncertainty=true, retain-explicit-plus=true, "
-        "group-separator={,}, group-minimum-digits=4, group-digits=integer}\n"
-        "\\sbox0{\\resizebox{\\textwidth}{!}{%\n"
-        + tabular.rstrip()
-        + "}}\n"  # as wide as the page, unless it would be too tall for its caption
-        "\\ifdim\\dimexpr\\ht0+\\dp0\\relax>0.7\\textheight\\resizebox{!}{0.7\\textheight}{\\usebox0}"
-        "\\else\\usebox0\\fi\n\\caption{" + _escape(caption) + "}\n\\label{tab:" + table.name + "}\n\\end{table*}\n"
-    )
+    r"""`table*` floats for `\input`; needs the packages booktabs, graphicx and siunitx (version 3).
+
+    A table too long for a page becomes several, each with the header; what is the same in all rows is said in the
+    caption instead of in a column, as width costs legibility.
+    """
+    texts, common = _without_common_columns(table.frame)
+    cells = texts.map(_cell)
+    cells.columns = pd.MultiIndex.from_tuples([tuple(map(_escape, c)) for c in texts.columns])
+    formats = "".join(_PROSE if c[-1] in table.prose else _column_format(texts[c]) for c in texts.columns)
+    parts = _pages([max((-(-len(t) // _PROSE_LETTERS) for t in row), default=1) for row in _prose(table, texts)])
+    floats = []
+    for number, rows in enumerate(parts, 1):
+        style = cells.iloc[rows].style.hide(axis="index")
+        tabular = style.to_latex(hrules=True, multicol_align="c", column_format=formats)
+        title = table.title if len(parts) == 1 else f"{table.title}, part {number} of {len(parts)}"
+        caption = [f"{title}.", *common, *table.notes] if number == 1 else [f"{title}."]
+        label = table.name if number == 1 else f"{table.name}-{number}"
+        floats.append(
+            "\\begin{table*}[tp]\n\\centering\n"
+            "\\sisetup{text-series-to-math=true, separate-uncertainty=true, retain-explicit-plus=true, "
+            "group-separator={,}, group-minimum-digits=4, group-digits=integer}\n"
+            "\\sbox0{\\resizebox{\\textwidth}{!}{%\n"
+            + tabular.rstrip()
+            + "}}\n"  # as wide as the page, unless it would be too tall for its caption
+            "\\ifdim\\dimexpr\\ht0+\\dp0\\relax>0.7\\textheight\\resizebox{!}{0.7\\textheight}{\\usebox0}"
+            "\\else\\usebox0\\fi\n\\caption{" + _escape(" ".join(caption)) + "}\n\\label{tab:" + label + "}\n"
+            "\\end{table*}\n"
+        )
+    return "% needs booktabs, graphicx and siunitx 3\n" + "".join(floats)
+
+
+def _without_common_columns(frame_: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The frame without the columns that describe all its rows alike, and these as text."""
+    same = [c for c in frame_.columns if not c[0] and len(frame_) > 1 and frame_[c].nunique() == 1]
+    same = [c for c in same if not _NUMBER.fullmatch(frame_[c].iloc[0].strip("*"))]
+    return frame_.drop(columns=same), [f"{c[-1]}: {frame_[c].iloc[0] or 'none'}." for c in same]
+
+
+def _prose(table: Table, texts: pd.DataFrame) -> list[list[str]]:
+    """The texts of each row that break over lines."""
+    columns = [c for c in texts.columns if c[-1] in table.prose]
+    return [list(row) for row in texts[columns].itertuples(index=False)]
+
+
+def _pages(heights: Sequence[int]) -> list[slice]:
+    """Rows of so many lines each, divided over pages."""
+    starts, filled = [0], 0
+    for row, lines in enumerate(heights):
+        if filled and filled + lines > _PAGE_LINES:
+            starts.append(row)
+            filled = 0
+        filled += lines
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(heights)], strict=True)]
 
 
 def _column_format(column: pd.Series) -> str:
