@@ -3,8 +3,9 @@
 `packed(model, dtype)` packs every linear map of a model, and whatever else has a `packed(dtype)` of its own. For an
 encoder (`PackedEncoder`):
 
-- Rows of padding take no part in the linear maps: the pieces of a batch lie end to end, and are padded for attention
-  only.
+- Rows of padding take no part: the pieces of a batch lie end to end. On a CPU neighbouring sentences of one length
+  attend as a block, which is a view of these rows, without a mask; a GPU, for which many small products would be slow,
+  pads them for attention.
 - Queries, keys and values come out of one product; the scale of the scores is folded into its weights.
 - Weights are held in the precision of the products and, on a CPU with AVX-512, in the layout that its kernels want,
   with the activation fused into the product before it. `torch.nn.Linear` would cast or reorder them at every call.
@@ -15,8 +16,9 @@ or views.
 
 import contextlib
 import functools
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -25,6 +27,10 @@ from torch import Tensor, nn
 
 ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 """The configuration's activation -> torch's `approximate`; other activations are not packed."""
+
+FEW_ROWS, FEW_OUTPUTS = 32, 16
+"""For so few rows, or a map onto so few figures, oneDNN's layout is slower in float32 than a product of plain ones: its
+call takes twenty microseconds by itself."""
 
 
 class Layer(NamedTuple):
@@ -156,6 +162,8 @@ class PackedLinear:
         self.approximate = approximate
         # the operators behind inductor's frozen CPU linear; private to torch, whose version is pinned
         self.reordered = layout and weight.device.type == "cpu" and _has_fast_layout(dtype)
+        self.transposed = self.weight.T.contiguous() if self.reordered and dtype == torch.float32 else None
+        self.few_rows = math.inf if len(weight) <= FEW_OUTPUTS else FEW_ROWS
         if self.reordered:
             try:
                 self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
@@ -165,10 +173,15 @@ class PackedLinear:
     def __call__(self, rows: Tensor) -> Tensor:
         if not self.plain:
             rows = rows.to(self.dtype)
-        if self.reordered:
+        if self.transposed is not None and rows.numel() <= self.few_rows * rows.shape[-1]:
+            flat = rows.flatten(0, -2)
+            out = flat @ self.transposed if self.bias is None else torch.addmm(self.bias, flat, self.transposed)
+            out = out.unflatten(0, rows.shape[:-1]) if rows.dim() > 2 else out
+        elif self.reordered:
             kind = ("none", "") if self.approximate is None else ("gelu", self.approximate)
             return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, kind[0], [], kind[1])
-        out = F.linear(rows, self.weight, self.bias)
+        else:
+            out = F.linear(rows, self.weight, self.bias)
         return out if self.approximate is None else torch._C._nn.gelu_(out, approximate=self.approximate)
 
 
@@ -200,28 +213,43 @@ class _PackedLayer:
 
     def __call__(self, rows: Tensor, packing: "_Packing", mask: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
         """The next rows, and the attention (batch, heads, pieces, pieces) where it is to be kept."""
-        heads = packing.padded(self.qkv(rows)).unflatten(-1, (3, self.heads, -1))
-        query, key, value = heads.permute(2, 0, 3, 1, 4).unbind(0)
-        weights = None
+        projected, weights = self.qkv(rows), None
+        if packing.blocks is None:
+            mixed, weights = self._attend(packing.padded(projected), mask, keep)
+            mixed = packing.packed(mixed)
+        else:
+            mixed = torch.empty_like(rows)
+            for block, (sentences, pieces) in packing.blocks:
+                bias = None if mask is None else mask[..., :pieces, :pieces]
+                found, _ = self._attend(projected[block].unflatten(0, (sentences, pieces)), bias, keep)
+                mixed[block].unflatten(0, (sentences, pieces)).copy_(found)
+        rows = F.layer_norm(self.attended(mixed).add_(rows), *self.norms[0])
+        return F.layer_norm(self.narrow(self.wide(rows)).add_(rows), *self.norms[1]), weights
+
+    def _attend(self, projected: Tensor, mask: Tensor | None, keep: bool) -> tuple[Tensor, Tensor | None]:
+        """What queries, keys and values (batch, pieces, 3 hidden) give, (batch, pieces, hidden), and the attention."""
+        query, key, value = projected.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         # torch's fused attention is the faster one in half precision, its separate steps are in float32
         if keep or query.dtype == torch.float32:
             scores = query @ key.transpose(-1, -2)
             weights = (scores if mask is None else scores + mask).softmax(-1)
-            mixed = weights @ value
-        else:
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-        mixed = packing.packed(mixed.transpose(1, 2).flatten(2))
-        rows = F.layer_norm(self.attended(mixed).add_(rows), *self.norms[0])
-        return F.layer_norm(self.narrow(self.wide(rows)).add_(rows), *self.norms[1]), weights
+            return (weights @ value).transpose(1, 2).flatten(2), weights
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
+        return mixed.transpose(1, 2).flatten(2), None
 
 
 class _Packing:
-    """Between (batch, pieces, ...) with padding and (rows, ...) without."""
+    """Between (batch, pieces, ...) with padding and (rows, ...) without.
 
-    def __init__(self, attention_mask: Tensor) -> None:
+    `blocks`: rows of neighbouring sentences of the same length, with their number and length; None where attention is
+    to be padded.
+    """
+
+    def __init__(self, attention_mask: Tensor, by_length: bool) -> None:
         self.shape = attention_mask.shape
         real = attention_mask.flatten().bool()
         self.full = bool(real.all())
+        self.blocks = list(_blocks(attention_mask.sum(1).tolist())) if by_length else None
         if not self.full:
             self.rows = real.nonzero().squeeze(1)
             self.back = (real.cumsum(0) - 1).clamp(min=0)  # a cell of padding repeats a piece: masked, never read
@@ -232,6 +260,13 @@ class _Packing:
 
     def padded(self, rows: Tensor) -> Tensor:
         return (rows if self.full else rows.index_select(0, self.back)).unflatten(0, self.shape)
+
+
+def _blocks(lengths: Sequence[int]) -> Iterator[tuple[slice, tuple[int, int]]]:
+    start = 0
+    for length, group in itertools.groupby(lengths):
+        sentences = len(list(group))
+        yield slice(start, start := start + sentences * length), (sentences, length)
 
 
 class PackedEncoder:
@@ -264,10 +299,10 @@ class PackedEncoder:
         Of both only the last state unless `keep`, which gives the embeddings, every layer and every attention.
         Cells of padding hold figures that mean nothing.
         """
-        packing = _Packing(attention_mask)
+        packing = _Packing(attention_mask, by_length=input_ids.device.type == "cpu" and not keep)
         with torch.autocast(input_ids.device.type, enabled=False):
             embedded = self.model.embeddings(input_ids=input_ids)
-            mask = self._mask(attention_mask, embedded, packing.full)
+            mask = self._mask(attention_mask, embedded, packing.full or packing.blocks is not None)
             rows = packing.packed(embedded).to(self.dtype)
             if self.mapping is not None:
                 rows = self.mapping(rows)
@@ -280,10 +315,10 @@ class PackedEncoder:
             return [packing.padded(state) for state in states], attentions
 
     def _mask(self, attention_mask: Tensor, embedded: Tensor, full: bool) -> Tensor | None:
-        """What is added to the scores: MPNet's relative positions, and a floor where there is padding."""
+        """What is added to the scores: MPNet's relative positions, and a floor where there is padding unless `full`."""
         mask = None
         if hasattr(self.model.encoder, "compute_position_bias"):
-            mask = self.model.encoder.compute_position_bias(embedded).to(self.dtype)
+            mask = self.model.encoder.compute_position_bias(embedded[:1]).to(self.dtype)  # the same for all sentences
         if not full:
             floor = torch.zeros_like(attention_mask, dtype=self.dtype)
             floor = floor.masked_fill_(attention_mask == 0, torch.finfo(self.dtype).min)[:, None, None]

@@ -91,8 +91,12 @@ def sliding_max(rows: Tensor, max_width: int) -> Tensor:
     """
     pooled = rows.new_empty(max_width, *rows.shape)
     pooled[0] = rows
-    for k in range(1, min(max_width, len(rows))):
-        torch.maximum(pooled[k - 1, :-k], rows[k:], out=pooled[k, :-k])
+    width = 1
+    while width < min(max_width, len(rows)):
+        # windows of up to twice the width: one of the width, and behind it each of those there are
+        wider = pooled[width : 2 * width, :-width]
+        torch.maximum(pooled[width - 1, :-width], pooled[: len(wider), width:], out=wider)
+        width *= 2
     return pooled
 
 
