@@ -37,7 +37,7 @@ def finished(tiny_mirror, prepared, tmp_path_factory):
 
 def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(timing, "SECONDS", 0.05)
-    monkeypatch.setattr(timing.time_precision, "__defaults__", (0.05,))
+    monkeypatch.setattr(timing.time_precision, "__defaults__", (0.05, False))
     out = tmp_path / "bench.json"
     text = bench.bench(finished.results, finished.plan, finished.mirrors, out, None, 0)
     written = json.loads(out.read_text())

@@ -11,14 +11,20 @@ from sinet.paper.table import markdown
 DECLARED = {
     "datasets": {"mine": {"title": "Mine"}},
     "encoders": {"small": {"title": "Small"}, "scibert-sizes": {"title": "SciBERT (sizes only)"}},
-    "models": {"sinet": {"title": "SINET", "published": "SINET"}, "slow": {"title": "Slow"}},
+    "models": {"sinet": {"title": "SINET", "published": "SINET"}, "slow": {"title": "Slow", "published": "Slow"}},
     "runs": {},
     "left_out": [],
     "failed": [],
     "kept": [],
     "remark": None,
 }
-DECK = {"scierc": [{"system": "SINET", "flops_m": 3.0, "inference_s": 11}]}
+DECK = {
+    "scierc": [
+        {"system": "SINET", "flops_m": 3.0, "inference_s": 11},
+        {"system": "Slow", "flops_m": 5.0, "inference_s": 12},
+    ]
+}
+BY_WORDS = {"16": 2e6, "32": 4e6}
 
 
 def timed(seconds: float) -> dict:
@@ -39,12 +45,19 @@ def folder(tmp_path):
     folder.mkdir(parents=True)
     systems = {"sinet": 1e6, "slow": 2e6}
     flops = {"split": "test", "of_sentences": 30, "systems": {m: counted(n) for m, n in systems.items()}}
-    by_words = {"16": {"total": 2e6}, "32": {"total": 4e6}}
-    flops["architectures"] = {"scibert-sizes": dict.fromkeys(systems, by_words)}
+    by_words = {n: {"encoder": 0.9 * total, "heads": 0.1 * total, "total": total} for n, total in BY_WORDS.items()}
+    slower = {"as published": {n: {part: 2 * v for part, v in c.items()} for n, c in by_words.items()}}
+    flops["architectures"] = {
+        "scibert-sizes": {
+            "sinet": {"by_words": by_words, "formulations": {}},
+            "slow": {"by_words": by_words, "formulations": slower},
+        }
+    }
     seconds = {"sinet": 0.1, "slow": 0.3}
     timing = {
         **{"sentences": 10, "of_sentences": 30, "least_seconds": 10, "not_timed": "bfloat16 not timed: emulated"},
         **{"device": "cpu", "device_name": "A CPU", "threads": 2, "tokenising_s": {"sinet": 0.01}},
+        "other_work_cpus": 0.02,
         "systems": {m: {"float32": {"batch_1": timed(2 * s), "best": timed(s)}} for m, s in seconds.items()},
         "architectures": {"scibert-sizes": {"sentences": 4, "systems": {m: timed(4 * s) for m, s in seconds.items()}}},
     }
@@ -65,6 +78,9 @@ def test_trained_and_untrained_rows_stand_beside_the_published_ones(folder):
     table = efficiency_table(grid, DECK, [folder])
     rows = {(row["System"], row["Source"]): row for row in table.frame.droplevel(0, axis=1).to_dict("records")}
     assert rows["SINET", "published"]["Ours equals it at (words)"] == "24.0"
+    assert rows["Slow", "published"]["Ours equals it at (words)"] == "20.0", "of the published form"
+    counted = rows["Slow, as published (ours)", "random weights, 32 words"]
+    assert [counted[c] for c in ("Encoder FLOPs (M)", "Head FLOPs (M)", "FLOPs / SINET's")] == ["7.2", "0.8", "2.00"]
     slow = rows["Slow (ours)", "measured"]
     assert (slow["FLOPs / SINET's"], slow["Time / SINET's"]) == ("2.00", "3.00")
     assert slow["Sentences/s, bfloat16, batch 1"] == "n/a" and slow["Inference (s)"] == "0.30 [0.29, 0.31]"
@@ -98,5 +114,5 @@ def test_without_figures_the_systems_stand_there_with_the_reason(folder):
 
 def test_the_length_of_a_count_lies_between_those_counted():
     by_words = {"16": {"total": 100.0}, "32": {"total": 300.0}}
-    assert words_at(by_words, 50.0) == 8.0 and words_at(by_words, 200.0) == 24.0
-    assert words_at(by_words, 301.0) is None
+    assert words_at(by_words, 99.0) == "below 16" and words_at(by_words, 100.0) == "16.0"
+    assert words_at(by_words, 200.0) == "24.0" and words_at(by_words, 301.0) == "beyond 32"

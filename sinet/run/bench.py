@@ -35,7 +35,7 @@ from sinet.score.metrics import score
 log = logging.getLogger("sinet")
 
 TRAINING_SENTENCES = 128
-TRAINING_REPEATS = 3
+TRAINING_REPEATS = 5
 COMPARED = 32
 """Test sentences over which fast and plain arithmetic are compared."""
 
@@ -65,15 +65,12 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     precisions, reason = timing.precisions_of(device)
     counts = first.encoder.piece_counts(sentences)
     multiply_adds = sum(encoder_multiply_adds(first.encoder.model.config, n + 2) for n in counts) / len(counts)
-    peaks = {p: timing.matmul_peak_gflops(device, p) for p in precisions}
-    alone = {}
-    for precision in precisions:
-        with inference(first, device, precision):
-            batch = timing.best_batch(first, sentences, device, encoder=True)
-            _, encode = timing.passes_over(first, timing.collated(first, sentences, batch), device)
-            times = timing.measure({"encoder": encode}, device)["encoder"]
-        alone[precision] = {"batch": batch, "sentences_per_s": len(sentences) / statistics.median(times)}
-    timed = timing.by_system({p: timing.time_precision(models, sentences, device, p) for p in precisions})
+    with machine.OtherWork() as others:
+        timed = timing.by_system(
+            {p: timing.time_precision(models, sentences, device, p, limits=True) for p in precisions}
+        )
+    limits = timed.pop(timing.LIMITS)
+    peaks = {p: limit["matmul_peak_gflops"] for p, limit in limits.items()}
     measured = {
         **machine.describe(device, "+".join(precisions)),
         "dataset": dataset,
@@ -81,6 +78,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         "split": "test",
         "sentences": len(sentences),
         "not_timed": reason,
+        "other_work_cpus": others.cpus,
         "missing": missing,
         "passed_over": passed_over,
         "unit": "sentences a second, token ids to triples; peak_share: of the bare encoder, whose multiply-adds a "
@@ -88,8 +86,9 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         "encoder_multiply_adds": multiply_adds,
         "matmul_peak_gflops": peaks,
         "encoder_best": {
-            p: figures | {"peak_share": 2 * multiply_adds * figures["sentences_per_s"] / (peaks[p] * 1e9)}
-            for p, figures in alone.items()
+            p: limit["encoder"]
+            | {"peak_share": 2 * multiply_adds * limit["encoder"]["sentences_per_s"] / (peaks[p] * 1e9)}
+            for p, limit in limits.items()
         },
         "systems": {
             name: {
@@ -103,7 +102,8 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         run = json.loads((runs[name] / "training.json").read_text(encoding="utf-8"))["run"]
         measured["systems"][name]["exactness"] = exactness(model, test, labels, device, precisions)
         log.info("training %s", name)
-        train = read_sentences(data / "train.jsonl")[:TRAINING_SENTENCES]
+        train = read_sentences(data / "train.jsonl")
+        train = sample_by_length(train, model.encoder.piece_counts(train), TRAINING_SENTENCES)
         of_recipe = training_speed(run, labels, train, mirrors, device, run["recipe"]["batch_size"])
         measured["systems"][name]["training"] = of_recipe
         measured["systems"][name]["training_batch_4"] = training_speed(run, labels, train, mirrors, device, 4)

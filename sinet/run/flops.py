@@ -31,6 +31,8 @@ from sinet.run.batches import sample_by_length
 from sinet.run.predict import load_run
 
 WORDS = (16, 32, 64, 128)
+SHORTER = (1, 4, 8)
+"""Besides, in the deck's architectures: its figures are reached by very short sentences."""
 """Lengths, in words, of the sentences that are counted one by one."""
 OF_EACH_LENGTH = 4
 
@@ -256,36 +258,48 @@ def count_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None, 
 def count_architecture(
     declared: dict, made: dict[str, dict], labels: object, sentences: Sequence[Sentence]
 ) -> dict[str, dict]:
-    """Multiply-adds by number of words of systems (name -> `model.json`) around an architecture with random weights.
+    """Multiply-adds of systems (name -> `model.json`) around an architecture with random weights: name -> `by_words`,
+    and `formulations`, in which each other formulation has its own.
 
     An untrained system sees entities everywhere, so relations are decided between the gold ones (`Batch.given`), where
     a system goes through entities. One sentence of each length: the encoder is run once for all systems.
     """
     encoder = load_encoder(declared, locate_encoder(declared)).eval()
-    chosen = [sentence for words in WORDS for sentence in of_words(sentences, words, 1)]
-    remembered = {}
+    chosen = [sentence for words in (*SHORTER, *WORDS) for sentence in of_words(sentences, words, 1)]
+    remembered: dict[str, tuple] = {}
     counted: dict[str, dict] = {}
+
+    def by_words(description: dict, settings: dict) -> dict[str, dict]:
+        made = systems.load(description["system"])(labels, encoder, **description["settings"] | settings).eval()
+        return {str(len(s.tokens)): _count_around(made, encoder, s, remembered) for s in chosen}
+
     for name, description in tqdm(made.items(), desc=f"FLOPs with {declared['name']}", unit="system", mininterval=2):
-        model = systems.load(description["system"])(labels, encoder, **description["settings"]).eval()
-        counted[name] = {}
-        for sentence in chosen:
-            batch = model.collate([sentence])
-            batch.given = True
-            if sentence.id not in remembered:
-                with torch.no_grad():
-                    remembered[sentence.id] = _encoder_outputs(encoder, batch)
-            states, attentions, multiply_adds = remembered[sentence.id]
-            with _in_place_of(encoder, states, attentions):
-                parts = count_batch(model, batch)
-            # PURE reads the sentence with a second encoder, which is none of the heads
-            encoders, heads = multiply_adds + sum(parts["encoder"].values()), sum(parts["heads"].values())
-            counted[name][str(len(sentence.tokens))] = {
-                "encoder": encoders,
-                "heads": heads,
-                "total": encoders + heads,
-                "word_pieces": batch["input_ids"].shape[1],
-            }
+        others = systems.load(description["system"]).formulations
+        counted[name] = {
+            "by_words": by_words(description, {}),
+            "formulations": {title: by_words(description, settings) for title, settings in others.items()},
+        }
     return counted
+
+
+def _count_around(model: Extractor, encoder: Encoder, sentence: Sentence, remembered: dict[str, tuple]) -> dict:
+    """Multiply-adds of a system over a sentence, of which the encoder's states and count are `remembered`."""
+    batch = model.collate([sentence])
+    batch.given = True
+    if sentence.id not in remembered:
+        with torch.no_grad():
+            remembered[sentence.id] = _encoder_outputs(encoder, batch)
+    states, attentions, multiply_adds = remembered[sentence.id]
+    with _in_place_of(encoder, states, attentions):
+        parts = count_batch(model, batch)
+    # PURE reads the sentence with a second encoder, which is none of the heads
+    encoders, heads = multiply_adds + sum(parts["encoder"].values()), sum(parts["heads"].values())
+    return {
+        "encoder": encoders,
+        "heads": heads,
+        "total": encoders + heads,
+        "word_pieces": batch["input_ids"].shape[1],
+    }
 
 
 def _encoder_outputs(encoder: Encoder, batch: Batch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], int]:

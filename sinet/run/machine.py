@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import resource
+import time
 import timeit
 
 import torch
@@ -18,6 +19,8 @@ log = logging.getLogger("sinet")
 PACKAGES = ("torch", "transformers", "tokenizers", "snakemake", "fvcore", "numpy", "pandas", "matplotlib")
 # the share of float32's time that a product in bfloat16 may take; far from the halves and doubles that are met
 WORTH_BFLOAT16 = 0.8
+# CPUs that others may keep busy while something is timed
+DISTURBED = 0.1
 
 
 def available_device() -> torch.device:
@@ -111,6 +114,34 @@ def usable_precision(precision: str, device: torch.device) -> str:
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
     """Autocast to bfloat16 (weights stay float32), or nothing for float32."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
+
+
+class OtherWork:
+    """How many CPUs others than this process kept busy while it was open, `cpus`, on average; None where the system
+    does not tell (no /proc/stat). What a hypervisor gave to its other guests counts."""
+
+    cpus: float | None = None
+
+    def __enter__(self) -> "OtherWork":
+        self._began = time.perf_counter(), _others_seconds()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        (began, before), now, after = self._began, time.perf_counter(), _others_seconds()
+        if before is not None and after is not None:
+            self.cpus = round(max(0.0, after - before) / max(now - began, 1e-9), 2)
+        if self.cpus is not None and self.cpus > DISTURBED:
+            log.warning("other processes kept %.1f CPUs busy meanwhile: these times are no good", self.cpus)
+
+
+def _others_seconds() -> float | None:
+    """CPU seconds that all other processes have used since the machine started."""
+    try:
+        with open("/proc/stat") as statistics:
+            user, nice, system, _, _, irq, softirq, steal, *_ = map(int, statistics.readline().split()[1:])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
 def synchronise(device: torch.device) -> None:

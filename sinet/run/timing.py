@@ -2,14 +2,16 @@
 
 Tokenising and collating are timed apart. Every system runs on the same batches of sentences, sorted by length in
 pieces, at batch 1 and at the batch it is fastest with, in float32 and, where the device multiplies it in hardware, in
-bfloat16. The order of everything that is timed is shuffled between repeats, so that a drift of the machine's speed
-falls on all alike. One job alone on the machine, one warm-up pass, at least `REPEATS` repeats and `SECONDS` seconds
-each. The encoder is the limit: no system can be faster than the encoder that it needs.
+bfloat16. Everything that is timed goes through `REPEATS` rounds together, in an order shuffled anew for each, so that
+a drift of the machine's speed falls on all alike: at least `SECONDS` seconds each, spread over the rounds, after a
+warm-up. One job alone on the machine: what other work there was is recorded. The encoder is the limit: no system can be
+faster than the encoder that it needs.
 """
 
 import contextlib
 import json
 import logging
+import math
 import random
 import statistics
 import time
@@ -33,7 +35,7 @@ log = logging.getLogger("sinet")
 
 REPEATS = 5
 SECONDS = 10.0
-ENCODER = "the encoder alone"
+ENCODER, PRODUCT, LIMITS = "the encoder alone", "a matrix product", "the limits"
 BATCHES = (8, 16, 32, 64)
 """Candidates for the best batch."""
 PEAK_SIZES = (512, 1024, 2048)
@@ -54,18 +56,28 @@ def collated(model: Extractor, sentences: Sequence[Sentence], batch_size: int) -
 def measure(
     passes: dict[str, Callable[[], object]], device: torch.device, repeats: int = REPEATS, seconds: float = SECONDS
 ) -> dict[str, list[float]]:
-    """Seconds of each repeat of each pass, in an order shuffled anew for every repeat, after one warm-up each."""
-    for run in passes.values():
-        run()
-    order, shuffler = list(passes), random.Random(0)
+    """Seconds of each repeat of each pass, after a warm-up, and for short ones another to see how long they take.
+
+    Each is repeated as often as fills `seconds`, and `repeats` times at least, spread evenly over that many rounds,
+    each in an order of its own: what is compared was measured at the same time.
+    """
+    share = seconds / repeats
+    often = {
+        name: 1 if once(run, device) > share else max(1, math.ceil(share / max(once(run, device), 1e-6)))
+        for name, run in passes.items()
+    }
+    shuffler = random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in passes}
-    with tqdm(desc="timing", unit="pass", mininterval=2) as bar:
-        while order:
+    with tqdm(desc="timing", unit="pass", mininterval=2, total=repeats * sum(often.values())) as bar:
+        for _ in range(repeats):
+            order = [name for name, n in often.items() for _ in range(n)]
             shuffler.shuffle(order)
             for name in order:
                 times[name].append(once(passes[name], device))
                 bar.update()
-            order = [name for name in order if len(times[name]) < repeats or sum(times[name]) < seconds]
+        for name, run in passes.items():  # faster than it looked
+            while sum(times[name]) < seconds:
+                times[name].append(once(run, device))
     return times
 
 
@@ -78,11 +90,12 @@ def once(run: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - began
 
 
-def matmul_peak_gflops(device: torch.device, precision: str, seconds: float = 0.5) -> float:
-    """The fastest square product of matrices on this device, in 10^9 floating-point operations (two a multiply-add)
-    a second."""
+def fastest_product(device: torch.device, precision: str) -> tuple[Callable[[], None], float]:
+    """A pass over square matrix products of the size that this device multiplies fastest, and its operations (two a
+    multiply-add): what the machine can do."""
     sizes, products = (ON_A_GPU["peak_sizes"], ON_A_GPU["products"]) if device.type == "cuda" else (PEAK_SIZES, 1)
-    best = 0.0
+    rates: dict[int, float] = {}
+    passes: dict[int, Callable[[], None]] = {}
     for size in sizes:
         a, b = (torch.randn(size, size, device=device, dtype=getattr(torch, precision)) for _ in range(2))
 
@@ -91,12 +104,10 @@ def matmul_peak_gflops(device: torch.device, precision: str, seconds: float = 0.
                 torch.mm(a, b)
 
         multiply()
-        spent, fastest = 0.0, float("inf")
-        while spent < seconds:
-            elapsed = once(multiply, device)
-            spent, fastest = spent + elapsed, min(fastest, elapsed)
-        best = max(best, products * 2 * size**3 / fastest / 1e9)
-    return best
+        passes[size] = multiply
+        rates[size] = products * 2 * size**3 / min(once(multiply, device) for _ in range(10))
+    best = max(rates, key=rates.get)
+    return passes[best], products * 2.0 * best**3
 
 
 def precisions_of(device: torch.device) -> tuple[list[str], str | None]:
@@ -138,9 +149,15 @@ def time_precision(
     device: torch.device,
     precision: str,
     seconds: float = SECONDS,
+    limits: bool = False,
 ) -> dict[str, dict[str, dict]]:
     """Models with one encoder architecture in one precision: name -> `batch_1` and `best` -> batch and figures, of the
-    system and of the bare encoder."""
+    system and of the bare encoder.
+
+    Args:
+        limits: measure the machine in the same rounds: `LIMITS` -> `encoder` (batch and figures at the encoder's own
+            best batch), `matmul_peak_gflops` (median of the fastest product).
+    """
     with contextlib.ExitStack() as stack:
         for model in models.values():
             stack.enter_context(inference(model, device, precision))
@@ -154,20 +171,28 @@ def time_precision(
                 passes[f"{name} {kind}"], encode = passes_over(model, collated(model, sentences, size), device)
                 # one architecture, the same batches: the encoder is timed once for each size of them
                 passes.setdefault(f"encoder {size}", encode)
-        described = {
-            name: _described(times, len(sentences)) for name, times in measure(passes, device, seconds=seconds).items()
-        }
+        if limits:
+            first = next(iter(models.values()))
+            own = best_batch(first, sentences, device, encoder=True)
+            passes.setdefault(f"encoder {own}", passes_over(first, collated(first, sentences, own), device)[1])
+            passes[PRODUCT], operations = fastest_product(device, precision)
+        measured = measure(passes, device, seconds=seconds)
+        described = {name: _described(times, len(sentences)) for name, times in measured.items()}
     # the search for the best batch starts at larger ones, which are faster on all but a few machines
     for name, kinds in sizes.items():
         if described[f"{name} batch_1"]["median_s"] < described[f"{name} best"]["median_s"]:
             kinds["best"], described[f"{name} best"] = 1, described[f"{name} batch_1"]
-    return {
+    found = {
         name: {
             kind: {"batch": size, **described[f"{name} {kind}"], "encoder": described[f"encoder {size}"]}
             for kind, size in kinds.items()
         }
         for name, kinds in sizes.items()
     }
+    if limits:
+        peak = operations / described[PRODUCT]["median_s"] / 1e9
+        found[LIMITS] = {"encoder": {"batch": own, **described[f"encoder {own}"]}, "matmul_peak_gflops": peak}
+    return found
 
 
 def _described(times: list[float], sentences: int) -> dict:
@@ -249,6 +274,8 @@ def time_runs(
     first = next(iter(models.values()))
     sentences = sample_by_length(everything, first.encoder.piece_counts(everything), count)
     precisions, reason = precisions_of(device)
+    with machine.OtherWork() as others:
+        timed = by_system({p: time_precision(models, sentences, device, p, seconds) for p in precisions})
     write_json(
         out,
         {
@@ -257,11 +284,12 @@ def time_runs(
             "sentences": len(sentences),
             "of_sentences": len(everything),
             "least_seconds": seconds,
-            **machine.describe(device, precisions[0]),
+            **machine.describe(device, "+".join(precisions)),
             "precisions": precisions,
             "not_timed": reason,
             "tokenising_s": {name: tokenising(model, sentences, device) for name, model in models.items()},
-            "systems": by_system({p: time_precision(models, sentences, device, p, seconds) for p in precisions}),
+            "systems": timed,
+            "other_work_cpus": others.cpus,
             "architectures": {
                 declared["name"]: {
                     "sentences": len(sample := sample_by_length(sentences, first.encoder.piece_counts(sentences), n)),
