@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from sinet.contract import Batch, Extractor, Sentence
 from sinet.errors import UserError
+from sinet.model.embedding import RowEmbedding
 from sinet.run import machine
+from sinet.run.optimiser import RowAdamW
 from sinet.run.state import StopSignal
 
 SAVE_SECONDS = 300.0
@@ -24,7 +26,7 @@ class Training:
     def __init__(
         self,
         model: Extractor,
-        optimizer: torch.optim.Optimizer,
+        optimizer: RowAdamW,
         schedule: torch.optim.lr_scheduler.LRScheduler,
         device: torch.device,
         precision: str,
@@ -119,22 +121,21 @@ class Training:
                 save()
                 last_saved = time.monotonic()
                 stop.obey()
+        self.optimizer.settle()
         return float(self.loss) / len(batches)
 
 
-def optimisation(
-    model: Extractor, recipe: dict, steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+def optimisation(model: Extractor, recipe: dict, steps: int) -> tuple[RowAdamW, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW over the model's groups, and the schedule of its rates over so many steps."""
     groups = model.param_groups(recipe["encoder_lr"], recipe["head_lr"], recipe["weight_decay"])
-    optimizer = torch.optim.AdamW(groups, fused=True)
+    optimizer = RowAdamW(groups, [module for module in model.modules() if isinstance(module, RowEmbedding)])
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, linear_schedule(recipe["warmup"], steps))
 
 
 def train_step(
     model: Extractor,
     batch: Batch,
-    optimizer: torch.optim.Optimizer,
+    optimizer: RowAdamW,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     clip: float,
     device: torch.device,
@@ -145,8 +146,7 @@ def train_step(
         loss = model.loss(batch)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), clip)
-    optimizer.step()
+    optimizer.clipped_step(clip)
     schedule.step()
     return loss.detach()
 

@@ -1,0 +1,102 @@
+"""The optimiser against torch's AdamW after torch's clipping: rows touched late, again and never, and a resumed one."""
+
+import copy
+import io
+
+import pytest
+import torch
+from torch import nn
+
+from sinet.model.embedding import RowEmbedding
+from sinet.run.optimiser import RowAdamW
+
+CLOSE = {"atol": 1e-6, "rtol": 1e-6}  # the factor of clipping is float32
+ROWS = [[1, 2, 2], [2, 3], [9, 1], [3], [7, 2]]
+
+
+class Model(nn.Module):
+    def __init__(self, embedding: nn.Embedding) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.linear = nn.Linear(4, 3)
+
+    def loss(self, rows: list[int]) -> torch.Tensor:
+        return (self.linear(self.embedding(torch.tensor(rows))) ** 3).sum()
+
+
+def models() -> tuple[Model, Model]:
+    torch.manual_seed(0)
+    plain = Model(nn.Embedding(12, 4)).double()  # in which nothing but a mistake shows
+    ours = copy.deepcopy(plain)
+    ours.embedding = RowEmbedding(ours.embedding)
+    return plain, ours
+
+
+def groups(model: Model, decay: float) -> list[dict]:
+    return [
+        {"params": [model.embedding.weight], "lr": 0.05, "weight_decay": decay},
+        {"params": [*model.linear.parameters()], "lr": 0.1, "weight_decay": 0.0},
+    ]
+
+
+def made(model: Model, decay: float) -> tuple[RowAdamW, torch.optim.lr_scheduler.LRScheduler]:
+    optimizer = RowAdamW(groups(model, decay), [model.embedding])
+    return optimizer, falling(optimizer)
+
+
+def falling(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+
+
+def stepped(model: Model, optimizer: RowAdamW, schedule: object, rows: list[int], clip: float) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    model.loss(rows).backward()
+    optimizer.clipped_step(clip)
+    schedule.step()
+
+
+@pytest.mark.parametrize("clip", [0.3, 1e6])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_weights_are_those_of_torch(decay, clip):
+    plain, ours = models()
+    before = ours.embedding.weight.detach().clone()
+    theirs = torch.optim.AdamW(groups(plain, decay))
+    schedule = falling(theirs)
+    optimizer, own_schedule = made(ours, decay)
+    for rows in ROWS:
+        theirs.zero_grad(set_to_none=True)
+        plain.loss(rows).backward()
+        nn.utils.clip_grad_norm_(plain.parameters(), clip)
+        theirs.step()
+        schedule.step()
+        stepped(ours, optimizer, own_schedule, rows, clip)
+        touched = torch.tensor(rows)
+        torch.testing.assert_close(ours.embedding.weight[touched], plain.embedding.weight[touched], **CLOSE)
+    assert torch.equal(ours.embedding.weight[[0, 4, 11]], before[[0, 4, 11]]), "rows that none has read wait"
+    optimizer.settle()
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(a, b, **CLOSE)
+    settled = ours.embedding.weight.detach().clone()
+    optimizer.settle()
+    assert torch.equal(ours.embedding.weight, settled), "nothing is owed twice"
+
+
+def test_a_resumed_one_goes_on_with_the_same_bits():
+    _, whole = models()
+    optimizer, schedule = made(whole, 0.5)
+    file = io.BytesIO()
+    for number, rows in enumerate(ROWS):
+        if number == 2:
+            states = whole.state_dict(), optimizer.state_dict(), schedule.state_dict()
+            torch.save(states, file)
+        stepped(whole, optimizer, schedule, rows, 0.3)
+    optimizer.settle()
+    _, resumed = models()
+    optimizer, schedule = made(resumed, 0.5)
+    file.seek(0)
+    for target, state in zip((resumed, optimizer, schedule), torch.load(file, weights_only=True), strict=True):
+        target.load_state_dict(state)
+    for rows in ROWS[2:]:
+        stepped(resumed, optimizer, schedule, rows, 0.3)
+    optimizer.settle()
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
