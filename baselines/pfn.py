@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from baselines._partition_recurrence import sweep
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
@@ -31,11 +32,7 @@ relations would otherwise grow with the fourth power of the length."""
 
 
 class PartitionFilter(nn.Module):
-    """The partition filter encoder: a recurrence whose cell is split between the two tasks (eqs. 1 to 8).
-
-    With r = cs(.) and e = 1 - cs(.) the published sums telescope: up + overlap = r and down + overlap = e, so that
-    c_re = r_in c_{t-1} + r c~, c_ner = e_in c_{t-1} + e c~ and share = (r e)_in c_{t-1} + r e c~.
-    """
+    """The partition filter encoder: a recurrence whose cell is split between the two tasks (eqs. 1 to 8)."""
 
     def __init__(self, inputs: int, hidden: int, dropconnect: float) -> None:
         super().__init__()
@@ -52,24 +49,11 @@ class PartitionFilter(nn.Module):
         else:
             recurrent = recurrent * (1 - self.dropconnect)
         projected = self.input_transform(inputs) + self.hidden_transform.bias
-        batch = len(inputs)
         # small products in a long chain: nothing to gain from half precision, and accuracy to lose
         with torch.autocast(inputs.device.type, enabled=False):
-            projected, recurrent = projected.float().unbind(1), recurrent.T.float()
-            h = cell = projected[0].new_zeros(batch, self.hidden)
-            partitions = []
-            for step in projected:
-                candidate, gates = torch.addmm(step, h, recurrent).split([self.hidden, 4 * self.hidden], dim=1)
-                # (batch, previous cell or candidate, entity or relation, hidden)
-                cumulated = gates.view(batch, 2, 2, self.hidden).softmax(-1).cumsum(-1)
-                entity, relation = 1 - cumulated[:, :, 0], cumulated[:, :, 1]
-                cells = torch.stack([cell, candidate.tanh()], dim=1)
-                kept = torch.stack([relation, entity, relation * entity], dim=1)
-                partition = (kept * cells.unsqueeze(1)).sum(2)
-                cell = self.transform(partition.flatten(1))
-                h = cell.tanh()
-                partitions.append(partition)
-            relation, entity, share = torch.stack(partitions, dim=1).tanh().unbind(2)
+            projected, recurrent = projected.float().transpose(0, 1), recurrent.T.float().contiguous()
+            partitions = sweep(projected, recurrent, self.transform.weight, self.transform.bias)
+            relation, entity, share = partitions.transpose(0, 1).tanh().unbind(2)
         return entity, relation, share
 
 

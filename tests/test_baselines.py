@@ -7,6 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import dygiepp, pfn, span_multihead, table_sequence
 from baselines._cache import TensorCache
+from baselines._partition_recurrence import sweep as partition_sweep
 from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, read_sentences
@@ -308,6 +309,40 @@ def recurrence_by_hand(model: TableRecurrence, table: np.ndarray, below: np.ndar
                 mixed = sum(share * state for share, state in zip(shares, states, strict=True))
                 out[way, i, j] = n + z * (mixed - n)
     return out
+
+
+def partitions_by_hand(x: np.ndarray, recurrent: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Eqs. 1 to 8 of the partition filter encoder as they are printed, for one sentence: (length, 3, hidden)."""
+    hidden = len(recurrent)
+    h = cell = np.zeros(hidden)
+    found = []
+    for step in x:
+        candidate, *gates = np.split(step + h @ recurrent, 5)
+        candidate = np.tanh(candidate)
+        parts = np.zeros((3, hidden))
+        for source, (entity, relation) in ((cell, gates[:2]), (candidate, gates[2:])):
+            e, r = 1 - softmax(entity).cumsum(), softmax(relation).cumsum()
+            overlap = e * r
+            upper, lower = r - overlap, e - overlap
+            parts += np.stack([upper * source + overlap * source, lower * source + overlap * source, overlap * source])
+        found.append(parts)
+        cell = weight @ parts.ravel() + bias
+        h = np.tanh(cell)
+    return np.stack(found)
+
+
+def test_partition_recurrence_follows_its_equations_and_knows_its_gradient():
+    torch.manual_seed(0)
+    length, batch, hidden = 4, 2, 3
+    shapes = (length, batch, 5 * hidden), (hidden, 5 * hidden), (hidden, 3 * hidden), (hidden,)
+    x, *weights = (torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes)
+    out = partition_sweep(x, *weights)
+    with torch.no_grad():
+        assert torch.equal(partition_sweep(x, *weights), out)
+    for b in range(batch):
+        expected = partitions_by_hand(x.detach()[:, b].numpy(), *(w.detach().numpy() for w in weights))
+        assert np.allclose(out.detach()[:, b].numpy(), expected)
+    assert torch.autograd.gradcheck(partition_sweep, (x, *weights))
 
 
 @pytest.mark.parametrize("states", [2, 3])

@@ -1,6 +1,8 @@
 """Trials of a recipe: the same number for every model, checked before any runs, kept as data."""
 
 import csv
+import json
+from collections import Counter
 
 import pytest
 import yaml
@@ -79,3 +81,20 @@ def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkey
 def test_the_trials_of_the_project_can_be_run():
     declared = yaml.safe_load((ROOT / "config" / "trials" / "trials.yaml").read_text(encoding="utf-8"))
     assert list(trial_runs(load_config(), declared))
+
+
+def test_the_recipe_full_is_the_best_of_each_models_trials():
+    config = load_config()
+    with open(ROOT / "config" / "trials" / "trials.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    counts = Counter(row["model"] for row in rows)
+    assert (
+        set(counts) == {n for n, m in config["models"].items() if "published" in m} and len(set(counts.values())) == 1
+    )
+    for model in counts:
+        best = max((r for r in rows if r["model"] == model), key=lambda r: float(r["dev_rel_plus"]))
+        tried, declared = json.loads(best["recipe"]), config["recipes"]["full"][config["models"][model]["system"]]
+        settings = declared.get("settings", {})
+        assert tried["settings"] == config["models"][model].get("settings", {}) | settings, model
+        recipe = {key: value for key, value in declared.items() if key != "settings"}
+        assert {key: value for key, value in tried["recipe"].items() if key != "name"} == recipe, model
