@@ -58,6 +58,11 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch)
     exact = sinet["exactness"]
     assert exact["float32_same"] and exact["float32_states"] < 1e-5 and exact["float32_scores"] < 1e-5
     assert exact["f1"]["float32"]["ent"] > 0
+    assert text.count("| yes |") + text.count("| NO |") == 1
+    f1 = {"float32": {"ent": 60.0}, "bfloat16": {"ent": 60.2}}
+    assert bench._verdict(exact | {"f1": f1}) == "yes"
+    assert bench._verdict(exact | {"f1": f1 | {"bfloat16": {"ent": 60.4}}}) == "NO"
+    assert bench._verdict(exact | {"f1": f1, "float32_scores": None}) == "NO"
     assert all(f"| sinet | {p} | " in text for p in written["matmul_peak_gflops"])
 
 

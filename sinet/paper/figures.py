@@ -221,7 +221,7 @@ def _significance(made: dict, place: tuple[str, str], models: Mapping[str, dict]
             tested, significant = row[metric]["p_holm"] is not None, sign(row[metric], made["level"]) != 0
             dark = tested and abs(table[y, x]) > 0.75 * greatest
             if not tested:
-                axis.add_patch(Rectangle((x, y), 1, 1, facecolor="white", edgecolor="0.8", hatch="////", linewidth=0))
+                axis.add_patch(Rectangle((x, y), 1, 1, facecolor="white", edgecolor="0.88", hatch="///", linewidth=0))
             axis.text(
                 *(x + 0.5, y + 0.5, signed(table[y, x]) + ("*" if significant else "")),
                 **{"ha": "center", "va": "center", "fontsize": 6, "color": "white" if dark else "black"},

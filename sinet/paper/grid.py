@@ -168,7 +168,7 @@ class Grid:
     def _taken(self) -> list[str]:
         """Which runs were kept, and by which commits they were trained."""
         taken = [run for run in self.runs if path_of(run) in self.declared["kept"]]
-        commits = ", ".join(dict.fromkeys(run["git_commit"] for run in taken))
+        commits = ", ".join(dict.fromkeys(short_commit(run["git_commit"]) for run in taken))
         return [f"Kept runs, scored here and trained before at commit {commits}: {len(taken)}."] if taken else []
 
     def _measured_on(self, runs: Sequence[dict]) -> str:
@@ -228,6 +228,11 @@ def test_of(made: dict) -> str:
         f"{made['resamples']:,} resamples) plus that of runs; comparisons of fewer runs are not tested, and nothing "
         "of them is bold"
     )
+
+
+def short_commit(commit: str) -> str:
+    """A commit as people write it; `+` at its end means that there were changes besides."""
+    return commit[:12] + "+" * commit.endswith("+")
 
 
 def path_of(run: dict) -> str:

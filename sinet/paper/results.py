@@ -10,6 +10,7 @@ from pathlib import Path
 from sinet.config import Plan
 from sinet.errors import UserError
 from sinet.files import write_atomically
+from sinet.paper.grid import short_commit
 
 OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
 """Tables that are seen at once, in this order; the others are folded."""
@@ -72,7 +73,8 @@ def _made(config: Path, results: Path, plan: Plan) -> str:
     last = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
     minutes = sum(sum(record["seconds"].values()) for record in records) / 60
     machines = dict.fromkeys(
-        f"{r['device_name']} ({r['device']}, {r['threads']} threads), {r['precision']}, at commit {r['git_commit']}"
+        f"{r['device_name']} ({r['device']}, {r['threads']} threads), {r['precision']}, at commit "
+        + short_commit(r["git_commit"])
         for r in records
     )
     left_out = f"; {len(plan.left_out)} left out" if plan.left_out else ""

@@ -110,8 +110,10 @@ def latex(table: Table) -> str:
     texts, common = _without_common_columns(table.frame)
     cells = texts.map(_cell)
     cells.columns = pd.MultiIndex.from_tuples([tuple(map(_escape, c)) for c in texts.columns])
-    formats = "".join(_PROSE if c[-1] in table.prose else _column_format(texts[c]) for c in texts.columns)
-    parts = _pages([max((-(-len(t) // _PROSE_LETTERS) for t in row), default=1) for row in _prose(table, texts)])
+    breaking = [c for c in texts.columns if c[-1] in table.prose and texts[c].str.len().max() > _PROSE_LETTERS]
+    formats = "".join(_PROSE if c in breaking else _column_format(texts[c]) for c in texts.columns)
+    heights = [max((-(-len(text) // _PROSE_LETTERS) for text in row), default=1) for row in texts[breaking].to_numpy()]
+    parts = _pages(heights)
     floats = []
     for number, rows in enumerate(parts, 1):
         style = cells.iloc[rows].style.hide(axis="index")
@@ -138,12 +140,6 @@ def _without_common_columns(frame_: pd.DataFrame) -> tuple[pd.DataFrame, list[st
     same = [c for c in frame_.columns if not c[0] and len(frame_) > 1 and frame_[c].nunique() == 1]
     same = [c for c in same if not _NUMBER.fullmatch(frame_[c].iloc[0].strip("*"))]
     return frame_.drop(columns=same), [f"{c[-1]}: {frame_[c].iloc[0] or 'none'}." for c in same]
-
-
-def _prose(table: Table, texts: pd.DataFrame) -> list[list[str]]:
-    """The texts of each row that break over lines."""
-    columns = [c for c in texts.columns if c[-1] in table.prose]
-    return [list(row) for row in texts[columns].itertuples(index=False)]
 
 
 def _pages(heights: Sequence[int]) -> list[slice]:

@@ -36,6 +36,8 @@ log = logging.getLogger("sinet")
 
 TRAINING_SENTENCES = 128
 TRAINING_REPEATS = 5
+EXACT, CLOSE = 1e-5, 0.3
+"""How far float32 may be from the modules' own, and the F1 of bfloat16 from that of float32."""
 COMPARED = 32
 """Test sentences over which fast and plain arithmetic are compared."""
 
@@ -300,13 +302,15 @@ def table(measured: dict) -> str:
     if any(not t["training"]["encoder_trained"] for t in measured["systems"].values()):
         lines += ["", "A system that freezes its encoder trains on remembered features: its steps run no encoder."]
     differs = f"over {COMPARED} test sentences float32 differs from the modules by: states, scores"
-    lines += ["", f"| system | {differs} | F1 Ent/Rel/Rel+ |", "|---|---|---|"]
+    within = f"states and scores within {EXACT:g}, bfloat16 F1 within {CLOSE}"
+    lines += ["", f"| system | {differs} | F1 Ent/Rel/Rel+ | {within} |", "|---|---|---|---|"]
     for name, system in measured["systems"].items():
         f1 = "; ".join(
             f"{p} {'/'.join(f'{v:.2f}' for v in scores.values())}" for p, scores in system["exactness"]["f1"].items()
         )
         states, scores = system["exactness"]["float32_states"], system["exactness"]["float32_scores"]
-        lines.append(f"| {name} | {states:.1e}, {'other predictions' if scores is None else f'{scores:.1e}'} | {f1} |")
+        shown = "other predictions" if scores is None else f"{scores:.1e}"
+        lines.append(f"| {name} | {states:.1e}, {shown} | {f1} | {_verdict(system['exactness'])} |")
     if "stream" in measured:
         stream = measured["stream"]
         peaks = " and ".join(f"{mib:,.0f} MiB after {int(n):,}" for n, mib in stream["peak_resident_mib"].items())
@@ -316,6 +320,15 @@ def table(measured: dict) -> str:
     if measured["passed_over"]:
         lines += ["", "Trained, and not measured beside the first of its kind: " + ", ".join(measured["passed_over"])]
     return "\n".join(lines)
+
+
+def _verdict(exact: dict) -> str:
+    """Whether the fast arithmetic is as exact as it should be."""
+    scores = exact["float32_scores"]
+    same = scores is not None and max(scores, exact["float32_states"]) <= EXACT
+    by_precision = list(exact["f1"].values())
+    apart = max(abs(f1[m] - by_precision[0][m]) for f1 in by_precision for m in f1)
+    return "yes" if same and apart <= CLOSE else "NO"
 
 
 if __name__ == "__main__":  # the process whose memory `streaming` looks at
