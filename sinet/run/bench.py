@@ -86,6 +86,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         "unit": "sentences a second, token ids to triples; peak_share: of the bare encoder, whose multiply-adds a "
         "sentence (no padding) count two operations each",
         "encoder_multiply_adds": multiply_adds,
+        "peak_memory_mib": machine.peak_memory_mib(device),
         "matmul_peak_gflops": peaks,
         "encoder_best": {
             p: limit["encoder"]
