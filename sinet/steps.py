@@ -272,14 +272,17 @@ def time(options: argparse.Namespace) -> None:
 
 
 def bench(options: argparse.Namespace) -> None:
-    from sinet.config import load_config, resolve
+    from sinet.config import Plan, load_config, resolve
     from sinet.files import write_json
+    from sinet.paper.grid import is_system
     from sinet.run.bench import bench
     from sinet.run.planning import plan_grid, report
 
     config = load_config(*options.config)
     mirrors, count = config["mirrors"], options.sentences or None
-    print(bench(Path(config["results"]), resolve(config), mirrors, options.out, count, options.stream))
+    plan = resolve(config)
+    plan = Plan(tuple(run for run in plan.runs if is_system(config["models"][run.model])), plan.left_out)
+    print(bench(Path(config["results"]), plan, mirrors, options.out, count, options.stream))
     planned = plan_grid(PLANNED_RUNS)
     write_json(options.out, json.loads(options.out.read_text(encoding="utf-8")) | {"plan": planned})
     print(report(planned))
