@@ -217,7 +217,7 @@ def build_parser() -> argparse.ArgumentParser:
         "bench",
         steps.bench,
         "measure the trained systems of a grid against their encoder and the machine",
-        "The steps of the ablation are no systems. Needs the machine for itself. Prints one table and writes bench.json.",
+        "Not the steps of the ablation. Needs the machine for itself. Prints one table and writes bench.json.",
     )
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
     s.add_argument(
