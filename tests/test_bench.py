@@ -41,6 +41,7 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch)
     out = tmp_path / "bench.json"
     text = bench.bench(finished.results, finished.plan, finished.mirrors, out, None, 0)
     written = json.loads(out.read_text())
+    assert written["complete"]
     assert written["missing"] == ["ten/tiny/other/0"] and "Not trained, so not measured: ten/tiny/other/0" in text
     sinet = written["systems"]["sinet"]
     for precision, peak in written["matmul_peak_gflops"].items():

@@ -81,6 +81,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         "sentences": len(sentences),
         "not_timed": reason,
         "other_work_cpus": others.cpus,
+        "complete": False,  # what is measured is written as it comes: a long bench may be killed
         "missing": missing,
         "passed_over": passed_over,
         "unit": "sentences a second, token ids to triples; peak_share: of the bare encoder, whose multiply-adds a "
@@ -110,9 +111,10 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         of_recipe = training_speed(run, labels, train, mirrors, device, run["recipe"]["batch_size"])
         measured["systems"][name]["training"] = of_recipe
         measured["systems"][name]["training_batch_4"] = training_speed(run, labels, train, mirrors, device, 4)
+        write_json(out, measured)
     if streamed:
         measured["stream"] = streaming(next(iter(runs.values())), test, streamed)
-    write_json(out, measured)
+    write_json(out, measured | {"complete": True})
     return table(measured)
 
 
