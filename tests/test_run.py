@@ -5,6 +5,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -427,3 +429,12 @@ def test_attention_rows_are_distributions_over_the_words(tiny_encoder):
         assert torch.allclose(weights_.sum(1), torch.ones(len(weights_)), atol=1e-5)
     base = System(LABELS, tiny_encoder, **System.tiny, interaction="base").eval()
     assert base.attention(sentence) == {}
+
+
+def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it():
+    ballast = bytearray(os.urandom(1 << 20)) * 300  # MiB
+    told = (
+        "from sinet.run import machine; import torch; print(machine.peak_memory_mib(torch.device('cpu'))['resident'])"
+    )
+    child = float(subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout)
+    assert 50 < child < machine.peak_memory_mib(CPU)["resident"] - 200 and len(ballast) == 300 << 20

@@ -173,9 +173,18 @@ def describe(device: torch.device, precision: str) -> dict:
     }
 
 
+def _peak_resident_kib() -> int:
+    """Linux's getrusage starts a new program with the peak of the process that started it; its own is in /proc."""
+    with contextlib.suppress(OSError), open("/proc/self/status") as status:
+        for line in status:
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def peak_memory_mib(device: torch.device) -> dict[str, float]:
     """Peak resident memory of this process, and of the GPU's allocator, in MiB."""
-    peak = {"resident": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)}
+    peak = {"resident": round(_peak_resident_kib() / 1024, 1)}
     if device.type == "cuda":
         peak["cuda"] = round(torch.cuda.max_memory_allocated(device) / (1 << 20), 1)
     return peak
