@@ -7,6 +7,7 @@ operation. Here the backward sweep is written out, and the gradient of each weig
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def sweep(x: Tensor, recurrent: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -55,6 +56,7 @@ class _Sweep(torch.autograd.Function):
         return partitions
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: torch.autograd.function.FunctionCtx, d_partitions: Tensor) -> tuple[Tensor, ...]:
         recurrent, weight, partitions, states, cells, shares, portions = ctx.saved_tensors
         length, batch, _, hidden = partitions.shape

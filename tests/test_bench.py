@@ -64,6 +64,7 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch)
     assert bench._verdict(exact | {"f1": f1}) == "yes"
     assert bench._verdict(exact | {"f1": f1 | {"bfloat16": {"ent": 60.4}}}) == "NO"
     assert bench._verdict(exact | {"f1": f1, "float32_scores": None}) == "NO"
+    assert bench._verdict(exact | {"f1": f1, "float32_states": float("nan")}) == "NO"
     assert all(f"| sinet | {p} | " in text for p in written["matmul_peak_gflops"])
 
 

@@ -1,7 +1,9 @@
 """The optimiser against torch's AdamW after torch's clipping: rows touched late, again and never, and a resumed one."""
 
 import copy
+import gc
 import io
+import weakref
 
 import pytest
 import torch
@@ -70,6 +72,10 @@ def test_weights_are_those_of_torch(decay, clip):
         theirs.step()
         schedule.step()
         stepped(ours, optimizer, own_schedule, rows, clip)
+        if rows == ROWS[1]:
+            optimizer.settle()  # as at the end of an epoch: others go on to owe what comes after
+            torch.testing.assert_close(ours.embedding.weight, plain.embedding.weight, **CLOSE)
+            before = ours.embedding.weight.detach().clone()
         touched = torch.tensor(rows)
         torch.testing.assert_close(ours.embedding.weight[touched], plain.embedding.weight[touched], **CLOSE)
     assert torch.equal(ours.embedding.weight[[0, 4, 11]], before[[0, 4, 11]]), "rows that none has read wait"
@@ -79,6 +85,37 @@ def test_weights_are_those_of_torch(decay, clip):
     settled = ours.embedding.weight.detach().clone()
     optimizer.settle()
     assert torch.equal(ours.embedding.weight, settled), "nothing is owed twice"
+
+
+def test_a_step_without_the_embedding_and_a_foreign_gradient():
+    _, ours = models()
+    optimizer, schedule = made(ours, 0.5)
+    stepped(ours, optimizer, schedule, ROWS[0], 0.3)
+    before = ours.embedding.weight.detach().clone()
+    optimizer.zero_grad(set_to_none=True)
+    ours.linear(torch.ones(4, dtype=torch.double)).sum().backward()
+    optimizer.clipped_step(0.3)
+    optimizer.settle()
+    owed = 1 - 0.05 * 0.5
+    torch.testing.assert_close(ours.embedding.weight[[1, 2]], before[[1, 2]])
+    torch.testing.assert_close(ours.embedding.weight[[0, 5]], before[[0, 5]] * owed, **CLOSE)
+    ours.embedding.weight.grad = torch.ones_like(ours.embedding.weight)
+    with pytest.raises(RuntimeError, match="was not made by reading rows"):
+        optimizer.clipped_step(0.3)
+
+
+def test_a_copy_of_the_model_has_nothing_to_do_with_its_optimiser():
+    _, ours = models()
+    optimizer, schedule = made(ours, 0.5)
+    stepped(ours, optimizer, schedule, ROWS[0], 0.3)
+    copied = copy.deepcopy(ours)
+    copied.loss(ROWS[1]).backward()
+    assert optimizer.state[ours.embedding.weight]["rows"].tolist() == [1, 2]
+    alive = weakref.ref(optimizer)
+    del optimizer, schedule
+    gc.collect()
+    assert alive() is None
+    ours.loss(ROWS[2]).backward()
 
 
 def test_a_resumed_one_goes_on_with_the_same_bits():

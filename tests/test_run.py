@@ -228,6 +228,15 @@ def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
         jsonschema.validate(record | {"typo": 1}, schema)
 
 
+def test_a_training_that_was_begun_goes_on_in_its_precision(run, prepared, tmp_path, monkeypatch, caplog):
+    recipe = RECIPE | {"epochs": 1, "precision": "auto"}
+    for number, faster in enumerate((False, True)):
+        monkeypatch.setattr(machine, "faster_in_bfloat16", lambda device, faster=faster: faster)
+        train.train_run(run | {"recipe": recipe}, prepared, tmp_path / str(number), tmp_path / "state")
+    one, other = (json.loads((tmp_path / n / "training.json").read_text())["precision"] for n in "01")
+    assert one == other == "float32" and len(list((tmp_path / "state").iterdir())) == 1
+
+
 def test_last_selection_keeps_the_last_epoch(run, prepared, tmp_path):
     recipe = RECIPE | {"selection": "last", "epochs": 2}
     train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")

@@ -6,18 +6,26 @@ by up to a tenth. Here one tensor is kept, and before each step only the rows th
 Whoever reads the gradient sees the same dense one as ever.
 """
 
-from collections.abc import Callable
+import weakref
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class Reader(Protocol):
+    """Who has to see to a row before it is read: an optimiser that lets rows wait."""
+
+    def reads(self, weight: Tensor, rows: Tensor) -> None: ...
+
+
 class RowEmbedding(nn.Embedding):
     """`nn.Embedding` whose weight no other module uses; its gradient is accumulated by `backward()` alone,
-    `torch.autograd.grad` finds none. `reading` is called with the rows that a training step is about to read."""
+    `torch.autograd.grad` finds none. `reader`, if it still lives, is told which rows a training step is about to read;
+    a copy has none."""
 
-    reading: Callable[[Tensor], None] | None = None
+    reader: weakref.ref[Reader] | None = None
 
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__(*embedding.weight.shape, embedding.padding_idx, _weight=embedding.weight.data)
@@ -28,12 +36,22 @@ class RowEmbedding(nn.Embedding):
     def forward(self, input: Tensor) -> Tensor:
         if not torch.is_grad_enabled() or not self.weight.requires_grad or self.weight.device.type != "cpu":
             return super().forward(input)
-        if self.reading is not None:
-            self.reading(input)
+        if self.reader is not None and (reader := self.reader()) is not None:
+            reader.reads(self.weight, input)
         return _Rows.apply(self.weight, input, self)
 
+    def __getstate__(self) -> dict:
+        return {name: value for name, value in self.__dict__.items() if name != "reader"}
+
     def touched(self) -> Tensor:
-        """The rows, each once and in ascending order, of which the gradient may differ from zero."""
+        """The rows, each once and in ascending order, of which the gradient may differ from zero.
+
+        Raises:
+            RuntimeError: a gradient that does not come from reading rows, as that of a weight shared with a linear map.
+        """
+        gradient = self.weight.grad
+        if gradient is None or self._kept is None or gradient.data_ptr() != self._kept.data_ptr():
+            raise RuntimeError("the gradient of an embedding that is treated by rows was not made by reading rows")
         return torch.cat(self._touched).unique()
 
     def accumulate(self, rows: Tensor, gradient: Tensor) -> None:

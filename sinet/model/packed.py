@@ -164,7 +164,9 @@ class PackedLinear:
         self.reordered = layout and weight.device.type == "cpu" and _has_fast_layout(dtype)
         self.transposed = self.weight.T.contiguous() if self.reordered and dtype == torch.float32 else None
         self.few_rows = math.inf if len(weight) <= FEW_OUTPUTS else FEW_ROWS
-        if self.reordered:
+        if self.transposed is not None and self.few_rows == math.inf:
+            self.weight = self.transposed  # the only one that is read
+        elif self.reordered:
             try:
                 self.weight = torch.ops.mkldnn._reorder_linear_weight(self.weight, None)
             except RuntimeError:  # a CPU that cannot multiply bfloat16 has no layout for it
@@ -174,9 +176,9 @@ class PackedLinear:
         if not self.plain:
             rows = rows.to(self.dtype)
         if self.transposed is not None and rows.numel() <= self.few_rows * rows.shape[-1]:
-            flat = rows.flatten(0, -2)
+            flat = rows.reshape(-1, rows.shape[-1])
             out = flat @ self.transposed if self.bias is None else torch.addmm(self.bias, flat, self.transposed)
-            out = out.unflatten(0, rows.shape[:-1]) if rows.dim() > 2 else out
+            out = out.view(*rows.shape[:-1], -1)
         elif self.reordered:
             kind = ("none", "") if self.approximate is None else ("gelu", self.approximate)
             return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, kind[0], [], kind[1])

@@ -107,10 +107,10 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         measured["systems"][name]["exactness"] = exactness(model, test, labels, device, precisions)
         log.info("training %s", name)
         train = read_sentences(data / "train.jsonl")
-        train = sample_by_length(train, model.encoder.piece_counts(train), TRAINING_SENTENCES)
-        of_recipe = training_speed(run, labels, train, mirrors, device, run["recipe"]["batch_size"])
+        some = sample_by_length(train, model.encoder.piece_counts(train), TRAINING_SENTENCES)
+        of_recipe = training_speed(run, labels, some, train, mirrors, device, run["recipe"]["batch_size"])
         measured["systems"][name]["training"] = of_recipe
-        measured["systems"][name]["training_batch_4"] = training_speed(run, labels, train, mirrors, device, 4)
+        measured["systems"][name]["training_batch_4"] = training_speed(run, labels, some, train, mirrors, device, 4)
         write_json(out, measured)
     if streamed:
         measured["stream"] = streaming(next(iter(runs.values())), test, streamed)
@@ -186,6 +186,7 @@ def training_speed(
     run: dict,
     labels: Labels,
     sentences: Sequence[Sentence],
+    everything: Sequence[Sentence],
     mirrors: Sequence[str],
     device: torch.device,
     batch_size: int,
@@ -199,6 +200,9 @@ def training_speed(
     chosen = [[sentences[i] for i in batch] for batch in positions]
     batches = [model.collate(batch).to(device) for batch in chosen]
     optimizer, schedule = optimisation(model, recipe, 10**6)
+    # what the optimiser does grows with the rows that have been read: all of the split's, as after its first epoch
+    pieces = {piece for s in everything for word in model.encoder.word_pieces(s.tokens) for piece in word}
+    model.encoder.model.get_input_embeddings()(torch.tensor(sorted(pieces), device=device))
 
     def steps() -> None:
         model.train()
@@ -280,6 +284,8 @@ def table(measured: dict) -> str:
                 for figures in system[precision].values()
             ]
     peaks = ", ".join(f"{p} {peak:.0f}" for p, peak in measured["matmul_peak_gflops"].items())
+    others = measured["other_work_cpus"]
+    lines += ["", "What others did is not known." if others is None else f"Others kept {others:.2f} CPUs busy."]
     lines += ["", f"Matrix-multiply peak (GFLOP/s, two operations a multiply-add): {peaks}."]
     lines += [
         f"The encoder alone at its own best batch: {p} {e['sentences_per_s']:.1f} sentences/s in batches of "
@@ -328,10 +334,10 @@ def table(measured: dict) -> str:
 def _verdict(exact: dict) -> str:
     """Whether the fast arithmetic is as exact as it should be."""
     scores = exact["float32_scores"]
-    same = scores is not None and max(scores, exact["float32_states"]) <= EXACT
+    same = scores is not None and scores <= EXACT and exact["float32_states"] <= EXACT
     by_precision = list(exact["f1"].values())
-    apart = max(abs(f1[m] - by_precision[0][m]) for f1 in by_precision for m in f1)
-    return "yes" if same and apart <= CLOSE else "NO"
+    close = all(abs(f1[m] - by_precision[0][m]) <= CLOSE for f1 in by_precision for m in f1)
+    return "yes" if same and close else "NO"
 
 
 if __name__ == "__main__":  # the process whose memory `streaming` looks at

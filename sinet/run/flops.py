@@ -31,9 +31,9 @@ from sinet.run.batches import sample_by_length
 from sinet.run.predict import load_run
 
 WORDS = (16, 32, 64, 128)
+"""Lengths, in words, of the sentences that are counted one by one."""
 SHORTER = (1, 4, 8)
 """Besides, in the deck's architectures: its figures are reached by very short sentences."""
-"""Lengths, in words, of the sentences that are counted one by one."""
 OF_EACH_LENGTH = 4
 
 UNCOUNTED = frozenset(
@@ -270,8 +270,8 @@ def count_architecture(
     counted: dict[str, dict] = {}
 
     def by_words(description: dict, settings: dict) -> dict[str, dict]:
-        made = systems.load(description["system"])(labels, encoder, **description["settings"] | settings).eval()
-        return {str(len(s.tokens)): _count_around(made, encoder, s, remembered) for s in chosen}
+        model = systems.load(description["system"])(labels, encoder, **description["settings"] | settings).eval()
+        return {str(len(s.tokens)): _count_around(model, encoder, s, remembered) for s in chosen}
 
     for name, description in tqdm(made.items(), desc=f"FLOPs with {declared['name']}", unit="system", mininterval=2):
         others = systems.load(description["system"]).formulations

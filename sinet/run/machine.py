@@ -17,6 +17,7 @@ from sinet.errors import UserError
 log = logging.getLogger("sinet")
 
 PACKAGES = ("torch", "transformers", "tokenizers", "snakemake", "fvcore", "numpy", "pandas", "matplotlib")
+PRECISIONS = ("float32", "bfloat16")
 # the share of float32's time that a product in bfloat16 may take; far from the halves and doubles that are met
 WORTH_BFLOAT16 = 0.8
 # CPUs that others may keep busy while something is timed
@@ -45,7 +46,7 @@ def use_device() -> torch.device:
         )
     # a GPU has no deterministic cumulative sum (PFN's gates): it warns there, where the CPU gives the same bits
     torch.use_deterministic_algorithms(True, warn_only=on_gpu)
-    # nothing here reads memory it has not written; filling it first would cost a twentieth of a training
+    # no figure here depends on memory that was not written; filling it first would cost a twentieth of a training
     torch.utils.deterministic.fill_uninitialized_memory = False
     # denormal numbers (vanishing gradients, saturated softmax) cost a CPU a hundred times an ordinary one
     torch.set_flush_denormal(True)
@@ -96,7 +97,7 @@ def faster_in_bfloat16(device: torch.device) -> bool:
 
 def resolve_precision(setting: str, device: torch.device) -> str:
     """`auto` is bfloat16 where the device gains by it, else float32; the others are themselves."""
-    if setting not in ("auto", "float32", "bfloat16"):
+    if setting not in ("auto", *PRECISIONS):
         raise UserError(f'precision: {setting!r} should be "auto", "float32" or "bfloat16"')
     if setting == "auto":
         return "bfloat16" if faster_in_bfloat16(device) else "float32"

@@ -7,7 +7,7 @@ when an epoch ends (`settle`). The factor of clipping goes into the fused step i
 Weights are those of `torch.optim.AdamW` after `clip_grad_norm_`, to rounding.
 """
 
-import functools
+import weakref
 from collections.abc import Iterable
 
 import torch
@@ -20,6 +20,8 @@ from sinet.model.embedding import RowEmbedding
 class RowAdamW(torch.optim.AdamW):
     """Fused AdamW over parameter groups, of which the weights of `embeddings` are treated row by row on a CPU."""
 
+    grad_scale: Tensor | None = None
+
     def __init__(self, groups: list[dict], embeddings: Iterable[RowEmbedding]) -> None:
         super().__init__(groups, fused=True)
         trained = {id(p) for group in self.param_groups for p in group["params"]}
@@ -27,8 +29,8 @@ class RowAdamW(torch.optim.AdamW):
             e.weight: e for e in embeddings if id(e.weight) in trained and e.weight.device.type == "cpu"
         }
         self._seen = {weight: torch.zeros(len(weight), dtype=torch.bool) for weight in self._embeddings}
-        for weight, embedding in self._embeddings.items():
-            embedding.reading = functools.partial(self._pay, weight)
+        for embedding in self._embeddings.values():
+            embedding.reader = weakref.ref(self)
 
     @torch.no_grad()
     def clipped_step(self, limit: float) -> None:
@@ -41,7 +43,10 @@ class RowAdamW(torch.optim.AdamW):
         ]
         excess = (nn.utils.get_total_norm(gradients) + 1e-6) / limit
         self.grad_scale = excess.float().clamp(min=1.0)  # the fused step divides by it, in float32
-        self.step()
+        try:
+            self.step()
+        finally:
+            self.grad_scale = None
 
     @torch.no_grad()
     def step(self) -> None:
@@ -56,7 +61,7 @@ class RowAdamW(torch.optim.AdamW):
                     self._step_rows(weight, group)
 
     @torch.no_grad()
-    def _pay(self, weight: Tensor, rows: Tensor) -> None:
+    def reads(self, weight: Tensor, rows: Tensor) -> None:
         """Before `rows` are read: those that none has read before are given the decay that they owe."""
         seen, rows = self._seen[weight], rows.flatten()
         new = rows[~seen[rows]].unique()
@@ -78,7 +83,7 @@ class RowAdamW(torch.optim.AdamW):
             *([values], [weight.grad.index_select(0, rows)]),
             *([state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]]),
             fused=True,
-            grad_scale=getattr(self, "grad_scale", None),
+            grad_scale=self.grad_scale,
             **{"amsgrad": False, "maximize": False, "beta1": beta1, "beta2": beta2},
             **{key: group[key] for key in ("lr", "weight_decay", "eps")},
         )

@@ -64,7 +64,8 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
         UserError: an encoder that is not to be had, settings it cannot carry, or a loss that diverges.
     """
     device = machine.use_device()
-    precision = machine.resolve_precision(run["recipe"]["precision"], device)
+    setting = run["recipe"]["precision"]
+    precision = machine.resolve_precision(setting, device)
     located = locate_encoder(run["encoder"], mirrors)
     described = machine.describe(device, precision) | {"git_commit": provenance.git_commit()}
     key = {
@@ -79,7 +80,12 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
         "data": [provenance.file_sha256(data_folder / f) for f in ("train.jsonl", "dev.jsonl", "labels.json")],
     }
     kind = provenance.digest_of([described["device_name"], described["threads"]])[:8]
-    state = StateFolder(state_root / f"{provenance.digest_of(key)}-{kind}")
+    folders = {p: state_root / f"{provenance.digest_of(key | {'precision': p})}-{kind}" for p in machine.PRECISIONS}
+    if setting == "auto" and (begun := [p for p in machine.PRECISIONS if folders[p].is_dir()]):
+        # what is faster was measured: a training that was begun goes on as it was begun, whatever comes out today
+        precision = precision if precision in begun else begun[0]
+        described |= {"precision": precision}
+    state = StateFolder(folders[precision])
     with state.locked():
         if (finished := state.finished((*OUTPUTS, "measured.json"))) is None:
             _train(run, Data.read(data_folder), located, described, device, precision, state)
