@@ -36,7 +36,7 @@ class PartitionFilter(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, dropconnect: float) -> None:
         super().__init__()
-        self.hidden, self.dropconnect = hidden, dropconnect
+        self.dropconnect = dropconnect
         self.input_transform = nn.Linear(inputs, 5 * hidden)
         self.hidden_transform = nn.Linear(hidden, 5 * hidden)
         self.transform = nn.Linear(3 * hidden, hidden)

@@ -107,10 +107,16 @@ def _trained(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> t
 
 
 def _untrained(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> tuple[list[dict], list[dict]]:
-    """Rows of the architectures with random weights that were timed, csv lines of those and of what was counted."""
-    rows, lines = [], []
+    """Rows and csv lines of the architectures with random weights, those timed and those counted."""
     dataset = grid.title("datasets", place[0])
-    for kind, timed in timing["architectures"].items():
+    rows, lines = _timed_around(grid, dataset, timing["architectures"])
+    more_rows, more_lines = _counted_around(grid, dataset, flops["architectures"])
+    return rows + more_rows, lines + more_lines
+
+
+def _timed_around(grid: Grid, dataset: str, architectures: dict) -> tuple[list[dict], list[dict]]:
+    rows, lines = [], []
+    for kind, timed in architectures.items():
         encoder, sinet = grid.title("encoders", kind), _sinet(grid, timed["systems"])
         for model, figures in timed["systems"].items():
             values = {SPEED_COLUMNS["float32", "batch_1"]: figures["sentences_per_s"]}
@@ -122,27 +128,33 @@ def _untrained(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) ->
             title = grid.title("models", model)
             rows.append(_row(f"{title} (ours)", dataset, encoder, RANDOM_WEIGHTS, texts))
             lines += [tidy_line(RANDOM_WEIGHTS, title, encoder, dataset, n, [v]) for n, v in values.items()]
-    for kind, systems in flops["architectures"].items():
-        encoder, sinet = grid.title("encoders", kind), _sinet(grid, systems)
-        for model, counted in systems.items():
-            title = grid.title("models", model)
-            forms = {title: counted["by_words"]}
-            forms |= {f"{title}, {formulation}": other for formulation, other in counted["formulations"].items()}
-            for name, by_words in forms.items():
-                lines += [
-                    tidy_line(RANDOM_WEIGHTS, name, encoder, dataset, f"{column}, {n} words", [c[part] / 1e6])
-                    for n, c in by_words.items()
-                    for part, column in COUNT_COLUMNS.items()
-                ]
-                if SHOWN_WORDS in by_words:
-                    figures = by_words[SHOWN_WORDS]
-                    texts = {column: f"{figures[part] / 1e6:,.1f}" for part, column in COUNT_COLUMNS.items()}
-                    texts |= dict.fromkeys((*SPEED_COLUMNS.values(), "Inference (s)"), NOT_TIMED)
-                    if sinet:
-                        reference = systems[sinet]["by_words"][SHOWN_WORDS]["total"]
-                        texts["FLOPs / SINET's"] = f"{figures['total'] / reference:.2f}"
-                    source = f"{RANDOM_WEIGHTS}, {SHOWN_WORDS} words"
-                    rows.append(_row(f"{name} (ours)", dataset, encoder, source, texts))
+    return rows, lines
+
+
+def _counted_around(grid: Grid, dataset: str, architectures: dict) -> tuple[list[dict], list[dict]]:
+    """A row of each formulation at `SHOWN_WORDS` words, csv lines at every length."""
+    rows, lines = [], []
+    counts = [(kind, model, counted) for kind, systems in architectures.items() for model, counted in systems.items()]
+    for kind, model, counted in counts:
+        title, encoder = grid.title("models", model), grid.title("encoders", kind)
+        sinet = _sinet(grid, architectures[kind])
+        forms = {title: counted["by_words"]}
+        forms |= {f"{title}, {formulation}": other for formulation, other in counted["formulations"].items()}
+        for name, by_words in forms.items():
+            lines += [
+                tidy_line(RANDOM_WEIGHTS, name, encoder, dataset, f"{column}, {n} words", [c[part] / 1e6])
+                for n, c in by_words.items()
+                for part, column in COUNT_COLUMNS.items()
+            ]
+            if SHOWN_WORDS not in by_words:
+                continue
+            figures = by_words[SHOWN_WORDS]
+            texts = _texts({column: figures[part] / 1e6 for part, column in COUNT_COLUMNS.items()})
+            texts |= dict.fromkeys((*SPEED_COLUMNS.values(), "Inference (s)"), NOT_TIMED)
+            if sinet:
+                reference = architectures[kind][sinet]["by_words"][SHOWN_WORDS]["total"]
+                texts["FLOPs / SINET's"] = f"{figures['total'] / reference:.2f}"
+            rows.append(_row(f"{name} (ours)", dataset, encoder, f"{RANDOM_WEIGHTS}, {SHOWN_WORDS} words", texts))
     return rows, lines
 
 

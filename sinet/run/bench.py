@@ -102,15 +102,15 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
             for name, by_precision in timed.items()
         },
     }
+    train = read_sentences(data / "train.jsonl")
+    some = sample_by_length(train, first.encoder.piece_counts(train), TRAINING_SENTENCES)
+    read = torch.tensor(sorted({p for s in train for word in first.encoder.word_pieces(s.tokens) for p in word}))
     for name, model in models.items():
         run = json.loads((runs[name] / "training.json").read_text(encoding="utf-8"))["run"]
         measured["systems"][name]["exactness"] = exactness(model, test, labels, device, precisions)
         log.info("training %s", name)
-        train = read_sentences(data / "train.jsonl")
-        some = sample_by_length(train, model.encoder.piece_counts(train), TRAINING_SENTENCES)
-        of_recipe = training_speed(run, labels, some, train, mirrors, device, run["recipe"]["batch_size"])
-        measured["systems"][name]["training"] = of_recipe
-        measured["systems"][name]["training_batch_4"] = training_speed(run, labels, some, train, mirrors, device, 4)
+        for key, batch in (("training", run["recipe"]["batch_size"]), ("training_batch_4", 4)):
+            measured["systems"][name][key] = training_speed(run, labels, some, read, mirrors, device, batch)
         write_json(out, measured)
     if streamed:
         measured["stream"] = streaming(next(iter(runs.values())), test, streamed)
@@ -186,13 +186,17 @@ def training_speed(
     run: dict,
     labels: Labels,
     sentences: Sequence[Sentence],
-    everything: Sequence[Sentence],
+    read: torch.Tensor,
     mirrors: Sequence[str],
     device: torch.device,
     batch_size: int,
 ) -> dict:
     """Training steps (collate, loss, backward, clipping, optimiser) and the encoder's forward and backward over the
-    same batches: the median of `TRAINING_REPEATS` passes each, in shuffled turns, after a warm-up."""
+    same batches: the median of `TRAINING_REPEATS` passes each, in shuffled turns, after a warm-up.
+
+    Args:
+        read: word pieces that count as read before, those of the whole split, as after its first epoch.
+    """
     recipe = run["recipe"]
     model = new_model(run, labels, load_encoder(run["encoder"], locate_encoder(run["encoder"], mirrors)), device)
     precision = machine.resolve_precision(recipe["precision"], device)
@@ -200,9 +204,8 @@ def training_speed(
     chosen = [[sentences[i] for i in batch] for batch in positions]
     batches = [model.collate(batch).to(device) for batch in chosen]
     optimizer, schedule = optimisation(model, recipe, 10**6)
-    # what the optimiser does grows with the rows that have been read: all of the split's, as after its first epoch
-    pieces = {piece for s in everything for word in model.encoder.word_pieces(s.tokens) for piece in word}
-    model.encoder.model.get_input_embeddings()(torch.tensor(sorted(pieces), device=device))
+    # what the optimiser does grows with the rows that have been read
+    model.encoder.model.get_input_embeddings()(read.to(device))
 
     def steps() -> None:
         model.train()

@@ -276,7 +276,19 @@ def time_runs(
     sentences = sample_by_length(everything, first.encoder.piece_counts(everything), count)
     precisions, reason = precisions_of(device)
     with machine.OtherWork() as others:
-        timed = by_system({p: time_precision(models, sentences, device, p, seconds) for p in precisions})
+        timed = {
+            "tokenising_s": {name: tokenising(model, sentences, device) for name, model in models.items()},
+            "systems": by_system({p: time_precision(models, sentences, device, p, seconds) for p in precisions}),
+            "architectures": {
+                declared["name"]: {
+                    "sentences": len(sample := sample_by_length(sentences, first.encoder.piece_counts(sentences), n)),
+                    "systems": time_untrained(
+                        declared, {n: d for n, (_, d) in loaded.items()}, first.labels, sample, device, seconds
+                    ),
+                }
+                for declared, n in untrained
+            },
+        }
     write_json(
         out,
         {
@@ -288,18 +300,8 @@ def time_runs(
             **machine.describe(device, "+".join(precisions)),
             "precisions": precisions,
             "not_timed": reason,
-            "tokenising_s": {name: tokenising(model, sentences, device) for name, model in models.items()},
-            "systems": timed,
+            **timed,
             "other_work_cpus": others.cpus,
-            "architectures": {
-                declared["name"]: {
-                    "sentences": len(sample := sample_by_length(sentences, first.encoder.piece_counts(sentences), n)),
-                    "systems": time_untrained(
-                        declared, {n: d for n, (_, d) in loaded.items()}, first.labels, sample, device, seconds
-                    ),
-                }
-                for declared, n in untrained
-            },
             "peak_memory_mib": machine.peak_memory_mib(device),
         },
     )

@@ -74,7 +74,6 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
         "encoder": {k: v for k, v in run["encoder"].items() if k == "architecture"} | located.sha256,
         "recipe": {k: v for k, v in run["recipe"].items() if k != "name"},
         "seed": run["seed"],
-        "precision": precision,
         "versions": [described["versions"][package] for package in ("torch", "transformers", "tokenizers")],
         "code": provenance.digest("sinet.run.train", systems.module_name(run["system"])),
         "data": [provenance.file_sha256(data_folder / f) for f in ("train.jsonl", "dev.jsonl", "labels.json")],
