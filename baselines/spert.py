@@ -63,5 +63,6 @@ class System(SpanBased):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
-        (words,) = S.word_maxima(batch, hidden.flatten(0, 1))
-        return {"raw": words, "entity": words, "relation": words, "entity_cls": hidden[:, 0]}
+        pieces = hidden.flatten(0, 1)
+        (words,) = S.word_maxima(batch, pieces)
+        return {"pieces": pieces, "entity": words, "relation": words, "entity_cls": hidden[:, 0]}

@@ -45,7 +45,9 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch)
     assert written["missing"] == ["ten/tiny/other/0"] and "Not trained, so not measured: ten/tiny/other/0" in text
     sinet = written["systems"]["sinet"]
     for precision, peak in written["matmul_peak_gflops"].items():
-        assert peak > 0 and written["encoder_best"][precision]["peak_share"] > 0
+        best = written["encoder_best"][precision]
+        assert peak > 0 and best["peak_share"] > 0
+        assert f"its linear maps by themselves reach {best['maps_peak_share']:.2f}." in text
         for kind in ("batch_1", "best"):
             figures = sinet[precision][kind]
             assert figures["ratio"] == pytest.approx(figures["sentences_per_s"] / figures["encoder_sentences_per_s"])

@@ -105,7 +105,7 @@ def span_figures(
             if len(pairs):
                 sentence_of_pair = torch.full((len(pairs),), b)
                 ours["relation_logits"] = model.pair_logits(
-                    states, spans, pooled["relation"], pairs, sentence_of_pair, length
+                    batch, states, spans, pooled["relation"], pairs, sentence_of_pair
                 )
             if "relation_cls" in states:
                 ours["relation_cls"] = states["relation_cls"][b : b + 1]

@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 import torch
 import yaml
+from torch.utils.flop_counter import FlopCounterMode
 
 from sinet import systems
 from sinet.contract import Batch
@@ -305,6 +306,14 @@ def test_sentences_of_a_length_are_real_text_with_its_gold():
     assert flops.of_words(sentences, 10_000, 1) == []
 
 
+def test_the_encoder_s_maps_are_all_its_maps(tiny_encoder):
+    mask = torch.tensor([[1] * 9 + [0] * 3, [1] * 12])
+    with tiny_encoder.packed(torch.float32), FlopCounterMode(display=False) as counter:
+        tiny_encoder.maps_alone(mask)
+    expected = flops.encoder_multiply_adds(tiny_encoder.model.config, 21, attention=False)
+    assert counter.get_total_flops() == 2 * expected
+
+
 def test_untrained_architectures_are_counted_like_the_encoder_itself(tiny_encoder, monkeypatch):
     monkeypatch.setattr(flops, "load_encoder", lambda declared, located: tiny_encoder)
     monkeypatch.setattr(flops, "locate_encoder", lambda declared: None)
@@ -334,7 +343,7 @@ def test_untrained_architectures_are_counted_like_the_encoder_itself(tiny_encode
 def test_an_operator_without_a_count_is_an_error(tiny_encoder):
     class Odd(System):
         def decode(self, batch: Batch):
-            torch.linalg.inv(torch.eye(3) + self.encode(batch)["raw"].sum())
+            torch.linalg.inv(torch.eye(3) + self.encode(batch)["pieces"].sum())
             return super().decode(batch)
 
     model = Odd(LABELS, tiny_encoder, **System.tiny).eval()

@@ -74,8 +74,10 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
                 if i == j or reverse_symmetric:
                     continue
                 low, high = min(head.end, tail.end), max(head.start, tail.start)
-                context = states["raw"][row + low : row + high]
-                context = context.max(0).values if len(context) else torch.zeros(32)
+                context = torch.zeros(32)
+                if low < high:
+                    first, last = batch["word_start"][row + low], batch["word_end"][row + high - 1]
+                    context = states["pieces"][first:last].max(0).values
                 logits = model.relation_logits(
                     context,
                     states["relation_cls"][b],

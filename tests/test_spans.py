@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from sinet.data.sentence import Sentence
 from sinet.model import spans as S
 from tests.conftest import CORPUS, LABELS, read_sentences
 
@@ -40,6 +41,34 @@ def test_sliding_maxima_equal_range_maxima_inside_sentences():
     start, width = inside.nonzero(as_tuple=True)
     assert inside.sum() == sum(n - k for n in (1, 6, 3) for k in range(min(n, 4)))
     assert torch.equal(S.sliding_max(rows, 4)[width, start], S.RangeMax(rows, 4)(start, start + width + 1))
+
+
+@pytest.mark.parametrize("few_pieces", [S.FEW_PIECES, 1])
+def test_word_maxima_and_what_lies_between_spans_equal_loops(tiny_encoder, monkeypatch, few_pieces):
+    monkeypatch.setattr(S, "FEW_PIECES", few_pieces)
+    rare = Sentence("rare", ("Nasal", "neural", "parsers", "nasal", "🙂"))
+    batch = S.collate([rare, *read_sentences(CORPUS)], tiny_encoder, LABELS)
+    pieces = list(zip(batch["word_start"].tolist(), batch["word_end"].tolist(), strict=True))
+    assert max(b - a for a, b in pieces) > 1
+    rows = torch.randn(2, batch["input_ids"].numel(), 3)
+    expected = torch.stack([rows[:, a:b].amax(1) for a, b in pieces], dim=1)
+    assert torch.equal(S.word_maxima(batch, rows)[0], expected)
+    assert all(map(torch.equal, S.word_maxima(batch, rows[0], rows[1]), expected))
+    spans = torch.tensor([[0, 2], [4, 5], [1, 3], [2, 4]])
+    first, second = torch.cartesian_prod(torch.arange(4), torch.arange(4)).unbind(1)
+    found = zip(*(rows.tolist() for rows in S.between(batch, spans, first, second)), strict=True)
+    for i, j, (start, end) in zip(first.tolist(), second.tolist(), found, strict=True):
+        low, high = int(min(spans[i, 1], spans[j, 1])), int(max(spans[i, 0], spans[j, 0]))
+        assert list(range(start, end)) == [row for a, b in pieces[low:high] for row in range(a, b)]
+
+
+@pytest.mark.parametrize("compared", [S.COMPARED, 0])
+def test_unordered_pairs_within_groups(monkeypatch, compared):
+    monkeypatch.setattr(S, "COMPARED", compared)
+    group = [2, 0, 2, 1, 0, 2]
+    expected = [(i, j) for i, j in itertools.combinations(range(6), 2) if group[i] == group[j]]
+    assert sorted(map(tuple, S.pairs_within(torch.tensor(group), 3).tolist())) == expected
+    assert S.pairs_within(torch.tensor([0, 1]), 2).shape == (0, 2)
 
 
 def test_ordered_pairs():

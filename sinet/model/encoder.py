@@ -26,7 +26,9 @@ class Pieces:
 
     `input_ids`, `attention_mask` (batch, pieces); `word_start`, `word_end` (words) rows of each word's pieces
     in the flattened (batch * pieces) axis; `lengths` the number of words of each sentence that fit the encoder. Its
-    tensors name besides, for every word, its sentence (`word_sentence`) and its place there (`word_place`).
+    tensors name besides, for every word, its sentence (`word_sentence`), its place there (`word_place`) and how many
+    words are left there, itself among them (`word_room`); and the words of several pieces (`split_words`) with the
+    rows of these (`split_rows`, (split words, pieces of the longest), the last row repeated).
     """
 
     input_ids: Tensor
@@ -37,6 +39,9 @@ class Pieces:
 
     def tensors(self) -> dict[str, Tensor]:
         """As entries of a `Batch`."""
+        split = (self.word_end - self.word_start > 1).nonzero().squeeze(1)
+        first, last = self.word_start[split].unsqueeze(1), self.word_end[split].unsqueeze(1) - 1
+        longest = int((last - first).max()) + 1 if len(split) else 1
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
@@ -44,6 +49,9 @@ class Pieces:
             "word_end": self.word_end,
             "word_sentence": torch.tensor([b for b, length in enumerate(self.lengths) for _ in range(length)]),
             "word_place": torch.tensor([i for length in self.lengths for i in range(length)]),
+            "word_room": torch.tensor([length - i for length in self.lengths for i in range(length)]),
+            "split_words": split,
+            "split_rows": torch.minimum(first + torch.arange(longest), last),
             "lengths": torch.tensor(self.lengths),
         }
 
@@ -62,11 +70,16 @@ class Encoder(nn.Module):
         self._words: dict[str, tuple[int, ...]] = {}
         self._packed: PackedEncoder | None = None
 
+    @property
+    def packs(self) -> bool:
+        """Whether the architecture is known to `sinet.model.packed`."""
+        return PackedEncoder.supports(self.model)
+
     @contextlib.contextmanager
     def packed(self, dtype: torch.dtype) -> Iterator[None]:
         """Within it, the weights of this moment in `dtype` (`sinet.model.packed`), without gradients; an architecture
         that is not known there runs as it is."""
-        self._packed = PackedEncoder(self.model, dtype) if PackedEncoder.supports(self.model) else None
+        self._packed = PackedEncoder(self.model, dtype) if self.packs else None
         try:
             yield
         finally:
@@ -77,6 +90,10 @@ class Encoder(nn.Module):
         if self._packed is not None:
             return self._packed(input_ids, attention_mask)[0][-1]
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+
+    def maps_alone(self, attention_mask: Tensor) -> None:
+        """Only the linear maps of the packed encoder, over as many rows as a batch has real pieces."""
+        self._packed.maps_alone(int(attention_mask.sum()))
 
     def all_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Hidden states of embeddings and layers, and each layer's attention (batch, heads, pieces, pieces)."""

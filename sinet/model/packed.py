@@ -316,6 +316,17 @@ class PackedEncoder:
                     attentions.append(attention)
             return [packing.padded(state) for state in states], attentions
 
+    @torch.no_grad()
+    def maps_alone(self, rows: int) -> None:
+        """The linear maps of all layers, with the activation between them, over so many rows: the least that the
+        encoder takes. For timing: what they are of is nothing in particular."""
+        weight = self.layers[0].norms[0][1]
+        states = torch.ones(rows, len(weight), dtype=self.dtype, device=weight.device)
+        for layer in self.layers:
+            layer.qkv(states)
+            layer.attended(states)
+            layer.narrow(layer.wide(states))
+
     def _mask(self, attention_mask: Tensor, embedded: Tensor, full: bool) -> Tensor | None:
         """What is added to the scores: MPNet's relative positions, and a floor where there is padding unless `full`."""
         mask = None

@@ -12,7 +12,6 @@ figures it has alone; the released code attends over padding.
 from typing import ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sinet.contract import Batch, Labels, Sentence
@@ -50,7 +49,8 @@ class CrossTaskAttention(Packable, nn.Module):
     def forward(self, other: Tensor, own_cls: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """Let `own_cls` (batch, hidden) attend over `other` (batch, pieces, hidden) where there is no `padding`.
 
-        `other` is changed: its [CLS] gives way to `own_cls`, whose place in Z makes no difference.
+        `padding` (sentences, pieces) serves a batch of several times these sentences, one task after the other. `other`
+        is changed: its [CLS] gives way to `own_cls`, whose place in Z makes no difference.
 
         Returns:
             the enriched [CLS] (batch, hidden), and the attention (batch, heads, pieces) in which position 0
@@ -60,9 +60,10 @@ class CrossTaskAttention(Packable, nn.Module):
         query = self.query(own_cls * key.shape[1] ** -0.5).unflatten(1, (self.heads, -1))
         folded = (query.transpose(0, 1) @ key).transpose(0, 1)
         other[:, 0] = own_cls
-        scores = (folded @ other.transpose(1, 2)).float()
-        weights = scores.masked_fill(padding.unsqueeze(1), float("-inf")).softmax(dim=-1)
-        mixed = self.dropout(weights).to(other.dtype) @ other
+        scores = torch.bmm(folded, other.transpose(1, 2)).float()
+        scores.unflatten(0, (-1, len(padding))).masked_fill_(padding.unsqueeze(1), float("-inf"))
+        weights = scores.softmax(dim=-1)
+        mixed = torch.bmm(self.dropout(weights).to(other.dtype), other)
         values = (mixed.transpose(0, 1) @ value).transpose(0, 1).flatten(1)
         return self.norm(self.dropout(self.output(values)) + own_cls), weights
 
@@ -134,43 +135,41 @@ class System(SpanBased):
         """Encoder, TAP and CTAM.
 
         Returns:
-            `raw`, `entity`, `relation`: word maxima (words, hidden) of H, H^e and H^r; `entity_cls`,
-            `relation_cls` (batch, hidden); with CTAM `entity_attention`, `relation_attention`
+            `pieces` (batch * pieces, hidden) H; `entity`, `relation` word maxima (words, hidden) of H^e and H^r;
+            `entity_cls`, `relation_cls` (batch, hidden); with CTAM `entity_attention`, `relation_attention`
             (batch, heads, pieces).
         """
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
+        pieces = hidden.flatten(0, 1)
         if self.project_entities is None:
-            (words,) = S.word_maxima(batch, hidden.flatten(0, 1))
-            return dict.fromkeys(("raw", "entity", "relation"), words) | dict.fromkeys(
-                ("entity_cls", "relation_cls"), hidden[:, 0]
-            )
-        projected = self._projected(hidden)
-        raw, both = S.word_maxima(batch, hidden.flatten(0, 1), projected.flatten(0, 1))
-        states = {"raw": raw} | dict(zip(("entity", "relation"), both.chunk(2, dim=1), strict=True))
-        entity, relation = projected.chunk(2, dim=-1)
-        states |= {"entity_cls": entity[:, 0], "relation_cls": relation[:, 0]}
-        # the tasks that attend, each with its own [CLS] over the other's pieces: both at once, through one module
-        attending = {"entity": (relation, entity[:, 0])} if self.ctam_entities else {}
-        attending |= {"relation": (entity, relation[:, 0])} if self.ctam_relations else {}
-        if attending:
-            padding = batch["attention_mask"] == 0
-            others, own = (torch.cat(parts) for parts in zip(*attending.values(), strict=True))
-            out = self.cross_attention(others, own, padding.repeat(len(attending), 1))
-            for task, cls, weights in zip(attending, *(x.chunk(len(attending)) for x in out), strict=True):
-                states |= {f"{task}_cls": cls, f"{task}_attention": weights}
+            (words,) = S.word_maxima(batch, pieces)
+            same = {"entity": words, "relation": words, "entity_cls": hidden[:, 0], "relation_cls": hidden[:, 0]}
+            return {"pieces": pieces} | same
+        projections = self.ready["projections"] if self.ready else self._projections()
+        # H^r and H^e one behind the other: the rows over which both tasks attend are a view
+        projected = torch.bmm(pieces.expand(2, -1, -1), projections)
+        others = projected.unflatten(1, hidden.shape[:2])
+        cls = others[:, :, 0].clone()  # attending puts a task's own in the other's place
+        states = {"pieces": pieces} | dict(zip(("relation_cls", "entity_cls"), cls, strict=True))
+        attending = slice(
+            1 - self.ctam_entities, 1 + self.ctam_relations
+        )  # over H^r the entities, over H^e the relations
+        if tasks := ("entity", "relation")[attending]:
+            own = cls.flip(0)[attending].flatten(0, 1)
+            out = self.cross_attention(others[attending].flatten(0, 1), own, batch["attention_mask"] == 0)
+            for task, enriched, weights in zip(tasks, *(part.chunk(len(tasks)) for part in out), strict=True):
+                states |= {f"{task}_cls": enriched, f"{task}_attention": weights}
+        states["relation"], states["entity"] = S.word_maxima(batch, projected)[0]
         return states
 
-    def _projected(self, hidden: Tensor) -> Tensor:
-        """[H^e ; H^r], (batch, pieces, 2 hidden)."""
-        return self.ready["projection"](hidden) if self.ready else F.linear(hidden, self._projection())
-
-    def _projection(self) -> Tensor:
-        return torch.cat([self.project_entities.weight, self.project_relations.weight])
+    def _projections(self) -> Tensor:
+        """Of H^r and H^e, (2, hidden, hidden)."""
+        return torch.stack([self.project_relations.weight, self.project_entities.weight]).transpose(1, 2)
 
     def prepare(self, dtype: torch.dtype) -> dict[str, PackedLinear | Tensor]:
         parts = super().prepare(dtype)
         if self.project_entities is not None:
-            parts["projection"] = PackedLinear(self._projection(), None, dtype)
+            parts["projections"] = self._projections().to(dtype).contiguous()
         return parts
 
     @torch.no_grad()

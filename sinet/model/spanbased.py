@@ -19,12 +19,12 @@ from sinet.model.packed import Packable, PackedLinear
 
 WIDTHS = 100
 """Rows of the width embedding; wider spans share the last one."""
-PAIRS = 1 << 15
-"""Pairs scored at once in decoding; bounds its memory."""
+PAIRS = 1 << 14
+"""Unordered pairs scored at once in decoding; bounds its memory."""
 
 
 class SpanBased(Packable, Extractor):
-    """Span and pair classifiers over the word maxima that `encode` gives.
+    """Span and pair classifiers over the states that `encode` gives.
 
     Args:
         relation_cls: whether the relation classifier sees a [CLS] vector too.
@@ -70,9 +70,9 @@ class SpanBased(Packable, Extractor):
         """What the classifiers see.
 
         Returns:
-            `entity`, `relation`: word maxima (words, hidden) from which spans are pooled; `raw`: those of the context
-            between two spans; `entity_cls` and, where the relation classifier sees one, `relation_cls`
-            (batch, hidden).
+            `entity`, `relation`: word maxima (words, hidden) from which spans are pooled; `pieces`: rows (batch *
+            pieces, hidden) from which the context between two spans is; `entity_cls` and, where the relation
+            classifier sees one, `relation_cls` (batch, hidden).
         """
         raise NotImplementedError  # abstract: each system's own
 
@@ -109,19 +109,18 @@ class SpanBased(Packable, Extractor):
 
     def pair_logits(
         self,
+        batch: Batch,
         states: dict[str, Tensor],
         spans: Tensor,
         pooled: Tensor,
         pairs: Tensor,
         sentence: Tensor,
-        longest: int,
     ) -> Tensor:
-        """Relation scores of `pairs` (pairs, 2), positions in `spans` (spans, 2) with maxima `pooled` of H^r."""
+        """Relation scores of `pairs` (pairs, 2), positions in `spans` (spans, 2) with maxima `pooled` of H^r, of
+        `sentence` (pairs)."""
         head, tail = pairs.unbind(1)
-        starts, ends = spans.unbind(1)
-        between = torch.minimum(ends[head], ends[tail]), torch.maximum(starts[head], starts[tail])
-        context = S.RangeMax(states["raw"], longest)(*between)
-        width = ends - starts
+        context = S.RangeMax(states["pieces"], batch["input_ids"].shape[1])(*S.between(batch, spans, head, tail))
+        width = spans[:, 1] - spans[:, 0]
         cls = states.get("relation_cls")
         return self.relation_logits(
             context,
@@ -164,7 +163,7 @@ class SpanBased(Packable, Extractor):
         if len(pairs):
             pooled = S.RangeMax(states["relation"], int((gold[:, 1] - gold[:, 0]).max()))(*gold.unbind(1))
             sentence = sentence_of_word[gold[pairs[:, 0], 0]]
-            logits = self.pair_logits(states, gold, pooled, pairs, sentence, int(lengths.max()))
+            logits = self.pair_logits(batch, states, gold, pooled, pairs, sentence)
             target = F.pad(related, (0, 0, 0, len(pairs) - len(related)))
             terms["relation"] = F.binary_cross_entropy_with_logits(logits.float(), target)
         return self.total(**terms)
@@ -201,12 +200,11 @@ class SpanBased(Packable, Extractor):
     def decode(self, batch: Batch) -> list[Prediction]:
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
-        lengths = batch["lengths"]
         parts = self.ready or self._split(self.width.weight.dtype, layout=False)
         logits = parts["entity"](S.sliding_max(states["entity"], self.max_span_width)).float()
         of_sentence = parts["entity_cls"](states["entity_cls"]).float().index_select(0, batch["word_sentence"])
         logits += of_sentence + parts["entity_width"].unsqueeze(1)
-        room = lengths.index_select(0, batch["word_sentence"]) - batch["word_place"]
+        room = batch["word_room"]
         too_wide = torch.arange(self.max_span_width, device=room.device).unsqueeze(1) >= room
         # by width and start: the released order, in which the first of two folded relations keeps its score
         types = logits.argmax(-1).masked_fill_(too_wide, 0)
@@ -215,7 +213,7 @@ class SpanBased(Packable, Extractor):
         width, start = types.nonzero(as_tuple=True)
         spans = torch.stack([start, start + width + 1], dim=1)
         sentence = batch["word_sentence"].index_select(0, start)
-        pairs, relations, probabilities = self._related(states, parts, spans, sentence, len(batch))
+        pairs, relations, probabilities = self._related(batch, states, parts, spans, sentence)
         return S.assemble_packed(
             self.labels,
             batch,
@@ -228,31 +226,34 @@ class SpanBased(Packable, Extractor):
 
     def _related(
         self,
+        batch: Batch,
         states: dict[str, Tensor],
         parts: dict[str, PackedLinear | Tensor],
         spans: Tensor,
         sentence: Tensor,
-        batch: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Pairs (relations, 2) of `spans` (spans, 2) word rows, relation types and probabilities (relations) of those
         at the threshold; `sentence` (spans)."""
-        pairs = S.pairs_within(sentence, batch)
+        pairs = S.pairs_within(sentence, len(batch))
         if not len(pairs):
             return pairs, pairs.new_zeros(0), parts["entity_width"].new_zeros(0)
         start, end = spans.unbind(1)
         pooled = S.range_max(states["relation"], start, end, self.max_span_width)
         arguments = parts["arguments"](pooled).float() + parts["argument_width"].index_select(0, end - start)
-        of_head, of_tail = arguments.chunk(2, dim=1)
+        arguments = arguments.unflatten(1, (2, -1))  # as head, as tail
         if "relation_cls" in parts:
-            of_head = of_head + parts["relation_cls"](states["relation_cls"]).float().index_select(0, sentence)
+            arguments[:, 0] += parts["relation_cls"](states["relation_cls"]).float().index_select(0, sentence)
         found = []
         # a chunk at a time: an untrained model takes every span for an entity
         for chunk in pairs.split(PAIRS):
-            head, tail = chunk.unbind(1)
-            begin, stop = torch.minimum(end[head], end[tail]), torch.maximum(start[head], start[tail])
-            context = S.range_max(states["raw"], begin, stop, int((stop - begin).max()))
-            logits = parts["context"](context).float() + of_head.index_select(0, head) + of_tail.index_select(0, tail)
-            probabilities = logits.sigmoid()
-            pair, kind = (probabilities >= self.threshold).nonzero(as_tuple=True)
-            found.append((chunk[pair], kind, probabilities[pair, kind]))
+            first, second = chunk.unbind(1)
+            begin, stop = S.between(batch, spans, first, second)
+            context = S.range_max(states["pieces"], begin, stop, int((stop - begin).max()))
+            # (pairs, 2, types): the first as head and the second as tail, and the other way about
+            logits = arguments.index_select(0, first) + arguments.flip(1).index_select(0, second)
+            logits += parts["context"](context).float().unsqueeze(1)
+            probabilities = logits.sigmoid_()
+            pair, way, kind = (probabilities >= self.threshold).nonzero(as_tuple=True)
+            ends = chunk[pair].gather(1, torch.stack([way, 1 - way], dim=1))
+            found.append((ends, kind, probabilities[pair, way, kind]))
         return tuple(map(torch.cat, zip(*found, strict=True)))

@@ -28,21 +28,21 @@ class RangeMax:
     """
 
     def __init__(self, rows: Tensor, longest: int) -> None:
-        """`rows` (rows, hidden); `longest` bounds the width of the ranges that will be asked for."""
+        """`rows` (rows, ..., hidden); `longest` bounds the width of the ranges that will be asked for."""
         levels, window = [rows], 1
         while 2 * window <= longest:
             levels.append(torch.maximum(levels[-1][:-window], levels[-1][window:]))
             window *= 2
         device = rows.device
         # row 0 is the maximum of an empty range
-        self.table = torch.cat([rows.new_zeros(1, rows.shape[-1]), *levels])
+        self.table = torch.cat([rows.new_zeros(1, *rows.shape[1:]), *levels])
         sizes = torch.tensor([1] + [len(level) for level in levels[:-1]], device=device)
         self.level_start = sizes.cumsum(0)
         # level_of[w] = floor(log2(w)), from integers so that no rounding can misplace a power of two
         self.level_of = torch.tensor([max(0, w.bit_length() - 1) for w in range(longest + 1)], device=device)
 
     def __call__(self, start: Tensor, end: Tensor) -> Tensor:
-        """Maxima over [start, end), `(queries, hidden)`; zero vectors where the range is empty."""
+        """Maxima over [start, end), `(queries, ..., hidden)`; zero vectors where the range is empty."""
         width = (end - start).clamp(min=0)
         level = self.level_of[width]
         base = self.level_start[level]
@@ -66,22 +66,29 @@ def range_max(rows: Tensor, start: Tensor, end: Tensor, longest: int) -> Tensor:
 
 
 def word_maxima(batch: Batch, *rows: Tensor) -> list[Tensor]:
-    """The maximum over each word's pieces, (words, hidden), of each of `rows` (batch * pieces, hidden)."""
-    start, end = batch["word_start"], batch["word_end"]
-    longest = int((end - start).max())
-    if longest > FEW_PIECES:
-        return [RangeMax(each, longest)(start, end) for each in rows]
-    first = [each.index_select(0, start) for each in rows]
-    if longest == 1:
-        return first
-    # most words are one piece: only the others are pooled
-    several = (end - start > 1).nonzero().squeeze(1)
-    pieces = start[several].unsqueeze(1) + torch.arange(longest, device=start.device)
-    pieces = torch.minimum(pieces, end[several].unsqueeze(1) - 1).flatten()
-    return [
-        words.index_copy(0, several, each.index_select(0, pieces).unflatten(0, (len(several), longest)).amax(1))
-        for words, each in zip(first, rows, strict=True)
-    ]
+    """The maximum over each word's pieces, (..., words, hidden), of each of `rows` (..., batch * pieces, hidden)."""
+    start, split, pieces = batch["word_start"], batch["split_words"], batch["split_rows"]
+    if pieces.shape[1] > FEW_PIECES:
+        end = batch["word_end"]
+        return [RangeMax(each.movedim(-2, 0), pieces.shape[1])(start, end).movedim(0, -2) for each in rows]
+    words = [each.index_select(-2, start) for each in rows]
+    if len(split):  # most words are one piece: only the others are pooled
+        for of_words, each in zip(words, rows, strict=True):
+            pooled = each.index_select(-2, pieces.flatten()).unflatten(-2, pieces.shape).amax(-2)
+            of_words.index_copy_(-2, split, pooled)
+    return words
+
+
+def between(batch: Batch, spans: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of the word pieces between two spans of a sentence, whichever comes first: start and end, (pairs) each; the
+    end is not behind the start where there are none.
+
+    Args:
+        spans: (spans, 2) in words. first, second: (pairs) positions in `spans`.
+    """
+    front = batch["word_start"].index_select(0, spans[:, 0])
+    behind = batch["word_end"].index_select(0, spans[:, 1] - 1)
+    return torch.minimum(behind[first], behind[second]), torch.maximum(front[first], front[second])
 
 
 def sliding_max(rows: Tensor, max_width: int) -> Tensor:
@@ -120,12 +127,12 @@ def ordered_pairs(counts: Tensor) -> Tensor:
 
 
 def pairs_within(group: Tensor, groups: int) -> Tensor:
-    """All ordered pairs of distinct items of the same group, `(pairs, 2)`, for items in any order; `group` (items)."""
+    """All unordered pairs of items of the same group, `(pairs, 2)`, for items in any order; `group` (items)."""
     if len(group) <= COMPARED:
-        item = torch.arange(len(group), device=group.device)
-        return ((group.unsqueeze(1) == group) & (item.unsqueeze(1) != item)).nonzero()
+        return (group.unsqueeze(1) == group).triu_(1).nonzero()
     order = group.argsort(stable=True)
-    return order[ordered_pairs(torch.bincount(group, minlength=groups))]
+    pairs = order[ordered_pairs(torch.bincount(group, minlength=groups))]
+    return pairs[pairs[:, 0] < pairs[:, 1]]
 
 
 def first_per_group(group: Tensor, limit: Tensor) -> Tensor:

@@ -66,7 +66,10 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     sentences = sample_by_length(test, first.encoder.piece_counts(test), count)
     precisions, reason = timing.precisions_of(device)
     counts = first.encoder.piece_counts(sentences)
-    multiply_adds = sum(encoder_multiply_adds(first.encoder.model.config, n + 2) for n in counts) / len(counts)
+    multiply_adds, in_maps = (
+        sum(encoder_multiply_adds(first.encoder.model.config, n + 2, attention) for n in counts) / len(counts)
+        for attention in (True, False)
+    )
     with machine.OtherWork() as others:
         timed = timing.by_system(
             {p: timing.time_precision(models, sentences, device, p, limits=True) for p in precisions}
@@ -91,7 +94,10 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         "matmul_peak_gflops": peaks,
         "encoder_best": {
             p: limit["encoder"]
-            | {"peak_share": 2 * multiply_adds * limit["encoder"]["sentences_per_s"] / (peaks[p] * 1e9)}
+            | {
+                "peak_share": 2 * multiply_adds * limit["encoder"]["sentences_per_s"] / (peaks[p] * 1e9),
+                "maps_peak_share": limit["maps"] and 2 * in_maps * limit["maps"]["sentences_per_s"] / (peaks[p] * 1e9),
+            }
             for p, limit in limits.items()
         },
         "systems": {
@@ -292,7 +298,8 @@ def table(measured: dict) -> str:
     lines += ["", f"Matrix-multiply peak (GFLOP/s, two operations a multiply-add): {peaks}."]
     lines += [
         f"The encoder alone at its own best batch: {p} {e['sentences_per_s']:.1f} sentences/s in batches of "
-        f"{e['batch']}, {e['peak_share']:.2f} of the peak."
+        f"{e['batch']}, {e['peak_share']:.2f} of the peak"
+        + (f"; its linear maps by themselves reach {e['maps_peak_share']:.2f}." if e["maps_peak_share"] else ".")
         for p, e in measured["encoder_best"].items()
     ]
     if measured["not_timed"]:

@@ -40,16 +40,16 @@ UNCOUNTED = frozenset(
     "aten::" + name
     for names in (
         # element-wise
-        "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp log pow sqrt tanh sigmoid softmax gelu",
-        "gelu_ relu elu ceil clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where masked_fill",
-        "masked_fill_ fill_",
+        "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp log pow sqrt tanh sigmoid",
+        "sigmoid_ softmax gelu gelu_ relu elu ceil clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where",
+        "masked_fill masked_fill_ fill_",
         "dropout logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
         # reductions and searches without products
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
         "topk any all",
         # making and moving data
         "arange triu_indices",
-        "tril triu zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
+        "tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
         "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
         "narrow unflatten flip index index_select index_copy index_put_",
         "index_put gather scatter scatter_ index_add index_add_",
@@ -99,11 +99,12 @@ class _Results(TorchFunctionMode):
         return result
 
 
-def encoder_multiply_adds(config: object, pieces: int) -> int:
+def encoder_multiply_adds(config: object, pieces: int, attention: bool = True) -> int:
     """The closed formula of a transformer encoder over a sequence of so many pieces, normalisation not counted: four
-    projections, two products of attention and two of the feed-forward network a layer, and ALBERT's wider embedding."""
+    projections, two products of attention (unless left out) and two of the feed-forward network a layer, and ALBERT's
+    wider embedding."""
     hidden, wide = config.hidden_size, config.intermediate_size
-    layer = pieces * (4 * hidden**2 + 2 * hidden * wide) + 2 * pieces**2 * hidden
+    layer = pieces * (4 * hidden**2 + 2 * hidden * wide) + (2 * pieces**2 * hidden if attention else 0)
     narrow = getattr(config, "embedding_size", hidden)
     return config.num_hidden_layers * layer + (pieces * narrow * hidden if narrow != hidden else 0)
 

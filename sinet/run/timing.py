@@ -35,7 +35,7 @@ log = logging.getLogger("sinet")
 
 REPEATS = 5
 SECONDS = 10.0
-ENCODER, PRODUCT, LIMITS = "the encoder alone", "a matrix product", "the limits"
+ENCODER, MAPS, PRODUCT, LIMITS = "the encoder alone", "its linear maps", "a matrix product", "the limits"
 BATCHES = (8, 16, 32, 64)
 """Candidates for the best batch."""
 PEAK_SIZES = (512, 1024, 2048)
@@ -157,7 +157,8 @@ def time_precision(
 
     Args:
         limits: measure the machine in the same rounds: `LIMITS` -> `encoder` (batch and figures at the encoder's own
-            best batch), `matmul_peak_gflops` (median of the fastest product).
+            best batch), `maps` (its linear maps alone over the same batches, None where they are not known),
+            `matmul_peak_gflops` (median of the fastest product).
     """
     with contextlib.ExitStack() as stack:
         for model in models.values():
@@ -175,7 +176,10 @@ def time_precision(
         if limits:
             first = next(iter(models.values()))
             own = best_batch(first, sentences, device, encoder=True)
-            passes.setdefault(f"encoder {own}", passes_over(first, collated(first, sentences, own), device)[1])
+            batches = collated(first, sentences, own)
+            passes.setdefault(f"encoder {own}", passes_over(first, batches, device)[1])
+            if first.encoder.packs:
+                passes[MAPS] = lambda: [first.encoder.maps_alone(batch["attention_mask"]) for batch in batches]
             passes[PRODUCT], operations = fastest_product(device, precision)
         measured = measure(passes, device, seconds=seconds)
         described = {name: _described(times, len(sentences)) for name, times in measured.items()}
@@ -192,7 +196,11 @@ def time_precision(
     }
     if limits:
         peak = operations / described[PRODUCT]["median_s"] / 1e9
-        found[LIMITS] = {"encoder": {"batch": own, **described[f"encoder {own}"]}, "matmul_peak_gflops": peak}
+        found[LIMITS] = {
+            "encoder": {"batch": own, **described[f"encoder {own}"]},
+            "maps": described.get(MAPS),
+            "matmul_peak_gflops": peak,
+        }
     return found
 
 
