@@ -6,6 +6,7 @@ compared are measured in one process.
 """
 
 import dataclasses
+import functools
 import json
 import logging
 import statistics
@@ -218,8 +219,9 @@ def training_speed(
         for batch in chosen:
             train_step(model, model.collate(batch).to(device), optimizer, schedule, recipe["clip"], device, precision)
 
-    bare = _encoder_steps(model, batches, device, precision)
-    times = timing.measure({"steps": steps, "bare": bare}, device, TRAINING_REPEATS, 0.0)
+    passes = {"steps": steps, "bare": _encoder_steps(model, batches, device, precision)}
+    timed = {name: functools.partial(timing.once, run, device) for name, run in passes.items()}
+    times = timing.measure(timed, TRAINING_REPEATS, seconds=0.0)
     took, limit = (statistics.median(t) for t in times.values())
     return {
         "batch": batch_size,

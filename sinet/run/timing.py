@@ -9,6 +9,7 @@ faster than the encoder that it needs.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import math
@@ -54,27 +55,25 @@ def collated(model: Extractor, sentences: Sequence[Sentence], batch_size: int) -
 
 
 def measure(
-    passes: dict[str, Callable[[], object]], device: torch.device, repeats: int = REPEATS, seconds: float = SECONDS
+    passes: dict[str, Callable[[], float]], repeats: int = REPEATS, seconds: float = SECONDS, title: str = "timing"
 ) -> dict[str, list[float]]:
-    """Seconds of each repeat of each pass, after a warm-up, and for short ones another to see how long they take.
+    """Seconds of each repeat of each pass, which says itself how long it took (`once`), after a warm-up, and for short
+    ones another to see how long they take.
 
     Each is repeated as often as fills `seconds`, and `repeats` times at least, spread evenly over that many rounds,
     each in an order of its own: what is compared was measured at the same time.
     """
     share = seconds / repeats
-    often = {
-        name: 1 if once(run, device) > share else max(1, math.ceil(share / max(once(run, device), 1e-6)))
-        for name, run in passes.items()
-    }
+    often = {name: 1 if run() > share else max(1, math.ceil(share / max(run(), 1e-6))) for name, run in passes.items()}
     shuffler = random.Random(0)
     times: dict[str, list[float]] = {name: [] for name in passes}
-    with tqdm(desc="timing", unit="pass", mininterval=2, total=repeats * sum(often.values())) as bar:
+    with tqdm(desc=title, unit="pass", mininterval=2, total=repeats * sum(often.values())) as bar:
         rounds = 0
         while rounds < repeats or often:
             order = [name for name, n in often.items() for _ in range(n)]
             shuffler.shuffle(order)
             for name in order:
-                times[name].append(once(passes[name], device))
+                times[name].append(passes[name]())
                 bar.update()
             rounds += 1
             if rounds >= repeats:  # some were faster than they looked
@@ -181,7 +180,8 @@ def time_precision(
             if first.encoder.packs:
                 passes[MAPS] = lambda: [first.encoder.maps_alone(batch["attention_mask"]) for batch in batches]
             passes[PRODUCT], operations = fastest_product(device, precision)
-        measured = measure(passes, device, seconds=seconds)
+        timed = {name: functools.partial(once, run, device) for name, run in passes.items()}
+        measured = measure(timed, seconds=seconds)
         described = {name: _described(times, len(sentences)) for name, times in measured.items()}
     # the search for the best batch starts at larger ones, which are faster on all but a few machines
     for name, kinds in sizes.items():
@@ -232,26 +232,24 @@ def time_untrained(
         name: systems.load(description["system"])(labels, encoder, **description["settings"]).to(device).eval()
         for name, description in made.items()
     }
+
+    def timed(model: Extractor, encoder_alone: bool) -> Callable[[], float]:
+        batches = [model.collate([sentence]) for sentence in sentences]
+        for batch in batches:
+            batch.given = True
+        run = passes_over(model, batches, device)[encoder_alone]
+
+        def one_pass() -> float:
+            with inference(model, device, "float32"):
+                return once(run, device)
+
+        return one_pass
+
+    passes = {name: timed(model, encoder_alone=False) for name, model in models.items()}
     # one encoder, the same pieces: it is timed once for all systems
-    turns = {name: (model, False) for name, model in models.items()} | {ENCODER: (next(iter(models.values())), True)}
-    times: dict[str, list[float]] = {turn: [] for turn in turns}
-    order, shuffler = list(turns), random.Random(0)
-    with tqdm(desc=f"timing with {declared['name']}", unit="pass", mininterval=2) as bar:
-        while order:
-            shuffler.shuffle(order)
-            for turn in order:
-                model, encoder_alone = turns[turn]
-                batches = [model.collate([sentence]) for sentence in sentences]
-                for batch in batches:
-                    batch.given = True
-                with inference(model, device, "float32"):
-                    run = passes_over(model, batches, device)[encoder_alone]
-                    if not times[turn]:
-                        run()  # a warm-up
-                    times[turn].append(once(run, device))
-                bar.update()
-            order = [turn for turn in turns if len(times[turn]) < REPEATS or sum(times[turn]) < seconds]
-    described = {turn: _described(taken, len(sentences)) for turn, taken in times.items()}
+    passes[ENCODER] = timed(next(iter(models.values())), encoder_alone=True)
+    times = measure(passes, seconds=seconds, title=f"timing with {declared['name']}")
+    described = {name: _described(taken, len(sentences)) for name, taken in times.items()}
     return {name: described[name] | {"encoder": described[ENCODER]} for name in models}
 
 
