@@ -70,7 +70,7 @@ class System(Extractor):
 
     # -- the network ---------------------------------------------------------------------------------------
 
-    def prune(self, mention: Tensor, fits: Tensor, lengths: Tensor) -> Tensor:
+    def prune(self, batch: Batch, mention: Tensor, fits: Tensor) -> Tensor:
         """Spans with the best mention scores of each sentence, in order of position.
 
         Args:
@@ -79,9 +79,9 @@ class System(Extractor):
         Returns:
             (kept, 2) word row and width less one.
         """
-        keep = (lengths * self.spans_per_word).ceil().long().clamp(min=1)
+        keep = (batch["lengths"] * self.spans_per_word).ceil().long().clamp(min=1)
         row, width = fits.nonzero(as_tuple=True)
-        sentence = S.group_index(lengths)[row]
+        sentence = batch["word_sentence"][row]
         by_score = mention[row, width].argsort(descending=True, stable=True)
         kept = by_score[S.first_per_group(sentence[by_score], keep)].sort().values
         return torch.stack([row[kept], width[kept]], dim=1)
@@ -101,12 +101,11 @@ class System(Extractor):
     def scores(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Entity scores (words, max_span_width, None and types), which spans fit, those kept (kept, 2), their ordered
         pairs (pairs, 2), and relation scores (pairs, none and types)."""
-        lengths = batch["lengths"]
         first, last = endpoints(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
-        fits = S.span_grid(lengths, self.max_span_width)
+        fits = S.span_grid(batch["word_room"], self.max_span_width)
         mention = span_scores(self.mention, first, last, self.width.weight).squeeze(-1).float()
-        kept = self.prune(mention.detach(), fits, lengths)
-        counts = torch.bincount(S.group_index(lengths)[kept[:, 0]], minlength=len(lengths))
+        kept = self.prune(batch, mention.detach(), fits)
+        counts = torch.bincount(batch["word_sentence"][kept[:, 0]], minlength=len(batch))
         pairs = S.ordered_pairs(counts)
         relation = self.pair_scores(first, last, mention, kept, pairs)
         entity = span_scores(self.entity, first, last, self.width.weight)

@@ -138,7 +138,7 @@ class System(Extractor):
         """Scores (words, max_span_width, None and types) of every span, and whether it fits its sentence."""
         first, last = endpoints(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
         scores = span_scores(self.entity_model, first, last, self.width.weight[1:])
-        return scores.float(), S.span_grid(batch["lengths"], self.max_span_width)
+        return scores.float(), S.span_grid(batch["word_room"], self.max_span_width)
 
     def relation_scores(self, batch: Batch, spans: Tensor, kinds: Tensor, pairs: Tensor) -> Tensor:
         """Scores (pairs, none and types) of typed entities.
@@ -149,7 +149,7 @@ class System(Extractor):
         Pairs go through the encoder sorted by the length of their sentence, `pair_batch` at a time.
         """
         width = batch["input_ids"].shape[1]
-        sentence = S.group_index(batch["lengths"])[spans[:, 0]]
+        sentence = batch["word_sentence"][spans[:, 0]]
         extent = torch.stack([batch["word_start"][spans[:, 0]], batch["word_end"][spans[:, 1] - 1]], dim=1)
         extent = extent - (sentence * width).unsqueeze(1)
         lengths = batch["attention_mask"].sum(1)
@@ -204,7 +204,7 @@ class System(Extractor):
         start, width = types.nonzero(as_tuple=True)
         kinds = types[start, width]
         spans = torch.stack([start, start + width + 1], dim=1)
-        sentence = S.group_index(lengths)[start]
+        sentence = batch["word_sentence"][start]
         confidence = scores[start, width].softmax(-1).amax(-1)
         pairs = S.likeliest_pairs(sentence, confidence, len(lengths), self.max_arguments)
         relations, probabilities = pairs.new_zeros(0, 3), scores.new_zeros(0)

@@ -167,7 +167,7 @@ class System(Extractor):
         """
         scores = self.span_weight(rows).squeeze(-1).float()
         # softmax sums of a word's pieces, then of spans one word wider at a time, each relative to its own maximum
-        peak = S.RangeMax(scores.detach().unsqueeze(1), int((end - start).max()))(start, end).squeeze(1)
+        peak = S.range_max(scores.detach().unsqueeze(1), start, end, int((end - start).max())).squeeze(1)
         row = torch.arange(len(rows), device=rows.device)
         word = torch.bucketize(row, end, right=True).clamp(max=len(start) - 1)
         inside = (row >= start[word]) & (row < end[word])
@@ -221,7 +221,7 @@ class System(Extractor):
         head, tail = pairs.unbind(1)
         both = torch.cat([reduced.index_select(0, head), reduced.index_select(0, tail)], dim=-1)
 
-        sentence = S.group_index(batch["lengths"])[spans[head, 0]]
+        sentence = batch["word_sentence"][spans[head, 0]]
         counts = torch.bincount(sentence, minlength=len(batch))
         width = hidden.shape[1]
         # word rows to pieces; the piece after the first span's last, the first piece of the second
@@ -239,9 +239,9 @@ class System(Extractor):
         """Weighted sum of the mean cross-entropy over spans and the mean binary cross-entropy over pairs."""
         states = self.encode(batch)
         lengths, gold = batch["lengths"], batch["gold_spans"]
-        sentence_of_word = S.group_index(lengths)
+        sentence_of_word = batch["word_sentence"]
         known = gold[:, 1] - gold[:, 0] <= self.max_span_width
-        fits = S.span_grid(lengths, self.max_span_width)
+        fits = S.span_grid(batch["word_room"], self.max_span_width)
         fits[gold[known, 0], gold[known, 1] - gold[known, 0] - 1] = False
         start, width = fits.nonzero(as_tuple=True)
         # as many of each sentence as its own gold spans ask for: a random order, cut at the sentence's share
@@ -288,10 +288,10 @@ class System(Extractor):
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         lengths = batch["lengths"]
-        fits = S.span_grid(lengths, self.max_span_width)
+        fits = S.span_grid(batch["word_room"], self.max_span_width)
         row, width = fits.nonzero(as_tuple=True)
         spans = torch.stack([row, row + width + 1], dim=1)
-        sentence = S.group_index(lengths)[row]
+        sentence = batch["word_sentence"][row]
         specific = states["specific"][row, width]
         context = self.context(states, specific, torch.bincount(sentence, minlength=len(lengths)))
         logits = self.entity_logits(states, spans, specific, context).float()

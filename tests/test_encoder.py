@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from sinet.contract import Sentence
 from sinet.data.sentence import read_sentences
@@ -13,6 +14,7 @@ from sinet.model import packed as packed_weights
 from sinet.model.pretrained import load_encoder, locate_encoder, rebuild_encoder, save_encoder
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
+from sinet.run.flops import encoder_multiply_adds
 from tests.conftest import CONFIGS, CORPUS, LABELS
 
 REVISION = "0" * 40
@@ -48,6 +50,16 @@ def test_every_architecture_carries_sinet(kind, encoder_folder, tmp_path):
     with torch.no_grad():
         ours, theirs = (e.eval()(batch.input_ids, batch.attention_mask) for e in (encoder, again))
     assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_maps_alone_are_all_linear_maps(kind, encoder_folder, tmp_path):
+    declared = in_mirror(encoder_folder(kind), tmp_path, f"tiny-{kind}")
+    encoder = load_encoder(declared, locate_encoder(declared, [str(tmp_path)])).eval()
+    mask = torch.tensor([[1] * 9 + [0] * 3, [1] * 12])
+    with encoder.packed(torch.float32), FlopCounterMode(display=False) as counter:
+        encoder.maps_alone(mask)
+    assert counter.get_total_flops() == 2 * encoder_multiply_adds(encoder.model.config, 21, attention=False)
 
 
 @pytest.mark.parametrize("layout", [True, False])

@@ -7,7 +7,7 @@ from baselines import pfn, pure, spert, table_sequence
 from sinet.contract import Labels, Sentence
 from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
-from sinet.model.spans import RangeMax
+from sinet.model.spans import range_max
 from tests.reference import Reference, bert_encoder, numbered_labels, words_of
 
 SINET_NAMES = {
@@ -96,7 +96,7 @@ def span_figures(
             end = start + reference[f"{name}/span_widths"]
             spans = torch.stack([start, end], 1) + row
             width = spans[:, 1] - spans[:, 0]
-            pooled = {t: RangeMax(states[t], int(width.max()))(*spans.unbind(1)) for t in ("entity", "relation")}
+            pooled = {t: range_max(states[t], *spans.unbind(1), int(width.max())) for t in ("entity", "relation")}
             pairs = reference[f"{name}/pairs"]
             ours = {
                 "span_pool": pooled["entity"],

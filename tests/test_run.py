@@ -2,7 +2,6 @@
 
 import copy
 import csv
-import functools
 import json
 import os
 import signal
@@ -15,7 +14,6 @@ import jsonschema
 import pytest
 import torch
 import yaml
-from torch.utils.flop_counter import FlopCounterMode
 
 from sinet import systems
 from sinet.contract import Batch
@@ -307,14 +305,6 @@ def test_sentences_of_a_length_are_real_text_with_its_gold():
     assert flops.of_words(sentences, 10_000, 1) == []
 
 
-def test_the_encoder_s_maps_are_all_its_maps(tiny_encoder):
-    mask = torch.tensor([[1] * 9 + [0] * 3, [1] * 12])
-    with tiny_encoder.packed(torch.float32), FlopCounterMode(display=False) as counter:
-        tiny_encoder.maps_alone(mask)
-    expected = flops.encoder_multiply_adds(tiny_encoder.model.config, 21, attention=False)
-    assert counter.get_total_flops() == 2 * expected
-
-
 def test_untrained_architectures_are_counted_like_the_encoder_itself(tiny_encoder, monkeypatch):
     monkeypatch.setattr(flops, "load_encoder", lambda declared, located: tiny_encoder)
     monkeypatch.setattr(flops, "locate_encoder", lambda declared: None)
@@ -364,8 +354,7 @@ def test_fused_attention_is_noticed(tiny_encoder):
 
 def test_the_clock_measures_what_a_pass_takes():
     passes = {"slow": lambda: time.sleep(0.05), "fast": lambda: time.sleep(0.01)}
-    timed = {name: functools.partial(timing.once, run, CPU) for name, run in passes.items()}
-    times = timing.measure(timed, repeats=4, seconds=0.1)
+    times = timing.measure(timing.clocked(passes, CPU), repeats=4, seconds=0.1)
     assert len(times["slow"]) == 4, "0.2 s of them: no more repeats than asked for"
     assert 0.1 <= sum(times["fast"]) < 0.2, "short passes are repeated until they fill the time"
     assert all(0.05 <= t < 0.1 for t in sorted(times["slow"])[:3]) and all(t >= 0.01 for t in times["fast"])

@@ -15,45 +15,65 @@ def seeded():
     torch.manual_seed(0)
 
 
+@pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("rows, longest", [(1, 1), (7, 7), (33, 8), (33, 33), (40, 31)])
-def test_range_maxima_are_exact(rows, longest):
+def test_range_maxima_are_exact(rows, longest, grad):
     values = torch.randn(rows, 5)
     ranges = [(a, b) for a in range(rows + 1) for b in range(a, min(rows, a + longest) + 1)]
-    start, end = torch.tensor(ranges).unbind(1)
-    table = S.RangeMax(values, longest)
     expected = [values[a:b].max(0).values if b > a else torch.zeros(5) for a, b in ranges]
-    assert torch.equal(table(start, end), torch.stack(expected))
-    assert torch.equal(table(torch.tensor([3 % rows]), torch.tensor([0])), torch.zeros(1, 5)), "reversed is empty"
+    with torch.set_grad_enabled(grad):
+        for many in (len(ranges), 3):
+            start, end = torch.tensor(ranges[-many:]).unbind(1)
+            assert torch.equal(S.range_max(values, start, end, longest), torch.stack(expected[-many:]))
+        reversed_range = torch.tensor([3 % rows]), torch.tensor([0])
+        assert torch.equal(S.range_max(values, *reversed_range, longest), torch.zeros(1, 5)), "reversed is empty"
+        assert S.range_max(values, torch.tensor([rows]), torch.tensor([rows]), 0).tolist() == [[0.0] * 5]
 
 
-def test_range_maximum_has_the_gradient_of_a_maximum():
-    values = torch.randn(12, 3, requires_grad=True)
-    S.RangeMax(values, 12)(torch.tensor([1]), torch.tensor([8])).sum().backward()
-    expected = torch.zeros(12, 3)
-    expected[values[1:8].argmax(0) + 1, torch.arange(3)] = 1
-    assert torch.allclose(values.grad, expected)
+def test_range_maxima_have_the_gradient_of_maxima():
+    values = torch.randn(40, 2, 3, dtype=torch.float64, requires_grad=True)
+    ranges = [(1, 8), (0, 40), (5, 6), (9, 9), (1, 8), (30, 39), (12, 16)]
+    start, end = torch.tensor(ranges).unbind(1)
+    weights = torch.randn(len(ranges), 2, 3, dtype=torch.float64)
+    (S.range_max(values, start, end, 40) * weights).sum().backward()
+    found, values.grad = values.grad, None
+    maxima = [values[a:b].amax(0) if b > a else torch.zeros(2, 3, dtype=torch.float64) for a, b in ranges]
+    (torch.stack(maxima) * weights).sum().backward()
+    assert torch.allclose(found, values.grad)
+    equal = torch.zeros(6, 1, requires_grad=True)
+    S.range_max(equal, torch.tensor([0]), torch.tensor([5]), 5).sum().backward()
+    assert equal.grad.sum() == 1, "of equal elements one is taken"
 
 
 def test_sliding_maxima_equal_range_maxima_inside_sentences():
     lengths = torch.tensor([1, 6, 3])
     rows = torch.randn(int(lengths.sum()), 4)
-    inside = S.span_grid(lengths, 4)
+    inside = S.span_grid(torch.tensor([1, 6, 5, 4, 3, 2, 1, 3, 2, 1]), 4)
     start, width = inside.nonzero(as_tuple=True)
     assert inside.sum() == sum(n - k for n in (1, 6, 3) for k in range(min(n, 4)))
-    assert torch.equal(S.sliding_max(rows, 4)[width, start], S.RangeMax(rows, 4)(start, start + width + 1))
+    assert torch.equal(S.sliding_max(rows, 4)[width, start], S.range_max(rows, start, start + width + 1, 4))
 
 
+@pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("few_pieces", [S.FEW_PIECES, 1])
-def test_word_maxima_and_what_lies_between_spans_equal_loops(tiny_encoder, monkeypatch, few_pieces):
+def test_word_maxima_equal_loops(tiny_encoder, monkeypatch, few_pieces, grad):
     monkeypatch.setattr(S, "FEW_PIECES", few_pieces)
     rare = Sentence("rare", ("Nasal", "neural", "parsers", "nasal", "🙂"))
     batch = S.collate([rare, *read_sentences(CORPUS)], tiny_encoder, LABELS)
+    batch.tensors |= S.split_words(batch["word_start"], batch["word_end"])
     pieces = list(zip(batch["word_start"].tolist(), batch["word_end"].tolist(), strict=True))
     assert max(b - a for a, b in pieces) > 1
     rows = torch.randn(2, batch["input_ids"].numel(), 3)
     expected = torch.stack([rows[:, a:b].amax(1) for a, b in pieces], dim=1)
-    assert torch.equal(S.word_maxima(batch, rows)[0], expected)
-    assert all(map(torch.equal, S.word_maxima(batch, rows[0], rows[1]), expected))
+    with torch.set_grad_enabled(grad):
+        assert torch.equal(S.word_maxima(batch, rows), expected)
+        assert torch.equal(S.word_maxima(batch, rows[1]), expected[1])
+
+
+def test_what_lies_between_spans_equals_loops(tiny_encoder):
+    rare = Sentence("rare", ("Nasal", "neural", "parsers", "nasal", "🙂"))
+    batch = S.collate([rare], tiny_encoder, LABELS)
+    pieces = list(zip(batch["word_start"].tolist(), batch["word_end"].tolist(), strict=True))
     spans = torch.tensor([[0, 2], [4, 5], [1, 3], [2, 4]])
     first, second = torch.cartesian_prod(torch.arange(4), torch.arange(4)).unbind(1)
     found = zip(*(rows.tolist() for rows in S.between(batch, spans, first, second)), strict=True)

@@ -79,6 +79,7 @@ def test_survives_odd_sentences(system, tiny_encoder):
         Sentence("one", ("Translation",)),
         Sentence("long", ("neural", "parsers") * 60),
         Sentence("none", ("Nothing", "is", "known", ".")),
+        Sentence("many pieces", ("neural", "abcdefghijklmnopqrst", "parsers")),
     ]
     model = build(system, tiny_encoder)
     model.loss(model.collate(odd)).backward()

@@ -27,8 +27,7 @@ class Pieces:
     `input_ids`, `attention_mask` (batch, pieces); `word_start`, `word_end` (words) rows of each word's pieces
     in the flattened (batch * pieces) axis; `lengths` the number of words of each sentence that fit the encoder. Its
     tensors name besides, for every word, its sentence (`word_sentence`), its place there (`word_place`) and how many
-    words are left there, itself among them (`word_room`); and the words of several pieces (`split_words`) with the
-    rows of these (`split_rows`, (split words, pieces of the longest), the last row repeated).
+    words are left there, itself among them (`word_room`).
     """
 
     input_ids: Tensor
@@ -39,19 +38,16 @@ class Pieces:
 
     def tensors(self) -> dict[str, Tensor]:
         """As entries of a `Batch`."""
-        split = (self.word_end - self.word_start > 1).nonzero().squeeze(1)
-        first, last = self.word_start[split].unsqueeze(1), self.word_end[split].unsqueeze(1) - 1
-        longest = int((last - first).max()) + 1 if len(split) else 1
+        words = [(b, i, length - i) for b, length in enumerate(self.lengths) for i in range(length)]
+        sentence, place, room = torch.tensor(words, dtype=torch.long).view(-1, 3).unbind(1)
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
             "word_start": self.word_start,
             "word_end": self.word_end,
-            "word_sentence": torch.tensor([b for b, length in enumerate(self.lengths) for _ in range(length)]),
-            "word_place": torch.tensor([i for length in self.lengths for i in range(length)]),
-            "word_room": torch.tensor([length - i for length in self.lengths for i in range(length)]),
-            "split_words": split,
-            "split_rows": torch.minimum(first + torch.arange(longest), last),
+            "word_sentence": sentence.contiguous(),
+            "word_place": place.contiguous(),
+            "word_room": room.contiguous(),
             "lengths": torch.tensor(self.lengths),
         }
 
@@ -148,8 +144,8 @@ class Encoder(nn.Module):
         return Pieces(
             torch.tensor([ids + [pad] * (width - len(ids)) for ids in rows]),
             torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in rows]),
-            torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[:-1]]),
-            torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[1:]]),
+            torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[:-1]], dtype=torch.long),
+            torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[1:]], dtype=torch.long),
             lengths,
         )
 

@@ -318,10 +318,12 @@ class PackedEncoder:
 
     @torch.no_grad()
     def maps_alone(self, rows: int) -> None:
-        """The linear maps of all layers, with the activation between them, over so many rows: the least that the
-        encoder takes. For timing: what they are of is nothing in particular."""
-        weight = self.layers[0].norms[0][1]
-        states = torch.ones(rows, len(weight), dtype=self.dtype, device=weight.device)
+        """The linear maps, with the activation between them, over so many rows: the least that the encoder takes. For
+        timing: what they are of is nothing in particular."""
+        config, made = self.model.config, {"dtype": self.dtype, "device": self.model.device}
+        states = torch.randn(rows, config.hidden_size, **made)
+        if self.mapping is not None:
+            self.mapping(torch.randn(rows, config.embedding_size, **made))
         for layer in self.layers:
             layer.qkv(states)
             layer.attended(states)

@@ -142,7 +142,7 @@ class System(SpanBased):
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
         pieces = hidden.flatten(0, 1)
         if self.project_entities is None:
-            (words,) = S.word_maxima(batch, pieces)
+            words = S.word_maxima(batch, pieces)
             same = {"entity": words, "relation": words, "entity_cls": hidden[:, 0], "relation_cls": hidden[:, 0]}
             return {"pieces": pieces} | same
         projections = self.ready["projections"] if self.ready else self._projections()
@@ -151,19 +151,18 @@ class System(SpanBased):
         others = projected.unflatten(1, hidden.shape[:2])
         cls = others[:, :, 0].clone()  # attending puts a task's own in the other's place
         states = {"pieces": pieces} | dict(zip(("relation_cls", "entity_cls"), cls, strict=True))
-        attending = slice(
-            1 - self.ctam_entities, 1 + self.ctam_relations
-        )  # over H^r the entities, over H^e the relations
+        # over H^r the entities attend, over H^e the relations
+        attending = slice(1 - self.ctam_entities, 1 + self.ctam_relations)
         if tasks := ("entity", "relation")[attending]:
             own = cls.flip(0)[attending].flatten(0, 1)
             out = self.cross_attention(others[attending].flatten(0, 1), own, batch["attention_mask"] == 0)
             for task, enriched, weights in zip(tasks, *(part.chunk(len(tasks)) for part in out), strict=True):
                 states |= {f"{task}_cls": enriched, f"{task}_attention": weights}
-        states["relation"], states["entity"] = S.word_maxima(batch, projected)[0]
+        states["relation"], states["entity"] = S.word_maxima(batch, projected)
         return states
 
     def _projections(self) -> Tensor:
-        """Of H^r and H^e, (2, hidden, hidden)."""
+        """Of H^r and H^e, (2, inputs, outputs)."""
         return torch.stack([self.project_relations.weight, self.project_entities.weight]).transpose(1, 2)
 
     def prepare(self, dtype: torch.dtype) -> dict[str, PackedLinear | Tensor]:

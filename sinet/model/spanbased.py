@@ -77,7 +77,9 @@ class SpanBased(Packable, Extractor):
         raise NotImplementedError  # abstract: each system's own
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
-        return S.collate(sentences, self.encoder, self.labels)
+        batch = S.collate(sentences, self.encoder, self.labels)
+        batch.tensors |= S.split_words(batch["word_start"], batch["word_end"])
+        return batch
 
     # -- classifiers ---------------------------------------------------------------------------------------
 
@@ -119,7 +121,7 @@ class SpanBased(Packable, Extractor):
         """Relation scores of `pairs` (pairs, 2), positions in `spans` (spans, 2) with maxima `pooled` of H^r, of
         `sentence` (pairs)."""
         head, tail = pairs.unbind(1)
-        context = S.RangeMax(states["pieces"], batch["input_ids"].shape[1])(*S.between(batch, spans, head, tail))
+        context = S.range_max(states["pieces"], *S.between(batch, spans, head, tail), batch["input_ids"].shape[1])
         width = spans[:, 1] - spans[:, 0]
         cls = states.get("relation_cls")
         return self.relation_logits(
@@ -137,9 +139,9 @@ class SpanBased(Packable, Extractor):
         """Mean cross-entropy over gold and sampled spans plus mean binary cross-entropy over gold and sampled pairs."""
         states = self.encode(batch)
         lengths, gold = batch["lengths"], batch["gold_spans"]
-        sentence_of_word = S.group_index(lengths)
+        sentence_of_word = batch["word_sentence"]
 
-        fits = S.span_grid(lengths, self.max_span_width)
+        fits = S.span_grid(batch["word_room"], self.max_span_width)
         in_grid = gold[:, 1] - gold[:, 0] <= self.max_span_width
         fits[gold[in_grid, 0], gold[in_grid, 1] - gold[in_grid, 0] - 1] = False
         start, width = fits.nonzero(as_tuple=True)
@@ -147,7 +149,7 @@ class SpanBased(Packable, Extractor):
         negative = torch.stack([start[chosen], start[chosen] + width[chosen] + 1], dim=1)
         spans = torch.cat([gold, negative])
         span_width = spans[:, 1] - spans[:, 0]
-        pooled = S.RangeMax(states["entity"], int(span_width.max()))(*spans.unbind(1))
+        pooled = S.range_max(states["entity"], *spans.unbind(1), int(span_width.max()))
         cls = states["entity_cls"].index_select(0, sentence_of_word[spans[:, 0]])
         target = F.pad(batch["gold_types"], (0, len(negative)))
         terms = {"entity": F.cross_entropy(self.entity_logits(pooled, cls, span_width).float(), target)}
@@ -161,7 +163,7 @@ class SpanBased(Packable, Extractor):
         related = batch["gold_relations"]
         pairs = torch.cat([batch["gold_pairs"], pairs])
         if len(pairs):
-            pooled = S.RangeMax(states["relation"], int((gold[:, 1] - gold[:, 0]).max()))(*gold.unbind(1))
+            pooled = S.range_max(states["relation"], *gold.unbind(1), int((gold[:, 1] - gold[:, 0]).max()))
             sentence = sentence_of_word[gold[pairs[:, 0], 0]]
             logits = self.pair_logits(batch, states, gold, pooled, pairs, sentence)
             target = F.pad(related, (0, 0, 0, len(pairs) - len(related)))
@@ -204,12 +206,11 @@ class SpanBased(Packable, Extractor):
         logits = parts["entity"](S.sliding_max(states["entity"], self.max_span_width)).float()
         of_sentence = parts["entity_cls"](states["entity_cls"]).float().index_select(0, batch["word_sentence"])
         logits += of_sentence + parts["entity_width"].unsqueeze(1)
-        room = batch["word_room"]
-        too_wide = torch.arange(self.max_span_width, device=room.device).unsqueeze(1) >= room
+        fits = S.span_grid(batch["word_room"], self.max_span_width)
         # by width and start: the released order, in which the first of two folded relations keeps its score
-        types = logits.argmax(-1).masked_fill_(too_wide, 0)
+        types = logits.argmax(-1).masked_fill_(~fits.T, 0)
         if batch.given:
-            types = S.gold_grid(~too_wide.T, batch["gold_spans"], batch["gold_types"]).T
+            types = S.gold_grid(fits, batch["gold_spans"], batch["gold_types"]).T
         width, start = types.nonzero(as_tuple=True)
         spans = torch.stack([start, start + width + 1], dim=1)
         sentence = batch["word_sentence"].index_select(0, start)
@@ -243,14 +244,14 @@ class SpanBased(Packable, Extractor):
         arguments = arguments.unflatten(1, (2, -1))  # as head, as tail
         if "relation_cls" in parts:
             arguments[:, 0] += parts["relation_cls"](states["relation_cls"]).float().index_select(0, sentence)
-        found = []
+        found, swapped = [], arguments.flip(1)
         # a chunk at a time: an untrained model takes every span for an entity
         for chunk in pairs.split(PAIRS):
             first, second = chunk.unbind(1)
             begin, stop = S.between(batch, spans, first, second)
             context = S.range_max(states["pieces"], begin, stop, int((stop - begin).max()))
             # (pairs, 2, types): the first as head and the second as tail, and the other way about
-            logits = arguments.index_select(0, first) + arguments.flip(1).index_select(0, second)
+            logits = arguments.index_select(0, first) + swapped.index_select(0, second)
             logits += parts["context"](context).float().unsqueeze(1)
             probabilities = logits.sigmoid_()
             pair, way, kind = (probabilities >= self.threshold).nonzero(as_tuple=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 
@@ -20,62 +21,103 @@ COMPARED = 1024
 """Items that are paired by comparing all with all; more are sorted into their groups first."""
 
 
-class RangeMax:
-    """Maxima over arbitrary row ranges from a table of maxima over power-of-two windows.
-
-    Building costs log2(longest) element-wise maxima over the rows; each query reads two table rows. Maxima are
-    exact, and gradients reach the maximal element with weight one.
-    """
-
-    def __init__(self, rows: Tensor, longest: int) -> None:
-        """`rows` (rows, ..., hidden); `longest` bounds the width of the ranges that will be asked for."""
-        levels, window = [rows], 1
-        while 2 * window <= longest:
-            levels.append(torch.maximum(levels[-1][:-window], levels[-1][window:]))
-            window *= 2
-        device = rows.device
-        # row 0 is the maximum of an empty range
-        self.table = torch.cat([rows.new_zeros(1, *rows.shape[1:]), *levels])
-        sizes = torch.tensor([1] + [len(level) for level in levels[:-1]], device=device)
-        self.level_start = sizes.cumsum(0)
-        # level_of[w] = floor(log2(w)), from integers so that no rounding can misplace a power of two
-        self.level_of = torch.tensor([max(0, w.bit_length() - 1) for w in range(longest + 1)], device=device)
-
-    def __call__(self, start: Tensor, end: Tensor) -> Tensor:
-        """Maxima over [start, end), `(queries, ..., hidden)`; zero vectors where the range is empty."""
-        width = (end - start).clamp(min=0)
-        level = self.level_of[width]
-        base = self.level_start[level]
-        empty = width == 0
-        left = (base + start).masked_fill(empty, 0)
-        right = (base + end - 2**level).masked_fill(empty, 0)
-        return torch.maximum(self.table.index_select(0, left), self.table.index_select(0, right))
-
-
 def range_max(rows: Tensor, start: Tensor, end: Tensor, longest: int) -> Tensor:
-    """Maxima over [start, end), `(queries, hidden)`, zero vectors where empty; few ranges are read out, many go through
-    a table. `longest` bounds their widths."""
-    if len(start) * longest > READ_OUT * len(rows):
-        return RangeMax(rows, longest)(start, end)
-    if longest < 1:
-        return rows.new_zeros(len(start), rows.shape[1])
-    inside = start.unsqueeze(1) + torch.arange(longest, device=start.device)
-    inside = torch.minimum(inside, end.unsqueeze(1) - 1).clamp(min=0).flatten()
-    pooled = rows.index_select(0, inside).unflatten(0, (len(start), longest)).amax(1)
-    return pooled.masked_fill((start >= end).unsqueeze(1), 0)
+    """Maxima over the ranges [start, end) of rows, `(ranges, ..., hidden)`, zero vectors where a range is empty.
+
+    Through a table of maxima over power-of-two windows: log2(longest) element-wise maxima over the rows, and two rows
+    of it a range. Without gradients a few ranges are read out instead. Maxima are exact, and gradients reach the
+    maximal element with weight one.
+
+    Args:
+        rows: (rows, ..., hidden). start, end: (ranges). longest: bounds the width of the ranges.
+    """
+    if not torch.is_grad_enabled() and len(start) * longest <= READ_OUT * len(rows):
+        if longest < 1:
+            return rows.new_zeros(len(start), *rows.shape[1:])
+        inside = start.unsqueeze(1) + torch.arange(longest, device=start.device)
+        inside = torch.minimum(inside, end.unsqueeze(1) - 1).clamp(min=0).flatten()
+        pooled = rows.index_select(0, inside).unflatten(0, (len(start), longest)).amax(1)
+        return pooled.masked_fill((start >= end).view(-1, *[1] * (rows.ndim - 1)), 0)
+    levels = max(1, longest.bit_length())
+    sizes = [1] + [max(0, len(rows) - 2**level + 1) for level in range(levels)]  # row 0: of an empty range
+    level_start = torch.tensor(sizes[:-1], device=rows.device).cumsum(0)
+    # floor(log2(width)), from integers so that no rounding can misplace a power of two
+    level_of = torch.tensor([max(0, width.bit_length() - 1) for width in range(longest + 1)], device=rows.device)
+    width = (end - start).clamp(min=0)
+    level = level_of[width]
+    base, empty = level_start[level], width == 0
+    left = (base + start).masked_fill(empty, 0)
+    right = (base + end - 2**level).masked_fill(empty, 0)
+    learns = torch.is_grad_enabled() and rows.requires_grad
+    return (_Maxima.apply if learns else _maxima)(rows, left, right, sizes)
 
 
-def word_maxima(batch: Batch, *rows: Tensor) -> list[Tensor]:
-    """The maximum over each word's pieces, (..., words, hidden), of each of `rows` (..., batch * pieces, hidden)."""
+def _maxima(rows: Tensor, left: Tensor, right: Tensor, sizes: list[int], compared: list | None = None) -> Tensor:
+    """The greater of two rows each, `left` and `right` (ranges), of the table whose levels have these `sizes`; which
+    side was greater is appended to `compared`."""
+
+    def greater(first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor:
+        if compared is not None:
+            compared.append(first >= second)
+        return torch.maximum(first, second, out=out)
+
+    table = rows.new_empty(sum(sizes), *rows.shape[1:])
+    empty, *levels = table.split(sizes)
+    empty.fill_(0)
+    levels[0].copy_(rows)
+    for level in range(len(levels) - 1):
+        greater(levels[level][: -(2**level)], levels[level][2**level :], out=levels[level + 1])
+    return greater(table.index_select(0, left), table.index_select(0, right))
+
+
+class _Maxima(torch.autograd.Function):
+    """`_maxima` with a gradient that goes over every comparison twice; automatic differentiation does seven times."""
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx, rows: Tensor, left: Tensor, right: Tensor, sizes: list[int]
+    ) -> Tensor:
+        compared: list[Tensor] = []
+        out = _maxima(rows, left, right, sizes, compared)
+        ctx.sizes = sizes
+        ctx.save_for_backward(left, right, *compared)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: torch.autograd.function.FunctionCtx, d_out: Tensor) -> tuple[Tensor | None, ...]:
+        left, right, *compared, of_ranges = ctx.saved_tensors
+        d_table = d_out.new_zeros(sum(ctx.sizes), *d_out.shape[1:])
+        d_left = d_out * of_ranges
+        d_table.index_add_(0, left, d_left).index_add_(0, right, d_out - d_left)
+        _, *d_levels = d_table.split(ctx.sizes)
+        for level in range(len(compared) - 1, -1, -1):
+            d_first = d_levels[level + 1] * compared[level]
+            d_levels[level][: -(2**level)] += d_first
+            d_levels[level][2**level :] += d_levels[level + 1].sub_(d_first)
+        return d_levels[0], None, None, None
+
+
+def split_words(start: Tensor, end: Tensor) -> dict[str, Tensor]:
+    """For `word_maxima`: `split_words`, the words of several pieces, and `split_rows` (split words, pieces of the
+    longest), their rows, the last one repeated; none of these where the longest has more than `FEW_PIECES`."""
+    words = (end - start > 1).nonzero().squeeze(1)
+    first, last = start[words].unsqueeze(1), end[words].unsqueeze(1) - 1
+    longest = int((end - start).max()) if len(start) else 1
+    rows = torch.minimum(first + torch.arange(longest), last)
+    return {"split_words": words, "split_rows": rows if longest <= FEW_PIECES else rows[:0]}
+
+
+def word_maxima(batch: Batch, rows: Tensor) -> Tensor:
+    """The maximum over each word's pieces, (..., words, hidden), of `rows` (..., batch * pieces, hidden)."""
     start, split, pieces = batch["word_start"], batch["split_words"], batch["split_rows"]
-    if pieces.shape[1] > FEW_PIECES:
-        end = batch["word_end"]
-        return [RangeMax(each.movedim(-2, 0), pieces.shape[1])(start, end).movedim(0, -2) for each in rows]
-    words = [each.index_select(-2, start) for each in rows]
+    longest = pieces.shape[1]
+    if longest > FEW_PIECES:
+        return range_max(rows.movedim(-2, 0), start, batch["word_end"], longest).movedim(0, -2)
+    words = rows.index_select(-2, start)
     if len(split):  # most words are one piece: only the others are pooled
-        for of_words, each in zip(words, rows, strict=True):
-            pooled = each.index_select(-2, pieces.flatten()).unflatten(-2, pieces.shape).amax(-2)
-            of_words.index_copy_(-2, split, pooled)
+        pooled = rows.index_select(-2, pieces.flatten()).unflatten(-2, pieces.shape).amax(-2)
+        words.index_copy_(-2, split, pooled)
     return words
 
 
@@ -107,11 +149,9 @@ def sliding_max(rows: Tensor, max_width: int) -> Tensor:
     return pooled
 
 
-def span_grid(lengths: Tensor, max_width: int) -> Tensor:
-    """Which windows stay inside their sentence, `(words, max_width)` boolean, for packed `lengths` (batch)."""
-    ends = lengths.cumsum(0).repeat_interleave(lengths)
-    remaining = ends - torch.arange(len(ends), device=lengths.device)
-    return torch.arange(max_width, device=lengths.device) < remaining.unsqueeze(1)
+def span_grid(room: Tensor, max_width: int) -> Tensor:
+    """Which windows stay inside their sentence, `(words, max_width)` boolean; `room` (words), words left in it."""
+    return torch.arange(max_width, device=room.device) < room.unsqueeze(1)
 
 
 def ordered_pairs(counts: Tensor) -> Tensor:
@@ -127,7 +167,8 @@ def ordered_pairs(counts: Tensor) -> Tensor:
 
 
 def pairs_within(group: Tensor, groups: int) -> Tensor:
-    """All unordered pairs of items of the same group, `(pairs, 2)`, for items in any order; `group` (items)."""
+    """All pairs of items of the same group, `(pairs, 2)`, the item that comes first ahead; `group` (items), in any
+    order."""
     if len(group) <= COMPARED:
         return (group.unsqueeze(1) == group).triu_(1).nonzero()
     order = group.argsort(stable=True)
@@ -217,11 +258,6 @@ def collate(sentences: Sequence[Sentence], encoder: nn.Module, labels: Labels) -
     """The encoder's input of some sentences and their gold spans and pairs."""
     pieces = encoder.collate(sentences)
     return Batch(sentences, pieces.tensors() | gold_tensors(sentences, pieces.lengths, labels))
-
-
-def group_index(counts: Tensor) -> Tensor:
-    """The group of each item when groups of `counts` items are laid end to end, `(items)`."""
-    return torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
 
 
 def gold_grid(fits: Tensor, spans: Tensor, types: Tensor) -> Tensor:

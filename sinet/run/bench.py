@@ -6,7 +6,6 @@ compared are measured in one process.
 """
 
 import dataclasses
-import functools
 import json
 import logging
 import statistics
@@ -89,7 +88,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         "missing": missing,
         "passed_over": passed_over,
         "unit": "sentences a second, token ids to triples; peak_share: of the bare encoder, whose multiply-adds a "
-        "sentence (no padding) count two operations each",
+        "sentence (no padding) count two operations each; maps_peak_share: the same of its linear maps alone",
         "encoder_multiply_adds": multiply_adds,
         "peak_memory_mib": machine.peak_memory_mib(device),
         "matmul_peak_gflops": peaks,
@@ -220,8 +219,7 @@ def training_speed(
             train_step(model, model.collate(batch).to(device), optimizer, schedule, recipe["clip"], device, precision)
 
     passes = {"steps": steps, "bare": _encoder_steps(model, batches, device, precision)}
-    timed = {name: functools.partial(timing.once, run, device) for name, run in passes.items()}
-    times = timing.measure(timed, TRAINING_REPEATS, seconds=0.0)
+    times = timing.measure(timing.clocked(passes, device), TRAINING_REPEATS, seconds=0.0)
     took, limit = (statistics.median(t) for t in times.values())
     return {
         "batch": batch_size,

@@ -81,6 +81,11 @@ def measure(
     return times
 
 
+def clocked(passes: dict[str, Callable[[], object]], device: torch.device) -> dict[str, Callable[[], float]]:
+    """Passes that say how long they took."""
+    return {name: functools.partial(once, run, device) for name, run in passes.items()}
+
+
 def once(run: Callable[[], object], device: torch.device) -> float:
     """Seconds of one pass, the device's work included."""
     machine.synchronise(device)
@@ -166,7 +171,7 @@ def time_precision(
         for name, model in models.items():
             sizes[name] = {"batch_1": 1, "best": best_batch(model, sentences, device)}
             log.info("%s: %s is fastest in batches of %d", precision, name, sizes[name]["best"])
-        passes: dict[str, Callable[[], None]] = {}
+        passes: dict[str, Callable[[], object]] = {}
         for name, model in models.items():
             for kind, size in sizes[name].items():
                 passes[f"{name} {kind}"], encode = passes_over(model, collated(model, sentences, size), device)
@@ -180,8 +185,7 @@ def time_precision(
             if first.encoder.packs:
                 passes[MAPS] = lambda: [first.encoder.maps_alone(batch["attention_mask"]) for batch in batches]
             passes[PRODUCT], operations = fastest_product(device, precision)
-        timed = {name: functools.partial(once, run, device) for name, run in passes.items()}
-        measured = measure(timed, seconds=seconds)
+        measured = measure(clocked(passes, device), seconds=seconds)
         described = {name: _described(times, len(sentences)) for name, times in measured.items()}
     # the search for the best batch starts at larger ones, which are faster on all but a few machines
     for name, kinds in sizes.items():
