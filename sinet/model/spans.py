@@ -38,16 +38,14 @@ def range_max(rows: Tensor, start: Tensor, end: Tensor, longest: int) -> Tensor:
         inside = torch.minimum(inside, end.unsqueeze(1) - 1).clamp(min=0).flatten()
         pooled = rows.index_select(0, inside).unflatten(0, (len(start), longest)).amax(1)
         return pooled.masked_fill((start >= end).view(-1, *[1] * (rows.ndim - 1)), 0)
-    levels = max(1, longest.bit_length())
-    sizes = [1] + [max(0, len(rows) - 2**level + 1) for level in range(levels)]  # row 0: of an empty range
-    level_start = torch.tensor(sizes[:-1], device=rows.device).cumsum(0)
-    # floor(log2(width)), from integers so that no rounding can misplace a power of two
-    level_of = torch.tensor([max(0, width.bit_length() - 1) for width in range(longest + 1)], device=rows.device)
-    width = (end - start).clamp(min=0)
-    level = level_of[width]
-    base, empty = level_start[level], width == 0
-    left = (base + start).masked_fill(empty, 0)
-    right = (base + end - 2**level).masked_fill(empty, 0)
+    width = end - start
+    empty = width < 1
+    # floor(log2(width)): the exponent of a double, which no rounding can misplace
+    level = torch.frexp(width.clamp(min=1).double()).exponent.long() - 1
+    window = 2**level
+    base = level * (len(rows) + 1) - window + 2  # row 0: of an empty range; then level by level
+    left, right = ((base + offset).masked_fill(empty, 0) for offset in (start, end - window))
+    sizes = [1] + [max(0, len(rows) - 2**k + 1) for k in range(max(1, longest.bit_length()))]
     learns = torch.is_grad_enabled() and rows.requires_grad
     return (_Maxima.apply if learns else _maxima)(rows, left, right, sizes)
 

@@ -40,7 +40,7 @@ UNCOUNTED = frozenset(
     "aten::" + name
     for names in (
         # element-wise
-        "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp log pow sqrt tanh sigmoid",
+        "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp frexp log pow sqrt tanh sigmoid",
         "sigmoid_ softmax gelu gelu_ relu elu ceil clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where",
         "masked_fill masked_fill_ fill_",
         "dropout logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
