@@ -127,12 +127,16 @@ def test_shares_are_known_where_nearly_all_falls_on_cls():
     np.testing.assert_allclose(special, 1)
 
 
-def attended(folder: Path, *heads: list[float]) -> dict:
-    """Shares of a head that looks at two sentences of four words (one in-triple, one out-of-triple, two others)."""
+def attended(folder: Path, *weights: list) -> dict:
+    """Shares of one or more heads that look at two sentences of four words: two in-triple, one out-of-triple, one
+    other."""
     gold = [Sentence(n, tuple("abcd"), (Entity("T", 0, 1), Entity("T", 1, 2), Entity("T", 2, 3)), (AB,)) for n in "xy"]
     write_sentences(folder / "test.jsonl", gold)
     machine = {"device": "cpu", "device_name": "CPU", "threads": 1, "precision": "float32"}
-    sentences = [{"id": n, "pieces": [1] * 4, "attention": {"entity": [h]}} for n, h in zip("xy", heads, strict=True)]
+    sentences = [
+        {"id": n, "pieces": [1] * 4, "attention": {"entity": np.atleast_2d(w).tolist()}}
+        for n, w in zip("xy", weights, strict=True)
+    ]
     (folder / "attention.json").write_text(json.dumps(machine | {"sentences": sentences}))
     attention_shares(folder / "test.jsonl", {"0": folder / "attention.json"}, folder / "shares.json")
     return json.loads((folder / "shares.json").read_text())
@@ -145,6 +149,14 @@ def test_a_sentence_that_gets_no_attention_is_left_out_and_counted(tmp_path):
         assert head["groups"]["in_triple"]["share"] == {"value": 1, "interval": [1, 1]}
         assert head["groups"]["in_triple"]["ratio"]["value"] == pytest.approx(2), "both words of triples, half of four"
         assert head["groups"]["other"]["share"]["value"] == 0
+
+
+def test_a_head_weighs_in_the_mean_as_much_as_it_gives_to_words(tmp_path):
+    made = attended(tmp_path, [[0, 1, 0, 0, 0, 0], [0.75, 0, 0, 0.25, 0, 0]], [[0, 1, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0]])
+    mean, *heads = made["directions"]["entity"]
+    assert [head["groups"]["in_triple"]["share"]["value"] for head in heads] == [1, 0]
+    assert mean["groups"]["in_triple"]["share"]["value"] == pytest.approx((0.8 + 1) / 2), "1 of 1.25, and 1 of 1"
+    assert mean["special"] == pytest.approx((0.375 + 0.5) / 2) and mean["blank"] == 0 and heads[1]["blank"] == 1
 
 
 def test_a_head_that_never_looks_at_words_has_no_shares(tmp_path, recwarn):

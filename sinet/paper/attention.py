@@ -105,12 +105,12 @@ def _heatmaps(case: dict) -> plt.Figure:
 
 
 def _over_words(weights: np.ndarray) -> np.ndarray:
-    """Each head's attention on the words over what it gives to all of them, and the mean over heads; [CLS] and [SEP],
-    on which nearly all of it may fall, are left blank."""
-    shares = np.full((len(weights) + 1, weights.shape[1]), np.nan)
+    """Each head's attention on the words over what it gives to all of them, and the same of the heads' mean attention;
+    [CLS] and [SEP], on which nearly all of it may fall, are left blank."""
+    weights = np.concatenate([weights, weights.mean(axis=0, keepdims=True)])
+    shares = np.full(weights.shape, np.nan)
     total = weights[:, 1:-1].sum(axis=1, keepdims=True)
-    shares[:-1, 1:-1] = np.divide(weights[:, 1:-1], total, out=np.zeros_like(weights[:, 1:-1]), where=total > 0)
-    shares[-1] = shares[:-1].mean(axis=0)
+    shares[:, 1:-1] = np.divide(weights[:, 1:-1], total, out=np.zeros_like(weights[:, 1:-1]), where=total > 0)
     return shares
 
 
@@ -122,9 +122,10 @@ def _caption(case: dict, shown: str, measured: str, written: dict, titles: Mappi
     rows += [(titles[name], _annotations(s, gold, symmetric)) for name, s in systems.items()]
     table = "\n".join(f"| {name} | {entities} | {triples} |" for name, (entities, triples) in rows)
     explained = (
-        "Each row of the figure is a head of the attention module, the last their mean; a word's pieces are summed. "
-        "Colours divide what a head gives to words, so that they sum to 1; the numbers are what it gives to the task's "
-        "own [CLS] and to [SEP]. Words of entities in a gold triple are blue, of other gold entities orange. "
+        "Each row of the figure is a head of the attention module, the last their mean attention; a word's pieces are "
+        "summed. Colours divide what a head gives to words, so that they sum to 1; the numbers are what it gives to "
+        "the task's own [CLS] and to [SEP]. Words of entities in a gold triple are blue, of other gold entities "
+        "orange. "
         if case["attention"]
         else ""
     )

@@ -72,9 +72,10 @@ def shares_table(attention: dict, declared: dict, what: str) -> Table:
         "[CLS] and on [SEP] stands apart. In-triple: argument of a gold relation. Uniform: the same weight on every "
         "word piece.",
         f"[95 % interval]: bootstrap over sentences, {attention['resamples']:,} resamples. Heads of different seeds "
-        "have nothing in common but their number; mean: over heads and seeds.",
+        "have nothing in common but their number; mean: of the mean attention of all heads and seeds, so that a head "
+        "weighs as much as it gives to words.",
         "Left out: sentences on which a head leaves nothing for words, not even in float32; its shares are means "
-        "over the others (mean: over the heads that leave something on a sentence).",
+        "over the others.",
         *_remark(declared),
     )
     return Table("attention_shares", "Where cross-task attention falls", frame(rows), pd.DataFrame(tidy), notes)
@@ -154,10 +155,10 @@ def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) ->
         out,
         f"{what}, {attention['split']} split ({attention['sentences']} sentences). Left: share of the cross-task "
         f"attention of {_studied(declared)} on words of each group over its share of the word pieces (1: as uniform "
-        f"attention); large points are means over heads and seeds ({_seeds(attention)}), small ones single heads, "
-        "each over the sentences on which a head leaves anything for words (a head without a point: none); in "
-        f"{_machine(attention)}; in brackets what of the whole attention falls on words and not on [CLS] and [SEP]. "
-        f"Right: NER recall and F1 of each group, mean over seeds. {GROUP_RULE}. Bars: 95 % bootstrap "
+        f"attention); large points are of the mean attention of heads and seeds ({_seeds(attention)}), small ones of "
+        "single heads, each over the sentences on which a head leaves anything for words (a head without a point: "
+        f"none); in {_machine(attention)}; in brackets what of the whole attention falls on words and not on [CLS] "
+        f"and [SEP]. Right: NER recall and F1 of each group, mean over seeds. {GROUP_RULE}. Bars: 95 % bootstrap "
         "interval over sentences." + "".join(f" {line}" for line in _remark(declared)),
     )
 

@@ -52,7 +52,8 @@ def uniform_shares(groups: np.ndarray, pieces: np.ndarray) -> np.ndarray:
 
 
 def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -> None:
-    """Write `shares.json`: by direction the mean over heads and seeds, and each head of each seed, with intervals.
+    """Write `shares.json`: by direction the mean attention of heads and seeds, and each head of each seed, with
+    intervals.
 
     Args:
         attended: `attention.json` by seed; a model without attention gives no directions.
@@ -68,16 +69,14 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
     uniform = np.stack([uniform_shares(g, p) for g, p in zip(groups, pieces, strict=True)])
     directions = {}
     for direction in first["sentences"][0]["attention"]:
-        heads, special = {}, {}
-        for seed, record in records.items():
-            found = [
-                sentence_shares(np.array(a["attention"][direction]), g)
-                for a, g in zip(record["sentences"], groups, strict=True)
-            ]
-            heads[seed], special[seed] = (np.stack(part, axis=1) for part in zip(*found, strict=True))
-        of_all = [np.concatenate(list(part.values())) for part in (heads, special)]
-        names = [("mean", None)] + [(f"head {h + 1}", seed) for seed in heads for h in range(len(heads[seed]))]
-        shares, apart = (np.concatenate([_mean(part)[None], part]) for part in of_all)
+        counts = {seed: len(r["sentences"][0]["attention"][direction]) for seed, r in records.items()}
+        names = [("mean", None)] + [(f"head {h + 1}", seed) for seed, count in counts.items() for h in range(count)]
+        found = []
+        for i, of_words in enumerate(groups):
+            weights = np.concatenate([r["sentences"][i]["attention"][direction] for r in records.values()])
+            # the mean of what they give, not of their shares: a head that looks at [CLS] alone has no say
+            found.append(sentence_shares(np.concatenate([weights.mean(axis=0, keepdims=True), weights]), of_words))
+        shares, apart = (np.stack(part, axis=1) for part in zip(*found, strict=True))
         blank = np.isnan(shares[..., 0]).sum(axis=1).tolist()
         directions[direction] = [
             {"head": head, "seed": seed, "special": float(on_special), "blank": left_out, "groups": figures}
@@ -94,12 +93,6 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
         "directions": directions,
     }
     write_json(out, record)
-
-
-def _mean(heads: np.ndarray) -> np.ndarray:
-    """Mean over heads of what is known of each sentence; NaN where nothing is."""
-    known = ~np.isnan(heads)
-    return np.divide(np.nansum(heads, axis=0), n := known.sum(axis=0), out=np.full(n.shape, np.nan), where=n > 0)
 
 
 def _figures(shares: np.ndarray, uniform: np.ndarray) -> list[dict]:
