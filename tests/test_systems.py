@@ -133,6 +133,9 @@ def test_trains_in_half_precision(system, tiny_encoder):
 def test_every_product_is_counted(system, tiny_encoder):
     """`count_batch` raises for an operator without a count, and where torch counts other products than fvcore."""
     model = build(system, tiny_encoder).eval()
+    rare = [Sentence("pieces", ("Nasal", "parsers")), Sentence("many pieces", ("neural", "abcdefghijklmnopqrst"))]
+    flops.count_batch(model, model.collate(rare[:1]))
+    flops.count_batch(model, model.collate(rare))
     counted = flops.count_batch(model, model.collate(read_sentences(CORPUS)[:2]))
     assert sum(counted["encoder"].values()) > 0 and sum(counted["heads"].values()) > 0
     for settings in system.formulations.values():
