@@ -51,7 +51,7 @@ UNCOUNTED = frozenset(
         "arange triu_indices",
         "tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
         "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
-        "narrow unflatten flip index index_select index_copy index_copy_ index_put_",
+        "narrow unflatten movedim flip index index_select index_copy index_copy_ index_put_",
         "index_put gather scatter scatter_ index_add index_add_",
         "repeat repeat_interleave expand expand_as pad constant_pad_nd embedding",
     )
