@@ -103,10 +103,7 @@ def span_figures(
                 "entity_logits": model.entity_logits(pooled["entity"], states["entity_cls"][b], width),
             }
             if len(pairs):
-                sentence_of_pair = torch.full((len(pairs),), b)
-                ours["relation_logits"] = model.pair_logits(
-                    batch, states, spans, pooled["relation"], pairs, sentence_of_pair
-                )
+                ours["relation_logits"] = model.pair_logits(batch, states, spans, pooled["relation"], pairs)
             if "relation_cls" in states:
                 ours["relation_cls"] = states["relation_cls"][b : b + 1]
             out.append(ours)

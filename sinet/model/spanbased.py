@@ -116,11 +116,10 @@ class SpanBased(Packable, Extractor):
         spans: Tensor,
         pooled: Tensor,
         pairs: Tensor,
-        sentence: Tensor,
     ) -> Tensor:
-        """Relation scores of `pairs` (pairs, 2), positions in `spans` (spans, 2) with maxima `pooled` of H^r, of
-        `sentence` (pairs)."""
+        """Relation scores of `pairs` (pairs, 2), positions in `spans` (spans, 2) with maxima `pooled` of H^r."""
         head, tail = pairs.unbind(1)
+        sentence = batch["word_sentence"][spans[head, 0]]
         context = S.range_max(states["pieces"], *S.between(batch, spans, head, tail), batch["input_ids"].shape[1])
         width = spans[:, 1] - spans[:, 0]
         cls = states.get("relation_cls")
@@ -164,8 +163,7 @@ class SpanBased(Packable, Extractor):
         pairs = torch.cat([batch["gold_pairs"], pairs])
         if len(pairs):
             pooled = S.range_max(states["relation"], *gold.unbind(1), int((gold[:, 1] - gold[:, 0]).max()))
-            sentence = sentence_of_word[gold[pairs[:, 0], 0]]
-            logits = self.pair_logits(batch, states, gold, pooled, pairs, sentence)
+            logits = self.pair_logits(batch, states, gold, pooled, pairs)
             target = F.pad(related, (0, 0, 0, len(pairs) - len(related)))
             terms["relation"] = F.binary_cross_entropy_with_logits(logits.float(), target)
         return self.total(**terms)
