@@ -11,6 +11,7 @@ What differs from the released code:
   depend on its batch.
 - Decoding looks at cells of first pieces only, the only ones that can name a word span, and links at most `PER_START`
   entities that start at one word. Sentences are not cut at 128 pieces.
+- AdamW and the schedule that all systems share instead of Adam.
 """
 
 from collections.abc import Sequence
@@ -233,7 +234,8 @@ class System(Extractor):
         )
 
     def _word_table(self, batch: Batch, table: PairTable, task: Tensor, summary: Tensor, ordered: bool) -> Tensor:
-        """Probabilities over pairs of words, -1 beyond a sentence: (batch, words, words, types)."""
+        """Probabilities over pairs of words, -1 beyond a sentence and, where they are `ordered`, below the diagonal:
+        (batch, words, words, types)."""
         lengths = batch["lengths"].tolist()
         if self.formulation == "split":
             words = pad_sequence(task.flatten(0, 1)[batch["word_start"]].split(lengths), batch_first=True)
@@ -243,11 +245,10 @@ class System(Extractor):
             column = pad_sequence((batch["word_start"] % task.shape[1]).split(lengths), batch_first=True)
             rows = torch.arange(len(column), device=column.device)[:, None, None]
             logits = logits[rows, column.unsqueeze(2), column.unsqueeze(1)]
-            if ordered:
-                below = torch.ones_like(logits[..., 0], dtype=torch.bool).tril(-1)
-                logits = logits.masked_fill(below.unsqueeze(-1), -torch.inf)
         inside = torch.arange(logits.shape[1], device=logits.device) < batch["lengths"].unsqueeze(1)
         both = inside.unsqueeze(2) & inside.unsqueeze(1)
+        if ordered:
+            both = both.triu()
         return logits.float().sigmoid().masked_fill(~both.unsqueeze(-1), -1.0)
 
 

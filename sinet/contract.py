@@ -102,7 +102,9 @@ class Extractor(nn.Module):
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 rate = encoder_lr if name.startswith(self.encoders) else head_lr
-                decay = 0.0 if parameter.ndim < 2 else weight_decay
+                # a bias may have dimensions of its own, where several layers are held in one
+                plain = parameter.ndim > 1 and not name.endswith("bias")
+                decay = weight_decay if plain else 0.0
                 groups.setdefault((rate, decay), []).append(parameter)
         return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
 

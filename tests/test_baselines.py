@@ -536,3 +536,15 @@ def test_pfn_loss_and_decoding_follow_from_its_tables(formulation, tiny_encoder)
             assert cell >= 0.52
     assert any(p.relations for p in found)
     assert loss == pytest.approx(expected / width, rel=1e-4)
+
+
+@pytest.mark.parametrize("formulation", ["split", "concatenated"])
+def test_pfn_without_a_threshold_finds_every_span_and_no_other(formulation, tiny_encoder):
+    settings = pfn.System.tiny | {"formulation": formulation, "threshold": 0.0}
+    model = pfn.System(LABELS, tiny_encoder, **settings).eval()
+    sentence = read_sentences(CORPUS)[0]
+    with torch.no_grad():
+        (found,) = model.decode(model.collate([sentence]))
+    words, types = len(sentence.tokens), LABELS.entity_types
+    spans = {(t, i, j) for t in types for i in range(words) for j in range(i + 1, words + 1)}
+    assert {(e.type, e.start, e.end) for e in found.entities} == spans and len(found.entities) == len(spans)

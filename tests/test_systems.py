@@ -85,7 +85,7 @@ def test_survives_odd_sentences(system, tiny_encoder):
     model.loss(model.collate(odd)).backward()
     model.loss(model.collate(odd[:1])).backward()
     found = predict(model, odd, CPU, "float32")
-    for sentence in found:
+    for sentence in (*found, *predict(model, odd, CPU, "float32", batch_size=1)):
         for entity in sentence.entities:
             assert 0 <= entity.start < entity.end <= len(sentence.tokens)
 
@@ -108,6 +108,25 @@ def test_gold_that_does_not_fit_the_encoder_is_left_out(system, tiny_encoder):
     model.loss(model.collate(sentences)).backward()
     for sentence in predict(model, sentences, CPU, "float32"):
         assert all(entity.end <= 4 for entity in sentence.entities)
+
+
+def test_a_word_longer_than_the_encoder_is_read_as_far_as_it_goes(system, tiny_encoder):
+    tiny_encoder.max_pieces = 6
+    model = build(system, tiny_encoder)
+    (known, *_), word = read_sentences(CORPUS), "abcdefghijklmnopqrst"
+    alone = Sentence("giant", (word, "parsers"))
+    assert len(tiny_encoder.word_pieces([word])[0]) == 4 and tiny_encoder.truncated_words([alone]) == 1
+    model.loss(model.collate([alone])).backward()
+    for sentences in ([alone], [known, alone]):
+        found = predict(model, sentences, CPU, "float32")[-1]
+        assert {e.end for e in found.entities} <= {1}
+
+
+def test_no_decay_on_biases_and_norms(system, tiny_encoder):
+    model = build(system, tiny_encoder)
+    names = {id(p): name for name, p in model.named_parameters()}
+    decayed = [names[id(p)] for g in model.param_groups(1e-3, 1e-3, 0.1) if g["weight_decay"] for p in g["params"]]
+    assert decayed and not [n for n in decayed if n.endswith("bias") or "norm" in n.lower()]
 
 
 def test_gold_labels_are_not_seen_when_predicting(system, tiny_encoder):

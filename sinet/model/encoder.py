@@ -101,15 +101,16 @@ class Encoder(nn.Module):
         return out.hidden_states, out.attentions
 
     def word_pieces(self, words: Sequence[str]) -> list[tuple[int, ...]]:
-        """The piece ids of each word; a word that the tokenizer drops altogether becomes its unknown piece."""
+        """The piece ids of each word; a word that the tokenizer drops altogether becomes its unknown piece, one with
+        more pieces than the encoder has positions loses those beyond."""
         new = [word for word in dict.fromkeys(words) if word not in self._words]
         if new:
             if len(self._words) + len(new) > WORD_CACHE:
                 self._words.clear()
                 new = list(dict.fromkeys(words))
             ids = self.tokenizer(new, add_special_tokens=False)["input_ids"]
-            unknown = (self.tokenizer.unk_token_id,)
-            self._words.update((word, tuple(pieces) or unknown) for word, pieces in zip(new, ids, strict=True))
+            unknown, room = (self.tokenizer.unk_token_id,), self.max_pieces - 2
+            self._words.update((word, tuple(pieces[:room]) or unknown) for word, pieces in zip(new, ids, strict=True))
         return [self._words[word] for word in words]
 
     def forget_words(self) -> None:

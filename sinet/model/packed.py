@@ -178,7 +178,7 @@ class PackedLinear:
         if self.transposed is not None and rows.numel() <= self.few_rows * rows.shape[-1]:
             flat = rows.reshape(-1, rows.shape[-1])
             out = flat @ self.transposed if self.bias is None else torch.addmm(self.bias, flat, self.transposed)
-            out = out.view(*rows.shape[:-1], -1)
+            out = out.view(*rows.shape[:-1], out.shape[-1])  # there may be no rows
         elif self.reordered:
             kind = ("none", "") if self.approximate is None else ("gelu", self.approximate)
             return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, kind[0], [], kind[1])
