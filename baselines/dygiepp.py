@@ -1,10 +1,11 @@
 """DyGIE++ without coreference: span enumeration, mention-score pruning, pair scores.
 
-Wadden et al., EMNLP 2019, section 3; details follow the released code (dwadden/dygiepp). A span is
+Wadden et al., EMNLP 2019, section 3; written from the equations, with the defaults of the released configuration for
+SciERC (dwadden/dygiepp). A span is
 g = [first piece ; last piece ; width]; entities and mention scores come from feed-forward networks over g, relations
 from one over [g_i ; g_j ; g_i * g_j] of the spans with the best mention scores.
 
-What differs from the released code:
+What differs from the paper and its configuration:
 - No coreference, no span-graph propagation (the released default for SciERC relations has none either).
 - First layers over concatenations are sums of products of words, widths and spans: the same figures, and no tensor of
   (spans x 2 hidden) or (pairs x 6 hidden) is made for them.

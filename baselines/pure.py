@@ -9,6 +9,7 @@ What differs from the released code:
   so neither learns from the other's loss; the entity loss is a mean instead of a sum, so that clipping their common
   gradient does not favour one. A step can take a random share of the pairs (`training_pairs`).
 - Markers are `[unusedN]` pieces in the order of the types, or pieces added to the vocabulary where it has none.
+- Symmetric relations are trained with the argument that starts first as head.
 - No cross-sentence context; new layers keep torch's initialisation.
 - Of a sentence's predicted entities at most the `max_arguments` likeliest are paired.
 """

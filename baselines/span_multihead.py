@@ -11,6 +11,7 @@ Where the paper is silent or contradicts itself:
   text says softmax, the loss says binary cross-entropy).
 - The local context of a pair without a word piece between its spans is zero. The sentence is [CLS] and its pieces.
 - All hidden layers have `hidden_size` units; a classifier is one hidden layer and a linear output.
+- Symmetric relations are trained with the argument that starts first as head, as SpERT does.
 - Gold spans wider than the candidates are not trained on. At most `max_arguments` predicted entities are paired.
 
 Written for speed: linear maps of concatenations are sums, so that what depends on a word or a width is multiplied once
@@ -240,14 +241,10 @@ class System(Extractor):
         states = self.encode(batch)
         lengths, gold = batch["lengths"], batch["gold_spans"]
         sentence_of_word = batch["word_sentence"]
-        known = gold[:, 1] - gold[:, 0] <= self.max_span_width
-        fits = S.span_grid(batch["word_room"], self.max_span_width)
-        fits[gold[known, 0], gold[known, 1] - gold[known, 0] - 1] = False
-        start, width = fits.nonzero(as_tuple=True)
-        # as many of each sentence as its own gold spans ask for: a random order, cut at the sentence's share
-        chosen = S.sample_per_group(sentence_of_word[start], self.negative_ratio * batch["gold_counts"])
-        negative = torch.stack([start[chosen], start[chosen] + width[chosen] + 1], dim=1)
+        # as many of each sentence as its own gold spans ask for
+        negative = S.negative_spans(batch, self.max_span_width, self.negative_ratio * batch["gold_counts"])
 
+        known = gold[:, 1] - gold[:, 0] <= self.max_span_width
         # a gold span wider than the candidates has no row in the grid of spans and takes no part
         number = (known.cumsum(0) - 1).masked_fill(~known, -1)
         spans = torch.cat([gold[known], negative])
@@ -256,16 +253,14 @@ class System(Extractor):
         place = order.argsort()
         spans, target = spans[order], target[order]
         if not len(spans):
-            return 0.0 * states["hidden"].sum()
+            return self.total(entity=0.0 * states["hidden"].sum())
         specific = states["specific"][spans[:, 0], spans[:, 1] - spans[:, 0] - 1]
         context = self.context(states, specific, torch.bincount(sentence_of_word[spans[:, 0]], minlength=len(lengths)))
         logits = self.entity_logits(states, spans, specific, context)
         terms = {"entity": self.entity_weight * F.cross_entropy(logits.float(), target)}
 
-        pairs = S.ordered_pairs(batch["gold_counts"])
-        unrelated = ~torch.isin(pairs[:, 0] * len(gold) + pairs[:, 1], batch["not_negative"])
-        unrelated &= known[pairs].all(1) & (gold[pairs[:, 0]] != gold[pairs[:, 1]]).any(1)
-        pairs = pairs[unrelated]
+        pairs = S.unrelated_pairs(batch)
+        pairs = pairs[known[pairs].all(1)]
         usable = known[batch["gold_pairs"]].all(1)
         related, kinds = batch["gold_pairs"][usable], batch["gold_relations"][usable]
         per_sentence = torch.bincount(sentence_of_word[gold[related[:, 0], 0]], minlength=len(lengths))

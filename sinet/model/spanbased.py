@@ -140,12 +140,7 @@ class SpanBased(Packable, Extractor):
         lengths, gold = batch["lengths"], batch["gold_spans"]
         sentence_of_word = batch["word_sentence"]
 
-        fits = S.span_grid(batch["word_room"], self.max_span_width)
-        in_grid = gold[:, 1] - gold[:, 0] <= self.max_span_width
-        fits[gold[in_grid, 0], gold[in_grid, 1] - gold[in_grid, 0] - 1] = False
-        start, width = fits.nonzero(as_tuple=True)
-        chosen = S.sample_per_group(sentence_of_word[start], torch.full_like(lengths, self.negative_spans))
-        negative = torch.stack([start[chosen], start[chosen] + width[chosen] + 1], dim=1)
+        negative = S.negative_spans(batch, self.max_span_width, torch.full_like(lengths, self.negative_spans))
         spans = torch.cat([gold, negative])
         span_width = spans[:, 1] - spans[:, 0]
         pooled = S.range_max(states["entity"], *spans.unbind(1), int(span_width.max()))
@@ -153,10 +148,7 @@ class SpanBased(Packable, Extractor):
         target = F.pad(batch["gold_types"], (0, len(negative)))
         terms = {"entity": F.cross_entropy(self.entity_logits(pooled, cls, span_width).float(), target)}
 
-        pairs = S.ordered_pairs(batch["gold_counts"])
-        unrelated = ~torch.isin(pairs[:, 0] * len(gold) + pairs[:, 1], batch["not_negative"])
-        unrelated &= (gold[pairs[:, 0]] != gold[pairs[:, 1]]).any(1)
-        pairs = pairs[unrelated]
+        pairs = S.unrelated_pairs(batch)
         sentence = sentence_of_word[gold[pairs[:, 0], 0]]
         pairs = pairs[S.sample_per_group(sentence, torch.full_like(lengths, self.negative_pairs))]
         related = batch["gold_relations"]

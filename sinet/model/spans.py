@@ -1,8 +1,8 @@
 """Arithmetic on spans, with the words of a batch laid end to end.
 
 A *row* is a position on one packed axis: all word pieces of a padded batch (`batch * pieces` rows), or all its
-words (`words` rows, no padding). A span is a half-open range of rows [start, end). Nothing here loops over spans or
-pairs, and no (spans x words) mask is ever made.
+words (`words` rows, no padding). A span is a half-open range of rows [start, end). No arithmetic here loops over spans
+or pairs, and no (spans x words) mask is ever made; Python loops only to read gold labels and to hand out predictions.
 """
 
 from collections.abc import Sequence
@@ -186,6 +186,25 @@ def sample_per_group(group: Tensor, limit: Tensor) -> Tensor:
     """Positions of at most `limit[g]` random items of each group g, drawn without replacement by torch's generator."""
     shuffled = torch.randperm(len(group), device=group.device)
     return shuffled[first_per_group(group[shuffled], limit)]
+
+
+def negative_spans(batch: Batch, max_width: int, limit: Tensor) -> Tensor:
+    """At most `limit[s]` random spans of each sentence s that are not gold, `(spans, 2)`, up to `max_width` wide."""
+    gold = batch["gold_spans"]
+    fits = span_grid(batch["word_room"], max_width)
+    width = gold[:, 1] - gold[:, 0]
+    known = width <= max_width
+    fits[gold[known, 0], width[known] - 1] = False
+    start, width = fits.nonzero(as_tuple=True)
+    chosen = sample_per_group(batch["word_sentence"][start], limit)
+    return torch.stack([start[chosen], start[chosen] + width[chosen] + 1], dim=1)
+
+
+def unrelated_pairs(batch: Batch) -> Tensor:
+    """All ordered pairs of gold spans of a sentence, `(pairs, 2)`, that may serve as negatives."""
+    gold, pairs = batch["gold_spans"], ordered_pairs(batch["gold_counts"])
+    unrelated = ~torch.isin(pairs[:, 0] * len(gold) + pairs[:, 1], batch["not_negative"])
+    return pairs[unrelated & (gold[pairs[:, 0]] != gold[pairs[:, 1]]).any(1)]
 
 
 def likeliest_pairs(group: Tensor, scores: Tensor, groups: int, limit: int) -> Tensor:
