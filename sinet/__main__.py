@@ -104,7 +104,7 @@ def build_parser() -> argparse.ArgumentParser:
     s = step(
         "train",
         steps.train,
-        "train one run; a killed run goes on from its last epoch",
+        "train one run; a killed run goes on from its last save",
         "Writes model.safetensors, model.json, tokenizer/, log.csv and training.json.",
     )
     s.add_argument("--run", required=True, metavar="JSON", help="a line of `plan`, or a file that holds one")
@@ -119,7 +119,7 @@ def build_parser() -> argparse.ArgumentParser:
         "tune",
         steps.tune,
         "train the trials of config/trials/trials.yaml and keep their dev scores as data",
-        "Never reads the test split. A killed trial goes on from its last epoch, a finished one is not repeated.",
+        "Never reads the test split. A killed trial goes on from its last save, a finished one is not repeated.",
     )
     s.add_argument("--trials", type=Path, default=Path("config/trials/trials.yaml"), metavar="FILE", help="what to try")
     s.add_argument("--models", nargs="*", default=[], metavar="NAME", help="only these; default: all")
@@ -311,13 +311,17 @@ def build_parser() -> argparse.ArgumentParser:
     s = step("plot-claim", steps.plot_claim, "tables (csv, md, tex) and figure of attention shares and of NER by group")
     s.add_argument("--shares", type=Path, required=True, metavar="FILE", help="what `attention-shares` wrote")
     s.add_argument("--groups", type=Path, required=True, metavar="FILE", help="what `group-scores` wrote")
-    s.add_argument("--declared", required=True, metavar="JSON", help="titles and settings of the models, remark")
+    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of those runs")
+    s.add_argument(
+        "--declared", required=True, metavar="JSON", help="titles, systems and settings of the models, remark"
+    )
     s.add_argument("--what", required=True, help="what was measured, for notes and caption")
     s.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder for the tables")
     s.add_argument("--figures", type=Path, required=True, metavar="DIR", help="folder for the figure")
 
     s = step("plot-flops", steps.plot_flops, "draw FLOPs against sentence length (pdf, png) with a caption")
     s.add_argument("--flops", type=Path, required=True, metavar="FILE", help="what `flops` wrote")
+    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of those runs")
     s.add_argument("--models", required=True, metavar="JSON", help="title and system of each declared model")
     s.add_argument("--what", required=True, help="what was counted, for the caption")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")

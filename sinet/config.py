@@ -120,6 +120,11 @@ def case_study(config: dict, plan: Plan) -> tuple[Run | None, list[Run], list[Ru
     return first, beside, [run for run in beside if run.model == model]
 
 
+def is_system(declared: dict) -> bool:
+    """Whether a declared model is a system by itself, not a step of the ablation."""
+    return "published" in declared or "setting" not in declared
+
+
 def encoder_declaration(config: dict, name: str) -> dict:
     """An encoder's declaration with its name, its tokenizer's declaration in place of a name, and no title."""
     declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k != "title"}

@@ -272,9 +272,8 @@ def time(options: argparse.Namespace) -> None:
 
 
 def bench(options: argparse.Namespace) -> None:
-    from sinet.config import Plan, load_config, resolve
+    from sinet.config import Plan, is_system, load_config, resolve
     from sinet.files import write_json
-    from sinet.paper.grid import is_system
     from sinet.run.bench import bench
     from sinet.run.planning import plan_grid, report
 
@@ -339,13 +338,14 @@ def plot_claim(options: argparse.Namespace) -> None:
     from sinet.paper.claim import write_claim
 
     declared = _json(options.declared, "--declared")
-    write_claim(options.shares, options.groups, declared, options.what, options.tables, options.figures)
+    files = options.shares, options.groups, options.records
+    write_claim(*files, declared, options.what, options.tables, options.figures)
 
 
 def plot_flops(options: argparse.Namespace) -> None:
     from sinet.paper.efficiency import draw_flops
 
-    draw_flops(options.flops, _json(options.models, "--models"), options.what, options.out)
+    draw_flops(options.flops, options.records, _json(options.models, "--models"), options.what, options.out)
 
 
 def plot_results(options: argparse.Namespace) -> None:

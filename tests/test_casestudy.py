@@ -244,10 +244,15 @@ def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, ro
     attention_shares(prepared / "test.jsonl", {"0": studied / f"{model}.json"}, tmp_path / "shares.json")
     predictions = {"sinet": {"0": studied / "right.jsonl", "1": studied / "nothing.jsonl"}}
     score_groups(prepared / "test.jsonl", predictions, tmp_path / "groups.json")
-    declared = {"models": {"sinet": {"title": "SINET"}, "sinet-base": {"title": "SINET Base"}}, "remark": "A remark."}
-    declared["studied"] = model
+    models = {name: {"title": name.upper(), "system": "sinet"} for name in ("sinet", "sinet-base")}
+    declared = {"models": models, "remark": "A remark.", "studied": model}
     files = tmp_path / "shares.json", tmp_path / "groups.json"
-    write_claim(*files, declared, "ten sentences", tmp_path / "tables", tmp_path / "figures")
+    machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32"}
+    about = {"dataset": "ten", "model": "sinet", "selection": "last", "split": "test", "test_sentences": 10}
+    records = [tmp_path / f"{seed}.json" for seed in range(2)]
+    for seed, path in enumerate(records):
+        path.write_text(json.dumps(machine | about | {"seed": seed, "recipe": {"name": "odd"}}))
+    write_claim(*files, records, declared, "ten sentences", tmp_path / "tables", tmp_path / "figures")
     shares = (tmp_path / "tables" / "attention_shares.md").read_text()
     assert shares.count("\n| NER [CLS]") + shares.count("\n| RE [CLS]") == rows
     assert (rows == 0) == ("n/a: this model has no cross-task attention" in shares)
@@ -258,6 +263,8 @@ def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, ro
     groups = (tmp_path / "tables" / "triple_groups.md").read_text()
     assert "50.00 ± 70.71" in groups, "recall of all and of nothing, over two seeds"
     caption = (tmp_path / "figures" / "attention_shares.md").read_text()
+    measured_on = "recipe odd, selection last, seeds 0 / 1, float32, a CPU (cpu, 3 threads); scored on the test split"
+    assert measured_on in groups and measured_on in caption
     assert "NER recall and F1 of each group" in caption and "it depends on no predicted relation" in caption
     assert (tmp_path / "figures" / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
 

@@ -171,8 +171,9 @@ def finished(results: Path, config: str) -> tuple[Path, Path, Plan]:
     (results / "figures" / "curve.png").write_bytes(PNG)
     (results / "figures" / "curve.md").write_text(f"Of {config}.\n")
     record = {"seconds": {"train": 60}, "device_name": "A", "device": "cpu", "threads": 1, "precision": "float32"}
-    (results / "runs/d/e/m/0/record.json").write_text(json.dumps(record | {"git_commit": "a" * 40}))
-    return Path(config), results, Plan((SimpleNamespace(path="d/e/m/0"),), ())
+    trained = {"recipe": {"name": "short", "epochs": 2}, "settings": {"width_size": 25}}
+    (results / "runs/d/e/m/0/record.json").write_text(json.dumps(record | trained | {"git_commit": "a" * 40}))
+    return Path(config), results, Plan((SimpleNamespace(path="d/e/m/0", details=trained),), ())
 
 
 def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
@@ -185,6 +186,10 @@ def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
     )
     assert "(shown/results-one/curve.png)\n\nOf config/a.yaml." in out.read_text()
     before = out.read_text()
+    longer = {"recipe": {"name": "short", "epochs": 3}, "settings": {"width_size": 25}}
+    changed = *one[:2], Plan((SimpleNamespace(path="d/e/m/0", details=longer),), ())
+    with pytest.raises(UserError, match=r"one/runs/d/e/m/0/record.json: another recipe than now.*CONFIG=config/a.yaml"):
+        write_results([changed, other], out)
     (other[1] / "runs/d/e/m/0/record.json").unlink()
     with pytest.raises(UserError, match=r"two/runs/d/e/m/0/record.json is missing.*CONFIG=more/a.yaml"):
         write_results([one, other], out)

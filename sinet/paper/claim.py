@@ -2,6 +2,7 @@
 
 import json
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from sinet.paper.figures import Runs
 from sinet.paper.style import DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
 from sinet.paper.table import NO_FIGURE, Table, frame, mean_sd, write
 
@@ -28,19 +30,23 @@ GROUP_RULE = (
 )
 
 
-def write_claim(shares: Path, groups: Path, declared: dict, what: str, tables: Path, figures: Path) -> None:
+def write_claim(
+    shares: Path, groups: Path, records: Sequence[Path], declared: dict, what: str, tables: Path, figures: Path
+) -> None:
     """Write the tables `attention_shares` and `triple_groups` (csv, md, tex) and the figure `attention_shares`.
 
     Args:
-        declared: `models` (title, setting), the grid's `remark`, `studied`: the model whose attention it is.
+        records: of the runs whose entities `groups` counts. declared: `models` (title, system, setting), the grid's
+            `remark`, `studied`: the model whose attention it is.
         what: what was measured, without the model.
     """
     attention = json.loads(shares.read_text(encoding="utf-8"))
     scores = json.loads(groups.read_text(encoding="utf-8"))
     tables.mkdir(parents=True, exist_ok=True)
-    for table in (shares_table(attention, declared, what), groups_table(scores, declared, what)):
+    measured_on = f"Runs: {Runs(records, declared['models']).measured_on()}"
+    for table in (shares_table(attention, declared, what), groups_table(scores, declared, f"{what}. {measured_on}")):
         write(table, tables)
-    draw(attention, scores, declared, what, figures / "attention_shares")
+    draw(attention, scores, declared, what, measured_on, figures / "attention_shares")
 
 
 def shares_table(attention: dict, declared: dict, what: str) -> Table:
@@ -112,15 +118,15 @@ def groups_table(scores: dict, declared: dict, what: str) -> Table:
         cells[("", "n")] = str(len(values))
         rows.append(cells)
     notes = (
-        f"{what}, {scores['split']} split ({scores['sentences']} sentences). NER precision, recall and F1 x 100, "
-        f"mean ± standard deviation over n seeds where n > 1. {GROUP_RULE}.",
+        f"{what}. NER precision, recall and F1 x 100, mean ± standard deviation over n seeds where n > 1. "
+        f"{GROUP_RULE}.",
         f"[95 % interval]: bootstrap over sentences of the mean over seeds, {scores['resamples']:,} resamples.",
         *_remark(declared),
     )
     return Table("triple_groups", "NER of entities in a triple and in none", frame(rows), pd.DataFrame(tidy), notes)
 
 
-def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) -> None:
+def draw(attention: dict, scores: dict, declared: dict, what: str, measured_on: str, out: Path) -> None:
     """The attention each group gets over what uniform attention gives it; NER recall and F1 of the groups by model."""
     use_style()
     models = list(scores["models"])
@@ -159,7 +165,7 @@ def draw(attention: dict, scores: dict, declared: dict, what: str, out: Path) ->
         "single heads, each over the sentences on which a head leaves anything for words (a head without a point: "
         f"none); in {_machine(attention)}; in brackets what of the whole attention falls on words and not on [CLS] "
         f"and [SEP]. Right: NER recall and F1 of each group, mean over seeds. {GROUP_RULE}. Bars: 95 % bootstrap "
-        "interval over sentences." + "".join(f" {line}" for line in _remark(declared)),
+        f"interval over sentences. {measured_on}." + "".join(f" {line}" for line in _remark(declared)),
     )
 
 

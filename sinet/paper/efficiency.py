@@ -1,20 +1,21 @@
 """The figure of multiply-adds against sentence length."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from sinet.paper.figures import Runs
 from sinet.paper.style import COLUMN_INCHES, DASHES, looks, save, use_style
 
 
-def draw_flops(flops: Path, models: Mapping[str, dict], what: str, out: Path) -> None:
+def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict], what: str, out: Path) -> None:
     """Draw total and head multiply-adds of every system of a `flops.json` by number of words.
 
     Args:
-        models: all declared models with `title` and `system`. what: dataset and encoder, for the caption. out: path
-            without its ending.
+        records: of the runs that were counted. models: all declared models with `title` and `system`. what: dataset
+            and encoder, for the caption. out: path without its ending.
     """
     counted = json.loads(flops.read_text(encoding="utf-8"))["systems"]
     use_style()
@@ -48,6 +49,6 @@ def draw_flops(flops: Path, models: Mapping[str, dict], what: str, out: Path) ->
     caption = (
         f"Millions of FLOPs (one multiply-add = 1, fvcore) of one sentence by its number of words, {what}: {each} "
         "sentences of each length, consecutive test sentences laid end to end; both axes logarithmic. Left the whole "
-        "system, right what it adds to the encoder."
+        f"system, right what it adds to the encoder. Runs: {Runs(records, models).measured_on()}."
     )
     save(figure, out, caption)

@@ -203,11 +203,6 @@ class Grid:
         return lines + [f"No result: {path}: {reason}." for path, reason in self.declared["failed"]]
 
 
-def is_system(declared: dict) -> bool:
-    """Whether a model is a system by itself, not a step of the ablation."""
-    return "published" in declared or "setting" not in declared
-
-
 def f1_of(metric: str) -> Callable[[dict], float]:
     """Reads the F1 of a record under a metric, symmetric types direction-free."""
     return lambda run: run["scores"]["symmetric"][metric]["f1"]

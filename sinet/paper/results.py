@@ -29,7 +29,8 @@ def write_results(grids: Sequence[tuple[Path, Path, Plan]], out: Path) -> None:
         grids: configuration file, results folder and plan of each.
 
     Raises:
-        UserError: when a grid has not been run to its end, or two are of one results folder; nothing is written then.
+        UserError: when a grid has not been run to its end, or by other recipes than its configuration names, or two are
+            of one results folder; nothing is written then.
     """
     shown = out.parent / "shown"
     names = [results.as_posix().strip("/").replace("/", "-") for _, results, _ in grids]
@@ -64,6 +65,11 @@ def _check(config: Path, results: Path, plan: Plan) -> None:
     needed += [picture.with_suffix(".md") for picture in (results / "figures").glob("*.png")]
     if missing := [path for path in needed if not path.is_file()]:
         raise UserError(f"{missing[0]} is missing; run the grid first: make tables CONFIG={config}")
+    for run in plan.runs:
+        path = results / "runs" / run.path / "record.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if changed := [key for key in ("recipe", "settings") if record[key] != run.details[key]]:
+            raise UserError(f"{path}: another {changed[0]} than now; run the grid again: make tables CONFIG={config}")
 
 
 def _made(config: Path, results: Path, plan: Plan) -> str:

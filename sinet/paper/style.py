@@ -30,7 +30,7 @@ def use_style() -> None:
 def looks(systems: Mapping[str, str]) -> dict[str, dict]:
     """Colour, marker and dashes of each model (model -> system), the same in every figure: a colour for each system,
     solid for its first model and dashed for its further ones, such as the steps of an ablation; a marker of its own
-    for each model."""
+    for each of the first eleven models."""
     palette = sns.color_palette("colorblind")
     colors = {system: palette[i % len(palette)] for i, system in enumerate(dict.fromkeys(systems.values()))}
     seen: dict[str, int] = {}

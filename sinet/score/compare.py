@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sinet.config import is_system
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError
 from sinet.score import stats
@@ -78,7 +79,7 @@ def pairs_to_compare(models: dict[str, dict]) -> list[tuple[str, str, str]]:
     """Kind of comparison, system, other, of the declared models; none of a kind whose reference is not among them."""
     reference = next((n for n, m in models.items() if m.get("published") == REFERENCE), None)
     settings = {m["setting"]: n for n, m in models.items() if "setting" in m}
-    systems = [n for n, m in models.items() if n != reference and ("published" in m or "setting" not in m)]
+    systems = [n for n, m in models.items() if n != reference and is_system(m)]
     full, base = settings.get(FULL), settings.get(BASE)
     steps = [n for s, n in settings.items() if s not in (FULL, BASE)]
     return [

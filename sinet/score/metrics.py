@@ -16,7 +16,6 @@ from sinet.data.sentence import Labels, Sentence
 from sinet.errors import UserError
 
 METRICS = ("ent", "rel", "rel_plus")
-READINGS = ("symmetric", "directed")
 
 
 def check_same_sentences(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> None:

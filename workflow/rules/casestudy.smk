@@ -122,6 +122,7 @@ if CASE:
         input:
             shares=f"{RESULTS}/case_study/shares.json",
             groups=f"{RESULTS}/case_study/groups.json",
+            records=[f"{RESULTS}/runs/{run.path}/record.json" for run in BESIDE_CASE],
         output:
             shares=report(
                 multiext(f"{RESULTS}/tables/attention_shares", ".csv", ".md", ".tex"),
@@ -156,5 +157,5 @@ if CASE:
             code=code("sinet.paper.claim"),
         shell:
             "python -m sinet plot-claim --shares {input.shares:q} --groups {input.groups:q}"
-            " --declared {params.declared:q} --what {params.what:q} --tables {params.tables:q}"
+            " --records {input.records:q} --declared {params.declared:q} --what {params.what:q} --tables {params.tables:q}"
             " --figures {params.figures:q} --log {log:q}"

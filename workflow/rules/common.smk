@@ -179,8 +179,7 @@ def measured_models(dataset, encoder):
     """Models to count and time: systems as published, not the steps of an ablation; the first seed of each."""
     chosen = {}
     for run in PLAN.runs:
-        declared = config["models"][run.model]
-        if (run.dataset, run.encoder) == (dataset, encoder) and ("published" in declared or "setting" not in declared):
+        if (run.dataset, run.encoder) == (dataset, encoder) and grid.is_system(config["models"][run.model]):
             chosen.setdefault(run.model, run)
     return chosen
 

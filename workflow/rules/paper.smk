@@ -5,7 +5,8 @@ DECLARED = {
     },
     "encoders": {name: {"title": e["title"]} for name, e in config["encoders"].items()},
     "models": {
-        name: {k: m[k] for k in ("title", "published", "setting") if k in m} for name, m in config["models"].items()
+        name: {k: m[k] for k in ("title", "system", "published", "setting") if k in m}
+        for name, m in config["models"].items()
     },
     "remark": config.get("remark"),
     "runs": {path: run.details["recipe"]["name"] for path, run in RUNS.items()},
@@ -14,7 +15,7 @@ DECLARED = {
     "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
 }
 
-FIGURE_MODELS = json.dumps({n: {"title": m["title"], "system": m["system"]} for n, m in config["models"].items()})
+FIGURE_MODELS = json.dumps(DECLARED["models"])
 
 
 rule compare:
@@ -113,6 +114,7 @@ rule tabulate:
 rule draw_flops:
     input:
         flops=f"{EFFICIENCY}/flops.json",
+        records=measured_inputs("record.json"),
     output:
         pdf=f"{RESULTS}/figures/flops_{{dataset}}_{{encoder}}.pdf",
         png=report(
@@ -133,8 +135,8 @@ rule draw_flops:
         stem=subpath(output.pdf, strip_suffix=".pdf"),
         code=code("sinet.paper.efficiency"),
     shell:
-        "python -m sinet plot-flops --flops {input.flops:q} --models {params.models:q} --what {params.what:q}"
-        " --out {params.stem:q} --log {log:q}"
+        "python -m sinet plot-flops --flops {input.flops:q} --records {input.records:q} --models {params.models:q}"
+        " --what {params.what:q} --out {params.stem:q} --log {log:q}"
 
 
 rule draw_results:
