@@ -1,13 +1,22 @@
 """SINET and its rivals under one data format, one trainer, one scorer and one clock."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
 
-def load(folder: Path | str) -> object:
+if TYPE_CHECKING:
+    from sinet.run.extract import Loaded
+
+
+def load(folder: Path | str) -> "Loaded":
     """A trained run, ready for text: `sinet.load("results/runs/scierc/minilm/sinet/0").predict(["..."])` gives the
-    sentences with entities and relations (`sinet.run.extract.Loaded`)."""
+    sentences with entities and relations.
+
+    Raises:
+        UserError: the folder holds no finished run, or one that cannot be read.
+    """
     from sinet.run.extract import Loaded  # torch takes seconds to import: only when it is needed
 
     return Loaded(folder)

@@ -296,6 +296,16 @@ def test_a_run_that_was_copied_badly_is_one_line(prepared_run, file, spoil, tmp_
     assert f"{tmp_path}/run/{file}: cannot be read; copy the run again" in line
 
 
+@pytest.mark.parametrize("settings, why", [({"colour": 3}, "colour"), ({"width_size": 9}, "size mismatch for width")])
+def test_a_run_made_by_other_code_is_one_line(prepared_run, settings, why, tmp_path, capsys):
+    shutil.copytree(prepared_run, tmp_path / "run")
+    made = json.loads((tmp_path / "run" / "model.json").read_text())
+    (tmp_path / "run" / "model.json").write_text(json.dumps(made | {"settings": made["settings"] | settings}))
+    assert main(["predict", "--run", str(tmp_path / "run"), "--text", "a"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}/run: made by other code than this (" in line and why in line
+
+
 def test_text_that_is_not_unicode_is_one_line(prepared_run, capsys):
     """Bytes of another encoding on the command line come as halves of characters."""
     arguments = [sys.executable, "-m", "sinet", "predict", "--run", prepared_run, "--text", b"caf\xe9"]

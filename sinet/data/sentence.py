@@ -45,6 +45,12 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
+    """Words with entities and relations, gold or predicted.
+
+    A relation's `head` and `tail` are positions in `entities`, an entity's `start` and `end` (exclusive) positions in
+    `tokens`. `coreference` holds (start, end, cluster) of mentions, where a dataset has them.
+    """
+
     id: str
     tokens: tuple[str, ...]
     entities: tuple[Entity, ...] = ()
@@ -71,11 +77,13 @@ class Labels:
 
     @classmethod
     def from_json(cls, record: dict) -> "Labels":
+        """What `to_json` gave; without `symmetric`, no type is."""
         return cls(
             tuple(record["entity_types"]), tuple(record["relation_types"]), frozenset(record.get("symmetric", ()))
         )
 
     def to_json(self) -> dict:
+        """As `labels.json` has it."""
         return {
             "entity_types": list(self.entity_types),
             "relation_types": list(self.relation_types),

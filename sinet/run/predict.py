@@ -60,15 +60,25 @@ def load_run(folder: Path, device: torch.device, settings: dict | None = None) -
     """The model of a finished run and its `model.json`; the folder needs nothing else, not even the encoder.
 
     `settings` replace some that the weights do not depend on.
+
+    Raises:
+        UserError: a file is missing or damaged, or the system of that name has other settings or weights by now.
     """
     made = described(folder)
     with readable(folder / "tokenizer"):
         encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
     with readable(folder / "model.json"):
         labels = Labels.from_json(made["labels"])
-        model = systems.load(made["system"])(labels, encoder, **made["settings"] | (settings or {}))
     with readable(folder / "model.safetensors"):
-        model.load_state_dict(load_file(folder / "model.safetensors"))
+        weights = load_file(folder / "model.safetensors")
+    try:
+        model = systems.load(made["system"])(labels, encoder, **made["settings"] | (settings or {}))
+        model.load_state_dict(weights)
+    except (TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{folder}: made by other code than this ({why:.300}); its training.json names the commit to read it with"
+        ) from None
     return model.to(device).eval(), made
 
 

@@ -63,6 +63,7 @@ class Training:
         }
 
     def restore(self, saved: dict) -> None:
+        """Go on from what `saved` gave: weights, optimiser, schedule, random numbers and counts."""
         self.model.load_state_dict(saved["model"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.schedule.load_state_dict(saved["schedule"])
@@ -178,6 +179,7 @@ def random_state(device: torch.device) -> dict:
 
 
 def restore_random_state(state: dict, device: torch.device) -> None:
+    """Set every generator to what `random_state` gave."""
     torch.set_rng_state(state["cpu"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
