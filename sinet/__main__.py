@@ -15,6 +15,9 @@ Train, score, time and compare systems for joint entity and relation extraction.
 The workflow (`make tables`, `snakemake --cores all`) calls these steps in their order; each works by itself.
 """
 
+Step = Callable[..., argparse.ArgumentParser]
+"""Declares a step: name, function, help, description -> its parser."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; exit status 0, or 2 after a one-line message about what the user gave."""
@@ -55,12 +58,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     subparsers = parser.add_subparsers(dest="step", required=True, metavar="STEP")
 
-    def step(name: str, run: object, help: str, description: str = "") -> argparse.ArgumentParser:
+    def step(name: str, run: Callable, help: str, description: str = "") -> argparse.ArgumentParser:
         sub = subparsers.add_parser(name, help=help, description=f"{help[0].upper()}{help[1:]}. {description}".strip())
         sub.add_argument("--log", type=Path, metavar="FILE", help="also write messages to this file")
         sub.set_defaults(run_step=run)
         return sub
 
+    for stage in (_data_steps, _run_steps, _score_steps, _efficiency_steps, _paper_steps, _grid_steps):
+        stage(step)
+    return parser
+
+
+def _data_steps(step: Step) -> None:
     s = step("plan", steps.plan, "print the runs of a grid, one JSON object a line, and those left out")
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
 
@@ -101,6 +110,8 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--mirrors", nargs="*", metavar="DIR", help="folders to search; default: config.yaml")
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON: source, revision, SHA-256")
 
+
+def _run_steps(step: Step) -> None:
     s = step(
         "train",
         steps.train,
@@ -151,6 +162,8 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--lines", action="store_true", help="a line break ends a sentence of raw text, too")
     s.add_argument("--html", type=Path, metavar="FILE", help="also draw entities and relations as a page")
 
+
+def _score_steps(step: Step) -> None:
     for name, run, help in (
         ("score", steps.score, "score predictions against gold: Ent, Rel, Rel+; prints JSON"),
         ("analyse", steps.analyse, "errors of predictions by kind, with examples, and figures by slice; prints JSON"),
@@ -186,6 +199,8 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--record", type=Path, required=True, metavar="FILE", help="record.json to write")
     s.add_argument("--analysis", type=Path, required=True, metavar="FILE", help="analysis.json to write")
 
+
+def _efficiency_steps(step: Step) -> None:
     for name, run, help in (
         ("flops", steps.flops, "count multiply-adds of inference over a split (fvcore)"),
         ("time", steps.time, "time inference over a split, from token ids to triples; needs the machine for itself"),
@@ -283,6 +298,8 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--predictions", nargs="+", required=True, metavar="MODEL/SEED=FILE", help="predictions of each run")
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
+
+def _paper_steps(step: Step) -> None:
     s = step(
         "tables",
         steps.tables,
@@ -362,6 +379,8 @@ def build_parser() -> argparse.ArgumentParser:
     s.add_argument("--plan", required=True, metavar="JSON", help="runs, tables, figures, titles, what was left out")
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page")
 
+
+def _grid_steps(step: Step) -> None:
     s = step("summary", steps.summary, "print the main table of a finished grid and the paths of what it made")
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
 
@@ -385,7 +404,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     s.add_argument("--configs", type=Path, nargs="+", required=True, metavar="FILE", help="the grids, in this order")
     s.add_argument("--out", type=Path, default=Path("results/README.md"), metavar="FILE", help="Markdown to write")
-    return parser
 
 
 def _at_least(least: int) -> Callable[[str], int]:
