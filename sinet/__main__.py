@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -216,7 +217,7 @@ def _efficiency_steps(step: Step) -> None:
             help="only N of them, at even steps of length; default: all",
         )
         if name == "time":
-            s.add_argument("--seconds", type=float, default=10.0, metavar="S", help="at least, for each pass (10)")
+            s.add_argument("--seconds", type=_seconds, default=10.0, metavar="S", help="at least, for each pass (10)")
             s.add_argument(
                 "--untrained",
                 default="[]",
@@ -404,6 +405,15 @@ def _grid_steps(step: Step) -> None:
     )
     s.add_argument("--configs", type=Path, nargs="+", required=True, metavar="FILE", help="the grids, in this order")
     s.add_argument("--out", type=Path, default=Path("results/README.md"), metavar="FILE", help="Markdown to write")
+
+
+def _seconds(text: str) -> float:
+    try:
+        if 0 < float(text) < math.inf:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} should be a number of seconds above 0")
 
 
 def _at_least(least: int) -> Callable[[str], int]:

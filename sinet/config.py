@@ -6,7 +6,7 @@ over it key by key (as Snakemake merges them). `resolve` turns it into runs, eac
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ WANTED = {
     "boolean": "true or false (on the command line True or False)",
 }
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+PUBLISHED = ROOT / "sinet" / "paper" / "published.yaml"
+PUBLISHED_DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
+"""Columns of the published tables and their titles."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +74,34 @@ def load_config(*overlays: Path | str) -> dict:
 
 
 def read_yaml(path: Path) -> object:
-    """What a YAML file holds; raises `UserError` with the line where it is broken, and `OSError`."""
+    """What a YAML file holds; raises `UserError` with the line where it is broken or repeats a key, and `OSError`."""
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        for key in _repeated(yaml.compose(text, Loader=yaml.SafeLoader)):
+            line = key.start_mark.line + 1
+            raise UserError(f"{path}:{line}: {key.value!r} stands there twice; only the last would count")
+        return yaml.safe_load(text)
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not Unicode; save it as UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: broken YAML: {getattr(error, 'problem', error)}") from None
+
+
+def _repeated(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    """Keys that a mapping has already, anywhere in a document."""
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    yield key
+                seen.add(key.value)
+            yield from _repeated(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _repeated(item)
 
 
 def _lay_over(config: dict, overlay: dict) -> None:
@@ -156,11 +180,18 @@ def _runs_of(config: dict, block: dict) -> Iterator[Run]:
 def expand_folds(config: dict) -> None:
     """Put, for each dataset declared by `folds`, one dataset a fold in its place (`NAME-0`, ...): its test split is the
     fold, its training split all others; where `dev: next_fold` says so, the next one is its development split instead.
-    `NAME` in a grid means all of them."""
+    `NAME` in a grid means all of them.
+
+    Raises:
+        UserError: no folds in the list.
+    """
     names = {}
-    for name, declared in list(config.get("datasets", {}).items()):
+    datasets = config.get("datasets")
+    for name, declared in list(datasets.items()) if isinstance(datasets, dict) else []:
         if not isinstance(declared, dict) or not isinstance(declared.get("folds"), list):
             continue
+        if not declared["folds"]:
+            raise UserError(f"datasets.{name}.folds: the list is empty; name at least two")
         common = {key: value for key, value in declared.items() if key != "folds"}
         names[name] = [f"{name}-{i}" for i in range(len(declared["folds"]))]
         for i, fold in enumerate(names[name]):
@@ -306,6 +337,9 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
     for name, dataset in config["datasets"].items():
         if "dev" not in dataset["files"] and "dev_share" not in dataset:
             yield f"datasets.{name}.files: dev is missing; name a file, or give dev_share"
+        paths = [file["path"] for file in dataset_files(dataset)]
+        if twice := sorted({path for path in paths if paths.count(path) > 1}):
+            yield f"datasets.{name}.files: {twice[0]} stands there twice; a sentence belongs to one split"
         if "dev" in dataset and "fold_of" not in dataset:
             yield f"datasets.{name}.dev: is for a dataset in folds; name a file as files.dev"
         if dataset["format"] == "ace" and not {"release", "licence"} <= dataset.keys():
@@ -327,12 +361,44 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
     in_grid = {kind: {name for block in config["grid"] for name in block[kind]} for kind in ("models", "datasets")}
     if (model := config["case_study"]["model"]) not in in_grid["models"]:
         yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid['models'])}"
+    yield from _title_mistakes(config, in_grid["datasets"])
+    yield from _published_mistakes(config["models"])
+
+
+def _title_mistakes(config: dict, in_grid: Collection[str]) -> Iterator[str]:
+    """Datasets of the grid that would stand in one column of a table; encoders that would be one row."""
     columns: dict[str, str] = {}
-    for name in sorted(in_grid["datasets"] & set(config["datasets"])):
-        column = config["datasets"][name].get("published")
-        dataset = config["datasets"][name].get("fold_of", name)
+    titles = {title: f"the published column {key}" for key, title in PUBLISHED_DATASETS.items()}
+    for name in sorted(set(in_grid) & set(config["datasets"])):
+        declared = config["datasets"][name]
+        column, title, dataset = declared.get("published"), declared["title"], declared.get("fold_of", name)
         if column and columns.setdefault(column, dataset) != dataset:
             yield f"datasets.{name}.published: {columns[column]} stands under {column} already; only one of them may"
+        elif not column and titles.setdefault(title, dataset) != dataset:
+            yield f"datasets.{name}.title: {title!r} is {titles[title]}'s already; tables would mix them up"
+    titles = {}
+    for name in sorted({name for block in config["grid"] for name in block["encoders"]} & set(config["encoders"])):
+        title = config["encoders"][name].get("title", name)
+        if titles.setdefault(title, name) != name:
+            yield f"encoders.{name}.title: {title!r} is {titles[title]}'s already; tables would mix them up"
+
+
+def _published_mistakes(models: dict) -> Iterator[str]:
+    """Names of systems and settings that no published table has, and those that two models claim."""
+    tables = read_yaml(PUBLISHED)
+    known = {
+        "published": {row["system"] for row in tables["main"]},
+        "setting": {row["setting"] for rows in tables["ablation"].values() for row in rows},
+    }
+    for field, names in known.items():
+        claimed: dict[str, str] = {}
+        for model, declared in models.items():
+            if (name := declared.get(field)) is None:
+                continue
+            if name not in names:
+                yield f"models.{model}.{field}: {name!r} is in no published table, {nearest(name, names)}"
+            elif claimed.setdefault(name, model) != model:
+                yield f"models.{model}.{field}: {name!r} is {claimed[name]}'s already; only one model may have it"
 
 
 def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Iterator[str]:

@@ -77,15 +77,7 @@ def check(options: argparse.Namespace) -> int:
             repeated = split.get("duplicate_entities", 0) + split.get("duplicate_relations", 0)
             published[split.get("sentences")] = repeated
     elif options.labels:
-        try:
-            labels = Labels.from_json(json.loads(options.labels.read_text(encoding="utf-8")))
-            if not all(isinstance(kind, str) for kind in (*labels.entity_types, *labels.relation_types)):
-                raise TypeError
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            right = '{"entity_types": [...], "relation_types": [...]}'
-            raise UserError(
-                f"--labels {options.labels}: should hold {right}, as a prepared dataset's labels.json"
-            ) from None
+        labels = Labels.read(options.labels)
     name = options.encoder or "minilm"
     if name not in config["encoders"]:
         raise UserError(f"--encoder {name!r}: not declared, {nearest(name, config['encoders'])}")
@@ -163,12 +155,15 @@ def predict(options: argparse.Namespace) -> None:
 
 def _written_apart(options: argparse.Namespace) -> None:
     """Refuse to write over what is read, or both outputs into one file."""
-    loaded = (*options.run.glob("model.*"), *options.run.glob("tokenizer/*"))
-    taken = {path.resolve(): f"a file of --run {options.run}" for path in loaded}
+    made = ("training.json", "log.csv", "record.json", "analysis.json", "attention.json")
+    of_run = (*options.run.glob("model.*"), *options.run.glob("tokenizer/*"), *(options.run / name for name in made))
+    taken = {path.resolve(): f"a file of --run {options.run}" for path in of_run}
     if options.text is None:
         taken[options.input.resolve()] = "--input"
     for name, path in (("--output", options.output), ("--html", options.html)):
         if path is not None:
+            if path.is_dir():
+                raise UserError(f"{name} {path}: is a folder; name a file in it")
             if path.resolve() in taken:
                 raise UserError(f"{name} {path}: is {taken[path.resolve()]} as well; name another file")
             taken[path.resolve()] = name
@@ -214,7 +209,7 @@ def _held_against_gold(what: Callable[..., dict], options: argparse.Namespace) -
     from sinet.run.record import labels_for
 
     gold, predicted = read_sentences(options.gold), read_sentences(options.predictions)
-    labels = labels_for(options.labels or options.gold.parent / "labels.json", gold, predicted, options.symmetric)
+    labels = labels_for(options.labels, options.gold.parent / "labels.json", gold, predicted, options.symmetric)
     text = json.dumps(what(gold, predicted, labels), indent=2, ensure_ascii=False)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -245,6 +240,9 @@ def _named(given: list[str], option: str = "--runs") -> dict[str, Path]:
     for text in given:
         if "=" not in text:
             raise UserError(f"{option}: {text!r} should be NAME=PATH")
+    names = [text.split("=", 1)[0] for text in given]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{option}: {twice[0]!r} stands there twice; give each name once")
     return {name: Path(path) for name, path in (text.split("=", 1) for text in given)}
 
 

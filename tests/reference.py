@@ -15,7 +15,18 @@ from transformers import BertConfig, BertModel
 from sinet.contract import Labels
 from sinet.model.encoder import Encoder
 
-FOLDER = Path(os.environ.get("SINET_REFERENCE_DIR", "../shared/reference"))
+FOLDER = Path(os.environ.get("SINET_REFERENCE_DIR") or "../shared/reference")
+
+
+def missing(name: str) -> None:
+    """Fail one test, not the collection of all."""
+    pytest.fail(f"{FOLDER / name} is missing: set SINET_REFERENCE_DIR to the folder of the released figures")
+
+
+def stored(name: str) -> dict:
+    """What a JSON file there holds; nothing where it is missing, for its tests to say so."""
+    path = FOLDER / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 class Reference:
@@ -23,7 +34,7 @@ class Reference:
 
     def __init__(self, name: str) -> None:
         if not (FOLDER / name).is_file():
-            pytest.fail(f"{FOLDER / name} is missing: set SINET_REFERENCE_DIR to the folder of the released figures")
+            missing(name)
         self.arrays = np.load(FOLDER / name)
         self.config = json.loads(bytes(self.arrays["config"]))
 

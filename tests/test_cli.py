@@ -50,6 +50,9 @@ def test_scores_without_a_label_file_take_the_types_that_occur(tmp_path, capsys)
     assert json.loads(capsys.readouterr().out)["symmetric"]["rel"]["f1"] == 100
 
 
+SCORE = ["score", "--gold", str(CORPUS), "--predictions", str(CORPUS), "--labels", "nowhere.json"]
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
@@ -71,6 +74,12 @@ def test_scores_without_a_label_file_take_the_types_that_occur(tmp_path, capsys)
         (["flops", "--runs", "a=b", "--test", "/dev/null", "--out", "x"], "--test /dev/null: no sentence in it"),
         (["time", "--runs", "a=b", "--test", "/dev/null", "--out", "x"], "--test /dev/null: no sentence in it"),
         (["plan", "--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
+        (["flops", "--runs", "a=b", "a=c", "--test", str(CORPUS), "--out", "x"], "--runs: 'a' stands there twice"),
+        (["predict", "--run", "x", "--text", "x", "--output", "x/training.json"], "is a file of --run x as well"),
+        (["predict", "--run", "x", "--text", "x", "--output", "tests"], "--output tests: is a folder"),
+        (SCORE, "nowhere.json does not exist; give the labels.json of the dataset, or --symmetric"),
+        ([*SCORE, "--symmetric", "Compare"], "--symmetric: --labels says that already; give one of them"),
+        ([*SCORE[:5], "--symmetric", "Comparee"], "'Comparee' is no relation type of these files"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(arguments, message, capsys):
@@ -86,6 +95,8 @@ def test_mistakes_are_one_line_and_status_2(arguments, message, capsys):
         (["time", "--sentences", "-3"], "--sentences: '-3' should be a whole number of at least 1"),
         (["bench", "--sentences", "-1"], "--sentences: '-1' should be a whole number of at least 0"),
         (["bench", "--stream", "²"], "--stream: '²' should be a whole number of at least 0"),
+        (["time", "--seconds", "nan"], "--seconds: 'nan' should be a number of seconds above 0"),
+        (["time", "--seconds", "-1"], "--seconds: '-1' should be a number of seconds above 0"),
         (["check", "x", "--limit", "0"], "--limit: '0' should be a whole number of at least 1"),
     ],
 )

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from sinet import systems
+from sinet.__main__ import main
 from sinet.config import ROOT, _lay_over, load_config, resolve
 from sinet.errors import UserError
 
@@ -103,6 +104,51 @@ def test_a_run_has_one_recipe():
     config = load_config()
     config["grid"].append(dict(config["grid"][0], recipe="full"))
     with pytest.raises(UserError, match=r"grid\[1\]: scierc/minilm/sinet/0 stands in grid\[0\] already"):
+        resolve(config)
+
+
+@pytest.mark.parametrize(
+    "overlay, message",
+    [
+        (
+            "models: {sinet-base: {setting: Base without width}}",
+            "setting: 'Base without width' is in no published table",
+        ),
+        ("models: {sinet: {setting: Base}}", "setting: 'Base' is sinet's already; only one model may have it"),
+        ("models: {sinet: {published: SINETT}}", "'SINETT' is in no published table, did you mean 'SINET'?"),
+        ("datasets: {scierc: {published: null, title: SciERC}}", "title: 'SciERC' is the published column scierc's"),
+        ("datasets: [scierc]", "datasets: ['scierc'] is a list, should be a mapping"),
+        ("datasets: {d: {folds: []}}", "datasets.d.folds: the list is empty; name at least two"),
+        ("datasets: {scierc: {files: {dev: {path: x}, test: {path: x}}}}", "x stands there twice; a sentence belongs"),
+        ("grid:\n- {seeds: [1]}\ngrid:\n- {seeds: [2]}", ":3: 'grid' stands there twice; only the last would count"),
+        ("remark: caf\xe9", "not Unicode; save it as UTF-8"),
+    ],
+)
+def test_what_would_be_lost_or_mixed_up_is_refused(overlay, message, tmp_path, capsys):
+    (tmp_path / "c.yaml").write_bytes(overlay.encode("latin-1"))
+    assert main(["plan", "--config", str(tmp_path / "c.yaml")]) == 2
+    err = capsys.readouterr().err
+    assert message in err and "Traceback" not in err
+
+
+def test_titles_of_a_grid_tell_its_datasets_and_encoders_apart():
+    config = load_config()
+    config["grid"][0]["datasets"] = ["scierc", "conll04"]
+    config["datasets"]["scierc"]["published"] = None
+    config["datasets"]["scierc"]["title"] = config["datasets"]["conll04"]["title"]
+    with pytest.raises(UserError, match=r"datasets\.scierc\.title: .* is conll04's already; tables would mix them up"):
+        resolve(config)
+    config = load_config()
+    config["grid"][0]["encoders"] = ["minilm", "all-mpnet-base-v2"]
+    config["encoders"]["minilm"]["title"] = config["encoders"]["all-mpnet-base-v2"]["title"]
+    with pytest.raises(UserError, match=r"encoders\.minilm\.title: .* is all-mpnet-base-v2's already"):
+        resolve(config)
+
+
+def test_seeds_are_what_a_generator_takes():
+    config = load_config()
+    config["grid"][0]["seeds"] = [2**32]
+    with pytest.raises(UserError, match=r"grid\[0\].seeds\[0\]: 4294967296 should be at most 4294967295"):
         resolve(config)
 
 

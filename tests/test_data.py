@@ -54,7 +54,7 @@ def test_raw_text_needs_no_labels(tmp_path):
 @pytest.mark.parametrize(
     "record, message",
     [
-        ('{"tokens": [', r":1: broken JSON"),
+        ('{"tokens": [', r":1: broken JSON: .* at column 13"),
         ("[1]", r":1: a sentence is an object"),
         (line(tokens=[]), r":1: tokens: should be a list of at least one word"),
         (line(tokens=["a", " "]), r":1: tokens\[1\]: should be a word"),

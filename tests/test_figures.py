@@ -7,6 +7,7 @@ import pytest
 
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.paper import figures
+from sinet.paper.efficiency import draw_flops
 from sinet.paper.figures import Runs, draw_results, draw_speed
 from sinet.paper.style import looks
 from sinet.score.analyse import analyse
@@ -137,3 +138,15 @@ def test_a_system_looks_the_same_in_every_grid():
     assert styles["sinet"]["color"] == styles["sinet-base"]["color"] != styles["spert"]["color"]
     assert styles["sinet"]["linestyle"] != styles["sinet-base"]["linestyle"]
     assert len({s["marker"] for s in styles.values()}) == 3
+
+
+@pytest.mark.parametrize("counts, said", [([4, 4], "4 sentences of"), ([1, 4], "1 to 4 sentences of"), ([], "no sent")])
+def test_flops_say_how_many_sentences_stand_for_a_length(grid, counts, said, tmp_path):
+    by_words = {str(16 * 2**i): {"total": 2e6, "heads": 1e6, "sentences": n} for i, n in enumerate(counts)}
+    counted = {"systems": {"sinet": {"by_words": by_words, "formulations": {}}}}
+    (tmp_path / "flops.json").write_text(json.dumps(counted))
+    draw_flops(tmp_path / "flops.json", grid[0][:2], MODELS, "Ten, Tiny", tmp_path / "flops")
+    caption = (tmp_path / "flops.md").read_text()
+    assert (
+        said in caption and "Runs: recipe short, selection last, seeds 0 / 1, float32, CPU (cpu, 2 threads)" in caption
+    )

@@ -157,6 +157,24 @@ def test_a_finished_run_is_not_trained_again_but_an_edited_one_is(run, prepared,
         train.train_run(run | {"recipe": RECIPE | {"epochs": 4}}, prepared, tmp_path / "out", tmp_path / "state")
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "log.csv", "tokenizer/tokenizer.json"])
+def test_a_finished_run_whose_files_were_changed_is_trained_anew(name, run, prepared, tmp_path, caplog):
+    """Results are links to what the state holds: who spoils one spoils the other."""
+    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    first, log_csv = weights(tmp_path / "out"), (tmp_path / "out" / "log.csv").read_text()
+    with open(tmp_path / "out" / name, "ab") as file:
+        file.write(b"9,0,0,99.9\n")
+    train.train_run(run, prepared, tmp_path / "again", tmp_path / "state")
+    assert f"{name} was changed after the training; it is trained anew" in caplog.text
+    assert weights(tmp_path / "again") == first and "99.9" not in (tmp_path / "again" / "log.csv").read_text()
+    assert [line.split(",")[0] for line in log_csv.splitlines()] == [
+        line.split(",")[0] for line in (tmp_path / "again" / "log.csv").read_text().splitlines()
+    ]
+    caplog.clear()
+    train.train_run(run, prepared, tmp_path / "third", tmp_path / "state")
+    assert "taken from" in caplog.text and weights(tmp_path / "third") == first
+
+
 def test_damaged_state_is_reported_and_the_one_before_used(tmp_path, caplog):
     folder = state.StateFolder(tmp_path)
     for epoch in (1, 2, 3):

@@ -74,7 +74,7 @@ def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 def decoded(line: str, where: str) -> object:
     """JSON of one line; raises `UserError` with its place and column where it is broken."""
-    value = decode(line)
+    value = decode(line.rstrip("\r\n"))
     if isinstance(value, Fault):
         raise UserError(f"{where}: {value}")
     return value

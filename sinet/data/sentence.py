@@ -82,6 +82,18 @@ class Labels:
             tuple(record["entity_types"]), tuple(record["relation_types"]), frozenset(record.get("symmetric", ()))
         )
 
+    @classmethod
+    def read(cls, path: Path) -> "Labels":
+        """The labels of a `labels.json`; raises `UserError` for a file that holds none, and `OSError`."""
+        try:
+            labels = cls.from_json(json.loads(path.read_text(encoding="utf-8")))
+            if not all(isinstance(t, str) for t in (*labels.entity_types, *labels.relation_types, *labels.symmetric)):
+                raise TypeError
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            right = '{"entity_types": [...], "relation_types": [...]}'
+            raise UserError(f"{path}: should hold {right}, as a prepared dataset's labels.json") from None
+        return labels
+
     def to_json(self) -> dict:
         """As `labels.json` has it."""
         return {

@@ -86,7 +86,7 @@ def _download(dataset: str, files: Sequence[dict], mirrors: Sequence[str]) -> No
     """Fetch a file, or several of one archive, each into its place once it is the declared one."""
     path, url = files[0]["path"], files[0].get("url")
     folders = ", ".join(f"{folder / dataset}/" for folder in mirror_folders(mirrors))
-    by_hand = f"put {path} into one of {folders}(or name a folder in {MIRRORS_VARIABLE})"
+    by_hand = f"put {path} into one of {folders} (or name a folder in {MIRRORS_VARIABLE})"
     if not url:
         raise UserError(f"{dataset}: {path} is not to be had by itself from a public URL; {by_hand}")
     DOWNLOADS.mkdir(parents=True, exist_ok=True)

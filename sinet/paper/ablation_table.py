@@ -4,9 +4,9 @@ import statistics
 
 import pandas as pd
 
+from sinet.config import PUBLISHED_DATASETS
 from sinet.paper.grid import (
     METRICS,
-    PUBLISHED_DATASETS,
     PUBLISHED_METRICS,
     WHY_EMPTY,
     Grid,

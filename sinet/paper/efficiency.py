@@ -39,16 +39,21 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
                 label=title,
                 **look,
             )
+        if not any(by_words for by_words, _ in lines.values()):
+            axis.text(0.5, 0.5, "n/a: too few test words for one sentence", ha="center", va="center", fontsize=6)
+            continue
         axis.set(xscale="log", yscale="log", xlabel="words", ylabel="FLOPs (M)")
         axis.set_title(label, fontsize=7, loc="left")
         axis.minorticks_off()
         axis.set_xticks(words, map(str, words))
         axis.grid(linewidth=0.3)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=6, frameon=False)
-    each = next(iter(next(iter(lines.values()))[0].values()))["sentences"]
+    each = sorted({figures["sentences"] for by_words, _ in lines.values() for figures in by_words.values()})
+    each = " to ".join(map(str, dict.fromkeys((each[0], each[-1])))) if each else "no"
     caption = (
         f"Millions of FLOPs (one multiply-add = 1, fvcore) of one sentence by its number of words, {what}: {each} "
-        "sentences of each length, consecutive test sentences laid end to end; both axes logarithmic. Left the whole "
-        f"system, right what it adds to the encoder. Runs: {Runs(records, models).measured_on()}."
+        f"sentence{'s' * (each != '1')} of each length, consecutive test sentences laid end to end; both axes "
+        "logarithmic. Left the whole system, right what it adds to the encoder. Runs: "
+        f"{Runs(records, models).measured_on()}."
     )
     save(figure, out, caption)

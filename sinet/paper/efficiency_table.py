@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sinet.config import is_system
-from sinet.paper.grid import FAILED, NOT_REPORTED, NOT_RUN, PUBLISHED_DATASETS, Grid
+from sinet.config import PUBLISHED_DATASETS, is_system
+from sinet.paper.grid import FAILED, NOT_REPORTED, NOT_RUN, Grid
 from sinet.paper.table import NO_FIGURE, Table, frame, tidy_line
 
 DECK_ENCODERS = {"scierc": ("SciBERT", "scibert-sizes"), "ace05": ("ALBERT", "albert-xxlarge-sizes")}

@@ -12,7 +12,6 @@ from sinet.paper.titles import dataset_title
 
 METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
-PUBLISHED_DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
 NOT_REPORTED, NOT_RUN, LEFT_OUT, FAILED = "n.r.", "not run", "left out", "failed"
 UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."

@@ -2,12 +2,11 @@
 
 import pandas as pd
 
-from sinet.config import is_system
+from sinet.config import PUBLISHED_DATASETS, is_system
 from sinet.paper.grid import (
     LEFT_OUT,
     METRICS,
     NOT_REPORTED,
-    PUBLISHED_DATASETS,
     PUBLISHED_ENCODERS,
     PUBLISHED_METRICS,
     UNREPORTED,

@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
+from sinet.config import PUBLISHED_DATASETS
 from sinet.errors import counted
 from sinet.paper.grid import (
     LEFT_OUT,
     METRICS,
     NOT_REPORTED,
     NOT_RUN,
-    PUBLISHED_DATASETS,
     PUBLISHED_ENCODERS,
     PUBLISHED_METRICS,
     UNREPORTED,

@@ -154,7 +154,7 @@ def _browsed(results: Path, runs: Sequence[str], records: dict[str, dict], title
     `[kind, gold or -1, predicted or -1]`, positions in the lists of entities or relations by its kind.
     """
     data = results / "data" / records[runs[0]]["dataset"]
-    labels = Labels.from_json(_json(data / "labels.json"))
+    labels = Labels.read(data / "labels.json")
     gold = read_sentences(data / "test.jsonl")
     predicted = [read_sentences(results / "runs" / path / "predictions.jsonl") for path in runs]
     first = records[runs[0]]

@@ -14,7 +14,7 @@ def summary(results: Path, plan: Plan) -> str:
     """
     main = results / "tables" / "main.md"
     if not main.is_file():
-        raise UserError(f"{main} is missing; run the grid first: make tables")
+        raise UserError(f"{main} is missing; run the grid first: make tables, with the same CONFIG")
     records = [results / "runs" / run.path / "record.json" for run in plan.runs]
     lines = [main.read_text(encoding="utf-8")]
     for what, pattern in (

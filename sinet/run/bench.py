@@ -61,7 +61,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     models = {name: load_run(folder, device)[0] for name, folder in runs.items()}
     data = results / "data" / dataset
     test = read_sentences(data / "test.jsonl")
-    labels = Labels.from_json(json.loads((data / "labels.json").read_text(encoding="utf-8")))
+    labels = Labels.read(data / "labels.json")
     first = next(iter(models.values()))
     sentences = sample_by_length(test, first.encoder.piece_counts(test), count)
     precisions, reason = timing.precisions_of(device)

@@ -9,6 +9,7 @@ import jsonschema
 import yaml
 
 from sinet.data.sentence import Labels, Sentence, read_sentences
+from sinet.errors import UserError, nearest
 from sinet.files import write_json
 from sinet.provenance import ROOT
 from sinet.score.analyse import analyse
@@ -19,17 +20,35 @@ SCHEMA = ROOT / "workflow" / "schemas" / "record.schema.yaml"
 
 
 def labels_for(
-    path: Path, gold: Sequence[Sentence], predicted: Sequence[Sentence], symmetric: Sequence[str] | None
+    path: Path | None,
+    beside: Path,
+    gold: Sequence[Sentence],
+    predicted: Sequence[Sentence],
+    symmetric: list[str] | None,
 ) -> Labels:
-    """The label inventory in `path`; where there is none, the types that occur, with the given symmetric ones."""
-    if path.is_file() and symmetric is None:
-        return Labels.from_json(json.loads(path.read_text(encoding="utf-8")))
+    """The label inventory in `path`, or else `beside` the gold; where there is none, the types that occur, with the
+    given symmetric ones.
+
+    Raises:
+        UserError: a file that is not there or holds no labels, symmetric types that do not occur, or both given.
+    """
+    if path and symmetric is not None:
+        raise UserError("--symmetric: --labels says that already; give one of them")
+    if symmetric is None and (path or beside).is_file():
+        return Labels.read(path or beside)
+    if path:
+        raise UserError(f"--labels: {path} does not exist; give the labels.json of the dataset, or --symmetric")
     if symmetric is None:
-        log.warning("%s is missing: every relation type counts as directed; name others by --symmetric", path)
+        log.warning("%s is missing: every relation type counts as directed; name others by --symmetric", beside)
     sentences = (*gold, *predicted)
+    relations = {r.type for s in sentences for r in s.relations}
+    if unknown := sorted(set(symmetric or ()) - relations):
+        raise UserError(
+            f"--symmetric: {unknown[0]!r} is no relation type of these files, {nearest(unknown[0], relations)}"
+        )
     return Labels(
         tuple(sorted({e.type for s in sentences for e in s.entities})),
-        tuple(sorted({r.type for s in sentences for r in s.relations})),
+        tuple(sorted(relations)),
         frozenset(symmetric or ()),
     )
 
@@ -43,7 +62,7 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
     """
     trained = json.loads(training.read_text(encoding="utf-8"))
     run = trained.pop("run")
-    declared = Labels.from_json(json.loads(labels.read_text(encoding="utf-8")))
+    declared = Labels.read(labels)
     wanted, found = read_sentences(gold), read_sentences(predictions)
     made = {
         "dataset": run["dataset"],

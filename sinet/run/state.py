@@ -7,20 +7,23 @@ deletes a job's declared outputs before it starts and after it fails, and never 
 
 import contextlib
 import fcntl
+import json
 import logging
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
 from sinet.errors import Interrupted
-from sinet.files import write_atomically
+from sinet.files import write_atomically, write_json
+from sinet.provenance import file_sha256
 
 log = logging.getLogger("sinet")
 KEPT = 2
+SEAL = "finished.json"
 
 
 def write_weights(path: Path, model: torch.nn.Module) -> None:
@@ -76,10 +79,23 @@ class StateFolder:
             path.rename(path.with_name(f"not-{path.name}"))
         return None
 
-    def finished(self, names: Sequence[str]) -> Path | None:
-        """The folder that holds all files of this run finished, on this kind of machine or else on another."""
-        folders = (self.folder, *self._others())
-        return next((f for f in folders if all((f / name).is_file() for name in names)), None)
+    def seal(self) -> None:
+        """Declare the run finished, and its files to be as they are now: results are links to them."""
+        files = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "lock"]
+        files = [path for path in files if path.suffix != ".pt"]
+        write_json(self.folder / SEAL, {str(p.relative_to(self.folder)): file_sha256(p) for p in sorted(files)})
+
+    def finished(self) -> Path | None:
+        """The folder that holds this run finished, on this kind of machine or else on another; one whose files are not
+        what they were is reported and passed over."""
+        for folder in (self.folder, *self._others()):
+            if (folder / SEAL).is_file():
+                sealed = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+                changed = [n for n, s in sealed.items() if not (folder / n).is_file() or file_sha256(folder / n) != s]
+                if not changed:
+                    return folder
+                log.warning("%s: %s was changed after the training; it is trained anew", folder, changed[0])
+        return None
 
     def elsewhere(self) -> list[Path]:
         """Folders of the same run on other kinds of machine that hold a state."""

@@ -46,7 +46,7 @@ class Data:
 
     @classmethod
     def read(cls, folder: Path) -> "Data":
-        labels = Labels.from_json(json.loads((folder / "labels.json").read_text(encoding="utf-8")))
+        labels = Labels.read(folder / "labels.json")
         return cls(labels, read_sentences(folder / "train.jsonl"), read_sentences(folder / "dev.jsonl"))
 
 
@@ -86,7 +86,7 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
         described |= {"precision": precision}
     state = StateFolder(folders[precision])
     with state.locked():
-        if (finished := state.finished((*OUTPUTS, "measured.json"))) is None:
+        if (finished := state.finished()) is None:
             _train(run, Data.read(data_folder), located, described, device, precision, state)
             finished = state.folder
         else:
@@ -172,6 +172,7 @@ def _train(
     _finish(
         run, model, encoder_source=located.record(), described=described, data=data, rows=rows, best=best, state=state
     )
+    state.seal()
     state.clear()
 
 
@@ -185,7 +186,7 @@ def _finish(
     best: dict,
     state: StateFolder,
 ) -> None:
-    """Leave in the state's folder what a finished run is made of, `measured.json` last."""
+    """Leave in the state's folder what a finished run is made of."""
     write_log(state.folder / "log.csv", rows)
     (state.folder / "tokenizer").mkdir(exist_ok=True)
     encoder_config = save_encoder(model.encoder, state.folder / "tokenizer")

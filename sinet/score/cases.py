@@ -121,7 +121,7 @@ def write_cases(
         model: the studied one of them, of which the attention is.
     """
     gold = read_sentences(gold_path)
-    symmetric = Labels.from_json(json.loads(labels_path.read_text(encoding="utf-8"))).symmetric
+    symmetric = Labels.read(labels_path).symmetric
     predicted = {name: read_predicted(path, gold, gold_path) for name, path in predictions.items()}
     if model not in predicted:
         raise UserError(f"--model {model!r}: has no predictions here, {nearest(model, predicted)}")

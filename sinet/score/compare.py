@@ -51,15 +51,17 @@ def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
     """The runs of `records` with the predictions beside them, against `data/DATASET/test.jsonl`.
 
     Raises:
-        UserError: when predictions are not those that a record's scores were made of.
+        UserError: when predictions are not those that a record's scores were made of, or a record is given twice.
     """
+    if twice := [path for path in records if records.count(path) > 1]:
+        raise UserError(f"--records: {twice[0]} stands there twice; a run counts once")
     gold: dict[str, tuple[list[Sentence], Labels]] = {}
     runs = []
     for path in records:
         record = json.loads(path.read_text(encoding="utf-8"))
         dataset = record["dataset"]
         if dataset not in gold:
-            labels = Labels.from_json(json.loads((data / dataset / "labels.json").read_text(encoding="utf-8")))
+            labels = Labels.read(data / dataset / "labels.json")
             gold[dataset] = read_sentences(data / dataset / "test.jsonl"), labels
         sentences, labels = gold[dataset]
         predicted = read_sentences(path.with_name("predictions.jsonl"))

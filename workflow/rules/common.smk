@@ -33,8 +33,10 @@ os.environ[HUB_OFFLINE] = "1"
 # ahead of a time limit SLURM signals a whole step: the training in it saves, this process has to outlive it
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-grid.expand_folds(config)
 try:
+    for path in workflow.overwrite_configfiles:
+        grid.read_yaml(Path(path))  # Snakemake takes the last of two equal keys without a word
+    grid.expand_folds(config)
     PLAN = grid.resolve(config)
     SITE = site.load_site(Path(workflow.basedir) / "site.yaml")
     CASE, BESIDE_CASE, CASE_SEEDS = grid.case_study(config, PLAN)
@@ -65,6 +67,7 @@ RUNS = {run.path: run for run in PLAN.runs}
 # in a job of a cluster the whole grant counts, not the share of the machine that Snakemake was called on
 if workflow.remote_exec:
     os.environ[site.WHOLE_GRANT] = "1"
+FIRST = 20_000  # faults of data and downloads are told before any training
 FINISHED = 10_000  # a priority above every training's: what is trained is predicted and scored before the next begins
 CORES_EACH = site.cores_each(workflow.cores, len(RUNS), site.gpu_here())
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call

@@ -13,6 +13,7 @@ rule prepare:
         f"{LOGS}/prepare/{{dataset}}.log",
     benchmark:
         f"{LOGS}/prepare/{{dataset}}.benchmark.tsv"
+    priority: FIRST
     conda:
         ENVIRONMENT
     params:
@@ -32,6 +33,7 @@ rule fetch_encoder:
         f"{LOGS}/fetch_encoder/{{encoder}}.log",
     benchmark:
         f"{LOGS}/fetch_encoder/{{encoder}}.benchmark.tsv"
+    priority: FIRST
     conda:
         ENVIRONMENT
     params:
