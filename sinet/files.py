@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -54,6 +55,21 @@ def _why(error: Exception, partial: Path) -> str:
     except OSError as refused:
         return refused.strerror
     return "no space left"
+
+
+def read_json(path: Path, *keys: str) -> Any:
+    """What a JSON file holds: with `keys`, a mapping that has them.
+
+    Raises:
+        UserError: a file that is broken, or lacks a key. OSError: one that is not there.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: broken JSON ({error}); make it again") from None
+    if missing := [key for key in keys if not isinstance(found, dict) or key not in found]:
+        raise UserError(f"{path}: {missing[0]!r} is missing, so it is not what it should be; make it again")
+    return found
 
 
 def write_json(path: Path, record: object) -> None:

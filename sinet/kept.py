@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sinet.config import Plan, Run
 from sinet.errors import UserError
-from sinet.files import write_atomically
+from sinet.files import read_json, write_atomically
 
 PLAIN = ("log.csv", "training.json")
 """The second is written last: where it is, a kept run is whole."""
@@ -84,7 +84,7 @@ def keep(results: Path, plan: Plan, out: Path) -> list[str]:
 def _finished(folder: Path, run: Run) -> bool:
     if not all((folder / name).is_file() for name in ("training.json", "record.json", PREDICTIONS)):
         return False
-    trained, record = (json.loads((folder / f"{n}.json").read_text(encoding="utf-8")) for n in ("training", "record"))
+    trained, record = (read_json(folder / f"{n}.json") for n in ("training", "record"))
     # a training begun anew leaves the old predictions and their record lying: they are of other seconds
     return trained.pop("run") == run.details and trained.items() <= record.items()
 
@@ -97,7 +97,7 @@ def _compress(path: Path, to: Path) -> None:
 def _training(kept: Path) -> dict:
     try:
         found = json.loads((kept / "training.json").read_text(encoding="utf-8"))
-        return found if "run" in found else {"run": None}
+        return found if isinstance(found, dict) and "run" in found else {"run": None}
     except ValueError as error:
         raise UserError(f"{kept / 'training.json'} is damaged ({error}); take it from the repository again") from None
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sinet.errors import UserError
+from sinet.files import read_json
 
 PLANNED_RUNS = 1000
 """Runs whose plan `bench` measures."""
@@ -36,11 +37,11 @@ def _json(text: str, option: str) -> object:
         raise UserError(f"{option}: broken JSON: {error.msg} at column {error.colno}") from None
 
 
-def _declared(text: str, *keys: str) -> dict:
+def _declared(text: str, *keys: str, option: str = "--declared") -> dict:
     """What a grid declares, with the keys that a step reads."""
-    declared = _json(text, "--declared")
+    declared = _json(text, option)
     if missing := [key for key in keys if not isinstance(declared, dict) or key not in declared]:
-        raise UserError(f"--declared: {', '.join(missing)} missing; the workflow passes a mapping of {', '.join(keys)}")
+        raise UserError(f"{option}: {', '.join(missing)} missing; the workflow passes a mapping of {', '.join(keys)}")
     return declared
 
 
@@ -51,7 +52,8 @@ def prepare(options: argparse.Namespace) -> None:
     from sinet.errors import nearest
 
     config = load_config()
-    declared = _json(options.declared, "--declared") if options.declared else config["datasets"].get(options.dataset)
+    needed = ("title", "format", "files", "entity_types", "relation_types")
+    declared = _declared(options.declared, *needed) if options.declared else config["datasets"].get(options.dataset)
     if declared is None:
         raise UserError(f"dataset {options.dataset!r} is not declared, {nearest(options.dataset, config['datasets'])}")
     mirrors = config["mirrors"] if options.mirrors is None else options.mirrors
@@ -105,13 +107,13 @@ def fetch(options: argparse.Namespace) -> None:
     config, name = load_config(), options.encoder
     if not options.declared and name not in config["encoders"]:
         raise UserError(f"encoder {name!r} is not declared, {nearest(name, config['encoders'])}")
-    declared = _json(options.declared, "--declared") if options.declared else encoder_declaration(config, name)
+    declared = _declared(options.declared, "name") if options.declared else encoder_declaration(config, name)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     fetch_encoder(declared, config["mirrors"] if options.mirrors is None else options.mirrors, options.out)
 
 
 def train(options: argparse.Namespace) -> None:
-    run = _json(options.run, "--run")
+    run = _declared(options.run, "dataset", "encoder", "model", "system", "settings", "recipe", "seed", option="--run")
     from sinet.config import load_config
     from sinet.run.train import train_run
 
@@ -281,7 +283,7 @@ def bench(options: argparse.Namespace) -> None:
     plan = Plan(tuple(run for run in plan.runs if is_system(config["models"][run.model])), plan.left_out)
     print(bench(Path(config["results"]), plan, mirrors, options.out, count, options.stream))
     planned = plan_grid(PLANNED_RUNS)
-    write_json(options.out, json.loads(options.out.read_text(encoding="utf-8")) | {"plan": planned})
+    write_json(options.out, read_json(options.out) | {"plan": planned})
     print(report(planned))
 
 
@@ -335,7 +337,7 @@ def plot_attention(options: argparse.Namespace) -> None:
 def plot_claim(options: argparse.Namespace) -> None:
     from sinet.paper.claim import write_claim
 
-    declared = _json(options.declared, "--declared")
+    declared = _declared(options.declared, "models", "remark", "studied")
     files = options.shares, options.groups, options.records
     write_claim(*files, declared, options.what, options.tables, options.figures)
 
@@ -362,7 +364,7 @@ def plot_speed(options: argparse.Namespace) -> None:
 def report(options: argparse.Namespace) -> None:
     from sinet.paper.report import write_report
 
-    write_report(options.results, _json(options.plan, "--plan"), options.out)
+    write_report(options.results, _declared(options.plan, "runs", "left_out", option="--plan"), options.out)
 
 
 def summary(options: argparse.Namespace) -> None:

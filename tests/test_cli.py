@@ -111,3 +111,23 @@ def test_plan_prints_runs_and_what_is_left_out(capsys):
     out, err = capsys.readouterr()
     assert all(json.loads(line)["system"] == "sinet" for line in out.splitlines())
     assert "left out: ace04" in err
+
+
+@pytest.mark.parametrize(
+    "held, message", [("{", "broken JSON (Expecting"), ("{}", "'dataset' is missing"), ("5", "'dataset' is missing")]
+)
+def test_a_damaged_record_is_named(held, message, tmp_path, capsys):
+    record = tmp_path / "record.json"
+    record.write_text(held)
+    declared = json.dumps(dict.fromkeys(("datasets", "models", "left_out", "failed"), {}))
+    arguments = ["--records", str(record), "--data", ".", "--declared", declared, "--out", str(tmp_path / "o.json")]
+    assert main(["compare", *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{record}: {message}" in line
+
+
+@pytest.mark.parametrize("run", ["{}", "[]", "5"])
+def test_a_run_that_lacks_something_is_one_line(run, tmp_path, capsys):
+    assert main(["train", "--run", run, "--data", str(tmp_path), "--out", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--run: dataset, encoder, model, system, settings, recipe, seed missing" in line

@@ -1,7 +1,6 @@
 """The figures of the case study: cross-task attention of both directions, all heads, over the words of a sentence; and
 captions that set gold beside what each system predicts."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import seaborn as sns
 from matplotlib.patches import Patch
 
 from sinet.data.sentence import Sentence, parse_sentence
+from sinet.files import read_json
 from sinet.paper.style import COLUMN_INCHES, DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
 from sinet.paper.table import escape
 from sinet.score.cases import LONGEST
@@ -23,7 +23,7 @@ def draw_cases(cases: Path, titles: Mapping[str, str], what: str, out: Path) -> 
 
     A rule that no sentence fulfils, or a model without cross-task attention, gives a figure that says so.
     """
-    written = json.loads(cases.read_text(encoding="utf-8"))
+    written = read_json(cases)
     use_style()
     measured = (
         f"{what}; attention in {written['precision']}, {written['device_name']} ({written['device']}, "

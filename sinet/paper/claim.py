@@ -1,6 +1,5 @@
 """The paper's claim in numbers: where cross-task attention falls, and NER on entities in a triple and in none."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from sinet.files import read_json
 from sinet.paper.figures import Runs
 from sinet.paper.style import DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
 from sinet.paper.table import NO_FIGURE, Table, frame, mean_sd, write
@@ -40,8 +40,8 @@ def write_claim(
             `remark`, `studied`: the model whose attention it is.
         what: what was measured, without the model.
     """
-    attention = json.loads(shares.read_text(encoding="utf-8"))
-    scores = json.loads(groups.read_text(encoding="utf-8"))
+    attention = read_json(shares)
+    scores = read_json(groups)
     tables.mkdir(parents=True, exist_ok=True)
     measured_on = f"Runs: {Runs(records, declared['models']).measured_on()}"
     for table in (shares_table(attention, declared, what), groups_table(scores, declared, f"{what}. {measured_on}")):

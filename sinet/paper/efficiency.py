@@ -1,11 +1,11 @@
 """The figure of multiply-adds against sentence length."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 
+from sinet.files import read_json
 from sinet.paper.figures import Runs
 from sinet.paper.style import COLUMN_INCHES, DASHES, looks, save, use_style
 
@@ -17,7 +17,7 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
         records: of the runs that were counted. models: all declared models with `title` and `system`. what: dataset
             and encoder, for the caption. out: path without its ending.
     """
-    counted = json.loads(flops.read_text(encoding="utf-8"))["systems"]
+    counted = read_json(flops)["systems"]
     use_style()
     style = looks({model: declared["system"] for model, declared in models.items()})
     lines = {}

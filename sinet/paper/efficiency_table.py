@@ -1,13 +1,13 @@
 """The table of multiply-adds and speed: what the deck prints, and what was counted and timed here."""
 
 import itertools
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from sinet.config import PUBLISHED_DATASETS, is_system
+from sinet.files import read_json
 from sinet.paper.grid import FAILED, NOT_REPORTED, NOT_RUN, Grid
 from sinet.paper.table import NO_FIGURE, Table, frame, tidy_line
 
@@ -198,7 +198,7 @@ def _quartiles(figures: dict) -> str:
 
 
 def _read_efficiency(folder: Path) -> tuple[dict, dict]:
-    return tuple(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in ("flops", "timing"))
+    return tuple(read_json(folder / f"{name}.json") for name in ("flops", "timing"))
 
 
 def _count_figures(counted: dict) -> dict[str, float]:

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
+from sinet.files import read_json
 from sinet.paper.grid import METRICS, sign, test_of
 from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, looks, save, use_style
 from sinet.paper.table import signed
@@ -27,7 +28,7 @@ class Runs:
         self.folders: dict[str, list[Path]] = {}
         self.records: dict[str, list[dict]] = {}
         for path in records:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path, "dataset", "model")
             self.datasets.add(record["dataset"])
             self.folders.setdefault(record["model"], []).append(path.parent)
             self.records.setdefault(record["model"], []).append(record)
@@ -86,7 +87,7 @@ def draw_results(
     for name, draw in (
         ("curves", lambda: _curves(runs)),
         ("lengths", lambda: _lengths(runs)),
-        ("significance", lambda: _significance(json.loads(comparisons.read_text(encoding="utf-8")), place, models)),
+        ("significance", lambda: _significance(read_json(comparisons), place, models)),
     ):
         figure, caption = draw()
         caption += over if name == "significance" else ""
@@ -97,7 +98,7 @@ def draw_speed(records: Sequence[Path], timing: Path, models: Mapping[str, dict]
     """Draw F1 against sentences a second as `out` with its endings; arguments as those of `draw_results`."""
     runs = Runs(records, models)
     use_style()
-    figure, caption = _speed(runs, json.loads(timing.read_text(encoding="utf-8")))
+    figure, caption = _speed(runs, read_json(timing))
     save(figure, out, f"{what}. {caption} Runs: {runs.measured_on()}.")
 
 

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from sinet.data.sentence import Labels, Sentence, read_sentences
-from sinet.files import write_atomically
+from sinet.files import read_json, write_atomically
 from sinet.paper.titles import dataset_title
 from sinet.score.errors import ENTITY_KINDS, KINDS, RELATION_KINDS, sentence_errors
 from sinet.score.metrics import facts
@@ -34,7 +34,7 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
     Raises:
         OSError: naming an output that is not there.
     """
-    records = {path: _json(results / "runs" / path / "record.json") for path in plan["runs"]}
+    records = {path: read_json(results / "runs" / path / "record.json") for path in plan["runs"]}
     titles = {
         kind: {name: dataset_title(name, d) for name, d in plan[f"{kind}s"].items()}
         for kind in ("dataset", "encoder", "model")
@@ -205,10 +205,6 @@ def _claims(sentence: Sentence, labels: Labels) -> tuple[list[list], dict[tuple,
 def _embedded(value: object) -> Markup:
     """JSON that can stand in a script element."""
     return Markup(json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
-
-
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _distinct(values: Iterable) -> list:

@@ -1,7 +1,6 @@
 """`results/README.md`: tables and figures of finished grids to read where the project is read, with the command, the
 date, the machine and the time of each. What the grids left behind is copied as it is; nothing is computed."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from sinet.config import Plan
 from sinet.errors import UserError
-from sinet.files import write_atomically
+from sinet.files import read_json, write_atomically
 from sinet.paper.grid import short_commit
 
 OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
@@ -67,7 +66,7 @@ def _check(config: Path, results: Path, plan: Plan) -> None:
         raise UserError(f"{missing[0]} is missing; run the grid first: make tables CONFIG={config}")
     for run in plan.runs:
         path = results / "runs" / run.path / "record.json"
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         if changed := [key for key in ("recipe", "settings") if record[key] != run.details[key]]:
             raise UserError(f"{path}: another {changed[0]} than now; run the grid again: make tables CONFIG={config}")
 
@@ -75,7 +74,7 @@ def _check(config: Path, results: Path, plan: Plan) -> None:
 def _made(config: Path, results: Path, plan: Plan) -> str:
     """Command, date, commit, machine and time of a grid's trainings."""
     paths = [results / "runs" / run.path / "record.json" for run in plan.runs]
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    records = [read_json(path) for path in paths]
     last = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
     minutes = sum(sum(record["seconds"].values()) for record in records) / 60
     machines = dict.fromkeys(

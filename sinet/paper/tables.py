@@ -1,11 +1,11 @@
 """The tables of a grid, written from records, comparisons and what was counted and timed: `write_tables`."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from sinet.files import read_json
 from sinet.paper.ablation_table import ablation_table
 from sinet.paper.breakdown_tables import errors_table, examples_table, slices_table, types_table
 from sinet.paper.efficiency_table import efficiency_table
@@ -30,7 +30,7 @@ def write_tables(
     Raises:
         UserError: when the records are not exactly the runs of the grid.
     """
-    grid = Grid([_read_run(path) for path in records], declared, _read(comparisons))
+    grid = Grid([_read_run(path) for path in records], declared, read_json(comparisons))
     grid.check()
     published = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
     out.mkdir(parents=True, exist_ok=True)
@@ -49,8 +49,4 @@ def write_tables(
 
 
 def _read_run(record: Path) -> dict:
-    return _read(record) | {"analysis": _read(record.with_name("analysis.json"))}
-
-
-def _read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return read_json(record) | {"analysis": read_json(record.with_name("analysis.json"))}

@@ -22,7 +22,7 @@ from sinet.config import Plan
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
-from sinet.files import write_json
+from sinet.files import read_json, write_json
 from sinet.model.pretrained import load_encoder, locate_encoder
 from sinet.run import machine, timing
 from sinet.run.batches import bucketed, sample_by_length
@@ -112,7 +112,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     some = sample_by_length(train, first.encoder.piece_counts(train), TRAINING_SENTENCES)
     read = torch.tensor(sorted({p for s in train for word in first.encoder.word_pieces(s.tokens) for p in word}))
     for name, model in models.items():
-        run = json.loads((runs[name] / "training.json").read_text(encoding="utf-8"))["run"]
+        run = read_json(runs[name] / "training.json")["run"]
         measured["systems"][name]["exactness"] = exactness(model, test, labels, device, precisions)
         log.info("training %s", name)
         for key, batch in (("training", run["recipe"]["batch_size"]), ("training_batch_4", 4)):

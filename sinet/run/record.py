@@ -1,6 +1,5 @@
 """The record of one run: everything a table or a reader needs to know of it, in one validated JSON file."""
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import yaml
 
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError, nearest
-from sinet.files import write_json
+from sinet.files import read_json, write_json
 from sinet.provenance import ROOT
 from sinet.score.analyse import analyse
 from sinet.score.metrics import score
@@ -60,7 +59,7 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
         UserError: predictions of other sentences. jsonschema.ValidationError: a record that is not of the documented
         form.
     """
-    trained = json.loads(training.read_text(encoding="utf-8"))
+    trained = read_json(training, "run")
     run = trained.pop("run")
     declared = Labels.read(labels)
     wanted, found = read_sentences(gold), read_sentences(predictions)

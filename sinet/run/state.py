@@ -7,7 +7,6 @@ deletes a job's declared outputs before it starts and after it fails, and never 
 
 import contextlib
 import fcntl
-import json
 import logging
 import signal
 import threading
@@ -18,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from sinet.errors import Interrupted
-from sinet.files import write_atomically, write_json
+from sinet.files import read_json, write_atomically, write_json
 from sinet.provenance import file_sha256
 
 log = logging.getLogger("sinet")
@@ -90,7 +89,7 @@ class StateFolder:
         what they were is reported and passed over."""
         for folder in (self.folder, *self._others()):
             if (folder / SEAL).is_file():
-                sealed = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+                sealed = read_json(folder / SEAL)
                 changed = [n for n, s in sealed.items() if not (folder / n).is_file() or file_sha256(folder / n) != s]
                 if not changed:
                     return folder

@@ -6,7 +6,6 @@ save, bit for bit; a run that has finished before is not trained again but taken
 """
 
 import csv
-import json
 import logging
 import time
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from sinet import provenance, systems
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
-from sinet.files import link_or_copy, write_json
+from sinet.files import link_or_copy, read_json, write_json
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import Located, load_encoder, locate_encoder, save_encoder
 from sinet.run import machine
@@ -97,7 +96,7 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
     for name in OUTPUTS:
         link_or_copy(finished / name, out / name)
     # what a run is called is no part of its result: two names may share one state
-    measured = json.loads((finished / "measured.json").read_text(encoding="utf-8"))
+    measured = read_json(finished / "measured.json")
     write_json(out / "training.json", {"run": run} | measured)
 
 

@@ -4,14 +4,13 @@ Triples count as right under Rel+ with symmetric types direction-free. Among the
 legible ones (`LONGEST` words at most) come first; no sentence is shown twice.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sinet.data.sentence import Labels, Sentence, read_sentences, sentence_to_json
 from sinet.errors import UserError, nearest
-from sinet.files import write_json
+from sinet.files import read_json, write_json
 from sinet.score.groups import argument_entities, read_predicted
 from sinet.score.metrics import facts
 
@@ -125,7 +124,7 @@ def write_cases(
     predicted = {name: read_predicted(path, gold, gold_path) for name, path in predictions.items()}
     if model not in predicted:
         raise UserError(f"--model {model!r}: has no predictions here, {nearest(model, predicted)}")
-    attended = json.loads(attention_path.read_text(encoding="utf-8"))
+    attended = read_json(attention_path)
     if [a["id"] for a in attended["sentences"]] != [s.id for s in gold]:
         raise UserError(f"{attention_path}: not the sentences of {gold_path}")
     others = [sentences for name, sentences in predicted.items() if name != model]

@@ -8,7 +8,6 @@ them.
 """
 
 import itertools
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from sinet.config import is_system
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError
+from sinet.files import read_json
 from sinet.score import stats
 from sinet.score.metrics import METRICS, facts
 
@@ -58,7 +58,7 @@ def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
     gold: dict[str, tuple[list[Sentence], Labels]] = {}
     runs = []
     for path in records:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path, "dataset", "encoder", "recipe", "model", "seed", "scores")
         dataset = record["dataset"]
         if dataset not in gold:
             labels = Labels.read(data / dataset / "labels.json")

@@ -6,7 +6,6 @@ attention over word pieces gives each group its share of the pieces. A word of s
 them is.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
-from sinet.files import write_json
+from sinet.files import read_json, write_json
 from sinet.score.groups import argument_entities
 from sinet.score.stats import RESAMPLES, intervals
 
@@ -59,7 +58,7 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
         attended: `attention.json` by seed; a model without attention gives no directions.
     """
     gold = read_sentences(gold_path)
-    records = {seed: json.loads(path.read_text(encoding="utf-8")) for seed, path in attended.items()}
+    records = {seed: read_json(path) for seed, path in attended.items()}
     for seed, record in records.items():
         if [a["id"] for a in record["sentences"]] != [s.id for s in gold]:
             raise UserError(f"{attended[seed]}: not the sentences of {gold_path}")
