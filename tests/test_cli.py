@@ -119,7 +119,7 @@ def test_plan_prints_runs_and_what_is_left_out(capsys):
 def test_a_damaged_record_is_named(held, message, tmp_path, capsys):
     record = tmp_path / "record.json"
     record.write_text(held)
-    declared = json.dumps(dict.fromkeys(("datasets", "models", "left_out", "failed"), {}))
+    declared = json.dumps({key: {} for key in ("datasets", "models", "left_out", "failed")})
     arguments = ["--records", str(record), "--data", ".", "--declared", declared, "--out", str(tmp_path / "o.json")]
     assert main(["compare", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()

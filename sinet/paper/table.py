@@ -91,7 +91,7 @@ def markdown(table: Table) -> str:
     flat = table.frame.map(lambda text: text.replace("|", "\\|"))
     for column in (c for c in table.frame.columns if c[-1] in table.prose):
         flat[column] = table.frame[column].map(escape)
-    flat.columns = [" ".join(part for part in column if part) for column in flat.columns]
+    flat.columns = [" ".join(part for part in column if part).replace("|", "\\|") for column in flat.columns]
     body = flat.to_markdown(index=False, disable_numparse=True)
     return f"# {table.title}\n\n{body}\n\n" + "".join(f"- {note}\n" for note in table.notes)
 
