@@ -80,8 +80,8 @@ class StateFolder:
 
     def seal(self) -> None:
         """Declare the run finished, and its files to be as they are now: results are links to them."""
-        files = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "lock"]
-        files = [path for path in files if path.suffix != ".pt"]
+        others = {SEAL, "lock", "best.safetensors"}
+        files = [p for p in self.folder.rglob("*") if p.is_file() and p.name not in others and p.suffix != ".pt"]
         write_json(self.folder / SEAL, {str(p.relative_to(self.folder)): file_sha256(p) for p in sorted(files)})
 
     def finished(self) -> Path | None:
