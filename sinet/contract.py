@@ -65,6 +65,9 @@ class Extractor(nn.Module):
 
     encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
     """Prefixes of the parameters that learn at the encoder's rate."""
+    models: ClassVar[tuple[tuple[str, ...], ...]] = (("",),)
+    """Prefixes of the parameters of each model of the system: more than one where several are trained side by side that
+    share no weight and no loss. The gradient of each is clipped by itself."""
     formulations: ClassVar[dict[str, dict]] = {}
     """Settings under which the same figures are computed in another way whose multiply-adds are counted too, by
     title."""
@@ -97,16 +100,21 @@ class Extractor(nn.Module):
         raise NotImplementedError  # abstract: each system's own
 
     def param_groups(self, encoder_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
-        """Optimiser groups: encoder and heads at their own rates, no decay on biases and LayerNorm."""
-        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        """Optimiser groups: encoder and heads at their own rates, no decay on biases and LayerNorm; `model` is its
+        place in `models`."""
+        groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 rate = encoder_lr if name.startswith(self.encoders) else head_lr
                 # a bias may have dimensions of its own, where several layers are held in one
                 plain = parameter.ndim > 1 and not name.endswith("bias")
                 decay = weight_decay if plain else 0.0
-                groups.setdefault((rate, decay), []).append(parameter)
-        return [{"params": group, "lr": rate, "weight_decay": decay} for (rate, decay), group in groups.items()]
+                model = next(i for i, prefixes in enumerate(self.models) if name.startswith(prefixes))
+                groups.setdefault((rate, decay, model), []).append(parameter)
+        return [
+            {"params": group, "lr": rate, "weight_decay": decay, "model": model}
+            for (rate, decay, model), group in groups.items()
+        ]
 
     def attention(self, sentence: Sentence) -> dict[str, Tensor]:
         """Attention by direction, each `(heads, words + 2)`: [CLS], the words, [SEP]; empty where a system has none."""

@@ -58,6 +58,26 @@ def stepped(model: Model, optimizer: RowAdamW, schedule: object, rows: list[int]
 
 
 @pytest.mark.parametrize("clip", [0.3, 1e6])
+def test_models_that_share_no_loss_are_clipped_apart(clip):
+    plain, ours = models()
+    apart = groups(ours, 0.5)
+    apart[1]["model"] = 1
+    theirs, optimizer = torch.optim.AdamW(groups(plain, 0.5)), RowAdamW(apart, [ours.embedding])
+    schedules = falling(theirs), falling(optimizer)
+    for rows in ROWS:
+        theirs.zero_grad(set_to_none=True)
+        plain.loss(rows).backward()
+        for weights in ([plain.embedding.weight], plain.linear.parameters()):
+            nn.utils.clip_grad_norm_(weights, clip)
+        theirs.step()
+        schedules[0].step()
+        stepped(ours, optimizer, schedules[1], rows, clip)
+    optimizer.settle()
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+@pytest.mark.parametrize("clip", [0.3, 1e6])
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_weights_are_those_of_torch(decay, clip):
     plain, ours = models()

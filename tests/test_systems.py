@@ -129,6 +129,24 @@ def test_no_decay_on_biases_and_norms(system, tiny_encoder):
     assert decayed and not [n for n in decayed if n.endswith("bias") or "norm" in n.lower()]
 
 
+def test_models_trained_apart_share_no_gradient(system, tiny_encoder):
+    """What one of a system's models learns does not depend on how large the gradient of another is."""
+    model = build(system, tiny_encoder)
+    model.loss(model.collate(read_sentences(CORPUS)))
+    groups = model.param_groups(1e-3, 1e-3, 0.0)
+    assert {g["model"] for g in groups} == set(range(len(model.models)))
+    if len(model.models) == 1:
+        return
+    assert len(model.terms) == len(model.models)
+    for number, term in enumerate(("entity", "relation")):
+        model.zero_grad()
+        torch.manual_seed(0)
+        model.total = lambda term=term, **terms: terms[term]
+        model.loss(model.collate(read_sentences(CORPUS))).backward()
+        reached = {g["model"] for g in groups for p in g["params"] if p.grad is not None and p.grad.any()}
+        assert reached == {number}
+
+
 def test_gold_labels_are_not_seen_when_predicting(system, tiny_encoder):
     model = build(system, tiny_encoder)
     seen: list[Batch] = []

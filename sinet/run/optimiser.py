@@ -34,15 +34,19 @@ class RowAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def clipped_step(self, limit: float) -> None:
-        """A step with gradients scaled to a global norm of at most `limit`."""
-        gradients = [
-            p.grad.index_select(0, self._embeddings[p].touched()) if p in self._embeddings else p.grad
-            for group in self.param_groups
-            for p in group["params"]
-            if p.grad is not None
-        ]
-        excess = (nn.utils.get_total_norm(gradients) + 1e-6) / limit
-        self.grad_scale = excess.float().clamp(min=1.0)  # the fused step divides by it, in float32
+        """A step with the gradient of each model (a group's `model`) scaled to a norm of at most `limit`."""
+        models: dict[int, list[Tensor]] = {}
+        for group in self.param_groups:
+            if learning := [weight for weight in group["params"] if weight.grad is not None]:
+                models.setdefault(group.get("model", 0), []).extend(learning)
+        for weights in models.values():
+            rows = ((w.grad, self._embeddings.get(w)) for w in weights)
+            norm = nn.utils.get_total_norm([g if e is None else g.index_select(0, e.touched()) for g, e in rows])
+            excess = ((norm + 1e-6) / limit).float().clamp(min=1.0)
+            if len(models) == 1:
+                self.grad_scale = excess  # the fused step divides by it, in float32
+            else:
+                torch._foreach_div_([weight.grad for weight in weights], excess)
         try:
             self.step()
         finally:
