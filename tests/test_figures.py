@@ -8,7 +8,8 @@ import pytest
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.paper import figures
 from sinet.paper.efficiency import draw_flops
-from sinet.paper.figures import Runs, draw_results, draw_speed
+from sinet.paper.figures import draw_results, draw_speed
+from sinet.paper.runs import Runs
 from sinet.paper.style import looks
 from sinet.score.analyse import analyse
 from sinet.score.compare import compare, read_runs

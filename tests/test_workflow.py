@@ -14,6 +14,7 @@ from sinet.provenance import ROOT, closure
 from tests.browser import chromium, in_a_browser, texts
 from tests.conftest import snakemake
 
+FIGURES = {"draw_flops", "draw_results", "draw_speed"}
 CASE_STUDY = {"choose_cases", "draw_attention", "share_attention", "score_groups", "draw_claim"}
 
 
@@ -182,7 +183,7 @@ def test_touched_files_re_run_nothing(finished):
         ("sinet/run/attend.py", {"attend"} | CASE_STUDY - {"score_groups"}),
         ("sinet/paper/tables.py", {"tabulate"}),
         ("sinet/paper/figures.py", {"draw_results", "draw_speed"}),
-        ("sinet/score/errors.py", {"evaluate", "compare", "tabulate", "draw_results", "draw_speed"}),
+        ("sinet/score/errors.py", {"evaluate", "compare", "tabulate", "draw_claim"} | FIGURES),
         ("sinet/score/stats.py", {"compare", "tabulate", "draw_results"} | CASE_STUDY),
         ("sinet/run/timing.py", {"time_inference", "tabulate", "draw_speed"}),
     ],
@@ -203,7 +204,7 @@ def test_an_edited_model_re_trains(finished):
     try:
         path.write_text(before + "\n# edited\n")
         everything = {"train", "predict", "evaluate", "compare", "count_flops", "time_inference", "attend", "tabulate"}
-        assert jobs(finished) == everything | {"draw_flops", "draw_results", "draw_speed"} | CASE_STUDY
+        assert jobs(finished) == everything | FIGURES | CASE_STUDY
     finally:
         path.write_text(before)
 

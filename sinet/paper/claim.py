@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from sinet.files import read_json
-from sinet.paper.figures import Runs
+from sinet.paper.runs import Runs
 from sinet.paper.style import DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
 from sinet.paper.table import NO_FIGURE, Table, frame, mean_sd, write
 

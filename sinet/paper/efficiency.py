@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from sinet.files import read_json
-from sinet.paper.figures import Runs
+from sinet.paper.runs import Runs
 from sinet.paper.style import COLUMN_INCHES, DASHES, looks, save, use_style
 
 

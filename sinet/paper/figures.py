@@ -4,7 +4,7 @@ the differences that are significant. A system has the same colour and marker in
 import csv
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -16,54 +16,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from sinet.files import read_json
 from sinet.paper.grid import METRICS, sign, test_of
-from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, looks, save, use_style
+from sinet.paper.runs import Runs
+from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, save, use_style
 from sinet.paper.table import signed
-
-
-class Runs:
-    """Records of the runs on one dataset with one encoder, grouped by model in the order of the grid."""
-
-    def __init__(self, records: Sequence[Path], models: Mapping[str, dict]) -> None:
-        self.datasets: set[str] = set()
-        self.folders: dict[str, list[Path]] = {}
-        self.records: dict[str, list[dict]] = {}
-        for path in records:
-            record = read_json(path, "dataset", "model")
-            self.datasets.add(record["dataset"])
-            self.folders.setdefault(record["model"], []).append(path.parent)
-            self.records.setdefault(record["model"], []).append(record)
-        self.titles = {model: models[model]["title"] for model in self.records}
-        self.looks = looks({model: declared["system"] for model, declared in models.items()})
-
-    def f1(self, model: str, metric: str) -> list[float]:
-        """F1 x 100 of each seed."""
-        return [record["scores"]["symmetric"][metric]["f1"] for record in self.records[model]]
-
-    def read(self, model: str, name: str) -> list[str]:
-        """A file of each seed's run."""
-        return [(folder / name).read_text(encoding="utf-8") for folder in self.folders[model]]
-
-    def measured_on(self) -> str:
-        """Recipe, selection, seeds, precision, device and split of the runs, as a caption says it."""
-        all_ = [record for records in self.records.values() for record in records]
-
-        def of(value: Callable[[dict], object]) -> str:
-            return " / ".join(map(str, dict.fromkeys(map(value, all_))))
-
-        return (
-            f"recipe {of(lambda r: r['recipe']['name'])}, selection {of(lambda r: r['selection'])}, {self._seeds()}, "
-            f"{of(lambda r: r['precision'])}, "
-            + of(lambda r: f"{r['device_name']} ({r['device']}, {r['threads']} threads)")
-            + f"; scored on the {of(lambda r: r['split'])} split ({of(lambda r: r['test_sentences'])} sentences)"
-        )
-
-    def _seeds(self) -> str:
-        """The seeds, of which models where they are not those of all."""
-        models: dict[str, list[str]] = {}
-        for model, records in self.records.items():
-            models.setdefault(" / ".join(str(record["seed"]) for record in records), []).append(self.titles[model])
-        each = [f"seeds {seeds}" + f" ({', '.join(of)})" * (len(models) > 1) for seeds, of in models.items()]
-        return ", ".join(each)
 
 
 def draw_results(
