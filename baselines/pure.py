@@ -6,8 +6,8 @@ pair of entities. The relation model learns from gold entities and is applied to
 
 What differs from the released code:
 - Both models are trained side by side, on the same sentences and for the same number of epochs; they share no weight,
-  so neither learns from the other's loss; the entity loss is a mean instead of a sum, so that clipping their common
-  gradient does not favour one. A step can take a random share of the pairs (`training_pairs`).
+  so neither learns from the other's loss, and the gradient of each is clipped by itself. Both losses are means. A step
+  can take a random share of the pairs (`training_pairs`).
 - Markers are `[unusedN]` pieces in the order of the types, or pieces added to the vocabulary where it has none.
 - Symmetric relations are trained with the argument that starts first as head.
 - No cross-sentence context; new layers keep torch's initialisation.
