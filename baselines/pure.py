@@ -86,7 +86,7 @@ class System(Extractor):
     cites = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
     tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "max_arguments": 12}
     encoders = ("encoder.", "relation_encoder.")
-    models = (("encoder.", "width.", "entity_model."), ("relation_encoder.", "relation_model."))
+    clipped_apart = (("encoder.", "width.", "entity_model."), ("relation_encoder.", "relation_model."))
     allowed: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),

@@ -6,7 +6,7 @@ over it key by key (as Snakemake merges them). `resolve` turns it into runs, eac
 
 import functools
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import jsonschema
 import jsonschema.protocols
 import yaml
 
-from sinet import systems
+from sinet import published, systems
 from sinet.data.sources import as_list, find_file, release_folders
 from sinet.errors import UserError, nearest
 from sinet.provenance import ROOT
@@ -29,9 +29,6 @@ WANTED = {
     "boolean": "true or false (on the command line True or False)",
 }
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
-PUBLISHED = ROOT / "sinet" / "paper" / "published.yaml"
-PUBLISHED_DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
-"""Columns of the published tables and their titles."""
 
 
 @dataclass(frozen=True)
@@ -142,11 +139,6 @@ def case_study(config: dict, plan: Plan) -> tuple[Run | None, list[Run], list[Ru
     first = next((run for run in plan.runs if run.model == model), None)
     beside = [run for run in plan.runs if first and (run.dataset, run.encoder) == (first.dataset, first.encoder)]
     return first, beside, [run for run in beside if run.model == model]
-
-
-def is_system(declared: dict) -> bool:
-    """Whether a declared model is a system by itself, not a step of the ablation."""
-    return "published" in declared or "setting" not in declared
 
 
 def encoder_declaration(config: dict, name: str) -> dict:
@@ -361,31 +353,33 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
     in_grid = {kind: {name for block in config["grid"] for name in block[kind]} for kind in ("models", "datasets")}
     if (model := config["case_study"]["model"]) not in in_grid["models"]:
         yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid['models'])}"
-    yield from _title_mistakes(config, in_grid["datasets"])
+    yield from _title_mistakes(config)
     yield from _published_mistakes(config["models"])
 
 
-def _title_mistakes(config: dict, in_grid: Collection[str]) -> Iterator[str]:
-    """Datasets of the grid that would stand in one column of a table; encoders that would be one row."""
+def _title_mistakes(config: dict) -> Iterator[str]:
+    """What in the grid has the title of something else: tables and figures tell things apart by their titles."""
     columns: dict[str, str] = {}
-    titles = {title: f"the published column {key}" for key, title in PUBLISHED_DATASETS.items()}
-    for name in sorted(set(in_grid) & set(config["datasets"])):
-        declared = config["datasets"][name]
-        column, title, dataset = declared.get("published"), declared["title"], declared.get("fold_of", name)
-        if column and columns.setdefault(column, dataset) != dataset:
-            yield f"datasets.{name}.published: {columns[column]} stands under {column} already; only one of them may"
-        elif not column and titles.setdefault(title, dataset) != dataset:
-            yield f"datasets.{name}.title: {title!r} is {titles[title]}'s already; tables would mix them up"
-    titles = {}
-    for name in sorted({name for block in config["grid"] for name in block["encoders"]} & set(config["encoders"])):
-        title = config["encoders"][name].get("title", name)
-        if titles.setdefault(title, name) != name:
-            yield f"encoders.{name}.title: {title!r} is {titles[title]}'s already; tables would mix them up"
+    for kind in ("datasets", "encoders", "models"):
+        titles: dict[str, str] = {}
+        if kind == "datasets":
+            titles = {title: f"the published column {key}" for key, title in published.DATASETS.items()}
+        for name in sorted({name for block in config["grid"] for name in block[kind]} & set(config[kind])):
+            declared = config[kind][name]
+            column, whole = declared.get("published"), declared.get("fold_of", name)
+            if kind == "datasets" and column:
+                if columns.setdefault(column, whole) != whole:
+                    yield f"datasets.{name}.published: {columns[column]} stands under {column} already; only one may"
+                if declared["title"] == published.DATASETS[column]:
+                    titles[declared["title"]] = whole
+            title = declared.get("title", name)
+            if titles.setdefault(title, whole) != whole:
+                yield f"{kind}.{name}.title: {title!r} is {titles[title]}'s already; tables would mix them up"
 
 
 def _published_mistakes(models: dict) -> Iterator[str]:
     """Names of systems and settings that no published table has, and those that two models claim."""
-    tables = read_yaml(PUBLISHED)
+    tables = published.tables()
     known = {
         "published": {row["system"] for row in tables["main"]},
         "setting": {row["setting"] for rows in tables["ablation"].values() for row in rows},

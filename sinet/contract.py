@@ -65,8 +65,8 @@ class Extractor(nn.Module):
 
     encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
     """Prefixes of the parameters that learn at the encoder's rate."""
-    models: ClassVar[tuple[tuple[str, ...], ...]] = (("",),)
-    """Prefixes of the parameters of each model of the system: more than one where several are trained side by side that
+    clipped_apart: ClassVar[tuple[tuple[str, ...], ...]] = (("",),)
+    """Prefixes of the parameters of each part of the system: more than one where several are trained side by side that
     share no weight and no loss. The gradient of each is clipped by itself."""
     formulations: ClassVar[dict[str, dict]] = {}
     """Settings under which the same figures are computed in another way whose multiply-adds are counted too, by
@@ -100,8 +100,12 @@ class Extractor(nn.Module):
         raise NotImplementedError  # abstract: each system's own
 
     def param_groups(self, encoder_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
-        """Optimiser groups: encoder and heads at their own rates, no decay on biases and LayerNorm; `model` is its
-        place in `models`."""
+        """Optimiser groups: encoder and heads at their own rates, no decay on biases and LayerNorm; `part` is its place
+        in `clipped_apart`.
+
+        Raises:
+            ValueError: a parameter that belongs to no part.
+        """
         groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
@@ -109,11 +113,13 @@ class Extractor(nn.Module):
                 # a bias may have dimensions of its own, where several layers are held in one
                 plain = parameter.ndim > 1 and not name.endswith("bias")
                 decay = weight_decay if plain else 0.0
-                model = next(i for i, prefixes in enumerate(self.models) if name.startswith(prefixes))
-                groups.setdefault((rate, decay, model), []).append(parameter)
+                part = next((i for i, prefixes in enumerate(self.clipped_apart) if name.startswith(prefixes)), None)
+                if part is None:
+                    raise ValueError(f"{name} begins with none of clipped_apart: {self.clipped_apart}")
+                groups.setdefault((rate, decay, part), []).append(parameter)
         return [
-            {"params": group, "lr": rate, "weight_decay": decay, "model": model}
-            for (rate, decay, model), group in groups.items()
+            {"params": group, "lr": rate, "weight_decay": decay, "part": part}
+            for (rate, decay, part), group in groups.items()
         ]
 
     def attention(self, sentence: Sentence) -> dict[str, Tensor]:

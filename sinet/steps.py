@@ -272,8 +272,9 @@ def time(options: argparse.Namespace) -> None:
 
 
 def bench(options: argparse.Namespace) -> None:
-    from sinet.config import Plan, is_system, load_config, resolve
+    from sinet.config import Plan, load_config, resolve
     from sinet.files import write_json
+    from sinet.published import is_system
     from sinet.run.bench import bench
     from sinet.run.planning import plan_grid, report
 

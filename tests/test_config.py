@@ -117,6 +117,7 @@ def test_a_run_has_one_recipe():
         ("models: {sinet: {setting: Base}}", "setting: 'Base' is sinet's already; only one model may have it"),
         ("models: {sinet: {published: SINETT}}", "'SINETT' is in no published table, did you mean 'SINET'?"),
         ("datasets: {scierc: {published: null, title: SciERC}}", "title: 'SciERC' is the published column scierc's"),
+        ("models: {spert: {title: SINET}}", "models.spert.title: 'SINET' is sinet's already; tables would mix them up"),
         ("datasets: [scierc]", "datasets: ['scierc'] is a list, should be a mapping"),
         ("datasets: {d: {folds: []}}", "datasets.d.folds: the list is empty; name at least two"),
         ("datasets: {scierc: {files: {dev: {path: x}, test: {path: x}}}}", "x stands there twice; a sentence belongs"),

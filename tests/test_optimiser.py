@@ -61,7 +61,7 @@ def stepped(model: Model, optimizer: RowAdamW, schedule: object, rows: list[int]
 def test_models_that_share_no_loss_are_clipped_apart(clip):
     plain, ours = models()
     apart = groups(ours, 0.5)
-    apart[1]["model"] = 1
+    apart[1]["part"] = 1
     theirs, optimizer = torch.optim.AdamW(groups(plain, 0.5)), RowAdamW(apart, [ours.embedding])
     schedules = falling(theirs), falling(optimizer)
     for rows in ROWS:

@@ -116,6 +116,7 @@ def test_a_word_longer_than_the_encoder_is_read_as_far_as_it_goes(system, tiny_e
     (known, *_), word = read_sentences(CORPUS), "abcdefghijklmnopqrst"
     alone = Sentence("giant", (word, "parsers"))
     assert len(tiny_encoder.word_pieces([word])[0]) == 4 and tiny_encoder.truncated_words([alone]) == 1
+    assert model.collate([alone])["lengths"].tolist() == [1]
     model.loss(model.collate([alone])).backward()
     for sentences in ([alone], [known, alone]):
         found = predict(model, sentences, CPU, "float32")[-1]
@@ -129,21 +130,21 @@ def test_no_decay_on_biases_and_norms(system, tiny_encoder):
     assert decayed and not [n for n in decayed if n.endswith("bias") or "norm" in n.lower()]
 
 
-def test_models_trained_apart_share_no_gradient(system, tiny_encoder):
-    """What one of a system's models learns does not depend on how large the gradient of another is."""
+def test_parts_trained_apart_share_no_gradient(system, tiny_encoder):
+    """What one part of a system learns does not depend on how large the gradient of another is."""
     model = build(system, tiny_encoder)
     model.loss(model.collate(read_sentences(CORPUS)))
     groups = model.param_groups(1e-3, 1e-3, 0.0)
-    assert {g["model"] for g in groups} == set(range(len(model.models)))
-    if len(model.models) == 1:
+    assert {g["part"] for g in groups} == set(range(len(model.clipped_apart)))
+    if len(model.clipped_apart) == 1:
         return
-    assert len(model.terms) == len(model.models)
+    assert len(model.terms) == len(model.clipped_apart)
     for number, term in enumerate(("entity", "relation")):
         model.zero_grad()
         torch.manual_seed(0)
         model.total = lambda term=term, **terms: terms[term]
         model.loss(model.collate(read_sentences(CORPUS))).backward()
-        reached = {g["model"] for g in groups for p in g["params"] if p.grad is not None and p.grad.any()}
+        reached = {g["part"] for g in groups for p in g["params"] if p.grad is not None and p.grad.any()}
         assert reached == {number}
 
 

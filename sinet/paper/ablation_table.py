@@ -4,7 +4,6 @@ import statistics
 
 import pandas as pd
 
-from sinet.config import PUBLISHED_DATASETS
 from sinet.paper.grid import (
     METRICS,
     PUBLISHED_METRICS,
@@ -16,6 +15,7 @@ from sinet.paper.grid import (
     shown,
 )
 from sinet.paper.table import Table, frame, signed, tidy_line
+from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.score.compare import BASE
 
 

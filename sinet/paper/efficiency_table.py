@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from sinet.config import PUBLISHED_DATASETS, is_system
 from sinet.files import read_json
 from sinet.paper.grid import FAILED, NOT_REPORTED, NOT_RUN, Grid
 from sinet.paper.table import NO_FIGURE, Table, frame, tidy_line
+from sinet.published import DATASETS as PUBLISHED_DATASETS
+from sinet.published import is_system
 
 DECK_ENCODERS = {"scierc": ("SciBERT", "scibert-sizes"), "ace05": ("ALBERT", "albert-xxlarge-sizes")}
 SPEED_COLUMNS = {

@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from sinet.config import PUBLISHED_DATASETS, is_system
 from sinet.paper.grid import (
     LEFT_OUT,
     METRICS,
@@ -18,6 +17,8 @@ from sinet.paper.grid import (
     shown,
 )
 from sinet.paper.table import Table, frame, tidy_line
+from sinet.published import DATASETS as PUBLISHED_DATASETS
+from sinet.published import is_system
 from sinet.score.compare import REFERENCE, pairs_to_compare
 
 

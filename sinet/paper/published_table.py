@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from sinet.config import PUBLISHED_DATASETS
 from sinet.errors import counted
 from sinet.paper.grid import (
     LEFT_OUT,
@@ -23,6 +22,7 @@ from sinet.paper.grid import (
 )
 from sinet.paper.main_table import column
 from sinet.paper.table import NO_FIGURE, Table, frame, signed, tidy_line
+from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.score.compare import REFERENCE
 
 NO_CODE = "no code"

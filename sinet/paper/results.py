@@ -66,7 +66,7 @@ def _check(config: Path, results: Path, plan: Plan) -> None:
         raise UserError(f"{missing[0]} is missing; run the grid first: make tables CONFIG={config}")
     for run in plan.runs:
         path = results / "runs" / run.path / "record.json"
-        record = read_json(path)
+        record = read_json(path, "recipe", "settings")
         if changed := [key for key in ("recipe", "settings") if record[key] != run.details[key]]:
             raise UserError(f"{path}: another {changed[0]} than now; run the grid again: make tables CONFIG={config}")
 

@@ -15,7 +15,7 @@ class Runs:
         self.folders: dict[str, list[Path]] = {}
         self.records: dict[str, list[dict]] = {}
         for path in records:
-            record = read_json(path, "dataset", "model")
+            record = read_json(path, "dataset", "model", "seed", "recipe", "selection", "precision", "test_sentences")
             self.datasets.add(record["dataset"])
             self.folders.setdefault(record["model"], []).append(path.parent)
             self.records.setdefault(record["model"], []).append(record)

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
+from sinet import published
 from sinet.files import read_json
 from sinet.paper.ablation_table import ablation_table
 from sinet.paper.breakdown_tables import errors_table, examples_table, slices_table, types_table
@@ -32,14 +31,14 @@ def write_tables(
     """
     grid = Grid([_read_run(path) for path in records], declared, read_json(comparisons))
     grid.check()
-    published = yaml.safe_load(Path(__file__).with_name("published.yaml").read_text(encoding="utf-8"))
+    deck = published.tables()
     out.mkdir(parents=True, exist_ok=True)
     for table in (
-        main_table(grid, published["main"]),
-        ablation_table(grid, published["ablation"]),
-        published_table(grid, published),
+        main_table(grid, deck["main"]),
+        ablation_table(grid, deck["ablation"]),
+        published_table(grid, deck),
         significance_table(grid),
-        efficiency_table(grid, published["efficiency"], efficiency),
+        efficiency_table(grid, deck["efficiency"], efficiency),
         types_table(grid),
         slices_table(grid),
         errors_table(grid),

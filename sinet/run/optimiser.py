@@ -3,7 +3,8 @@
 Half of a small encoder's weights are its vocabulary, of which a dataset uses a part (SciERC's training split 4,911 of
 30,522 word pieces). Until a batch touches a row, its gradient and both of its moments are zero, and all that AdamW does
 to it is decay. Such rows wait here: what they owe is multiplied in when a batch first reads them, and for all of them
-when an epoch ends (`settle`). The factor of clipping goes into the fused step instead of through every gradient before.
+when an epoch ends (`settle`). The factor of clipping goes into the fused step instead of through every gradient before,
+unless parts of a system are clipped apart.
 Weights are those of `torch.optim.AdamW` after `clip_grad_norm_`, to rounding.
 """
 
@@ -34,16 +35,16 @@ class RowAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def clipped_step(self, limit: float) -> None:
-        """A step with the gradient of each model (a group's `model`) scaled to a norm of at most `limit`."""
-        models: dict[int, list[Tensor]] = {}
+        """A step with the gradient of each part (a group's `part`) scaled to a norm of at most `limit`."""
+        parts: dict[int, list[Tensor]] = {}
         for group in self.param_groups:
             if learning := [weight for weight in group["params"] if weight.grad is not None]:
-                models.setdefault(group.get("model", 0), []).extend(learning)
-        for weights in models.values():
+                parts.setdefault(group.get("part", 0), []).extend(learning)
+        for weights in parts.values():
             rows = ((w.grad, self._embeddings.get(w)) for w in weights)
             norm = nn.utils.get_total_norm([g if e is None else g.index_select(0, e.touched()) for g, e in rows])
             excess = ((norm + 1e-6) / limit).float().clamp(min=1.0)
-            if len(models) == 1:
+            if len(parts) == 1:
                 self.grad_scale = excess  # the fused step divides by it, in float32
             else:
                 torch._foreach_div_([weight.grad for weight in weights], excess)

@@ -68,13 +68,13 @@ def load_run(folder: Path, device: torch.device, settings: dict | None = None) -
     with readable(folder / "tokenizer"):
         encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
     with readable(folder / "model.json"):
-        labels = Labels.from_json(made["labels"])
+        labels, settings = Labels.from_json(made["labels"]), made["settings"] | (settings or {})
     with readable(folder / "model.safetensors"):
         weights = load_file(folder / "model.safetensors")
     try:
-        model = systems.load(made["system"])(labels, encoder, **made["settings"] | (settings or {}))
+        model = systems.load(made["system"])(labels, encoder, **settings)
         model.load_state_dict(weights)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (UserError, ImportError, TypeError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())
         raise UserError(
             f"{folder}: made by other code than this ({why:.300}); its training.json names the commit to read it with"

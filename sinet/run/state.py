@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from sinet.errors import Interrupted
+from sinet.errors import Interrupted, UserError
 from sinet.files import read_json, write_atomically, write_json
 from sinet.provenance import file_sha256
 
@@ -89,11 +89,9 @@ class StateFolder:
         what they were is reported and passed over."""
         for folder in (self.folder, *self._others()):
             if (folder / SEAL).is_file():
-                sealed = read_json(folder / SEAL)
-                changed = [n for n, s in sealed.items() if not (folder / n).is_file() or file_sha256(folder / n) != s]
-                if not changed:
+                if not (changed := _changed(folder)):
                     return folder
-                log.warning("%s: %s was changed after the training; it is trained anew", folder, changed[0])
+                log.warning("%s: %s was changed after the training; passed over", folder, changed)
         return None
 
     def elsewhere(self) -> list[Path]:
@@ -116,6 +114,15 @@ class StateFolder:
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("state-*.pt"))
+
+
+def _changed(folder: Path) -> str | None:
+    """A file of a sealed folder that is not what it was."""
+    try:
+        sealed = read_json(folder / SEAL)
+        return next((n for n, s in sealed.items() if not (folder / n).is_file() or file_sha256(folder / n) != s), None)
+    except (UserError, AttributeError):
+        return SEAL
 
 
 class StopSignal:

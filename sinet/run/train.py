@@ -1,6 +1,6 @@
 """The one trainer: every system, encoder and dataset goes through this loop.
 
-AdamW with separate rates for encoder and heads, linear warm-up and decay, clipping by global norm, length-bucketed
+AdamW with separate rates for encoder and heads, linear warm-up and decay, clipping by norm, length-bucketed
 batches, bfloat16 autocast or float32, model selection on dev or the last epoch. A killed run goes on from its last
 save, bit for bit; a run that has finished before is not trained again but taken from its state.
 """
@@ -90,6 +90,8 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
             finished = state.folder
         else:
             log.info("trained before with the same settings, code and data: taken from %s", finished)
+            if finished == state.folder:
+                state.clear()  # a process may have been killed before it came to that
     (out / "tokenizer").mkdir(parents=True, exist_ok=True)
     for path in sorted((finished / "tokenizer").iterdir()):
         link_or_copy(path, out / "tokenizer" / path.name)

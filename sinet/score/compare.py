@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sinet.config import is_system
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError
 from sinet.files import read_json
+from sinet.published import is_system
 from sinet.score import stats
 from sinet.score.metrics import METRICS, facts
 

@@ -22,6 +22,7 @@ from sinet.kept import kept_runs
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 from sinet.paper import missing
 from sinet.paper.titles import dataset_title
+from sinet.published import is_system
 
 # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
 os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(config.get("mirrors", []))))
@@ -34,7 +35,7 @@ os.environ[HUB_OFFLINE] = "1"
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 try:
-    for path in workflow.overwrite_configfiles:
+    for path in (*(Path(workflow.basedir) / name for name in grid.BASE_FILES), *workflow.overwrite_configfiles):
         grid.read_yaml(Path(path))  # Snakemake takes the last of two equal keys without a word
     grid.expand_folds(config)
     PLAN = grid.resolve(config)
@@ -67,7 +68,7 @@ RUNS = {run.path: run for run in PLAN.runs}
 # in a job of a cluster the whole grant counts, not the share of the machine that Snakemake was called on
 if workflow.remote_exec:
     os.environ[site.WHOLE_GRANT] = "1"
-FIRST = 20_000  # faults of data and downloads are told before any training
+FIRST = 20_000  # datasets and downloads start before any training: their faults are told first
 FINISHED = 10_000  # a priority above every training's: what is trained is predicted and scored before the next begins
 CORES_EACH = site.cores_each(workflow.cores, len(RUNS), site.gpu_here())
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call
@@ -182,7 +183,7 @@ def measured_models(dataset, encoder):
     """Models to count and time: systems as published, not the steps of an ablation; the first seed of each."""
     chosen = {}
     for run in PLAN.runs:
-        if (run.dataset, run.encoder) == (dataset, encoder) and grid.is_system(config["models"][run.model]):
+        if (run.dataset, run.encoder) == (dataset, encoder) and is_system(config["models"][run.model]):
             chosen.setdefault(run.model, run)
     return chosen
 

@@ -1,0 +1,18 @@
+"""What the published tables hold, by name: what a configuration may refer to."""
+
+import yaml
+
+from sinet.provenance import ROOT
+
+DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
+"""Columns of the published tables and their titles."""
+
+
+def tables() -> dict:
+    """The published figures (`sinet/paper/published.yaml`)."""
+    return yaml.safe_load((ROOT / "sinet" / "paper" / "published.yaml").read_text(encoding="utf-8"))
+
+
+def is_system(declared: dict) -> bool:
+    """Whether a declared model is a system by itself, not a step of the ablation."""
+    return "published" in declared or "setting" not in declared
