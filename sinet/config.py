@@ -73,11 +73,12 @@ def load_config(*overlays: Path | str) -> dict:
 def read_yaml(path: Path) -> object:
     """What a YAML file holds; raises `UserError` with the line where it is broken or repeats a key, and `OSError`."""
     try:
-        text = path.read_text(encoding="utf-8")
-        for key in _repeated(yaml.compose(text, Loader=yaml.SafeLoader)):
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        for key in _repeated(node):
             line = key.start_mark.line + 1
             raise UserError(f"{path}:{line}: {key.value!r} stands there twice; only the last would count")
-        return yaml.safe_load(text)
+        return None if node is None else loader.construct_document(node)
     except UnicodeDecodeError:
         raise UserError(f"{path}: not Unicode; save it as UTF-8") from None
     except yaml.YAMLError as error:
