@@ -22,6 +22,14 @@ PRECISIONS = ("float32", "bfloat16")
 WORTH_BFLOAT16 = 0.8
 # CPUs that others may keep busy while something is timed
 DISTURBED = 0.1
+# shapes of a product whose kernels are remembered: about a megabyte each, a millisecond to make anew; by itself oneDNN
+# keeps 1,024 of them, twice, and batches of a stream hardly ever have the same number of rows
+KERNELS = "64"
+SETTINGS = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": KERNELS,
+    "LRU_CACHE_CAPACITY": KERNELS,
+}
 
 
 def available_device() -> torch.device:
@@ -36,7 +44,8 @@ def use_device() -> torch.device:
         UserError: SLURM granted a GPU that torch does not see: a training on the CPU beside it would be no help.
     """
     torch.set_num_threads(granted_cpus())
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    for name, value in SETTINGS.items():  # read by the libraries when they are first used, not when they are loaded
+        os.environ.setdefault(name, value)
     chosen = available_device()
     on_gpu = chosen.type == "cuda"
     if not on_gpu and os.environ.get("SLURM_STEP_GPUS"):
