@@ -63,6 +63,5 @@ class System(SpanBased):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
-        pieces = hidden.flatten(0, 1)
-        words = S.word_maxima(batch, pieces)
-        return {"pieces": pieces, "entity": words, "relation": words, "entity_cls": hidden[:, 0]}
+        words = S.word_maxima(batch, hidden.flatten(0, 1))
+        return {"entity": words, "relation": words, "context": words, "entity_cls": hidden[:, 0]}

@@ -352,7 +352,7 @@ def test_untrained_architectures_are_counted_like_the_encoder_itself(tiny_encode
 def test_an_operator_without_a_count_is_an_error(tiny_encoder):
     class Odd(System):
         def decode(self, batch: Batch):
-            torch.linalg.inv(torch.eye(3) + self.encode(batch)["pieces"].sum())
+            torch.linalg.inv(torch.eye(3) + self.encode(batch)["entity"].sum())
             return super().decode(batch)
 
     model = Odd(LABELS, tiny_encoder, **System.tiny).eval()

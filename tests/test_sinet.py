@@ -51,6 +51,7 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
     model = System(LABELS, tiny_encoder, **System.tiny | {"negative_spans": 10**6, "negative_pairs": 10**6}).eval()
     batch = model.collate(sentences)
     states = model.encode(batch)
+    pieces = tiny_encoder(batch["input_ids"], batch["attention_mask"]).flatten(0, 1)
     entity_terms, relation_terms, row = [], [], 0
     for b, sentence in enumerate(sentences):
         gold = {(e.start, e.end): e.type for e in sentence.entities}
@@ -77,7 +78,7 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
                 context = torch.zeros(32)
                 if low < high:
                     first, last = batch["word_start"][row + low], batch["word_end"][row + high - 1]
-                    context = states["pieces"][first:last].max(0).values
+                    context = pieces[first:last].max(0).values
                 logits = model.relation_logits(
                     context,
                     states["relation_cls"][b],

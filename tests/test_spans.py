@@ -45,13 +45,17 @@ def test_range_maxima_have_the_gradient_of_maxima():
     assert equal.grad.sum() == 1, "of equal elements one is taken"
 
 
-def test_sliding_maxima_equal_range_maxima_inside_sentences():
+@pytest.mark.parametrize("few", [S.FEW_WINDOWS, 0])
+@pytest.mark.parametrize("widest", [1, 4, 15])
+def test_window_maxima_equal_range_maxima_inside_sentences(few, widest, monkeypatch):
+    monkeypatch.setattr(S, "FEW_WINDOWS", few)
     lengths = torch.tensor([1, 6, 3])
     rows = torch.randn(int(lengths.sum()), 4)
-    inside = S.span_grid(torch.tensor([1, 6, 5, 4, 3, 2, 1, 3, 2, 1]), 4)
+    inside = S.span_grid(torch.tensor([1, 6, 5, 4, 3, 2, 1, 3, 2, 1]), widest)
     start, width = inside.nonzero(as_tuple=True)
-    assert inside.sum() == sum(n - k for n in (1, 6, 3) for k in range(min(n, 4)))
-    assert torch.equal(S.sliding_max(rows, 4)[width, start], S.range_max(rows, start, start + width + 1, 4))
+    assert inside.sum() == sum(n - k for n in (1, 6, 3) for k in range(min(n, widest)))
+    tables = torch.cat([table.clone() for table in S.window_maxima(rows, widest)])
+    assert torch.equal(tables[width, start], S.range_max(rows, start, start + width + 1, widest))
 
 
 @pytest.mark.parametrize("grad", [True, False])
@@ -60,7 +64,7 @@ def test_word_maxima_equal_loops(tiny_encoder, monkeypatch, few_pieces, grad):
     monkeypatch.setattr(S, "FEW_PIECES", few_pieces)
     rare = Sentence("rare", ("Nasal", "neural", "parsers", "nasal", "🙂"))
     batch = S.collate([rare, *read_sentences(CORPUS)], tiny_encoder, LABELS)
-    batch.tensors |= S.split_words(batch["word_start"], batch["word_end"])
+    batch.tensors |= S.word_rows(batch["word_start"], batch["word_end"], batch["input_ids"].numel(), kinds=2)
     pieces = list(zip(batch["word_start"].tolist(), batch["word_end"].tolist(), strict=True))
     assert max(b - a for a, b in pieces) > 1
     rows = torch.randn(2, batch["input_ids"].numel(), 3)
@@ -70,16 +74,13 @@ def test_word_maxima_equal_loops(tiny_encoder, monkeypatch, few_pieces, grad):
         assert torch.equal(S.word_maxima(batch, rows[1]), expected[1])
 
 
-def test_what_lies_between_spans_equals_loops(tiny_encoder):
-    rare = Sentence("rare", ("Nasal", "neural", "parsers", "nasal", "🙂"))
-    batch = S.collate([rare], tiny_encoder, LABELS)
-    pieces = list(zip(batch["word_start"].tolist(), batch["word_end"].tolist(), strict=True))
+def test_what_lies_between_spans_equals_loops():
     spans = torch.tensor([[0, 2], [4, 5], [1, 3], [2, 4]])
     first, second = torch.cartesian_prod(torch.arange(4), torch.arange(4)).unbind(1)
-    found = zip(*(rows.tolist() for rows in S.between(batch, spans, first, second)), strict=True)
+    found = zip(*(rows.tolist() for rows in S.between(spans, first, second)), strict=True)
     for i, j, (start, end) in zip(first.tolist(), second.tolist(), found, strict=True):
-        low, high = int(min(spans[i, 1], spans[j, 1])), int(max(spans[i, 0], spans[j, 0]))
-        assert list(range(start, end)) == [row for a, b in pieces[low:high] for row in range(a, b)]
+        ahead, behind = (i, j) if spans[i, 0] <= spans[j, 0] else (j, i)
+        assert list(range(start, end)) == [row for row in range(5) if spans[ahead, 1] <= row < spans[behind, 0]]
 
 
 @pytest.mark.parametrize("compared", [S.COMPARED, 0])

@@ -95,6 +95,8 @@ class System(SpanBased):
         "interaction": ("base", "tap", "ctam_ner", "ctam_re", "ctam"),
     }
 
+    kinds = 3
+
     def __init__(
         self,
         labels: Labels,
@@ -135,22 +137,19 @@ class System(SpanBased):
         """Encoder, TAP and CTAM.
 
         Returns:
-            `pieces` (batch * pieces, hidden) H; `entity`, `relation` word maxima (words, hidden) of H^e and H^r;
-            `entity_cls`, `relation_cls` (batch, hidden); with CTAM `entity_attention`, `relation_attention`
-            (batch, heads, pieces).
+            `context`, `entity`, `relation`: word maxima (words, hidden) of H, H^e and H^r; `entity_cls`, `relation_cls`
+            (batch, hidden); with CTAM `entity_attention`, `relation_attention` (batch, heads, pieces).
         """
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
-        pieces = hidden.flatten(0, 1)
+        pieces, cls = hidden.flatten(0, 1), hidden[:, 0]
         if self.project_entities is None:
             words = S.word_maxima(batch, pieces)
-            same = {"entity": words, "relation": words, "entity_cls": hidden[:, 0], "relation_cls": hidden[:, 0]}
-            return {"pieces": pieces} | same
-        projections = self.ready["projections"] if self.ready else self._projections()
-        # H^r and H^e one behind the other: the rows over which both tasks attend are a view
-        projected = torch.bmm(pieces.expand(2, -1, -1), projections)
+            return {"context": words, "entity": words, "relation": words, "entity_cls": cls, "relation_cls": cls}
+        projected, words = self._project(batch, pieces)
+        states = dict(zip(("context", "relation", "entity"), words, strict=True))
         others = projected.unflatten(1, hidden.shape[:2])
         cls = others[:, :, 0].clone()  # attending puts a task's own in the other's place
-        states = {"pieces": pieces} | dict(zip(("relation_cls", "entity_cls"), cls, strict=True))
+        states |= zip(("relation_cls", "entity_cls"), cls, strict=True)
         # over H^r the entities attend, over H^e the relations
         attending = slice(1 - self.ctam_entities, 1 + self.ctam_relations)
         if tasks := ("entity", "relation")[attending]:
@@ -158,8 +157,19 @@ class System(SpanBased):
             out = self.cross_attention(others[attending].flatten(0, 1), own, batch["attention_mask"] == 0)
             for task, enriched, weights in zip(tasks, *(part.chunk(len(tasks)) for part in out), strict=True):
                 states |= {f"{task}_cls": enriched, f"{task}_attention": weights}
-        states["relation"], states["entity"] = S.word_maxima(batch, projected)
         return states
+
+    def _project(self, batch: Batch, pieces: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """H^r and H^e of H (rows, hidden), one behind the other, so that the rows over which both tasks attend are a
+        view: (2, rows, hidden), and word maxima of H, H^r and H^e, (words, hidden) each."""
+        projections = self.ready["projections"] if self.ready else self._projections()
+        if torch.is_grad_enabled():
+            projected = torch.bmm(pieces.expand(2, -1, -1), projections)
+            return projected, (S.word_maxima(batch, pieces), *S.word_maxima(batch, projected))
+        rows = projections.new_empty(3, *pieces.shape)  # side by side they are pooled at once
+        rows[0] = pieces
+        torch.bmm(rows[0].expand(2, -1, -1), projections, out=rows[1:])
+        return rows[1:], S.word_maxima(batch, rows).unbind(0)
 
     def _projections(self) -> Tensor:
         """Of H^r and H^e, (2, inputs, outputs)."""

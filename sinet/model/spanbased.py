@@ -33,6 +33,9 @@ class SpanBased(Packable, Extractor):
         threshold: of a relation's sigmoid.
     """
 
+    kinds: int = 1
+    """Kinds of piece rows whose word maxima `encode` takes at once."""
+
     def __init__(
         self,
         labels: Labels,
@@ -70,15 +73,16 @@ class SpanBased(Packable, Extractor):
         """What the classifiers see.
 
         Returns:
-            `entity`, `relation`: word maxima (words, hidden) from which spans are pooled; `pieces`: rows (batch *
-            pieces, hidden) from which the context between two spans is; `entity_cls` and, where the relation
-            classifier sees one, `relation_cls` (batch, hidden).
+            `entity`, `relation`, `context`: word maxima (words, hidden) from which spans, the spans of a pair and what
+            lies between them are pooled; `entity_cls` and, where the relation classifier sees one, `relation_cls`
+            (batch, hidden).
         """
         raise NotImplementedError  # abstract: each system's own
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         batch = S.collate(sentences, self.encoder, self.labels)
-        batch.tensors |= S.split_words(batch["word_start"], batch["word_end"])
+        batch.tensors |= S.word_rows(batch["word_start"], batch["word_end"], batch["input_ids"].numel(), self.kinds)
+        batch.tensors["outside"] = ~S.span_grid(batch["word_room"], self.max_span_width).T
         return batch
 
     # -- classifiers ---------------------------------------------------------------------------------------
@@ -120,7 +124,8 @@ class SpanBased(Packable, Extractor):
         """Relation scores of `pairs` (pairs, 2), positions in `spans` (spans, 2) with maxima `pooled` of H^r."""
         head, tail = pairs.unbind(1)
         sentence = batch["word_sentence"][spans[head, 0]]
-        context = S.range_max(states["pieces"], *S.between(batch, spans, head, tail), batch["input_ids"].shape[1])
+        begin, stop = S.between(spans, head, tail)
+        context = S.range_max(states["context"], begin, stop, int((stop - begin).max()))
         width = spans[:, 1] - spans[:, 0]
         cls = states.get("relation_cls")
         return self.relation_logits(
@@ -193,14 +198,14 @@ class SpanBased(Packable, Extractor):
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         parts = self.ready or self._split(self.width.weight.dtype, layout=False)
-        logits = parts["entity"](S.sliding_max(states["entity"], self.max_span_width)).float()
+        windows = S.window_maxima(states["entity"], self.max_span_width)
+        logits = torch.cat([parts["entity"](pooled) for pooled in windows]).float()
         of_sentence = parts["entity_cls"](states["entity_cls"]).float().index_select(0, batch["word_sentence"])
         logits += of_sentence + parts["entity_width"].unsqueeze(1)
-        fits = S.span_grid(batch["word_room"], self.max_span_width)
         # by width and start: the released order, in which the first of two folded relations keeps its score
-        types = logits.argmax(-1).masked_fill_(~fits.T, 0)
+        types = logits.argmax(-1).masked_fill_(batch["outside"], 0)
         if batch.given:
-            types = S.gold_grid(fits, batch["gold_spans"], batch["gold_types"]).T
+            types = S.gold_grid(types.T, batch["gold_spans"], batch["gold_types"]).T
         width, start = types.nonzero(as_tuple=True)
         spans = torch.stack([start, start + width + 1], dim=1)
         sentence = batch["word_sentence"].index_select(0, start)
@@ -238,8 +243,8 @@ class SpanBased(Packable, Extractor):
         # a chunk at a time: an untrained model takes every span for an entity
         for chunk in pairs.split(PAIRS):
             first, second = chunk.unbind(1)
-            begin, stop = S.between(batch, spans, first, second)
-            context = S.range_max(states["pieces"], begin, stop, int((stop - begin).max()))
+            begin, stop = S.between(spans, first, second)
+            context = S.range_max(states["context"], begin, stop, int((stop - begin).max()))
             # (pairs, 2, types): the first as head and the second as tail, and the other way about
             logits = arguments.index_select(0, first) + swapped.index_select(0, second)
             logits += parts["context"](context).float().unsqueeze(1)

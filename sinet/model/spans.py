@@ -5,7 +5,7 @@ words (`words` rows, no padding). A span is a half-open range of rows [start, en
 or pairs, and no (spans x words) mask is ever made; Python loops only to read gold labels and to hand out predictions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ FEW_PIECES = 8
 """Words of at most so many pieces are pooled by reading them out; longer ones through a table of maxima."""
 READ_OUT = 8
 """Times the rows that a set of ranges may read out one by one; a table of maxima costs about as much."""
+FEW_WINDOWS = 128
+"""Words of which the maxima over all windows are made at once."""
 COMPARED = 1024
 """Items that are paired by comparing all with all; more are sorted into their groups first."""
 
@@ -96,46 +98,68 @@ class _Maxima(torch.autograd.Function):
         return d_levels[0], None, None, None
 
 
-def split_words(start: Tensor, end: Tensor) -> dict[str, Tensor]:
-    """For `word_maxima`: `split_words`, the words of several pieces, and `split_rows` (split words, pieces of the
-    longest), their rows, the last one repeated; none of these where the longest has more than `FEW_PIECES`."""
+def word_rows(start: Tensor, end: Tensor, rows: int, kinds: int = 1) -> dict[str, Tensor]:
+    """For `word_maxima` of up to so many `kinds` of `rows` one behind the other: `word_rows` (kinds, words), the first
+    piece of each word; `split_words` (kinds, split), the words of several pieces; `split_rows` (kinds, split, pieces of
+    the longest), their rows, the last one repeated; none of these where the longest has more than `FEW_PIECES`."""
+    kind = torch.arange(kinds).unsqueeze(1)
     words = (end - start > 1).nonzero().squeeze(1)
     first, last = start[words].unsqueeze(1), end[words].unsqueeze(1) - 1
     longest = int((end - start).max()) if len(start) else 1
-    rows = torch.minimum(first + torch.arange(longest), last)
-    return {"split_words": words, "split_rows": rows if longest <= FEW_PIECES else rows[:0]}
+    split_rows = torch.minimum(first + torch.arange(longest), last) + rows * kind.unsqueeze(1)
+    return {
+        "word_rows": start + rows * kind,
+        "split_words": words + len(start) * kind,
+        "split_rows": split_rows if longest <= FEW_PIECES else split_rows[:, :0],
+    }
 
 
 def word_maxima(batch: Batch, rows: Tensor) -> Tensor:
-    """The maximum over each word's pieces, (..., words, hidden), of `rows` (..., batch * pieces, hidden)."""
-    start, split, pieces = batch["word_start"], batch["split_words"], batch["split_rows"]
-    longest = pieces.shape[1]
-    if longest > FEW_PIECES:
-        return range_max(rows.movedim(-2, 0), start, batch["word_end"], longest).movedim(0, -2)
-    words = rows.index_select(-2, start)
-    if len(split):  # most words are one piece: only the others are pooled
-        pooled = rows.index_select(-2, pieces.flatten()).unflatten(-2, pieces.shape).amax(-2)
-        words.index_copy_(-2, split, pooled)
-    return words
+    """The maximum over each word's pieces, ([kinds,] words, hidden), of `rows` ([kinds,] batch * pieces, hidden)."""
+    kinds = slice(1 if rows.ndim == 2 else len(rows))
+    start, split, pieces = (batch[name][kinds] for name in ("word_rows", "split_words", "split_rows"))
+    if pieces.shape[2] > FEW_PIECES:
+        longest = pieces.shape[2]
+        return range_max(rows.movedim(-2, 0), batch["word_start"], batch["word_end"], longest).movedim(0, -2)
+    flat = rows.flatten(0, -2)
+    words = flat.index_select(0, start.flatten())
+    if split.shape[1]:  # most words are one piece: only the others are pooled
+        pooled = flat.index_select(0, pieces.flatten()).view(-1, pieces.shape[2], flat.shape[1]).amax(1)
+        words.index_copy_(0, split.flatten(), pooled)
+    return words.view(*rows.shape[:-2], -1, rows.shape[-1])
 
 
-def between(batch: Batch, spans: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the word pieces between two spans of a sentence, whichever comes first: start and end, (pairs) each; the
-    end is not behind the start where there are none.
+def between(spans: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Words between two spans of a sentence, whichever comes first: start and end, (pairs) each; the end is not behind
+    the start where there are none.
 
     Args:
         spans: (spans, 2) in words. first, second: (pairs) positions in `spans`.
     """
-    front = batch["word_start"].index_select(0, spans[:, 0])
-    behind = batch["word_end"].index_select(0, spans[:, 1] - 1)
-    return torch.minimum(behind[first], behind[second]), torch.maximum(front[first], front[second])
+    start, end = spans.unbind(1)
+    return torch.minimum(end[first], end[second]), torch.maximum(start[first], start[second])
+
+
+def window_maxima(rows: Tensor, max_width: int) -> Iterator[Tensor]:
+    """Maxima over every window of 1 to `max_width` rows, tables `(widths, rows, hidden)` one behind the other; for
+    inference only.
+
+    Row a of the table of width k covers rows [a, a + k); windows that run past the last row hold figures that mean
+    nothing. Few rows make one table. Of many, on a CPU, each width is a table of its own, written where the one before
+    stood: all at once they would not fit its cache.
+    """
+    if len(rows) <= FEW_WINDOWS or rows.device.type != "cpu":
+        yield sliding_max(rows, max_width)
+        return
+    pooled = rows.clone()
+    for width in range(1, max_width + 1):
+        if 1 < width <= len(rows):
+            torch.maximum(pooled[: 1 - width], rows[width - 1 :], out=pooled[: 1 - width])
+        yield pooled.unsqueeze(0)
 
 
 def sliding_max(rows: Tensor, max_width: int) -> Tensor:
-    """Maxima over every window of 1 to `max_width` rows, `(max_width, rows, hidden)`; for inference only.
-
-    Entry [k, a] covers rows [a, a + k + 1); windows that run past the last row hold figures that mean nothing.
-    """
+    """`window_maxima` in one table, `(max_width, rows, hidden)`."""
     pooled = rows.new_empty(max_width, *rows.shape)
     pooled[0] = rows
     width = 1

@@ -121,7 +121,8 @@ def _analysis(module: nn.Module, inputs: tuple, operators: dict[str, Callable[..
         RuntimeError: naming operators that are neither counted nor known to hold no multiply-adds.
     """
     analysis = FlopCountAnalysis(module, inputs)
-    # fvcore knows the product without the sum: baddbmm(added, a, b)
+    # fvcore knows the product alone: not bmm(a, b, out), into a tensor that is there, nor the sum baddbmm(added, a, b)
+    analysis.set_op_handle("aten::bmm", lambda inputs, outputs: bmm_flop_jit(inputs[:2], outputs))
     analysis.set_op_handle("aten::baddbmm", lambda inputs, outputs: bmm_flop_jit(inputs[1:3], outputs))
     for operator, multiply_adds in operators.items():
         analysis.set_op_handle(operator, _handle(multiply_adds))
