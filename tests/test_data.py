@@ -298,11 +298,12 @@ def test_nothing_is_written_on_failure(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "out"]
 
 
-def test_an_empty_split_is_refused(tmp_path):
-    (tmp_path / "toy").mkdir()
-    for split in ("train", "test"):
-        (tmp_path / "toy" / f"{split}.jsonl").write_text(json.dumps(line()))
-    declared = {
+def toy(folder: Path, *train: dict) -> dict:
+    """A declaration of a dataset that is written below `folder`."""
+    (folder / "toy").mkdir()
+    for split, records in (("train", train), ("test", [line()])):
+        (folder / "toy" / f"{split}.jsonl").write_text("\n".join(map(json.dumps, records)))
+    return {
         "title": "Toy",
         "format": "jsonl",
         "files": {s: {"path": f"{s}.jsonl"} for s in ("train", "test")},
@@ -310,5 +311,15 @@ def test_an_empty_split_is_refused(tmp_path):
         "entity_types": ["Task"],
         "relation_types": ["Compare"],
     }
+
+
+def test_a_relation_of_an_entity_to_itself_is_told(tmp_path, caplog):
+    loop = line(id="odd", relations=[{"type": "Compare", "head": 0, "tail": 0}])
+    prepare("toy", toy(tmp_path, line(), loop, line()), [str(tmp_path)], tmp_path / "out")
+    assert "toy: relations of an entity to itself, such as in sentence odd: 1; no system predicts these" in caplog.text
+
+
+def test_an_empty_split_is_refused(tmp_path):
+    declared = toy(tmp_path, line())
     with pytest.raises(UserError, match="toy: no sentence in train; every split needs some"):
         prepare("toy", declared, [str(tmp_path)], tmp_path / "out")

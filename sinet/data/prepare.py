@@ -46,6 +46,12 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
     counted = {split: count(sentences, labels) for split, sentences in splits.items()}
     if not any(counted["train"]["entities"].values()):
         log.warning("%s: no entity in the training split; `python -m sinet check` describes its files", name)
+    if loops := [s.id for sentences in splits.values() for s in sentences for r in s.relations if r.head == r.tail]:
+        log.warning(
+            "%s: relations of an entity to itself, such as in sentence %s: %d; no system predicts these, all count as "
+            "missed",
+            *(name, loops[0], len(loops)),
+        )
     for split, expected in declared.get("counts", {}).items():
         check_counts(name, split, counted[split], expected)
     if first := declared.get("first"):
