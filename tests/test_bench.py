@@ -9,7 +9,7 @@ import pytest
 from sinet.config import Plan, Run
 from sinet.errors import UserError
 from sinet.model.sinet import System
-from sinet.run import bench, timing
+from sinet.run import bench, exactness, timing
 from sinet.run.train import train_run
 from tests.conftest import tiny_run
 
@@ -59,15 +59,20 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch)
         assert trained["batch"] == batch
         assert trained["ratio"] == pytest.approx(trained["sentences_per_s"] / trained["encoder_sentences_per_s"])
     exact = sinet["exactness"]
-    assert exact["float32_same"] and exact["float32_states"] < 1e-5 and exact["float32_scores"] < 1e-5
+    assert exact["float32_same"] and exact["float32_states"] < 1e-5 and 0 < exact["float32_logits"] < 1e-5
     assert exact["f1"]["float32"]["ent"] > 0
     assert text.count("| yes |") + text.count("| NO |") == 1
     f1 = {"float32": {"ent": 60.0}, "bfloat16": {"ent": 60.2}}
-    assert bench._verdict(exact | {"f1": f1}) == "yes"
-    assert bench._verdict(exact | {"f1": f1 | {"bfloat16": {"ent": 60.4}}}) == "NO"
-    assert bench._verdict(exact | {"f1": f1, "float32_scores": None}) == "NO"
-    assert bench._verdict(exact | {"f1": f1, "float32_states": float("nan")}) == "NO"
+    assert exactness.verdict(exact | {"f1": f1}) == "yes"
+    assert exactness.verdict(exact | {"f1": f1 | {"bfloat16": {"ent": 60.4}}}) == "NO"
+    assert exactness.verdict(exact | {"f1": f1, "float32_logits": None}) == "NO"
+    assert exactness.verdict(exact | {"f1": f1, "float32_states": float("nan")}) == "NO"
     assert all(f"| sinet | {p} | " in text for p in written["matmul_peak_gflops"])
+    streamed = {"sentences": 9000, "sentences_per_s": 8.2, "peak_resident_mib": {"4096": 500.0, "9000": 560.2}}
+    for grown, shown in ((False, "560 MiB after 9,000: bounded."), (True, "9,000: IT GROWS with the stream.")):
+        assert shown in bench.table(written | {"stream": streamed | {"bounded": not grown}})
+    failed = bench.table(written | {"stream": {"sentences": 9000, "failed": "exit status -9: "}})
+    assert "The stream of 9,000 sentences failed: exit status -9" in failed
 
 
 def test_without_a_trained_run_it_says_what_to_do(finished, tmp_path):
@@ -75,15 +80,22 @@ def test_without_a_trained_run_it_says_what_to_do(finished, tmp_path):
         bench.bench(tmp_path, finished.plan, [], tmp_path / "b.json", None, 0)
 
 
-def test_a_stream_is_predicted_in_a_process_of_its_own(finished, monkeypatch):
-    monkeypatch.setattr("sinet.run.predict.CHUNK", 50)
+def test_a_stream_is_predicted_in_a_process_of_its_own(finished):
     from sinet.data.sentence import read_sentences
     from tests.conftest import CORPUS
 
     run = finished.results / "runs" / finished.plan.runs[0].path
-    streamed = bench.streaming(run, read_sentences(CORPUS), 300)
-    assert streamed["sentences"] == 300 and list(streamed["peak_resident_mib"].values())[-1] > 50
-    assert streamed["bounded"]
+    streamed = bench.streaming(run, read_sentences(CORPUS), 300, chunk=50)
+    assert list(streamed["peak_resident_mib"]) == ["50", "300"]
+    assert streamed["peak_resident_mib"]["300"] >= streamed["peak_resident_mib"]["50"] > 50
+
+
+def test_a_stream_that_fails_says_why_and_loses_nothing(finished, tmp_path):
+    from sinet.data.sentence import read_sentences
+    from tests.conftest import CORPUS
+
+    streamed = bench.streaming(tmp_path, read_sentences(CORPUS), 10)
+    assert set(streamed) == {"sentences", "failed"} and "no model.json, so no finished run" in streamed["failed"]
 
 
 @pytest.mark.parametrize(("last", "bounded"), [(560.0, True), (564.1, False)])

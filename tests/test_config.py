@@ -162,7 +162,14 @@ def test_every_shipped_configuration_resolves(overlay):
 
 
 def test_adding_a_system_to_a_grid_is_one_word():
-    for overlay in ("config.yaml", "config/quick.yaml", "config/full.yaml", "config/base.yaml", "config/open.yaml"):
+    for overlay in (
+        "config.yaml",
+        "config/quick.yaml",
+        "config/full.yaml",
+        "config/base.yaml",
+        "config/open.yaml",
+        "config/speed.yaml",
+    ):
         config = load_config(ROOT / overlay)
         config["grid"] = [config["grid"][0] | {"models": list(config["models"])}]
         assert {run.model for run in resolve(config).runs} == set(config["models"]), overlay

@@ -58,7 +58,7 @@ def test_maps_alone_are_all_linear_maps(kind, encoder_folder, tmp_path):
     encoder = load_encoder(declared, locate_encoder(declared, [str(tmp_path)])).eval()
     mask = torch.tensor([[1] * 9 + [0] * 3, [1] * 12])
     with encoder.packed(torch.float32), FlopCounterMode(display=False) as counter:
-        encoder.maps_alone(mask)
+        encoder.maps_alone(mask)()
     assert counter.get_total_flops() == 2 * encoder_multiply_adds(encoder.model.config, 21, attention=False)
 
 

@@ -16,9 +16,10 @@ import torch
 import yaml
 
 from sinet import systems
-from sinet.contract import Batch
+from sinet.contract import Batch, Extractor, Prediction
 from sinet.data.sentence import read_sentences
 from sinet.errors import Interrupted, UserError
+from sinet.model.encoder import Encoder
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import batches, flops, machine, state, timing, train, training
@@ -376,6 +377,35 @@ def test_the_clock_measures_what_a_pass_takes():
     assert len(times["slow"]) == 4, "0.2 s of them: no more repeats than asked for"
     assert 0.1 <= sum(times["fast"]) < 0.2, "short passes are repeated until they fill the time"
     assert all(0.05 <= t < 0.1 for t in sorted(times["slow"])[:3]) and all(t >= 0.01 for t in times["fast"])
+
+
+class Sleeping(Extractor):
+    """Takes 2 ms a batch and 1 ms a sentence, of which its encoder takes half."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(LABELS, encoder)
+        encoder.forward = lambda input_ids, attention_mask: time.sleep(0.001 + 0.0005 * len(input_ids))
+
+    def collate(self, sentences):
+        return Batch(sentences, self.encoder.collate(sentences).tensors())
+
+    def loss(self, batch):
+        raise NotImplementedError
+
+    def decode(self, batch):
+        self.encoder(batch["input_ids"], batch["attention_mask"])
+        time.sleep(0.001 + 0.0005 * len(batch))
+        return [Prediction()] * len(batch)
+
+
+def test_a_system_that_sleeps_is_timed_right(tiny_encoder):
+    sentences = read_sentences(CORPUS)[:8]
+    sleeping = {"sleeping": Sleeping(tiny_encoder)}
+    timed = timing.time_precision(sleeping, sentences, CPU, "float32", seconds=0.1)["sleeping"]
+    for kind, batch, took in (("batch_1", 1, 8 * 0.003), ("best", 8, 0.010)):
+        assert timed[kind]["batch"] == batch
+        assert took <= timed[kind]["median_s"] < 1.3 * took, "token ids to triples"
+        assert took / 2 <= timed[kind]["encoder"]["median_s"] < 0.65 * took, "the bare encoder over the same batches"
 
 
 def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path):

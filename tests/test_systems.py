@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from sinet import systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
+from sinet.model import spans as S
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import Located, load_encoder
 from sinet.run import flops, machine
@@ -168,8 +169,10 @@ def test_trains_in_half_precision(system, tiny_encoder):
     assert not without, f"the loss does not reach {without}"
 
 
-def test_every_product_is_counted(system, tiny_encoder):
+@pytest.mark.parametrize("few", [S.FEW_WINDOWS, 0])
+def test_every_product_is_counted(system, few, tiny_encoder, monkeypatch):
     """`count_batch` raises for an operator without a count, and where torch counts other products than fvcore."""
+    monkeypatch.setattr(S, "FEW_WINDOWS", few)
     model = build(system, tiny_encoder).eval()
     rare = [Sentence("pieces", ("Nasal", "parsers")), Sentence("many pieces", ("neural", "abcdefghijklmnopqrst"))]
     flops.count_batch(model, model.collate(rare[:1]))
@@ -193,7 +196,9 @@ def test_another_formulation_gives_the_same_predictions(system, tiny_encoder):
         assert any(s.entities for s in same[0])
 
 
-def test_packed_inference_predicts_what_the_modules_predict(system, tiny_encoder):
+@pytest.mark.parametrize("few", [S.FEW_WINDOWS, 0])
+def test_packed_inference_predicts_what_the_modules_predict(system, few, tiny_encoder, monkeypatch):
+    monkeypatch.setattr(S, "FEW_WINDOWS", few)
     sentences = read_sentences(CORPUS)
     model = learn(build(system, tiny_encoder), sentences, 120).eval()
     with torch.no_grad():

@@ -48,8 +48,8 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
         log.warning("%s: no entity in the training split; `python -m sinet check` describes its files", name)
     if loops := [s.id for sentences in splits.values() for s in sentences for r in s.relations if r.head == r.tail]:
         log.warning(
-            "%s: relations of an entity to itself, such as in sentence %s: %d; no system predicts these, all count as "
-            "missed",
+            "%s: relations of an entity to itself, such as in sentence %s: %d; systems that classify pairs of spans "
+            "never predict these",
             *(name, loops[0], len(loops)),
         )
     for split, expected in declared.get("counts", {}).items():

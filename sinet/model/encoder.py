@@ -5,7 +5,7 @@ neighbours, so each distinct word is cut once and remembered.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,9 +87,9 @@ class Encoder(nn.Module):
             return self._packed(input_ids, attention_mask)[0][-1]
         return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
 
-    def maps_alone(self, attention_mask: Tensor) -> None:
-        """Only the linear maps of the packed encoder, over as many rows as a batch has real pieces."""
-        self._packed.maps_alone(int(attention_mask.sum()))
+    def maps_alone(self, attention_mask: Tensor) -> Callable[[], None]:
+        """A pass over only the linear maps of the packed encoder, of as many rows as a batch has real pieces."""
+        return self._packed.maps_alone(int(attention_mask.sum()))
 
     def all_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Hidden states of embeddings and layers, and each layer's attention (batch, heads, pieces, pieces)."""

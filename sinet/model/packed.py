@@ -316,18 +316,23 @@ class PackedEncoder:
                     attentions.append(attention)
             return [packing.padded(state) for state in states], attentions
 
-    @torch.no_grad()
-    def maps_alone(self, rows: int) -> None:
-        """The linear maps, with the activation between them, over so many rows: the least that the encoder takes. For
-        timing: what they are of is nothing in particular."""
+    def maps_alone(self, rows: int) -> Callable[[], None]:
+        """A pass over the linear maps, with the activation between them, of so many rows: the least that the encoder
+        takes. For timing: what they are of is nothing in particular."""
         config, made = self.model.config, {"dtype": self.dtype, "device": self.model.device}
         states = torch.randn(rows, config.hidden_size, **made)
-        if self.mapping is not None:
-            self.mapping(torch.randn(rows, config.embedding_size, **made))
-        for layer in self.layers:
-            layer.qkv(states)
-            layer.attended(states)
-            layer.narrow(layer.wide(states))
+        embedded = None if self.mapping is None else torch.randn(rows, config.embedding_size, **made)
+
+        @torch.no_grad()
+        def run() -> None:
+            if embedded is not None:
+                self.mapping(embedded)
+            for layer in self.layers:
+                layer.qkv(states)
+                layer.attended(states)
+                layer.narrow(layer.wide(states))
+
+        return run
 
     def _mask(self, attention_mask: Tensor, embedded: Tensor, full: bool) -> Tensor | None:
         """What is added to the scores: MPNet's relative positions, and a floor where there is padding unless `full`."""

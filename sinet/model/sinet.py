@@ -95,8 +95,6 @@ class System(SpanBased):
         "interaction": ("base", "tap", "ctam_ner", "ctam_re", "ctam"),
     }
 
-    kinds = 3
-
     def __init__(
         self,
         labels: Labels,
@@ -127,6 +125,7 @@ class System(SpanBased):
         )
         hidden = encoder.hidden_size
         self.ctam_entities, self.ctam_relations = (interaction in (task, "ctam") for task in ("ctam_ner", "ctam_re"))
+        self.kinds = 1 if interaction == "base" else 3  # H, H^r, H^e
         tap, ctam = interaction != "base", self.ctam_entities or self.ctam_relations
         self.project_entities = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.project_relations = nn.Linear(hidden, hidden, bias=False) if tap else None
@@ -141,9 +140,9 @@ class System(SpanBased):
             (batch, hidden); with CTAM `entity_attention`, `relation_attention` (batch, heads, pieces).
         """
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
-        pieces, cls = hidden.flatten(0, 1), hidden[:, 0]
+        pieces = hidden.flatten(0, 1)
         if self.project_entities is None:
-            words = S.word_maxima(batch, pieces)
+            words, cls = S.word_maxima(batch, pieces), hidden[:, 0]
             return {"context": words, "entity": words, "relation": words, "entity_cls": cls, "relation_cls": cls}
         projected, words = self._project(batch, pieces)
         states = dict(zip(("context", "relation", "entity"), words, strict=True))
@@ -163,7 +162,7 @@ class System(SpanBased):
         """H^r and H^e of H (rows, hidden), one behind the other, so that the rows over which both tasks attend are a
         view: (2, rows, hidden), and word maxima of H, H^r and H^e, (words, hidden) each."""
         projections = self.ready["projections"] if self.ready else self._projections()
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled():  # no gradient goes through `out`
             projected = torch.bmm(pieces.expand(2, -1, -1), projections)
             return projected, (S.word_maxima(batch, pieces), *S.word_maxima(batch, projected))
         rows = projections.new_empty(3, *pieces.shape)  # side by side they are pooled at once

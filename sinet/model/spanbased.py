@@ -33,9 +33,6 @@ class SpanBased(Packable, Extractor):
         threshold: of a relation's sigmoid.
     """
 
-    kinds: int = 1
-    """Kinds of piece rows whose word maxima `encode` takes at once."""
-
     def __init__(
         self,
         labels: Labels,
@@ -54,6 +51,8 @@ class SpanBased(Packable, Extractor):
         self.max_span_width = max_span_width
         self.negative_spans, self.negative_pairs = negative_spans, negative_pairs
         self.threshold = threshold
+        self.kinds = 1
+        """Kinds of piece rows of which `encode` takes the word maxima at once."""
         self.width = nn.Embedding(WIDTHS, width_size)
         self.entity_classifier = nn.Linear(2 * hidden + width_size, len(labels.entity_types) + 1)
         self.relation_classifier = nn.Linear(
@@ -82,7 +81,6 @@ class SpanBased(Packable, Extractor):
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         batch = S.collate(sentences, self.encoder, self.labels)
         batch.tensors |= S.word_rows(batch["word_start"], batch["word_end"], batch["input_ids"].numel(), self.kinds)
-        batch.tensors["outside"] = ~S.span_grid(batch["word_room"], self.max_span_width).T
         return batch
 
     # -- classifiers ---------------------------------------------------------------------------------------
@@ -203,9 +201,10 @@ class SpanBased(Packable, Extractor):
         of_sentence = parts["entity_cls"](states["entity_cls"]).float().index_select(0, batch["word_sentence"])
         logits += of_sentence + parts["entity_width"].unsqueeze(1)
         # by width and start: the released order, in which the first of two folded relations keeps its score
-        types = logits.argmax(-1).masked_fill_(batch["outside"], 0)
+        fits = S.span_grid(batch["word_room"], self.max_span_width)
+        types = logits.argmax(-1).masked_fill_(~fits.T, 0)
         if batch.given:
-            types = S.gold_grid(types.T, batch["gold_spans"], batch["gold_types"]).T
+            types = S.gold_grid(fits, batch["gold_spans"], batch["gold_types"]).T
         width, start = types.nonzero(as_tuple=True)
         spans = torch.stack([start, start + width + 1], dim=1)
         sentence = batch["word_sentence"].index_select(0, start)

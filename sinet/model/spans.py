@@ -99,9 +99,9 @@ class _Maxima(torch.autograd.Function):
 
 
 def word_rows(start: Tensor, end: Tensor, rows: int, kinds: int = 1) -> dict[str, Tensor]:
-    """For `word_maxima` of up to so many `kinds` of `rows` one behind the other: `word_rows` (kinds, words), the first
-    piece of each word; `split_words` (kinds, split), the words of several pieces; `split_rows` (kinds, split, pieces of
-    the longest), their rows, the last one repeated; none of these where the longest has more than `FEW_PIECES`."""
+    """For `word_maxima` of up to so many `kinds` of `rows`, one kind behind the other: `word_rows` (kinds, words), the
+    first piece of each word; `split_words` (kinds, split), the words of several pieces; `split_rows` (kinds, split,
+    pieces of the longest), their rows, the last one repeated, or none where the longest has more than `FEW_PIECES`."""
     kind = torch.arange(kinds).unsqueeze(1)
     words = (end - start > 1).nonzero().squeeze(1)
     first, last = start[words].unsqueeze(1), end[words].unsqueeze(1) - 1
@@ -126,7 +126,7 @@ def word_maxima(batch: Batch, rows: Tensor) -> Tensor:
     if split.shape[1]:  # most words are one piece: only the others are pooled
         pooled = flat.index_select(0, pieces.flatten()).view(-1, pieces.shape[2], flat.shape[1]).amax(1)
         words.index_copy_(0, split.flatten(), pooled)
-    return words.view(*rows.shape[:-2], -1, rows.shape[-1])
+    return words.view(*rows.shape[:-2], len(batch["word_start"]), rows.shape[-1])
 
 
 def between(spans: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,9 +144,9 @@ def window_maxima(rows: Tensor, max_width: int) -> Iterator[Tensor]:
     """Maxima over every window of 1 to `max_width` rows, tables `(widths, rows, hidden)` one behind the other; for
     inference only.
 
-    Row a of the table of width k covers rows [a, a + k); windows that run past the last row hold figures that mean
-    nothing. Few rows make one table. Of many, on a CPU, each width is a table of its own, written where the one before
-    stood: all at once they would not fit its cache.
+    Entry [k, a] of all covers rows [a, a + k + 1); windows that run past the last row hold figures that mean nothing.
+    Few rows make one table. Of many, on a CPU, each width is a table of its own, written where the one before stood:
+    all at once they would not fit its cache.
     """
     if len(rows) <= FEW_WINDOWS or rows.device.type != "cpu":
         yield sliding_max(rows, max_width)
@@ -159,9 +159,8 @@ def window_maxima(rows: Tensor, max_width: int) -> Iterator[Tensor]:
 
 
 def sliding_max(rows: Tensor, max_width: int) -> Tensor:
-    """`window_maxima` in one table, `(max_width, rows, hidden)`."""
-    pooled = rows.new_empty(max_width, *rows.shape)
-    pooled[0] = rows
+    """`window_maxima` in one table, `(max_width, rows, hidden)`: entry [k, a] covers rows [a, a + k + 1)."""
+    pooled = rows.expand(max_width, -1, -1).clone()
     width = 1
     while width < min(max_width, len(rows)):
         # windows of up to twice the width: one of the width, and behind it each of those there are
@@ -255,7 +254,8 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
         not serve as negatives.
 
     Symmetric relations are stored with the argument that starts first as head, and their reverse is no negative
-    either (as SpERT and SINET train). Entities beyond the words that fit the encoder are left out.
+    either (as SpERT and SINET train). Entities beyond the words that fit the encoder are left out, and relations of an
+    entity to itself, which no pair stands for.
     """
     entity_class = {t: i + 1 for i, t in enumerate(labels.entity_types)}
     relation_class = {t: i for i, t in enumerate(labels.relation_types)}
@@ -271,7 +271,7 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
                 spans.append((row + e.start, row + e.end))
                 types.append(entity_class[e.type])
         for r in sentence.relations:
-            if r.head not in position or r.tail not in position:
+            if r.head not in position or r.tail not in position or r.head == r.tail:
                 continue
             head, tail = position[r.head], position[r.tail]
             if r.type in labels.symmetric:

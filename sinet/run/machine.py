@@ -22,14 +22,15 @@ PRECISIONS = ("float32", "bfloat16")
 WORTH_BFLOAT16 = 0.8
 # CPUs that others may keep busy while something is timed
 DISTURBED = 0.1
-# shapes of a product whose kernels are remembered: about a megabyte each, a millisecond to make anew; by itself oneDNN
+# shapes of products whose kernels are remembered: about a megabyte each, a millisecond to make anew. By itself oneDNN
 # keeps 1,024 of them, twice, and batches of a stream hardly ever have the same number of rows
-KERNELS = "64"
+KERNELS = "256"
 SETTINGS = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": KERNELS,
     "LRU_CACHE_CAPACITY": KERNELS,
 }
+"""What libraries read from the environment when they are first used; what is set there already stays."""
 
 
 def available_device() -> torch.device:
@@ -44,8 +45,7 @@ def use_device() -> torch.device:
         UserError: SLURM granted a GPU that torch does not see: a training on the CPU beside it would be no help.
     """
     torch.set_num_threads(granted_cpus())
-    for name, value in SETTINGS.items():  # read by the libraries when they are first used, not when they are loaded
-        os.environ.setdefault(name, value)
+    set_libraries()
     chosen = available_device()
     on_gpu = chosen.type == "cuda"
     if not on_gpu and os.environ.get("SLURM_STEP_GPUS"):
@@ -61,6 +61,12 @@ def use_device() -> torch.device:
     torch.set_flush_denormal(True)
     _keep_freed_memory()
     return chosen
+
+
+def set_libraries() -> None:
+    """Give torch's libraries their settings; of no effect on those that have computed before."""
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
 
 
 def granted_cpus() -> int:
@@ -178,6 +184,7 @@ def describe(device: torch.device, precision: str) -> dict:
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
+        "settings": {name: os.environ.get(name) for name in SETTINGS},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
     }

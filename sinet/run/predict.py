@@ -110,10 +110,12 @@ def run_labels(folder: Path) -> Labels:
     return Labels.from_json(described(folder)["labels"])
 
 
-def predict_file(run: Path, source: Path, out: Path, at: Callable[[int], object] | None = None) -> None:
+def predict_file(
+    run: Path, source: Path, out: Path, at: Callable[[int], object] | None = None, chunk: int = CHUNK
+) -> None:
     """Predict a JSON-lines file with a finished run, under the precision it was trained in.
 
-    The file may be of any length: `CHUNK` sentences are in memory at once. `at` is called with the number of
+    The file may be of any length: `chunk` sentences are in memory at once. `at` is called with the number of
     sentences written after each chunk. Nothing stands at `out` before all are predicted.
     """
     device = machine.use_device()
@@ -127,12 +129,12 @@ def predict_file(run: Path, source: Path, out: Path, at: Callable[[int], object]
             tqdm(total=total, unit="sent", desc="predict", mininterval=2) as bar,
         ):
             done, unread, stream = 0, 0, iter_sentences(source, labels=False)
-            while chunk := list(itertools.islice(stream, CHUNK)):
-                unread += model.encoder.truncated_words(chunk)
-                for sentence in predict(model, chunk, device, precision):
+            while given := list(itertools.islice(stream, chunk)):
+                unread += model.encoder.truncated_words(given)
+                for sentence in predict(model, given, device, precision):
                     file.write(sentence_line(sentence))
-                done += len(chunk)
-                bar.update(len(chunk))
+                done += len(given)
+                bar.update(len(given))
                 if at is not None:
                     at(done)
         if not done:

@@ -138,13 +138,18 @@ def passes_over(model: Extractor, batches: list[Batch], device: torch.device) ->
 
 def best_batch(model: Extractor, sentences: Sequence[Sentence], device: torch.device, encoder: bool = False) -> int:
     """The candidate with which decoding, or the bare encoder, is fastest: in the better of two passes, of which the
-    first warms up. None is larger than the number of sentences; with few, 1."""
+    first warms up. None is larger than the number of sentences, nor than fits a GPU; with few, 1."""
     seconds: dict[int, float] = {}
     for size in ON_A_GPU["batches"] if device.type == "cuda" else BATCHES:
         if size > len(sentences):
             break
         run = passes_over(model, collated(model, sentences, size), device)[encoder]
-        seconds[size] = min(once(run, device) for _ in range(2))
+        try:
+            seconds[size] = min(once(run, device) for _ in range(2))
+        except torch.OutOfMemoryError:  # of a GPU; larger ones would not fit either
+            log.info("batches of %d do not fit the device", size)
+            torch.cuda.empty_cache()
+            break
     return min(seconds, key=seconds.get, default=1)
 
 
@@ -183,7 +188,8 @@ def time_precision(
             batches = collated(first, sentences, own)
             passes.setdefault(f"encoder {own}", passes_over(first, batches, device)[1])
             if first.encoder.packs:
-                passes[MAPS] = lambda: [first.encoder.maps_alone(batch["attention_mask"]) for batch in batches]
+                maps = [first.encoder.maps_alone(batch["attention_mask"]) for batch in batches]
+                passes[MAPS] = lambda: [run() for run in maps]
             passes[PRODUCT], operations = fastest_product(device, precision)
         measured = measure(clocked(passes, device), seconds=seconds)
         described = {name: _described(times, len(sentences)) for name, times in measured.items()}
