@@ -92,13 +92,13 @@ class Text:
 class Loaded:
     """A trained run, ready for text: `sinet.load(folder)`.
 
-    Torch keeps the threads and settings that the process gave it, but for those of `machine.SETTINGS` which the
-    environment leaves open; `python -m sinet predict` sets its own, so that its figures are the same at every call.
+    Torch keeps the threads and settings that the process gave it but for `machine.remember_few_kernels`;
+    `python -m sinet predict` sets its own, so that its figures are the same at every call.
     """
 
     def __init__(self, folder: Path | str) -> None:
         """Raises `UserError` when the folder is no finished run; it needs nothing outside itself."""
-        machine.set_libraries()
+        machine.remember_few_kernels()
         self.device = machine.available_device()
         self.model, made = load_run(Path(folder), self.device)
         self.labels: Labels = self.model.labels

@@ -22,15 +22,9 @@ PRECISIONS = ("float32", "bfloat16")
 WORTH_BFLOAT16 = 0.8
 # CPUs that others may keep busy while something is timed
 DISTURBED = 0.1
-# shapes of products whose kernels are remembered: about a megabyte each, a millisecond to make anew. By itself oneDNN
-# keeps 1,024 of them, twice, and batches of a stream hardly ever have the same number of rows
-KERNELS = "256"
-SETTINGS = {
-    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": KERNELS,
-    "LRU_CACHE_CAPACITY": KERNELS,
-}
-"""What libraries read from the environment when they are first used; what is set there already stays."""
+SETTINGS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+FEW_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
+"""What torch's libraries read from the environment when they first compute; what is set there already stays."""
 
 
 def available_device() -> torch.device:
@@ -45,7 +39,8 @@ def use_device() -> torch.device:
         UserError: SLURM granted a GPU that torch does not see: a training on the CPU beside it would be no help.
     """
     torch.set_num_threads(granted_cpus())
-    set_libraries()
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     chosen = available_device()
     on_gpu = chosen.type == "cuda"
     if not on_gpu and os.environ.get("SLURM_STEP_GPUS"):
@@ -63,9 +58,14 @@ def use_device() -> torch.device:
     return chosen
 
 
-def set_libraries() -> None:
-    """Give torch's libraries their settings; of no effect on those that have computed before."""
-    for name, value in SETTINGS.items():
+def remember_few_kernels() -> None:
+    """For a stream, before its first product: oneDNN remembers the kernels of a few shapes instead of 1,024.
+
+    Batches of a stream hardly ever have the same number of rows, so that those are of no use, and what they hold between
+    them, half a megabyte each, keeps the memory growing for thousands of batches. Repeated passes over the same
+    sentences do gain by them.
+    """
+    for name, value in FEW_KERNELS.items():
         os.environ.setdefault(name, value)
 
 
@@ -184,7 +184,7 @@ def describe(device: torch.device, precision: str) -> dict:
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
-        "settings": {name: os.environ.get(name) for name in SETTINGS},
+        "settings": {name: os.environ.get(name) for name in SETTINGS | FEW_KERNELS},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
     }

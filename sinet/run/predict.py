@@ -119,6 +119,7 @@ def predict_file(
     sentences written after each chunk. Nothing stands at `out` before all are predicted.
     """
     device = machine.use_device()
+    machine.remember_few_kernels()
     model, made = load_run(run, device)
     precision = machine.usable_precision(made["precision"], device)
     total = sum(1 for _ in iter_sentences(source, labels=False))  # a fault is told now, not after hours
