@@ -5,11 +5,14 @@ import subprocess
 from dataclasses import dataclass
 
 import pytest
+import torch
 
 from sinet.config import Plan, Run
 from sinet.errors import UserError
+from sinet.model.packed import PackedLinear
 from sinet.model.sinet import System
 from sinet.run import bench, exactness, timing
+from sinet.run.predict import load_run
 from sinet.run.train import train_run
 from tests.conftest import tiny_run
 
@@ -73,6 +76,21 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path, monkeypatch)
         assert shown in bench.table(written | {"stream": streamed | {"bounded": not grown}})
     failed = bench.table(written | {"stream": {"sentences": 9000, "failed": "exit status -9: "}})
     assert "The stream of 9,000 sentences failed: exit status -9" in failed
+
+
+def test_inexact_arithmetic_is_noticed(finished, monkeypatch):
+    from sinet.data.sentence import read_sentences
+    from tests.conftest import CORPUS, LABELS
+
+    cpu, sentences = torch.device("cpu"), read_sentences(CORPUS)
+    model, _ = load_run(finished.results / "runs" / finished.plan.runs[0].path, cpu)
+    exact = exactness.exactness(model, sentences, LABELS, cpu, ["float32"])
+    product = PackedLinear.__call__
+    monkeypatch.setattr(PackedLinear, "__call__", lambda self, rows: product(self, rows) * 1.0003)
+    inexact = exactness.exactness(model, sentences, LABELS, cpu, ["float32"])
+    assert exact["float32_same"] and inexact["float32_same"], "too little to be seen in the predictions"
+    assert exact["float32_logits"] < 1e-5 < 1e-4 < inexact["float32_logits"]
+    assert [exactness.verdict(e) for e in (exact, inexact)] == ["yes", "NO"]
 
 
 def test_without_a_trained_run_it_says_what_to_do(finished, tmp_path):

@@ -61,9 +61,9 @@ def use_device() -> torch.device:
 def remember_few_kernels() -> None:
     """For a stream, before its first product: oneDNN remembers the kernels of a few shapes instead of 1,024.
 
-    Batches of a stream hardly ever have the same number of rows, so that those are of no use, and what they hold between
-    them, half a megabyte each, keeps the memory growing for thousands of batches. Repeated passes over the same
-    sentences do gain by them.
+    Batches of a stream hardly ever have the same number of rows, so that most are of no use, and with half a megabyte
+    each, and holes in the memory between them, they keep it growing for thousands of batches. Repeated passes over the
+    same sentences do gain by them.
     """
     for name, value in FEW_KERNELS.items():
         os.environ.setdefault(name, value)
