@@ -450,13 +450,12 @@ def test_a_sample_is_spread_over_the_lengths():
     assert batches.sample_by_length(sentences, lengths, None) == batches.sample_by_length(sentences, lengths, 99)
 
 
-def test_a_long_file_is_predicted_in_chunks_with_the_same_result(run, prepared, tmp_path, monkeypatch):
+def test_a_long_file_is_predicted_in_chunks_with_the_same_result(run, prepared, tmp_path):
     train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
     source = prepared / "test.jsonl"
     predict_file(tmp_path / "out", source, tmp_path / "whole.jsonl")
-    monkeypatch.setattr("sinet.run.predict.CHUNK", 3)
     written = []
-    predict_file(tmp_path / "out", source, tmp_path / "parts.jsonl", at=written.append)
+    predict_file(tmp_path / "out", source, tmp_path / "parts.jsonl", at=written.append, chunk=3)
     assert written == [3, 6, 9, 10]
     whole, parts = (read_sentences(tmp_path / name) for name in ("whole.jsonl", "parts.jsonl"))
     assert [(s.id, [(e.type, e.start, e.end) for e in s.entities]) for s in whole] == [

@@ -111,11 +111,11 @@ def run_labels(folder: Path) -> Labels:
 
 
 def predict_file(
-    run: Path, source: Path, out: Path, at: Callable[[int], object] | None = None, chunk: int = CHUNK
+    run: Path, source: Path, out: Path, at: Callable[[int], object] | None = None, chunk: int | None = None
 ) -> None:
     """Predict a JSON-lines file with a finished run, under the precision it was trained in.
 
-    The file may be of any length: `chunk` sentences are in memory at once. `at` is called with the number of
+    The file may be of any length: `chunk` sentences, by default `CHUNK`, are in memory at once. `at` is called with the number of
     sentences written after each chunk. Nothing stands at `out` before all are predicted.
     """
     device = machine.use_device()
@@ -130,7 +130,7 @@ def predict_file(
             tqdm(total=total, unit="sent", desc="predict", mininterval=2) as bar,
         ):
             done, unread, stream = 0, 0, iter_sentences(source, labels=False)
-            while given := list(itertools.islice(stream, chunk)):
+            while given := list(itertools.islice(stream, chunk or CHUNK)):
                 unread += model.encoder.truncated_words(given)
                 for sentence in predict(model, given, device, precision):
                     file.write(sentence_line(sentence))
