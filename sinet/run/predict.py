@@ -115,8 +115,8 @@ def predict_file(
 ) -> None:
     """Predict a JSON-lines file with a finished run, under the precision it was trained in.
 
-    The file may be of any length: `chunk` sentences, by default `CHUNK`, are in memory at once. `at` is called with the number of
-    sentences written after each chunk. Nothing stands at `out` before all are predicted.
+    The file may be of any length: `chunk` sentences, by default `CHUNK`, are in memory at once. `at` is called with the
+    number of sentences written after each chunk. Nothing stands at `out` before all are predicted.
     """
     device = machine.use_device()
     machine.remember_few_kernels()
