@@ -415,7 +415,7 @@ def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path):
     untrained = {"name": "sizes", "architecture": sizes, "tokenizer": run["encoder"]}
     timing.time_runs(runs, prepared / "test.jsonl", tmp_path / "t.json", 5, 0.1, [(untrained, 2)])
     timed = json.loads((tmp_path / "t.json").read_text())
-    assert {"device_name", "threads", "versions", "tokenising_s", "not_timed"} <= set(timed)
+    assert {"device_name", "threads", "versions", "libraries", "tokenising_s", "not_timed"} <= set(timed)
     assert timed["sentences"] == 5 and timed["of_sentences"] == 10
     for system in timed["systems"].values():
         assert list(system) == timed["precisions"]

@@ -73,6 +73,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     peaks = {p: limit["matmul_peak_gflops"] for p, limit in limits.items()}
     measured = {
         **machine.describe(device, "+".join(precisions)),
+        "libraries": machine.libraries(),
         "dataset": dataset,
         "encoder": encoder,
         "split": "test",

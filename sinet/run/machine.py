@@ -177,6 +177,11 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
+def libraries() -> dict[str, str | None]:
+    """What the environment says to torch's libraries of what times depend on; None for their own choice."""
+    return {name: os.environ.get(name) for name in SETTINGS | FEW_KERNELS}
+
+
 def describe(device: torch.device, precision: str) -> dict:
     """What a record says of the machine."""
     return {
@@ -184,7 +189,6 @@ def describe(device: torch.device, precision: str) -> dict:
         "device_name": device_name(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
-        "settings": {name: os.environ.get(name) for name in SETTINGS | FEW_KERNELS},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
     }

@@ -314,6 +314,7 @@ def time_runs(
             "of_sentences": len(everything),
             "least_seconds": seconds,
             **machine.describe(device, "+".join(precisions)),
+            "libraries": machine.libraries(),
             "precisions": precisions,
             "not_timed": reason,
             **timed,
