@@ -97,7 +97,7 @@ class _Decisions(TorchFunctionMode):
             register_module_forward_hook(lambda *called: self._leave(), always_call=True),
         ]
         for encoder in self.encoders:  # called as a method
-            encoder.all_layers = self._apart(encoder.all_layers)
+            encoder.all_layers = self._inside(encoder.all_layers)
         return super().__enter__()
 
     def __exit__(self, *raised: object) -> None:
@@ -113,7 +113,7 @@ class _Decisions(TorchFunctionMode):
     def _leave(self) -> None:
         self.inside -= 1
 
-    def _apart(self, method: Callable) -> Callable:
+    def _inside(self, method: Callable) -> Callable:
         @functools.wraps(method)
         def run(*args: object, **kwargs: object) -> object:
             self._enter()

@@ -22,9 +22,8 @@ PRECISIONS = ("float32", "bfloat16")
 WORTH_BFLOAT16 = 0.8
 # CPUs that others may keep busy while something is timed
 DISTURBED = 0.1
-SETTINGS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 FEW_KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
-"""What torch's libraries read from the environment when they first compute; what is set there already stays."""
+"""What oneDNN and torch's layer over it read from the environment when they first compute."""
 
 
 def available_device() -> torch.device:
@@ -39,8 +38,7 @@ def use_device() -> torch.device:
         UserError: SLURM granted a GPU that torch does not see: a training on the CPU beside it would be no help.
     """
     torch.set_num_threads(granted_cpus())
-    for name, value in SETTINGS.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     chosen = available_device()
     on_gpu = chosen.type == "cuda"
     if not on_gpu and os.environ.get("SLURM_STEP_GPUS"):
@@ -63,7 +61,7 @@ def remember_few_kernels() -> None:
 
     Batches of a stream hardly ever have the same number of rows, so that most are of no use, and with half a megabyte
     each, and holes in the memory between them, they keep it growing for thousands of batches. Repeated passes over the
-    same sentences do gain by them.
+    same sentences do gain by them. What is set in the environment already stays.
     """
     for name, value in FEW_KERNELS.items():
         os.environ.setdefault(name, value)
@@ -178,8 +176,8 @@ def device_name(device: torch.device) -> str:
 
 
 def libraries() -> dict[str, str | None]:
-    """What the environment says to torch's libraries of what times depend on; None for their own choice."""
-    return {name: os.environ.get(name) for name in SETTINGS | FEW_KERNELS}
+    """What the environment says of the kernels that are remembered, on which times depend; None for 1,024."""
+    return {name: os.environ.get(name) for name in FEW_KERNELS}
 
 
 def describe(device: torch.device, precision: str) -> dict:
