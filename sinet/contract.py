@@ -65,9 +65,11 @@ class Extractor(nn.Module):
 
     encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
     """Prefixes of the parameters that learn at the encoder's rate."""
-    clipped_apart: ClassVar[tuple[tuple[str, ...], ...]] = (("",),)
-    """Prefixes of the parameters of each part of the system: more than one where several are trained side by side that
-    share no weight and no loss. The gradient of each is clipped by itself."""
+    parts: ClassVar[dict[str, tuple[str, ...]]] = {"": ("",)}
+    """The parts of the system by name, each by the prefixes of its parameters: more than one where models share no weight
+    and no loss. Their gradients are clipped apart, and a recipe may train them one after another (`stage`)."""
+    stage: str | None = None
+    """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
     formulations: ClassVar[dict[str, dict]] = {}
     """Settings under which the same figures are computed in another way whose multiply-adds are counted too, by
     title."""
@@ -79,48 +81,35 @@ class Extractor(nn.Module):
         super().__init__()
         self.labels = labels
         self.encoder = encoder
-        self.terms: dict[str, Tensor] = {}
-        """What the last loss was a sum of, by name; a training that diverges prints it."""
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Turn sentences into tensors on the CPU; gold tensors are made of whatever labels they carry."""
         raise NotImplementedError  # abstract: each system's own
 
-    def loss(self, batch: Batch) -> Tensor:
-        """The training loss of a labelled batch, a scalar: `self.total` of its terms."""
+    def training_items(self, sentences: Sequence[Sentence]) -> Sequence:
+        """What a training batch is made of, in the order of the data: sentences, or with a model over pairs the pairs."""
+        return sentences
+
+    def training_batch(self, items: Sequence) -> Batch:
+        """The tensors of some training items, negatives drawn, on the CPU."""
+        return self.collate(items)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The terms of the training loss of a `training_batch`, each with its weight and **summed**, scalars."""
         raise NotImplementedError  # abstract: each system's own
 
-    def total(self, **terms: Tensor) -> Tensor:
-        """The sum of a loss's terms, kept by name in `self.terms`; `loss` ends with it."""
-        self.terms = {name: term.detach() for name, term in terms.items()}
-        return sum(terms.values())
+    def divisors(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """What each term of `losses`, summed over the parts of one training batch, is divided by; 1 where it is absent."""
+        return {}
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The training loss of a `training_batch`, a scalar."""
+        divisors = self.divisors([batch])
+        return sum(term / divisors.get(name, 1) for name, term in self.losses(batch).items())
 
     def decode(self, batch: Batch) -> list[Prediction]:
         """One prediction a sentence, in the order of the batch."""
         raise NotImplementedError  # abstract: each system's own
-
-    def param_groups(self, encoder_lr: float, head_lr: float, weight_decay: float) -> list[dict]:
-        """Optimiser groups: encoder and heads at their own rates, no decay on biases and LayerNorm; `part` is its place
-        in `clipped_apart`.
-
-        Raises:
-            ValueError: a parameter that belongs to no part.
-        """
-        groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                rate = encoder_lr if name.startswith(self.encoders) else head_lr
-                # a bias may have dimensions of its own, where several layers are held in one
-                plain = parameter.ndim > 1 and not name.endswith("bias")
-                decay = weight_decay if plain else 0.0
-                part = next((i for i, prefixes in enumerate(self.clipped_apart) if name.startswith(prefixes)), None)
-                if part is None:
-                    raise ValueError(f"{name} begins with none of clipped_apart: {self.clipped_apart}")
-                groups.setdefault((rate, decay, part), []).append(parameter)
-        return [
-            {"params": group, "lr": rate, "weight_decay": decay, "part": part}
-            for (rate, decay, part), group in groups.items()
-        ]
 
     def attention(self, sentence: Sentence) -> dict[str, Tensor]:
         """Attention by direction, each `(heads, words + 2)`: [CLS], the words, [SEP]; empty where a system has none."""

@@ -211,23 +211,53 @@ def sample_per_group(group: Tensor, limit: Tensor) -> Tensor:
     return shuffled[first_per_group(group[shuffled], limit)]
 
 
-def negative_spans(batch: Batch, max_width: int, limit: Tensor) -> Tensor:
-    """At most `limit[s]` random spans of each sentence s that are not gold, `(spans, 2)`, up to `max_width` wide."""
-    gold = batch["gold_spans"]
+def negative_spans(batch: Batch, max_width: int) -> Tensor:
+    """All spans of up to `max_width` words that are not gold, `(spans, 2)`, in the order of their first words."""
     fits = span_grid(batch["word_room"], max_width)
-    width = gold[:, 1] - gold[:, 0]
-    known = width <= max_width
-    fits[gold[known, 0], width[known] - 1] = False
-    start, width = fits.nonzero(as_tuple=True)
-    chosen = sample_per_group(batch["word_sentence"][start], limit)
-    return torch.stack([start[chosen], start[chosen] + width[chosen] + 1], dim=1)
+    start, width = (fits & (gold_grid(fits, batch) == 0)).nonzero(as_tuple=True)
+    return torch.stack([start, start + width + 1], dim=1)
 
 
-def unrelated_pairs(batch: Batch) -> Tensor:
-    """All ordered pairs of gold spans of a sentence, `(pairs, 2)`, that may serve as negatives."""
-    gold, pairs = batch["gold_spans"], ordered_pairs(batch["gold_counts"])
-    unrelated = ~torch.isin(pairs[:, 0] * len(gold) + pairs[:, 1], batch["not_negative"])
-    return pairs[unrelated & (gold[pairs[:, 0]] != gold[pairs[:, 1]]).any(1)]
+def fold_pairs(batch: Batch, labels: Labels, reverses: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+    """The related pairs of a batch, their types, and the pairs that may serve as negatives, as SpERT and SINET train.
+
+    A symmetric relation gets the argument that starts first as head; annotated both ways round it is one positive. Pairs
+    are kept by span: of a span annotated twice the first stands for both, and the negatives of the second appear again
+    with the first's position. An entity is not paired with itself.
+
+    Args:
+        reverses: whether the reverse of a symmetric positive may serve as a negative, as in both released codes.
+
+    Returns:
+        positive pairs (pairs, 2), positions in `gold_spans`; their types (pairs, relation types) 0/1; negative pairs
+        (pairs, 2), sentence by sentence.
+    """
+    spans = [tuple(span) for span in batch["gold_spans"].tolist()]
+    first: dict[tuple[int, int], int] = {}
+    number = [first.setdefault(span, i) for i, span in enumerate(spans)]
+    symmetric = {i for i, name in enumerate(labels.relation_types) if name in labels.symmetric}
+    related: dict[tuple[int, int], set[int]] = {}
+    excluded: set[tuple[int, int]] = set()
+    for head, tail, kind in batch["gold_triples"].tolist():
+        head, tail = number[head], number[tail]
+        if head == tail:
+            continue
+        if kind in symmetric and spans[tail][0] < spans[head][0]:
+            head, tail = tail, head
+        related.setdefault((head, tail), set()).add(kind)
+        if kind in symmetric and not reverses:
+            excluded.add((tail, head))
+    negative, begin = [], 0
+    for count in batch["gold_counts"].tolist():
+        of_sentence = number[begin : begin + count]
+        negative += [(i, j) for i in of_sentence for j in of_sentence if i != j and (i, j) not in related]
+        begin += count
+    types = torch.zeros(len(related), len(labels.relation_types))
+    for i, kinds in enumerate(related.values()):
+        types[i, list(kinds)] = 1
+    negative = [pair for pair in negative if pair not in excluded]
+    pairs = (torch.tensor(list(found), dtype=torch.long).view(-1, 2) for found in (related, negative))
+    return next(pairs), types, next(pairs)
 
 
 def likeliest_pairs(group: Tensor, scores: Tensor, groups: int, limit: int) -> Tensor:
@@ -245,23 +275,18 @@ def likeliest_pairs(group: Tensor, scores: Tensor, groups: int, limit: int) -> T
 
 
 def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: Labels) -> dict[str, Tensor]:
-    """Gold spans and related pairs of a batch in packed word rows.
+    """Gold spans and relations of a batch in packed word rows, as they are annotated.
 
     Returns:
-        `gold_spans` (spans, 2) start and end row; `gold_types` (spans) entity class, None = 0;
-        `gold_counts` (batch) spans per sentence; `gold_pairs` (pairs, 2) positions in `gold_spans`;
-        `gold_relations` (pairs, relation types) 0/1; `not_negative` (keys) `head * spans + tail` of pairs that may
-        not serve as negatives.
+        `gold_spans` (spans, 2) start and end row; `gold_types` (spans) entity class, None = 0; `gold_last` (spans) whether
+        the same span is not annotated again later; `gold_counts` (batch) spans per sentence; `gold_triples` (relations, 3)
+        head and tail as positions in `gold_spans`, relation type.
 
-    Symmetric relations are stored with the argument that starts first as head, and their reverse is no negative
-    either (as SpERT and SINET train). Entities beyond the words that fit the encoder are left out, and relations of an
-    entity to itself, which no pair stands for.
+    Entities beyond the words that fit the encoder are left out, and their relations.
     """
     entity_class = {t: i + 1 for i, t in enumerate(labels.entity_types)}
     relation_class = {t: i for i, t in enumerate(labels.relation_types)}
-    spans, types, counts = [], [], []
-    related: dict[tuple[int, int], set[int]] = {}
-    excluded: set[tuple[int, int]] = set()
+    spans, types, counts, triples = [], [], [], []
     row = 0
     for sentence, length in zip(sentences, lengths, strict=True):
         position = {}
@@ -270,28 +295,20 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
                 position[i] = len(spans)
                 spans.append((row + e.start, row + e.end))
                 types.append(entity_class[e.type])
-        for r in sentence.relations:
-            if r.head not in position or r.tail not in position or r.head == r.tail:
-                continue
-            head, tail = position[r.head], position[r.tail]
-            if r.type in labels.symmetric:
-                if spans[tail][0] < spans[head][0]:
-                    head, tail = tail, head
-                excluded.add((tail, head))
-            excluded.add((head, tail))
-            related.setdefault((head, tail), set()).add(relation_class[r.type])
+        triples += [
+            (position[r.head], position[r.tail], relation_class[r.type])
+            for r in sentence.relations
+            if r.head in position and r.tail in position
+        ]
         counts.append(len(position))
         row += length
-    targets = torch.zeros(len(related), len(relation_class))
-    for i, classes in enumerate(related.values()):
-        targets[i, list(classes)] = 1
+    last = {span: i for i, span in enumerate(spans)}
     return {
         "gold_spans": torch.tensor(spans, dtype=torch.long).view(-1, 2),
         "gold_types": torch.tensor(types, dtype=torch.long),
+        "gold_last": torch.tensor([last[span] == i for i, span in enumerate(spans)], dtype=torch.bool),
         "gold_counts": torch.tensor(counts, dtype=torch.long),
-        "gold_pairs": torch.tensor(list(related), dtype=torch.long).view(-1, 2),
-        "gold_relations": targets,
-        "not_negative": torch.tensor([h * len(spans) + t for h, t in sorted(excluded)], dtype=torch.long),
+        "gold_triples": torch.tensor(triples, dtype=torch.long).view(-1, 3),
     }
 
 
@@ -301,8 +318,10 @@ def collate(sentences: Sequence[Sentence], encoder: nn.Module, labels: Labels) -
     return Batch(sentences, pieces.tensors() | gold_tensors(sentences, pieces.lengths, labels))
 
 
-def gold_grid(fits: Tensor, spans: Tensor, types: Tensor) -> Tensor:
-    """Entity class of every span of a grid, None = 0, like `fits` (words, max_width); wider gold has no place in it."""
+def gold_grid(fits: Tensor, batch: Batch) -> Tensor:
+    """Entity class of every span of a grid, None = 0, like `fits` (words, max_width); wider gold has no place in it, and
+    of a span annotated twice the later type counts."""
+    spans, types = batch["gold_spans"][batch["gold_last"]], batch["gold_types"][batch["gold_last"]]
     width = spans[:, 1] - spans[:, 0] - 1
     inside = width < fits.shape[1]
     target = torch.zeros_like(fits, dtype=torch.long)
