@@ -4,19 +4,20 @@ Zhong and Chen, NAACL 2021, section 3; details follow the released code (princet
 encoders: one classifies spans [first piece ; last piece ; width], the other reads the sentence once for every ordered
 pair of entities. The relation model learns from gold entities and is applied to predicted ones.
 
+A recipe may train the two models one after another, each as released (`stage`), or side by side on the same sentences:
+they share no weight and no loss.
+
 What differs from the released code:
-- Both models are trained side by side, on the same sentences and for the same number of epochs; they share no weight,
-  so neither learns from the other's loss, and the gradient of each is clipped by itself. Both losses are means. A step
-  can take a random share of the pairs (`training_pairs`).
-- Markers are `[unusedN]` pieces in the order of the types, or pieces added to the vocabulary where it has none.
-- Symmetric relations are trained with the argument that starts first as head.
-- No cross-sentence context; new layers keep torch's initialisation.
+- Markers are `[unusedN]` pieces in the order of the types, or pieces added to the vocabulary where it has none; the released
+  code numbers them in the order of first use.
+- No cross-sentence context (released: 300 words around a sentence for entities, 100 for relations).
 - Of a sentence's predicted entities at most the `max_arguments` likeliest are paired.
+- Trained side by side, a step can take a random share of the pairs (`training_pairs`).
 """
 
 import copy
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,15 @@ from sinet.model import spans as S
 from sinet.model.dropout import Dropout
 from sinet.model.encoder import Encoder
 from sinet.model.endpoints import FeedForward, endpoints, span_scores
+from sinet.model.initial import initialise_normal
+
+
+class Pair(NamedTuple):
+    """What the relation model learns from: an ordered pair of gold entities, by their numbers in the sentence."""
+
+    sentence: Sentence
+    head: int
+    tail: int
 
 
 class RelationModel(nn.Module):
@@ -78,21 +88,28 @@ class System(Extractor):
 
     Settings:
         max_span_width: widest candidate, in words. width_size: size of the width embedding.
-        hidden_size: of the entity model's feed-forward network. dropout: in it; relation_dropout: before the relation
-        classifier. training_pairs: pairs drawn for each sentence of a step, 0 for all. pair_batch: pairs
-        encoded at once. max_arguments: predicted entities of a sentence that are paired.
+        hidden_size: of the entity model's feed-forward network. dropout: in it; hidden_dropout: on the encoder's output
+        before it; relation_dropout: before the relation classifier. max_sequence_length: word pieces that the relation
+        model reads, markers counted. training_pairs: pairs drawn for each sentence of a step where both models are
+        trained side by side, 0 for all. pair_batch: pairs encoded at once in prediction. max_arguments: predicted entities
+        of a sentence that are paired.
     """
 
     cites = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
     tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "max_arguments": 12}
     encoders = ("encoder.", "relation_encoder.")
-    clipped_apart = (("encoder.", "width.", "entity_model."), ("relation_encoder.", "relation_model."))
+    parts: ClassVar[dict] = {
+        "entity": ("encoder.", "width.", "entity_model."),
+        "relation": ("relation_encoder.", "relation_model."),
+    }
     allowed: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "hidden_size": (1, 10_000),
         "dropout": (0.0, 0.99),
+        "hidden_dropout": (0.0, 0.99),
         "relation_dropout": (0.0, 0.99),
+        "max_sequence_length": (8, 100_000),
         "pair_batch": (1, 100_000),
         "max_arguments": (2, 100_000),
     }
@@ -106,7 +123,9 @@ class System(Extractor):
         width_size: int = 150,
         hidden_size: int = 150,
         dropout: float = 0.2,
+        hidden_dropout: float = 0.1,
         relation_dropout: float = 0.1,
+        max_sequence_length: int = 128,
         training_pairs: int = 0,
         pair_batch: int = 64,
         max_arguments: int = 40,
@@ -114,11 +133,13 @@ class System(Extractor):
         super().__init__(labels, encoder)
         types = len(labels.entity_types)
         self.training_pairs, self.pair_batch, self.max_arguments = training_pairs, pair_batch, max_arguments
-        self.max_span_width = max_span_width
+        self.max_span_width, self.max_sequence_length = max_span_width, max_sequence_length
+        self.hidden_dropout = Dropout(hidden_dropout)
         self.width = nn.Embedding(max_span_width + 1, width_size)  # row 0 is the released code's padding
         self.entity_model = FeedForward(2 * encoder.hidden_size + width_size, hidden_size, types + 1, dropout)
         self.relation_encoder = Encoder(copy.deepcopy(encoder.model), encoder.tokenizer)
         self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, relation_dropout)
+        initialise_normal(self, "encoder.", "relation_encoder.")
         # (types, subject or object, start or end)
         self.register_buffer("markers", self._marker_ids(4 * types).view(types, 2, 2))
 
@@ -138,7 +159,8 @@ class System(Extractor):
 
     def entity_scores(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Scores (words, max_span_width, None and types) of every span, and whether it fits its sentence."""
-        first, last = endpoints(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
+        hidden = self.hidden_dropout(self.encoder(batch["input_ids"], batch["attention_mask"]))
+        first, last = endpoints(hidden, batch)
         scores = span_scores(self.entity_model, first, last, self.width.weight[1:])
         return scores.float(), S.span_grid(batch["word_room"], self.max_span_width)
 
@@ -167,7 +189,7 @@ class System(Extractor):
                 extent[subject],
                 extent[object],
                 torch.cat([self.markers[kinds[subject], 0], self.markers[kinds[object], 1]], dim=1),
-                self.relation_encoder.max_pieces,
+                min(self.max_sequence_length, self.relation_encoder.max_pieces),
                 self.relation_encoder.tokenizer.pad_token_id,
             )
             scores.append(self.relation_model(self.relation_encoder(ids, mask), *starts).float())
@@ -175,34 +197,85 @@ class System(Extractor):
 
     # -- training and prediction ---------------------------------------------------------------------------
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy of the entity model over spans plus that of the relation model over pairs."""
-        scores, fits = self.entity_scores(batch)
-        gold = batch["gold_spans"]
-        target = S.gold_grid(fits, gold, batch["gold_types"])
-        entity_loss = F.cross_entropy(scores[fits], target[fits])
+    def training_items(self, sentences: Sequence[Sentence]) -> Sequence:
+        """Sentences; of the relation model alone all ordered pairs of their gold entities."""
+        if self.stage != "relation":
+            return sentences
+        pairs = []
+        for sentence in sentences:
+            (length,) = self.encoder.collate([sentence]).lengths
+            read = [i for i, entity in enumerate(sentence.entities) if entity.end <= length]
+            pairs += [Pair(sentence, head, tail) for head in read for tail in read if head != tail]
+        return pairs
 
-        pairs = S.ordered_pairs(batch["gold_counts"])
-        if self.training_pairs:
-            # of the whole batch alike, so that every pair is as likely as any other
-            drawn = torch.randperm(len(pairs), device=pairs.device)[: self.training_pairs * len(batch)]
-            pairs = pairs[drawn]
-        if not len(pairs):
-            return self.total(entity=entity_loss)
-        labels = torch.zeros(len(gold), len(gold), dtype=torch.long, device=gold.device)
-        related = batch["gold_pairs"]
-        labels[related.unbind(1)] = batch["gold_relations"].argmax(1) + 1  # one type a pair
-        scores = self.relation_scores(batch, gold, batch["gold_types"] - 1, pairs)
-        return self.total(entity=entity_loss, relation=F.cross_entropy(scores, labels[pairs.unbind(1)]))
+    def item_lengths(self, items: Sequence) -> list[int]:
+        if self.stage != "relation":
+            return super().item_lengths(items)
+        sentences = {id(pair.sentence): pair.sentence for pair in items}
+        pieces = dict(zip(sentences, self.encoder.piece_counts(list(sentences.values())), strict=True))
+        return [pieces[id(pair.sentence)] for pair in items]
+
+    def training_batch(self, items: Sequence) -> Batch:
+        """Besides the sentences `pairs` (pairs, 2) of `gold_spans` and their `pair_labels`, no relation = 0: those given,
+        or all of the sentences, or a share of them. Each annotated direction is a label, the last one of a pair counts, and
+        a span annotated twice has its relations twice."""
+        if self.stage != "relation":
+            batch = self.collate(items)
+            pairs = S.ordered_pairs(batch["gold_counts"])
+            if self.training_pairs:
+                # of the whole batch alike, so that every pair is as likely as any other
+                pairs = pairs[torch.randperm(len(pairs))[: self.training_pairs * len(batch)]]
+        else:
+            sentences = {id(pair.sentence): pair.sentence for pair in items}
+            batch = self.collate(list(sentences.values()))
+            begin = dict(zip(sentences, (batch["gold_counts"].cumsum(0) - batch["gold_counts"]).tolist(), strict=True))
+            # among the entities that fit the encoder
+            place = {
+                key: self._places(sentence, length)
+                for (key, sentence), length in zip(sentences.items(), batch["lengths"].tolist(), strict=True)
+            }
+            pairs = torch.tensor(
+                [
+                    [begin[key := id(pair.sentence)] + place[key][pair.head], begin[key] + place[key][pair.tail]]
+                    for pair in items
+                ]
+            )
+        spans = [tuple(span) for span in batch["gold_spans"].tolist()]
+        label = {(spans[head], spans[tail]): kind + 1 for head, tail, kind in batch["gold_triples"].tolist()}
+        labels = [label.get((spans[head], spans[tail]), 0) for head, tail in pairs.tolist()]
+        batch.tensors |= {"pairs": pairs, "pair_labels": torch.tensor(labels, dtype=torch.long)}
+        return batch
+
+    @staticmethod
+    def _places(sentence: Sentence, length: int) -> dict[int, int]:
+        read = [i for i, entity in enumerate(sentence.entities) if entity.end <= length]
+        return {number: place for place, number in enumerate(read)}
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy of the entity model over spans, and of the relation model over pairs."""
+        terms = {}
+        if self.stage != "relation":
+            scores, fits = self.entity_scores(batch)
+            target = S.gold_grid(fits, batch)
+            terms["entity"] = F.cross_entropy(scores[fits], target[fits], reduction="sum")
+        if self.stage != "entity" and len(pairs := batch["pairs"]):
+            scores = self.relation_scores(batch, batch["gold_spans"], batch["gold_types"] - 1, pairs)
+            terms["relation"] = F.cross_entropy(scores, batch["pair_labels"], reduction="sum")
+        return terms
+
+    def divisors(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """The entity loss is a sum over spans, the relation loss a mean over pairs."""
+        return {"relation": sum(len(batch["pairs"]) for batch in batches)}
 
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:
-        """The best type of every span, then the best relation of every ordered pair of predicted entities."""
+        """The best type of every span, then the best relation of every ordered pair of predicted entities; without relations
+        while the entity model is trained alone."""
         scores, fits = self.entity_scores(batch)
         lengths = batch["lengths"]
         types = scores.argmax(-1).masked_fill(~fits, 0)
         if batch.given:
-            types = S.gold_grid(fits, batch["gold_spans"], batch["gold_types"])
+            types = S.gold_grid(fits, batch)
         start, width = types.nonzero(as_tuple=True)
         kinds = types[start, width]
         spans = torch.stack([start, start + width + 1], dim=1)
@@ -210,7 +283,7 @@ class System(Extractor):
         confidence = scores[start, width].softmax(-1).amax(-1)
         pairs = S.likeliest_pairs(sentence, confidence, len(lengths), self.max_arguments)
         relations, probabilities = pairs.new_zeros(0, 3), scores.new_zeros(0)
-        if len(pairs):
+        if len(pairs) and self.stage != "entity":
             related = self.relation_scores(batch, spans, kinds - 1, pairs).softmax(-1)
             best = related.argmax(-1)
             found = best.nonzero().squeeze(1)

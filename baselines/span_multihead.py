@@ -11,7 +11,8 @@ Where the paper is silent or contradicts itself:
   text says softmax, the loss says binary cross-entropy).
 - The local context of a pair without a word piece between its spans is zero. The sentence is [CLS] and its pieces.
 - All hidden layers have `hidden_size` units; a classifier is one hidden layer and a linear output.
-- Symmetric relations are trained with the argument that starts first as head, as SpERT does.
+- Symmetric relations are trained as SpERT does: the argument that starts first is the head, the reverse a possible
+  negative.
 - Gold spans wider than the candidates are not trained on. At most `max_arguments` predicted entities are paired.
 
 Written for speed: linear maps of concatenations are sums, so that what depends on a word or a width is multiplied once
@@ -236,45 +237,61 @@ class System(Extractor):
 
     # -- training ------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Weighted sum of the mean cross-entropy over spans and the mean binary cross-entropy over pairs."""
-        states = self.encode(batch)
-        lengths, gold = batch["lengths"], batch["gold_spans"]
-        sentence_of_word = batch["word_sentence"]
-        # as many of each sentence as its own gold spans ask for
-        negative = S.negative_spans(batch, self.max_span_width, self.negative_ratio * batch["gold_counts"])
-
-        known = gold[:, 1] - gold[:, 0] <= self.max_span_width
+    def training_batch(self, items: Sequence[Sentence]) -> Batch:
+        """Besides the sentences `candidate_spans` (spans, 2), sentence by sentence, with their `candidate_types`, and
+        `candidate_pairs` (pairs, 2) of them, sentence by sentence, with their `candidate_relations` (pairs, types): the gold
+        ones and, of each sentence, `negative_ratio` times as many negatives."""
+        batch = self.collate(items)
+        gold, sentence = batch["gold_spans"], batch["word_sentence"]
+        spans = S.negative_spans(batch, self.max_span_width)
+        limit = self.negative_ratio * batch["gold_counts"]
+        spans = spans[S.sample_per_group(sentence[spans[:, 0]], limit)]
         # a gold span wider than the candidates has no row in the grid of spans and takes no part
-        number = (known.cumsum(0) - 1).masked_fill(~known, -1)
-        spans = torch.cat([gold[known], negative])
-        target = F.pad(batch["gold_types"][known], (0, len(negative)))
-        order = sentence_of_word[spans[:, 0]].argsort(stable=True)
-        place = order.argsort()
-        spans, target = spans[order], target[order]
-        if not len(spans):
-            return self.total(entity=0.0 * states["hidden"].sum())
-        specific = states["specific"][spans[:, 0], spans[:, 1] - spans[:, 0] - 1]
-        context = self.context(states, specific, torch.bincount(sentence_of_word[spans[:, 0]], minlength=len(lengths)))
-        logits = self.entity_logits(states, spans, specific, context)
-        terms = {"entity": self.entity_weight * F.cross_entropy(logits.float(), target)}
+        known = gold[:, 1] - gold[:, 0] <= self.max_span_width
+        spans = torch.cat([gold[known], spans])
+        order = sentence[spans[:, 0]].argsort(stable=True)
+        number = torch.full((len(gold),), -1)
+        number[known] = order.argsort()[: int(known.sum())]
 
-        pairs = S.unrelated_pairs(batch)
-        pairs = pairs[known[pairs].all(1)]
-        usable = known[batch["gold_pairs"]].all(1)
-        related, kinds = batch["gold_pairs"][usable], batch["gold_relations"][usable]
-        per_sentence = torch.bincount(sentence_of_word[gold[related[:, 0], 0]], minlength=len(lengths))
-        sentence = sentence_of_word[gold[pairs[:, 0], 0]]
-        pairs = torch.cat([related, pairs[S.sample_per_group(sentence, self.negative_ratio * per_sentence)]])
+        pairs, types, negative = S.fold_pairs(batch, self.labels)
+        usable = known[pairs].all(1)
+        pairs, types, negative = pairs[usable], types[usable], negative[known[negative].all(1)]
+        limit = self.negative_ratio * torch.bincount(sentence[gold[pairs[:, 0], 0]], minlength=len(batch))
+        negative = negative[S.sample_per_group(sentence[gold[negative[:, 0], 0]], limit)]
+        pairs, types = torch.cat([pairs, negative]), F.pad(types, (0, 0, 0, len(negative)))
+        by_sentence = sentence[gold[pairs[:, 0], 0]].argsort(stable=True)
+        batch.tensors |= {
+            "candidate_spans": spans[order],
+            "candidate_types": F.pad(batch["gold_types"][known], (0, len(spans) - int(known.sum())))[order],
+            "candidate_pairs": number[pairs[by_sentence]],
+            "candidate_relations": types[by_sentence],
+        }
+        return batch
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted: cross-entropy over the candidate spans, and binary cross-entropy over the candidate pairs, averaged
+        over the types of a pair."""
+        states = self.encode(batch)
+        spans, pairs, sentence = batch["candidate_spans"], batch["candidate_pairs"], batch["word_sentence"]
+        if not len(spans):
+            return {"entity": 0.0 * states["hidden"].sum()}
+        specific = states["specific"][spans[:, 0], spans[:, 1] - spans[:, 0] - 1]
+        context = self.context(states, specific, torch.bincount(sentence[spans[:, 0]], minlength=len(batch)))
+        logits = self.entity_logits(states, spans, specific, context).float()
+        terms = {"entity": self.entity_weight * F.cross_entropy(logits, batch["candidate_types"], reduction="sum")}
         if len(pairs):
-            target = F.pad(kinds, (0, 0, 0, len(pairs) - len(related)))
-            by_sentence = sentence_of_word[gold[pairs[:, 0], 0]].argsort(stable=True)
-            pairs, target = number[pairs[by_sentence]], target[by_sentence]
-            rows = place[: int(known.sum())]  # of the gold spans
-            logits = self.pair_logits(batch, states, spans[rows], specific[rows], context[rows], pairs)
-            relation_loss = F.binary_cross_entropy_with_logits(logits.float(), target)
-            terms["relation"] = (1 - self.entity_weight) * relation_loss
-        return self.total(**terms)
+            logits = self.pair_logits(batch, states, spans, specific, context, pairs).float()
+            target = batch["candidate_relations"]
+            of_pairs = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / target.shape[1]
+            terms["relation"] = (1 - self.entity_weight) * of_pairs
+        return terms
+
+    def divisors(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Both terms are means over all candidates of a batch."""
+        return {
+            "entity": max(1, sum(len(batch["candidate_spans"]) for batch in batches)),
+            "relation": sum(len(batch["candidate_pairs"]) for batch in batches),
+        }
 
     # -- prediction ----------------------------------------------------------------------------------------
 
@@ -292,7 +309,7 @@ class System(Extractor):
         logits = self.entity_logits(states, spans, specific, context).float()
         types = logits.argmax(-1)
         if batch.given:
-            types = S.gold_grid(fits, batch["gold_spans"], batch["gold_types"])[row, width]
+            types = S.gold_grid(fits, batch)[row, width]
         found = types.nonzero().squeeze(1)
         spans, logits, sentence, types = spans[found], logits[found], sentence[found], types[found]
 

@@ -4,8 +4,8 @@ Eberts and Ulges, ECAI 2020, section 3; details follow the released code (lavis-
 max-pooled from the encoder's output, the [CLS] vector enters the entity classifier only, the relation classifier sees
 [context ; head ; tail ; head width ; tail width].
 
-What differs from the released code: nothing that changes a figure. Its span machinery is SINET's, without loops or
-(spans x word pieces) masks: see `sinet.model.spanbased`.
+What differs from the released code: nothing that changes a figure. Its span machinery is SINET's, without (spans x word
+pieces) masks: see `sinet.model.spanbased`. A sentence longer than the encoder is cut; the released code fails there.
 """
 
 from typing import ClassVar
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from sinet.contract import Batch, Labels
 from sinet.model import spans as S
+from sinet.model.initial import initialise_normal
 from sinet.model.spanbased import SpanBased
 
 
@@ -23,6 +24,7 @@ class System(SpanBased):
     Settings:
         max_span_width: widest candidate, in words. width_size: size of the width embedding.
         dropout: on classifier inputs. negative_spans, negative_pairs: sampled per sentence in training.
+        negative_reverses: whether the reverse of a symmetric gold pair may be one of them (so at this commit).
         threshold: of a relation's sigmoid.
     """
 
@@ -46,6 +48,7 @@ class System(SpanBased):
         dropout: float = 0.1,
         negative_spans: int = 100,
         negative_pairs: int = 100,
+        negative_reverses: bool = True,
         threshold: float = 0.4,
     ) -> None:
         super().__init__(
@@ -57,9 +60,10 @@ class System(SpanBased):
             dropout=dropout,
             negative_spans=negative_spans,
             negative_pairs=negative_pairs,
+            negative_reverses=negative_reverses,
             threshold=threshold,
         )
-        self.initialise()
+        initialise_normal(self, "encoder.")
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])

@@ -14,7 +14,7 @@ import jsonschema
 import jsonschema.protocols
 import yaml
 
-from sinet import published, systems
+from sinet import published, recipes, systems
 from sinet.data.sources import as_list, find_file, release_folders
 from sinet.errors import UserError, nearest
 from sinet.provenance import ROOT
@@ -155,8 +155,9 @@ def _runs_of(config: dict, block: dict) -> Iterator[Run]:
         for encoder in block["encoders"]:
             for model in block["models"]:
                 declared = config["models"][model]
-                training = dict(config["recipes"][block["recipe"]][declared["system"]])
-                settings = training.pop("settings", {}) | declared.get("settings", {})
+                whole = config["datasets"][dataset].get("fold_of", dataset)
+                training, settings = _spelled_out(config, block["recipe"], declared["system"], whole)
+                settings |= declared.get("settings", {})
                 for seed in block["seeds"]:
                     details = {
                         "dataset": dataset,
@@ -168,6 +169,10 @@ def _runs_of(config: dict, block: dict) -> Iterator[Run]:
                         "seed": seed,
                     }
                     yield Run(dataset, encoder, model, seed, details)
+
+
+def _spelled_out(config: dict, recipe: str, system: str, dataset: str) -> tuple[dict, dict]:
+    return recipes.spell_out(config["recipe_defaults"], config["recipes"][recipe], system, dataset)
 
 
 def expand_folds(config: dict) -> None:
@@ -272,6 +277,8 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
             yield f"{key}: needs one of package + folder, hub + revision, architecture + tokenizer"
         case "oneOf" if ".files." in key:
             yield f"{key}: should be a file (path, url, sha256) or a list of at least one"
+        case "oneOf" if key.endswith(".batch_size"):
+            yield f"{key}: {value!r} should be a number of at least 1, or document"
         case "oneOf":
             yield f"{key}: {value!r} should be a number of at least 1, or a list of ids"
         case _:
@@ -325,8 +332,7 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
     for name, model in config["models"].items():
         yield from _system_mistakes(f"models.{name}", model["system"], model.get("settings", {}), ".system")
     for name, recipe in config["recipes"].items():
-        for system, training in recipe.items():
-            yield from _system_mistakes(f"recipes.{name}.{system}", system, training.get("settings", {}), "")
+        yield from _recipe_mistakes(config, name, recipe)
     for name, dataset in config["datasets"].items():
         if "dev" not in dataset["files"] and "dev_share" not in dataset:
             yield f"datasets.{name}.files: dev is missing; name a file, or give dev_share"
@@ -356,6 +362,25 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
         yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid['models'])}"
     yield from _title_mistakes(config)
     yield from _published_mistakes(config["models"])
+
+
+def _recipe_mistakes(config: dict, name: str, recipe: dict) -> Iterator[str]:
+    folded = {declared["fold_of"] for declared in config["datasets"].values() if "fold_of" in declared}
+    known = sorted(folded | {d for d, declared in config["datasets"].items() if "fold_of" not in declared})
+    for system, training in recipe.items():
+        if system == "defaults":
+            continue
+        where = f"recipes.{name}.{system}"
+        wrong = list(_system_mistakes(where, system, training.get("settings", {}), ""))
+        yield from wrong
+        for dataset, changes in training.get("datasets", {}).items():
+            if dataset not in known:
+                yield f"{where}.datasets: {dataset!r} is not declared, {nearest(dataset, known)}"
+            yield from _system_mistakes(f"{where}.datasets.{dataset}", system, changes.get("settings", {}), "")
+        if system in systems.sources():
+            for dataset in dict.fromkeys(("", *training.get("datasets", {}))):
+                found = recipes.mistakes(_spelled_out(config, name, system, dataset)[0], systems.part_names(system))
+                yield from (f"{where}.{'datasets.' + dataset + '.' if dataset else ''}{line}" for line in found)
 
 
 def _title_mistakes(config: dict) -> Iterator[str]:

@@ -90,6 +90,10 @@ class Extractor(nn.Module):
         """What a training batch is made of, in the order of the data: sentences, or with a model over pairs the pairs."""
         return sentences
 
+    def item_lengths(self, items: Sequence) -> list[int]:
+        """Word pieces of each training item; batches may be made of items of like length."""
+        return self.encoder.piece_counts(items)
+
     def training_batch(self, items: Sequence) -> Batch:
         """The tensors of some training items, negatives drawn, on the CPU."""
         return self.collate(items)

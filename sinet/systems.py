@@ -52,6 +52,14 @@ def allowed_values(system: str) -> dict[str, tuple]:
     return {}
 
 
+def part_names(system: str) -> tuple[str, ...]:
+    """The parts of a system that a recipe may train one after another (`parts`), read from its source; none of one."""
+    for member in _class_body(system):
+        if isinstance(member, ast.AnnAssign) and getattr(member.target, "id", None) == "parts":
+            return tuple(ast.literal_eval(member.value))
+    return ()
+
+
 @functools.cache
 def _class_body(system: str) -> list[ast.stmt]:
     module_name(system)

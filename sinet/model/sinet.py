@@ -6,7 +6,7 @@ Luo et al., LREC-COLING 2024 (2024.lrec-main.1343), sections on task-aware proje
 attention, one attention module for both directions.
 
 What differs: [PAD] is masked in the cross-task attention ([SEP] is kept), so a batch gives each sentence the
-figures it has alone; the released code attends over padding.
+figures it has alone; the released code attends over padding, as training here does with `mask_padding: false`.
 """
 
 from typing import ClassVar
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Labels, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
+from sinet.model.initial import initialise_normal
 from sinet.model.packed import Packable, PackedLinear
 from sinet.model.spanbased import SpanBased
 
@@ -74,7 +75,9 @@ class System(SpanBased):
     Settings:
         max_span_width: widest candidate, in words. width_size: size of the width embedding.
         heads: attention heads of CTAM. dropout: on classifier inputs; attention_dropout: inside CTAM.
-        negative_spans, negative_pairs: sampled per sentence in training. threshold: of a relation's sigmoid.
+        negative_spans, negative_pairs: sampled per sentence in training. negative_reverses: whether the reverse of a
+        symmetric gold pair may be one of them. threshold: of a relation's sigmoid.
+        mask_padding: whether CTAM leaves padding out in training; the released code does not. Prediction always does.
         interaction: "base" (one representation for both tasks), "tap" (one projection a task), "ctam_ner",
         "ctam_re" or "ctam" (besides, cross-task attention for the entity, the relation or both classifiers).
     """
@@ -107,7 +110,9 @@ class System(SpanBased):
         attention_dropout: float = 0.2,
         negative_spans: int = 100,
         negative_pairs: int = 100,
+        negative_reverses: bool = True,
         threshold: float = 0.5,
+        mask_padding: bool = True,
         interaction: str = "ctam",
     ) -> None:
         if interaction not in self.allowed["interaction"]:
@@ -121,16 +126,18 @@ class System(SpanBased):
             dropout=dropout,
             negative_spans=negative_spans,
             negative_pairs=negative_pairs,
+            negative_reverses=negative_reverses,
             threshold=threshold,
         )
         hidden = encoder.hidden_size
+        self.mask_padding = mask_padding
         self.ctam_entities, self.ctam_relations = (interaction in (task, "ctam") for task in ("ctam_ner", "ctam_re"))
         self.kinds = 1 if interaction == "base" else 3  # H, H^r, H^e
         tap, ctam = interaction != "base", self.ctam_entities or self.ctam_relations
         self.project_entities = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.project_relations = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.cross_attention = CrossTaskAttention(hidden, heads, attention_dropout) if ctam else None
-        self.initialise()
+        initialise_normal(self, "encoder.")
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """Encoder, TAP and CTAM.
@@ -153,7 +160,10 @@ class System(SpanBased):
         attending = slice(1 - self.ctam_entities, 1 + self.ctam_relations)
         if tasks := ("entity", "relation")[attending]:
             own = cls.flip(0)[attending].flatten(0, 1)
-            out = self.cross_attention(others[attending].flatten(0, 1), own, batch["attention_mask"] == 0)
+            padding = batch["attention_mask"] == 0
+            if self.training and not self.mask_padding:
+                padding = torch.zeros_like(padding)
+            out = self.cross_attention(others[attending].flatten(0, 1), own, padding)
             for task, enriched, weights in zip(tasks, *(part.chunk(len(tasks)) for part in out), strict=True):
                 states |= {f"{task}_cls": enriched, f"{task}_attention": weights}
         return states

@@ -30,6 +30,7 @@ class SpanBased(Packable, Extractor):
         relation_cls: whether the relation classifier sees a [CLS] vector too.
         max_span_width: widest candidate, in words. width_size: size of the width embedding.
         dropout: on classifier inputs. negative_spans, negative_pairs: sampled per sentence in training.
+        negative_reverses: whether the reverse of a symmetric gold pair may be a negative.
         threshold: of a relation's sigmoid.
     """
 
@@ -44,13 +45,14 @@ class SpanBased(Packable, Extractor):
         dropout: float,
         negative_spans: int,
         negative_pairs: int,
+        negative_reverses: bool,
         threshold: float,
     ) -> None:
         super().__init__(labels, encoder)
         hidden = encoder.hidden_size
         self.max_span_width = max_span_width
         self.negative_spans, self.negative_pairs = negative_spans, negative_pairs
-        self.threshold = threshold
+        self.negative_reverses, self.threshold = negative_reverses, threshold
         self.kinds = 1
         """Kinds of piece rows of which `encode` takes the word maxima at once."""
         self.width = nn.Embedding(WIDTHS, width_size)
@@ -59,14 +61,6 @@ class SpanBased(Packable, Extractor):
             (4 if relation_cls else 3) * hidden + 2 * width_size, len(labels.relation_types)
         )
         self.dropout = Dropout(dropout)
-
-    def initialise(self) -> None:
-        """Draw all new layers from N(0, 0.02), biases zero, as the released code does."""
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear | nn.Embedding) and not name.startswith("encoder."):
-                nn.init.normal_(module.weight, std=0.02)
-                if getattr(module, "bias", None) is not None:
-                    nn.init.zeros_(module.bias)
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """What the classifiers see.
@@ -137,31 +131,49 @@ class SpanBased(Packable, Extractor):
 
     # -- training ------------------------------------------------------------------------------------------
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy over gold and sampled spans plus mean binary cross-entropy over gold and sampled pairs."""
+    def training_batch(self, items: Sequence[Sentence]) -> Batch:
+        """Besides the sentences `candidate_spans` (spans, 2) and their `candidate_types`, `candidate_pairs` (pairs, 2),
+        positions in `gold_spans`, and their `candidate_relations` (pairs, types) 0/1: all gold ones and of each sentence
+        as many sampled negatives as there may be."""
+        batch = self.collate(items)
+        gold, sentence = batch["gold_spans"], batch["word_sentence"]
+        spans = S.negative_spans(batch, self.max_span_width)
+        spans = spans[S.sample_per_group(sentence[spans[:, 0]], torch.full((len(batch),), self.negative_spans))]
+        pairs, types, negative = S.fold_pairs(batch, self.labels, self.negative_reverses)
+        of_pair = sentence[gold[negative[:, 0], 0]]
+        negative = negative[S.sample_per_group(of_pair, torch.full((len(batch),), self.negative_pairs))]
+        batch.tensors |= {
+            "candidate_spans": torch.cat([gold, spans]),
+            "candidate_types": F.pad(batch["gold_types"], (0, len(spans))),
+            "candidate_pairs": torch.cat([pairs, negative]),
+            "candidate_relations": F.pad(types, (0, 0, 0, len(negative))),
+        }
+        return batch
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Cross-entropy over the candidate spans, and binary cross-entropy over the candidate pairs, averaged over the
+        types of a pair."""
         states = self.encode(batch)
-        lengths, gold = batch["lengths"], batch["gold_spans"]
-        sentence_of_word = batch["word_sentence"]
-
-        negative = S.negative_spans(batch, self.max_span_width, torch.full_like(lengths, self.negative_spans))
-        spans = torch.cat([gold, negative])
-        span_width = spans[:, 1] - spans[:, 0]
-        pooled = S.range_max(states["entity"], *spans.unbind(1), int(span_width.max()))
-        cls = states["entity_cls"].index_select(0, sentence_of_word[spans[:, 0]])
-        target = F.pad(batch["gold_types"], (0, len(negative)))
-        terms = {"entity": F.cross_entropy(self.entity_logits(pooled, cls, span_width).float(), target)}
-
-        pairs = S.unrelated_pairs(batch)
-        sentence = sentence_of_word[gold[pairs[:, 0], 0]]
-        pairs = pairs[S.sample_per_group(sentence, torch.full_like(lengths, self.negative_pairs))]
-        related = batch["gold_relations"]
-        pairs = torch.cat([batch["gold_pairs"], pairs])
+        spans, gold, pairs = batch["candidate_spans"], batch["gold_spans"], batch["candidate_pairs"]
+        width = spans[:, 1] - spans[:, 0]
+        pooled = S.range_max(states["entity"], *spans.unbind(1), int(width.max()))
+        cls = states["entity_cls"].index_select(0, batch["word_sentence"][spans[:, 0]])
+        logits = self.entity_logits(pooled, cls, width).float()
+        terms = {"entity": F.cross_entropy(logits, batch["candidate_types"], reduction="sum")}
         if len(pairs):
             pooled = S.range_max(states["relation"], *gold.unbind(1), int((gold[:, 1] - gold[:, 0]).max()))
-            logits = self.pair_logits(batch, states, gold, pooled, pairs)
-            target = F.pad(related, (0, 0, 0, len(pairs) - len(related)))
-            terms["relation"] = F.binary_cross_entropy_with_logits(logits.float(), target)
-        return self.total(**terms)
+            logits = self.pair_logits(batch, states, gold, pooled, pairs).float()
+            target = batch["candidate_relations"]
+            of_pairs = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+            terms["relation"] = of_pairs / target.shape[1]
+        return terms
+
+    def divisors(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Both terms are means over all candidates of a batch, those of one sentence no more than those of another."""
+        return {
+            "entity": sum(len(batch["candidate_spans"]) for batch in batches),
+            "relation": sum(len(batch["candidate_pairs"]) for batch in batches),
+        }
 
     # -- prediction ----------------------------------------------------------------------------------------
 
@@ -204,7 +216,7 @@ class SpanBased(Packable, Extractor):
         fits = S.span_grid(batch["word_room"], self.max_span_width)
         types = logits.argmax(-1).masked_fill_(~fits.T, 0)
         if batch.given:
-            types = S.gold_grid(fits, batch["gold_spans"], batch["gold_types"]).T
+            types = S.gold_grid(fits, batch).T
         width, start = types.nonzero(as_tuple=True)
         spans = torch.stack([start, start + width + 1], dim=1)
         sentence = batch["word_sentence"].index_select(0, start)

@@ -1,4 +1,5 @@
-"""Which sentences go together: padding is the great cost, so batches hold sentences of nearly equal length."""
+"""Which sentences go together: padding is the great cost, so batches hold sentences of nearly equal length, unless a recipe
+says otherwise."""
 
 from collections.abc import Sequence
 
@@ -16,17 +17,41 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
-def bucketed(lengths: Sequence[int], size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Batches of one training epoch: shuffled, sorted by length within pools of `POOL` batches, shuffled again.
+def training_batches(
+    lengths: Sequence[int], recipe: dict, seed: int, epoch: int, documents: Sequence[str | None] = ()
+) -> list[list[int]]:
+    """The batches of one training epoch, positions of items; a function of its arguments alone, so a resumed run sees the
+    same batches.
 
-    A function of its arguments alone, so a resumed run sees the same batches.
+    `order` of the recipe: `shuffled`; `bucketed`, shuffled, sorted by length within pools of `POOL` batches, the batches
+    shuffled; `sorted`, batches of like length made once, their order shuffled; `data`, as the items come, every epoch.
+    With `batch_size: document` a batch is a document, in the order of the data or shuffled.
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    batches = []
-    for begin in range(0, len(order), POOL * size):
-        pool = sorted(order[begin : begin + POOL * size], key=lambda i: lengths[i])
-        batches.extend(pool[i : i + size] for i in range(0, len(pool), size))
+    size, order = recipe["batch_size"], recipe["order"]
+    count = len(lengths)
+    if size == "document":
+        whole: dict[str | None, list[int]] = {}
+        for i, document in enumerate(documents):
+            whole.setdefault(document, []).append(i)
+        batches = list(whole.values())
+        return batches if order == "data" else _shuffled(batches, generator)
+    if order == "data":
+        items = list(range(count))
+    elif order == "sorted":
+        items = sorted(range(count), key=lambda i: lengths[i])
+    else:
+        items = torch.randperm(count, generator=generator).tolist()
+    if recipe["drop_last"]:
+        items = items[: count - count % size] or items
+    if order == "bucketed":
+        pools = [items[i : i + POOL * size] for i in range(0, len(items), POOL * size)]
+        items = [i for pool in pools for i in sorted(pool, key=lambda i: lengths[i])]
+    batches = [items[i : i + size] for i in range(0, len(items), size)]
+    return _shuffled(batches, generator) if order in ("bucketed", "sorted") else batches
+
+
+def _shuffled(batches: list[list[int]], generator: torch.Generator) -> list[list[int]]:
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 

@@ -23,13 +23,15 @@ from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import read_json, write_json
 from sinet.model.pretrained import load_encoder, locate_encoder
+from sinet.recipes import trainings
 from sinet.run import machine, timing
-from sinet.run.batches import bucketed, sample_by_length
+from sinet.run.batches import sample_by_length, training_batches
 from sinet.run.exactness import CLOSE, COMPARED, EXACT, exactness, verdict
 from sinet.run.flops import encoder_multiply_adds
 from sinet.run.predict import CHUNK, load_run, predict_file
+from sinet.run.schedules import schedule
 from sinet.run.train import new_model
-from sinet.run.training import optimisation, train_step
+from sinet.run.training import new_optimizer, train_step
 
 log = logging.getLogger("sinet")
 
@@ -110,7 +112,8 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
         for name in models:
             run = read_json(runs[name] / "training.json")["run"]
             log.info("training %s", name)
-            for key, batch in (("training", run["recipe"]["batch_size"]), ("training_batch_4", 4)):
+            own = trainings(run["recipe"])[0][1]["batch_size"]
+            for key, batch in (("training", own if own != "document" else 8), ("training_batch_4", 4)):
                 measured["systems"][name][key] = training_speed(run, labels, some, read, mirrors, device, batch)
             write_json(out, measured)
     measured["other_work_cpus"]["training"] = others.cpus
@@ -169,20 +172,21 @@ def training_speed(
     Args:
         read: word pieces that count as read before, those of the whole split, as after its first epoch.
     """
-    recipe = run["recipe"]
+    recipe = trainings(run["recipe"])[0][1] | {"batch_size": batch_size, "order": "bucketed", "micro_batch_size": None}
     model = new_model(run, labels, load_encoder(run["encoder"], locate_encoder(run["encoder"], mirrors)), device)
     precision = machine.resolve_precision(recipe["precision"], device)
-    positions = bucketed(model.encoder.piece_counts(sentences), batch_size, 0, 1)
+    positions = training_batches(model.encoder.piece_counts(sentences), recipe, 0, 1)
     chosen = [[sentences[i] for i in batch] for batch in positions]
     batches = [model.collate(batch).to(device) for batch in chosen]
-    optimizer, schedule = optimisation(model, recipe, 10**6)
+    optimizer = new_optimizer(model, recipe)
+    rates = schedule(optimizer, recipe, 10**6)
     # what the optimiser does grows with the rows that have been read
     model.encoder.model.get_input_embeddings()(read.to(device))
 
     def steps() -> None:
         model.train()
         for batch in chosen:
-            train_step(model, model.collate(batch).to(device), optimizer, schedule, recipe["clip"], device, precision)
+            train_step(model, batch, optimizer, rates, recipe, device, precision)
 
     passes = {"steps": steps, "bare": _encoder_steps(model, batches, device, precision)}
     times = timing.measure(timing.clocked(passes, device), TRAINING_REPEATS, seconds=0.0)

@@ -1,11 +1,16 @@
-"""AdamW with clipping that spends nothing on weights which no batch has touched.
+"""Adam and AdamW as recipes want them, with clipping, spending nothing on weights which no batch has touched.
+
+The step is torch's fused one. transformers' AdamW of versions up to 4, with which SINET, SpERT and PURE were trained,
+differs from torch's in that it adds epsilon to the uncorrected root, decays the updated weight instead of the old one, and
+may leave out the bias correction.
 
 Half of a small encoder's weights are its vocabulary, of which a dataset uses a part (SciERC's training split 4,911 of
 30,522 word pieces). Until a batch touches a row, its gradient and both of its moments are zero, and all that AdamW does
 to it is decay. Such rows wait here: what they owe is multiplied in when a batch first reads them, and for all of them
 when an epoch ends (`settle`). The factor of clipping goes into the fused step instead of through every gradient before,
 unless parts of a system are clipped apart.
-Weights are those of `torch.optim.AdamW` after `clip_grad_norm_`, to rounding.
+Weights are those of `torch.optim.AdamW` after `clip_grad_norm_`, to rounding. A weight that a batch does not reach has a
+zero gradient from its first one on: its moments and its decay move it, as in the torch that the systems were released with.
 """
 
 import weakref
@@ -15,16 +20,64 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
+from sinet.contract import Extractor
 from sinet.model.embedding import RowEmbedding
+
+UNCORRECTED = 1_000_000
+"""Steps after which both bias corrections are exactly one: counting from there leaves them out."""
+
+
+def parameter_groups(model: Extractor, recipe: dict) -> list[dict]:
+    """The trained parameters of a model, or of its `stage`, by rate, decay and part.
+
+    Biases are not decayed, nor are the LayerNorms' weights; with `decay_norms` those outside the encoder are, as in code
+    that tells them by the name `LayerNorm`. `part` is the place in `Extractor.parts`.
+
+    Raises:
+        ValueError: a parameter that belongs to no part.
+    """
+    groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
+    decays = recipe["weight_decay"] if recipe["encoder_weight_decay"] is None else recipe["encoder_weight_decay"]
+    for name, parameter in model.named_parameters():
+        part = next((p for p, prefixes in model.parts.items() if name.startswith(prefixes)), None)
+        if part is None:
+            raise ValueError(f"{name} begins with none of the prefixes in parts: {model.parts}")
+        if not parameter.requires_grad or model.stage not in (None, part):
+            continue
+        in_encoder = name.startswith(model.encoders)
+        rate, decay = (recipe["encoder_lr"], decays) if in_encoder else (recipe["head_lr"], recipe["weight_decay"])
+        rate = next((lr for prefix, lr in recipe["lr_of"].items() if name.startswith(prefix)), rate)
+        # a bias may have dimensions of its own, where several layers are held in one
+        norm = parameter.ndim == 1 and (in_encoder or not recipe["decay_norms"])
+        decay = 0.0 if name.endswith("bias") or norm else decay
+        groups.setdefault((rate, decay, list(model.parts).index(part)), []).append(parameter)
+    return [
+        {"params": group, "lr": rate, "weight_decay": decay, "part": part}
+        for (rate, decay, part), group in groups.items()
+    ]
 
 
 class RowAdamW(torch.optim.AdamW):
-    """Fused AdamW over parameter groups, of which the weights of `embeddings` are treated row by row on a CPU."""
+    """Fused AdamW over parameter groups, of which the weights of `embeddings` are treated row by row on a CPU.
+
+    Args:
+        bias_correction: whether the moments are corrected for their start at zero. transformers: whether the step is that
+            of transformers' AdamW instead of torch's.
+    """
 
     grad_scale: Tensor | None = None
 
-    def __init__(self, groups: list[dict], embeddings: Iterable[RowEmbedding]) -> None:
-        super().__init__(groups, fused=True)
+    def __init__(
+        self,
+        groups: list[dict],
+        embeddings: Iterable[RowEmbedding],
+        eps: float = 1e-8,
+        bias_correction: bool = True,
+        transformers: bool = False,
+    ) -> None:
+        super().__init__(groups, eps=eps, fused=True)
+        self._begin = 0 if bias_correction else UNCORRECTED
+        self._transformers = transformers
         trained = {id(p) for group in self.param_groups for p in group["params"]}
         self._embeddings = {
             e.weight: e for e in embeddings if id(e.weight) in trained and e.weight.device.type == "cpu"
@@ -34,16 +87,15 @@ class RowAdamW(torch.optim.AdamW):
             embedding.reader = weakref.ref(self)
 
     @torch.no_grad()
-    def clipped_step(self, limit: float) -> None:
-        """A step with the gradient of each part (a group's `part`) scaled to a norm of at most `limit`."""
+    def clipped_step(self, limit: float | None, by_part: bool = True) -> None:
+        """A step with the gradient, of each part (a group's `part`) or of all parameters, scaled to a norm of at most
+        `limit`; None for no limit."""
         parts: dict[int, list[Tensor]] = {}
         for group in self.param_groups:
             if learning := [weight for weight in group["params"] if weight.grad is not None]:
-                parts.setdefault(group.get("part", 0), []).extend(learning)
-        for weights in parts.values():
-            rows = ((w.grad, self._embeddings.get(w)) for w in weights)
-            norm = nn.utils.get_total_norm([g if e is None else g.index_select(0, e.touched()) for g, e in rows])
-            excess = ((norm + 1e-6) / limit).float().clamp(min=1.0)
+                parts.setdefault(group.get("part", 0) if by_part else 0, []).extend(learning)
+        for weights in parts.values() if limit is not None else ():
+            excess = ((self.gradient_norm(weights) + 1e-6) / limit).float().clamp(min=1.0)
             if len(parts) == 1:
                 self.grad_scale = excess  # the fused step divides by it, in float32
             else:
@@ -53,17 +105,45 @@ class RowAdamW(torch.optim.AdamW):
         finally:
             self.grad_scale = None
 
+    def gradient_norm(self, weights: Iterable[Tensor]) -> Tensor:
+        """Of all gradients together; of an embedding only the rows that were read are looked at."""
+        rows = ((w.grad, self._embeddings.get(w)) for w in weights)
+        return nn.utils.get_total_norm([g if e is None else g.index_select(0, e.touched()) for g, e in rows])
+
     @torch.no_grad()
     def step(self) -> None:
-        gradients = {weight: weight.grad for weight in self._embeddings if weight.grad is not None}
-        for weight in gradients:
-            weight.grad = None  # none of the dense step's business
+        gradients = {weight: weight.grad for weight in self._embeddings}
+        given = []
+        for group in self.param_groups:
+            group["done"] = group.get("done", 0) + 1
+            given.append({key: group[key] for key in ("lr", "weight_decay", "eps")})
+            if self._transformers:
+                # (1 - d)(w - s) is (1 - d) w - (1 - d) s: torch's step at a rate that is smaller by the decay d
+                decay = group["lr"] * group["weight_decay"]
+                group["lr"] *= 1 - decay
+                group["weight_decay"] /= 1 - decay
+                if not self._begin:
+                    group["eps"] /= (1 - group["betas"][1] ** group["done"]) ** 0.5
+            for weight in group["params"]:
+                if weight in gradients:
+                    weight.grad = None  # none of the dense step's business
+                elif weight.grad is not None and not self.state.get(weight) and self._begin:
+                    self.state[weight] = self._first_state(weight)
+                elif weight.grad is None and self.state.get(weight):
+                    weight.grad = torch.zeros_like(weight)
         super().step()
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight in gradients:
                     weight.grad = gradients[weight]
-                    self._step_rows(weight, group)
+                    if weight.grad is not None or self.state.get(weight):
+                        self._step_rows(weight, group)
+        for group, values in zip(self.param_groups, given, strict=True):
+            group |= values
+
+    def _first_state(self, weight: Tensor) -> dict[str, Tensor]:
+        step = torch.tensor(float(self._begin), device=weight.device)
+        return {"step": step} | {key: torch.zeros_like(weight) for key in ("exp_avg", "exp_avg_sq")}
 
     @torch.no_grad()
     def reads(self, weight: Tensor, rows: Tensor) -> None:
@@ -84,8 +164,9 @@ class RowAdamW(torch.optim.AdamW):
         rows = state["rows"]
         values = weight.index_select(0, rows)
         beta1, beta2 = group["betas"]
+        gradient = torch.zeros_like(values) if weight.grad is None else weight.grad.index_select(0, rows)
         adamw(
-            *([values], [weight.grad.index_select(0, rows)]),
+            *([values], [gradient]),
             *([state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]]),
             fused=True,
             grad_scale=self.grad_scale,
@@ -100,7 +181,7 @@ class RowAdamW(torch.optim.AdamW):
         state = self.state[weight]
         if not state:
             state |= {key: weight.new_zeros(0, weight.shape[1]) for key in ("exp_avg", "exp_avg_sq")}
-            state |= {"step": torch.tensor(0.0), "rows": torch.zeros(0, dtype=torch.long)}
+            state |= {"step": torch.tensor(float(self._begin)), "rows": torch.zeros(0, dtype=torch.long)}
             state["decay"] = torch.ones((), dtype=torch.float64)
         return state
 

@@ -1,8 +1,8 @@
 """The one trainer: every system, encoder and dataset goes through this loop.
 
-AdamW with separate rates for encoder and heads, linear warm-up and decay, clipping by norm, length-bucketed
-batches, bfloat16 autocast or float32, model selection on dev or the last epoch. A killed run goes on from its last
-save, bit for bit; a run that has finished before is not trained again but taken from its state.
+How is said by a recipe (`sinet.recipes`): optimiser, rates by group, schedule, clipping, batches, length, selection. The
+models of a system may be trained one after another. A killed run goes on from its last save, bit for bit; a run that has
+finished before is not trained again but taken from its state.
 """
 
 import csv
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from tqdm import tqdm
 
 from sinet import provenance, systems
@@ -23,15 +24,15 @@ from sinet.files import link_or_copy, read_json, write_json
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import Located, load_encoder, locate_encoder, save_encoder
 from sinet.run import machine
-from sinet.run.batches import bucketed
+from sinet.recipes import SELECTIONS, trainings
 from sinet.run.predict import predict
 from sinet.run.state import StateFolder, StopSignal, write_weights
-from sinet.run.training import Training, optimisation
+from sinet.run.training import Training
 from sinet.score.metrics import METRICS, score
 
 log = logging.getLogger("sinet")
 
-LOG_COLUMNS = ("epoch", "loss", "sentences_per_s", "dev_ent", "dev_rel", "dev_rel_plus", "train_s", "dev_s")
+LOG_COLUMNS = ("stage", "epoch", "loss", "sentences_per_s", "dev_ent", "dev_rel", "dev_rel_plus", "train_s", "dev_s")
 OUTPUTS = ("model.safetensors", "log.csv", "model.json")
 
 
@@ -107,74 +108,115 @@ def _train(
 ) -> None:
     recipe, seed = run["recipe"], run["seed"]
     torch.manual_seed(seed)
-    if recipe["selection"] == "best_dev" and not data.dev:
+    stages = trainings(recipe)
+    if any(t["train_on"] == "train+dev" for _, t in stages):
+        data = Data(data.labels, [*data.train, *data.dev], [])
+    elif not data.dev and any(t["selection"] != "last" for _, t in stages):
         raise UserError(f"{run['dataset']} has no dev sentences to select on; set selection: last in the recipe")
+    named = {s.document for s in data.train}
+    if any(t["batch_size"] == "document" for _, t in stages) and (None in named or len(named) == len(data.train)):
+        raise UserError(
+            f"{run['dataset']} does not say which sentences are of one document; batch_size should be a number, or take a "
+            "dataset with documents such as scierc-documents"
+        )
     model = new_model(run, data.labels, load_encoder(run["encoder"], located), device)
-    steps_per_epoch = -(-len(data.train) // recipe["batch_size"])
-    optimizer, schedule = optimisation(model, recipe, recipe["epochs"] * steps_per_epoch)
-    lengths = model.encoder.piece_counts(data.train)
     if unread := model.encoder.truncated_words(data.train):
         log.warning("%d words of the training sentences lie beyond what the encoder reads, and teach nothing", unread)
-    training = Training(model, optimizer, schedule, device, precision, recipe["clip"])
-    rows: list[dict] = []
-    best = {"epoch": 0, "scores": None}
-    if (saved := state.load()) is not None:
-        training.restore(saved)
-        rows, best = saved["rows"], saved["best"]
-        where = f"epoch {len(rows) + 1} of {recipe['epochs']}, step {training.step} of {steps_per_epoch}"
-        log.info("resumed in %s from %s", where, state.folder)
-    elif others := state.elsewhere():
+    saved = state.load()
+    if saved is None and (others := state.elsewhere()):
         log.warning(
             "begun on another kind of machine or with other threads, where the last bits differ, and not continued "
             "here: %s; on a cluster ask for one kind of node (site.yaml: constraint)",
             ", ".join(map(str, others)),
         )
-
-    def save() -> None:
-        state.save(len(rows), training.step, training.saved() | {"rows": rows, "best": best})
-
-    with (
-        StopSignal() as stop,
-        tqdm(
-            total=recipe["epochs"] * len(data.train),
-            initial=len(rows) * len(data.train) + min(training.step * recipe["batch_size"], len(data.train)),
-            desc=f"{run['dataset']}/{run['encoder']['name']}/{run['model']}/{seed}",
-            unit="sent",
-            mininterval=2,
-            maxinterval=20,
-        ) as bar,
-    ):
-        for epoch in range(len(rows) + 1, recipe["epochs"] + 1):
-            batches = bucketed(lengths, recipe["batch_size"], seed, epoch)
-            try:
-                loss = training.epoch(data.train, batches, bar, save, stop)
-            except UserError as error:
-                raise UserError(f"epoch {epoch}, {error}; {state.newest()}") from None
-            row = {"epoch": epoch, "loss": loss}
-            began = time.perf_counter()
-            if data.dev and (recipe["selection"] == "best_dev" or epoch == recipe["epochs"]):
-                scores = score(data.dev, predict(model, data.dev, device, precision), data.labels)["symmetric"]
-                row |= {f"dev_{m}": scores[m]["f1"] for m in ("ent", "rel", "rel_plus")}
-                bar.set_postfix_str(f"dev Ent {row['dev_ent']:.1f} Rel+ {row['dev_rel_plus']:.1f}")
-            row |= {
-                "train_s": training.seconds,
-                "sentences_per_s": len(data.train) / training.seconds,
-                "dev_s": time.perf_counter() - began,
-            }
-            rows.append(row)
-            if better(row, best["scores"], recipe["selection"]):
-                best = {"epoch": epoch, "scores": {m: row[f"dev_{m}"] for m in METRICS if f"dev_{m}" in row}}
-                write_weights(state.folder / "best.safetensors", model)
-            training.next_epoch()
-            save()
-            stop.obey()
-            log.info("epoch %d/%d: %s", epoch, recipe["epochs"], ", ".join(f"{k} {v:.4g}" for k, v in row.items()))
-
+    rows: list[dict] = [] if saved is None else saved["rows"]
+    for number, (stage, training) in enumerate(stages):
+        if saved is not None and number < saved["stage"]:
+            continue
+        resumed = saved if saved is not None and number == saved["stage"] else None
+        model.stage = stage
+        if stage is not None and number and resumed is None:
+            # what the part before it has learned, as it was selected
+            model.load_state_dict(load_file(state.folder / "best.safetensors"))
+        best = _train_stage(run, model, number, stage, training, data, device, precision, state, rows, resumed)
+    model.stage = None
     _finish(
         run, model, encoder_source=located.record(), described=described, data=data, rows=rows, best=best, state=state
     )
     state.seal()
     state.clear()
+
+
+def _train_stage(
+    run: dict,
+    model: Extractor,
+    number: int,
+    stage: str | None,
+    recipe: dict,
+    data: Data,
+    device: torch.device,
+    precision: str,
+    state: StateFolder,
+    rows: list[dict],
+    saved: dict | None,
+) -> dict:
+    """One training of a recipe, from its beginning or a saved state: `rows` of the log are added, and the state's folder
+    gets the selected weights.
+
+    Returns:
+        `epoch` and dev `scores` of the selected weights.
+    """
+    training = Training(model, model.training_items(data.train), recipe, run["seed"], device, precision)
+    best = {"epoch": 0, "scores": None}
+    if saved is not None:
+        training.restore(saved)
+        best = saved["best"]
+        log.info("resumed in epoch %.4g, step %d of %d from %s", training.epoch, training.step, training.steps, state.folder)
+
+    def save() -> None:
+        state.save(number, training.step, training.saved() | {"stage": number, "rows": rows, "best": best})
+
+    total = recipe["epochs"] * len(training.items) if recipe["epochs"] else training.steps * recipe["batch_size"]
+    with (
+        StopSignal() as stop,
+        tqdm(
+            total=total,
+            initial=min(total, round(training.epoch * len(training.items))),
+            desc=f"{run['dataset']}/{run['encoder']['name']}/{run['model']}/{run['seed']}" + (f" {stage}" if stage else ""),
+            unit="sent" if training.items is data.train else "item",
+            mininterval=2,
+            maxinterval=20,
+        ) as bar,
+    ):
+        while training.step < training.steps or training.round_steps:
+            try:
+                loss = training.round(bar, save, stop)
+            except UserError as error:
+                raise UserError(f"{error}; {state.newest()}") from None
+            row = {"stage": stage or "", "epoch": training.epoch, "loss": loss}
+            began = time.perf_counter()
+            looks, ends = training.evaluates(training.step), training.step == training.steps
+            selects = recipe["selection"] != "last"
+            if data.dev and ((looks and selects) or ends):
+                figures = score(data.dev, predict(model, data.dev, device, precision), data.labels)[recipe["matching"]]
+                row |= {f"dev_{m}": figures[m]["f1"] for m in METRICS}
+                bar.set_postfix_str(f"dev Ent {row['dev_ent']:.1f} Rel+ {row['dev_rel_plus']:.1f}")
+            row |= {
+                "train_s": training.seconds,
+                "sentences_per_s": training.round_items / training.seconds,
+                "dev_s": time.perf_counter() - began,
+            }
+            rows.append(row)
+            # what is not looked at cannot be selected, unless nothing else is there
+            if (looks or not selects or best["scores"] is None) and better(row, best["scores"], recipe["selection"]):
+                best = {"epoch": row["epoch"], "scores": {m: row[f"dev_{m}"] for m in METRICS if f"dev_{m}" in row}}
+                write_weights(state.folder / "best.safetensors", model)
+            training.next_round()
+            save()
+            stop.obey()
+            told = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "stage")
+            log.info("step %d of %d: %s", training.step, training.steps, told)
+    return best
 
 
 def _finish(
@@ -210,6 +252,7 @@ def _finish(
             "encoder_source": encoder_source,
             "selected_epoch": best["epoch"],
             "dev": best["scores"],
+            "trained_on": trainings(run["recipe"])[0][1]["train_on"],
             "train_sentences": len(data.train),
             "dev_sentences": len(data.dev),
             "truncated_words": model.encoder.truncated_words([*data.train, *data.dev]),
@@ -232,21 +275,26 @@ def new_model(run: dict, labels: Labels, encoder: Encoder, device: torch.device)
         model = systems.load(run["system"])(labels, encoder, **run["settings"]).to(device)
     except ValueError as error:
         raise UserError(f"{run['model']} with {run['encoder']['name']}: {error}") from None
-    if run["recipe"]["encoder_lr"] is None and any(p.requires_grad for p in encoder.parameters()):
+    lacking = any(t["encoder_lr"] is None for _, t in trainings(run["recipe"]))
+    if lacking and any(p.requires_grad for p in encoder.parameters()):
         raise UserError(f"{run['model']} trains its encoder: encoder_lr should be a rate, not null")
     return model
 
 
 def better(row: dict, best: dict | None, selection: str) -> bool:
-    """`last` takes every epoch; `best_dev` the highest dev Rel+, then Ent, the earlier epoch on a tie."""
+    """Whether a row of the log is selected over the best so far: always with `last`, else by the sum of the F1 that the
+    selection names (`sinet.recipes.SELECTIONS`), an earlier one on a tie; of equal relations the better entities."""
     if selection == "last" or best is None:
         return True
-    return (row["dev_rel_plus"], row["dev_ent"]) > (best["rel_plus"], best["ent"])
+    metrics = SELECTIONS[selection]
+    new, old = sum(row[f"dev_{m}"] for m in metrics), sum(best[m] for m in metrics)
+    return new > old or (new == old and "ent" not in metrics and row["dev_ent"] > best["ent"])
 
 
 def write_log(path: Path, rows: list[dict]) -> None:
-    """`log.csv`: one row an epoch; loss is the mean over batches, dev scores are F1 x 100, times in seconds."""
+    """`log.csv`: one row for each look at dev, by default an epoch; loss is the mean over batches, dev scores are F1 x 100,
+    times in seconds."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
         writer.writeheader()
-        writer.writerows({k: f"{v:.6g}" for k, v in row.items()} for row in rows)
+        writer.writerows({k: v if k == "stage" else f"{v:.6g}" for k, v in row.items()} for row in rows)

@@ -1,19 +1,22 @@
 """Training steps, and all that a later process needs to go on with the same bits from any of them."""
 
+import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sinet.contract import Batch, Extractor, Sentence
+from sinet.contract import Extractor
 from sinet.errors import UserError
 from sinet.model.embedding import RowEmbedding
 from sinet.run import machine
-from sinet.run.optimiser import RowAdamW
+from sinet.run.batches import training_batches
+from sinet.run.optimiser import RowAdamW, parameter_groups
+from sinet.run.schedules import schedule
 from sinet.run.state import StopSignal
 
 SAVE_SECONDS = 300.0
@@ -21,24 +24,51 @@ SAVE_SECONDS = 300.0
 
 
 class Training:
-    """A model in training, and all that a later process needs to go on with the same bits from any step."""
+    """A model, or one of its parts, in training, and all that a later process needs to go on with the same bits.
+
+    Args:
+        items: what batches are made of (`Extractor.training_items`). recipe: one training, spelled out.
+        documents: of each item, where batches are documents.
+    """
 
     def __init__(
-        self,
-        model: Extractor,
-        optimizer: RowAdamW,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        device: torch.device,
-        precision: str,
-        clip: float,
+        self, model: Extractor, items: Sequence, recipe: dict, seed: int, device: torch.device, precision: str
     ) -> None:
-        self.model, self.optimizer, self.schedule = model, optimizer, schedule
-        self.device, self.precision, self.clip = device, precision, clip
-        self.next_epoch()
+        self.model, self.items, self.recipe, self.seed = model, items, recipe, seed
+        self.device, self.precision = device, precision
+        self._lengths = model.item_lengths(items)
+        documents = [item.document for item in items] if recipe["batch_size"] == "document" else ()
+        self._documents: Sequence[str | None] = documents
+        self.steps_per_epoch = len(self.batches(1))
+        self.steps: int = recipe["steps"] or recipe["epochs"] * self.steps_per_epoch
+        self.optimizer = new_optimizer(model, recipe)
+        self.schedule = schedule(self.optimizer, recipe, self.steps)
+        self.step = 0
+        self.next_round()
 
-    def next_epoch(self) -> None:
-        """Begin an epoch: no step done, no loss, no time."""
-        self.step, self.seconds = 0, 0.0
+    def batches(self, epoch: int) -> list[list[int]]:
+        """Positions of the items of each batch of an epoch, counted from 1."""
+        return training_batches(self._lengths, self.recipe, self.seed, epoch, self._documents)
+
+    @property
+    def epoch(self) -> float:
+        """How many epochs have been trained, the begun one by its share."""
+        whole, begun = divmod(self.step, self.steps_per_epoch)
+        return whole + begun / self.steps_per_epoch if begun else whole
+
+    def evaluates(self, step: int) -> bool:
+        """Whether the recipe looks at dev after so many steps: every so many steps or epochs, or so often in an epoch."""
+        every = self.recipe["evaluate_every"]
+        if self.recipe["steps"]:
+            return step % int(every) == 0
+        if every >= 1:
+            return step % (int(every) * self.steps_per_epoch) == 0
+        # PURE counts whole steps within each epoch
+        return (step % self.steps_per_epoch or self.steps_per_epoch) % max(1, int(every * self.steps_per_epoch)) == 0
+
+    def next_round(self) -> None:
+        """Begin the steps up to the next look at dev, or the end: no loss, no time."""
+        self.round_steps, self.round_items, self.seconds = 0, 0, 0.0
         self.loss = torch.zeros((), device=self.device)
 
     def saved(self) -> dict:
@@ -58,6 +88,8 @@ class Training:
             "schedule": self.schedule.state_dict(),
             "random": random_state(self.device),
             "step": self.step,
+            "round_steps": self.round_steps,
+            "round_items": self.round_items,
             "seconds": self.seconds,
             "loss": self.loss,
         }
@@ -69,16 +101,10 @@ class Training:
         self.schedule.load_state_dict(saved["schedule"])
         restore_random_state(saved["random"], self.device)
         self.step, self.seconds, self.loss = saved["step"], saved["seconds"], saved["loss"].to(self.device)
+        self.round_steps, self.round_items = saved["round_steps"], saved["round_items"]
 
-    def epoch(
-        self,
-        sentences: list[Sentence],
-        batches: list[list[int]],
-        bar: tqdm,
-        save: Callable[[], None],
-        stop: StopSignal,
-    ) -> float:
-        """The steps of this epoch that are still to be done; returns the mean loss of a batch.
+    def round(self, bar: tqdm, save: Callable[[], None], stop: StopSignal) -> float:
+        """The steps that are still to be done up to the next look at dev, or the end; returns the mean loss of a batch.
 
         The state is saved every `SAVE_SECONDS`, and at once when the scheduler asks the job to end.
 
@@ -87,35 +113,36 @@ class Training:
         """
         self.model.train()
         began, last_saved = time.perf_counter() - self.seconds, time.monotonic()
-        while self.step < len(batches):
-            batch = self.model.collate([sentences[i] for i in batches[self.step]])
+        epoch, batches = 0, []
+        while self.step < self.steps and not (self.round_steps and self.evaluates(self.step)):
+            if epoch != (epoch := self.step // self.steps_per_epoch + 1):
+                batches = self.batches(epoch)
+            items = [self.items[i] for i in batches[self.step % self.steps_per_epoch]]
             try:
-                loss = train_step(
-                    self.model,
-                    batch.to(self.device),
-                    self.optimizer,
-                    self.schedule,
-                    self.clip,
-                    self.device,
-                    self.precision,
+                terms = train_step(
+                    self.model, items, self.optimizer, self.schedule, self.recipe, self.device, self.precision
                 )
             except torch.OutOfMemoryError:
-                longest = max(self.model.encoder.piece_counts(batch.sentences))
+                longest = max(self.model.item_lengths(items))
+                at_once = self.recipe["micro_batch_size"] or len(items)
                 raise UserError(
-                    f"step {self.step + 1} of {len(batches)}: out of GPU memory at a batch of {len(batch)} sentences "
-                    f"of up to {longest} word pieces; lower batch_size in the recipe"
+                    f"{self._where()}: out of GPU memory at {at_once} of a batch of {len(items)} with up to {longest} "
+                    "word pieces; lower micro_batch_size in the recipe: the batch is cut, its gradient stays the same"
                 ) from None
-            self.loss += loss
+            self.loss += sum(terms.values())
             self.step += 1
-            bar.update(len(batch))
+            self.round_steps += 1
+            self.round_items += len(items)
+            bar.update(len(items))
             save_now = bool(stop.asked) or time.monotonic() - last_saved > SAVE_SECONDS
             # a GPU is asked now and then only, as reading the loss waits for it, and before what it did is saved
-            look = self.device.type == "cpu" or self.step % 50 == 0 or self.step == len(batches) or save_now
+            ends = self.step == self.steps or self.evaluates(self.step)
+            look = self.device.type == "cpu" or self.step % 50 == 0 or ends or save_now
             if look and not torch.isfinite(self.loss):
-                terms = ", ".join(f"{name} {float(term):.4g}" for name, term in self.model.terms.items())
+                told = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
                 raise UserError(
-                    f"step {self.step} of {len(batches)}: the loss is {float(loss)} ({terms}): it diverged; lower "
-                    "encoder_lr or head_lr in the recipe"
+                    f"{self._where()}: the loss is {float(sum(terms.values()))} ({told}): it diverged; lower encoder_lr or "
+                    "head_lr in the recipe"
                 )
             self.seconds = time.perf_counter() - began
             if save_now:
@@ -123,45 +150,52 @@ class Training:
                 last_saved = time.monotonic()
                 stop.obey()
         self.optimizer.settle()
-        return float(self.loss) / len(batches)
+        return float(self.loss) / self.round_steps
+
+    def _where(self) -> str:
+        return f"epoch {math.ceil(self.epoch) or 1}, step {self.step} of {self.steps}"
 
 
-def optimisation(model: Extractor, recipe: dict, steps: int) -> tuple[RowAdamW, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW over the model's groups, and the schedule of its rates over so many steps."""
-    groups = model.param_groups(recipe["encoder_lr"], recipe["head_lr"], recipe["weight_decay"])
-    optimizer = RowAdamW(groups, [module for module in model.modules() if isinstance(module, RowEmbedding)])
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, linear_schedule(recipe["warmup"], steps))
+def new_optimizer(model: Extractor, recipe: dict) -> RowAdamW:
+    """The optimiser of a spelled-out recipe over what is trained of a model."""
+    embeddings = [module for module in model.modules() if isinstance(module, RowEmbedding)]
+    return RowAdamW(
+        parameter_groups(model, recipe),
+        embeddings,
+        eps=recipe["eps"],
+        bias_correction=recipe["bias_correction"],
+        transformers=recipe["optimizer"] == "transformers_adamw",
+    )
 
 
 def train_step(
     model: Extractor,
-    batch: Batch,
+    items: Sequence,
     optimizer: RowAdamW,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    clip: float,
+    recipe: dict,
     device: torch.device,
     precision: str,
-) -> Tensor:
-    """One step on a batch on `device`; returns its loss, a scalar."""
-    with machine.autocast(device, precision):
-        loss = model.loss(batch)
+) -> dict[str, Tensor]:
+    """One step on a batch of training items; returns the terms of its loss, scalars.
+
+    With `micro_batch_size` the batch is cut into parts, whose gradients are added up: what a term is averaged over is
+    counted over the whole batch first.
+    """
+    size = recipe["micro_batch_size"] or len(items)
+    parts = [model.training_batch(items[i : i + size]) for i in range(0, len(items), size)]
+    divisors = model.divisors(parts)
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.clipped_step(clip)
+    whole: dict[str, Tensor] = {}
+    for part in parts:
+        with machine.autocast(device, precision):
+            terms = {name: term / divisors.get(name, 1) for name, term in model.losses(part.to(device)).items()}
+        sum(terms.values()).backward()
+        for name, term in terms.items():
+            whole[name] = whole.get(name, 0) + term.detach()
+    optimizer.clipped_step(recipe["clip"], recipe["clip_by_part"])
     schedule.step()
-    return loss.detach()
-
-
-def linear_schedule(warmup: float, steps: int) -> Callable[[int], float]:
-    """Factor of the learning rate by step: up over the first `warmup` share of the steps, then down to zero."""
-    rising = round(warmup * steps)
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return step / rising
-        return max(0.0, (steps - step) / max(1, steps - rising))
-
-    return factor
+    return whole
 
 
 def random_state(device: torch.device) -> dict:

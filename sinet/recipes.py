@@ -1,0 +1,89 @@
+"""Recipes: how systems are trained, from what the configuration says to what the trainer reads.
+
+What a recipe does not name is as `recipe_defaults` of `config/recipes.yaml` has it, or as the recipe's own `defaults`;
+what it says of a dataset comes last. Spelled out, a recipe is one flat mapping, and where the models of a system are
+trained one after another it holds one more for each of them (`stages`).
+"""
+
+from collections.abc import Iterator
+
+from sinet.errors import counted
+
+SELECTIONS = {
+    "last": (),
+    "dev_ent": ("ent",),
+    "dev_rel": ("rel",),
+    "dev_rel_plus": ("rel_plus",),
+    "dev_ent_rel": ("ent", "rel"),
+    "dev_ent_rel_plus": ("ent", "rel_plus"),
+}
+"""Which weights are kept: the last ones, or those with the highest sum of these F1 on dev."""
+
+
+def spell_out(defaults: dict, recipe: dict, system: str, dataset: str) -> tuple[dict, dict]:
+    """The training of a system on a dataset with every key, and its settings.
+
+    Args:
+        defaults: `recipe_defaults`. recipe: one of `recipes`, with its `defaults` and systems.
+    """
+    own = dict(recipe[system])
+    stages = own.pop("stages", {})
+    for_dataset = own.pop("datasets", {}).get(dataset, {})
+    stages_for_dataset = for_dataset.get("stages", {})
+    settings = own.pop("settings", {}) | for_dataset.get("settings", {})
+    changes = {k: v for k, v in for_dataset.items() if k not in ("settings", "stages")}
+    training = defaults | recipe.get("defaults", {}) | own | changes
+    training["stages"] = {
+        name: training | stage | stages_for_dataset.get(name, {}) for name, stage in stages.items()
+    }
+    return training, settings
+
+
+def trainings(training: dict) -> list[tuple[str | None, dict]]:
+    """The trainings of a spelled-out recipe one after another: the part of the system, None for all of it, and how."""
+    if training.get("stages"):
+        return [(name, stage) for name, stage in training["stages"].items()]
+    return [(None, training)]
+
+
+def length(training: dict) -> str:
+    """How long a spelled-out recipe trains, for a caption."""
+    return _told(training, lambda t: f"{t['steps']:,} steps" if t.get("steps") else counted(t["epochs"], "epoch"))
+
+
+def selection(training: dict) -> str:
+    """Which weights a spelled-out recipe keeps, for a caption."""
+    return _told(training, lambda t: t["selection"])
+
+
+def _told(training: dict, what: object) -> str:
+    return ", ".join(f"{name} {what(t)}" if name else what(t) for name, t in trainings(training))
+
+
+def mistakes(training: dict, parts: tuple[str, ...]) -> Iterator[str]:
+    """What does not go together in a spelled-out recipe: the key and what would be right.
+
+    Args:
+        parts: the parts of the system that may be trained one after another.
+    """
+    if unknown := [name for name in training["stages"] if name not in parts]:
+        right = " and ".join(parts) if parts else "none, the system is one model"
+        yield f"stages: {unknown[0]!r} is no part of the system; its parts are {right}"
+    elif training["stages"] and (missing := [name for name in parts if name not in training["stages"]]):
+        yield f"stages: {missing[0]!r} would not be trained; name all of {', '.join(parts)}"
+    for name, t in trainings(training):
+        where = f"stages.{name}." if name else ""
+        if (t["epochs"] is None) == (t["steps"] is None):
+            yield f"{where}epochs: give epochs or steps, one of them"
+        if t["steps"] is not None and t["evaluate_every"] != int(t["evaluate_every"]):
+            yield f"{where}evaluate_every: {t['evaluate_every']} should be a whole number of steps, as the length is"
+        if t["epochs"] is not None and t["evaluate_every"] > 1 and t["evaluate_every"] != int(t["evaluate_every"]):
+            yield f"{where}evaluate_every: {t['evaluate_every']} should be a share of an epoch or a whole number of them"
+        if t["train_on"] == "train+dev" and t["selection"] != "last":
+            yield f"{where}selection: {t['selection']} needs a dev split that is not trained on; write last"
+        if t["optimizer"] == "adam" and (t["weight_decay"] or t["encoder_weight_decay"]):
+            yield f"{where}weight_decay: Adam has none here; write 0.0, or optimizer: adamw"
+        if not t["bias_correction"] and t["optimizer"] != "transformers_adamw":
+            yield f"{where}bias_correction: only optimizer: transformers_adamw can do without"
+        if t["drop_last"] and t["batch_size"] == "document":
+            yield f"{where}drop_last: no batch is incomplete where a batch is a document; write false"
