@@ -96,7 +96,7 @@ class System(Extractor):
     """
 
     cites = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
-    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "max_arguments": 12}
+    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 100, "max_arguments": 12}
     encoders = ("encoder.", "relation_encoder.")
     parts: ClassVar[dict] = {
         "entity": ("encoder.", "width.", "entity_model."),

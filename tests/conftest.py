@@ -10,6 +10,7 @@ import pytest
 import torch
 from transformers import AlbertConfig, BertConfig, BertTokenizerFast, MPNetConfig
 
+from sinet.config import load_config
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
 from sinet.mirrors import MIRRORS_VARIABLE
@@ -91,7 +92,7 @@ def tiny_run(settings: dict, seed: int, **recipe: object) -> dict:
         "model": "sinet",
         "system": "sinet",
         "settings": settings,
-        "recipe": common | recipe,
+        "recipe": load_config()["recipe_defaults"] | common | {"stages": {}} | recipe,
         "seed": seed,
     }
 
@@ -106,7 +107,7 @@ def tiny_grid(folder: Path, mirror: str, systems: dict[str, dict]) -> dict:
     for split in ("train", "dev", "test"):
         (corpus / f"{split}.jsonl").write_bytes(CORPUS.read_bytes())
     run = tiny_run({}, 0)
-    common = {key: value for key, value in run["recipe"].items() if key != "name"}
+    common = {key: value for key, value in run["recipe"].items() if key not in ("name", "stages")}
     return {
         "results": "results/tiny",
         "mirrors": [str(folder), mirror],

@@ -36,10 +36,10 @@ MISTAKES = {
     "recipes: {short: {sinet: {epochs: -3}}}": r"recipes.short.sinet.epochs: -3 should be at least 1",
     "recipes: {short: {sinet: {epochs: 2.5}}}": r"epochs: 2.5 is a number, should be a whole number",
     "recipes: {short: {sinet: {clip: 0}}}": r"clip: 0 should be above 0",
-    "recipes: {short: {sinet: {selection: best}}}": r"selection: 'best' is unknown, did you mean 'best_dev'\?",
+    "recipes: {short: {sinet: {selection: best}}}": r"selection: 'best' is unknown, known: dev_ent",
     "recipes: {short: {sinet: {settings: {max_span_with: 8}}}}": r"no such setting, did you mean 'max_span_width'\?",
     "recipes: {short: {sinet: {settings: {dropout: -0.1}}}}": r"settings.dropout: -0.1 should be between",
-    "recipes: {short: {spurt: {}}}": r"recipes.short.spurt: key",
+    "recipes: {short: {spurt: {}}}": r"unknown system 'spurt', did you mean 'spert'",
     "models: {sinet: {system: sine}}": r"models.sinet.system: unknown system 'sine', did you mean 'sinet'\?",
     "models: {sinet: {settings: {interaction: 1}}}": r"settings.interaction: 1 is a number, should be text",
     "models: {sinet: {settings: {interaction: ctam_all}}}": r"'ctam_all' is unknown, (known: base|did you mean)",
@@ -94,7 +94,7 @@ def test_dev_of_a_dataset_in_folds_can_be_the_next_fold(tmp_path):
 
 def test_one_missing_key_is_one_line():
     config = load_config()
-    del config["recipes"]["short"]["sinet"]["epochs"], config["recipes"]["short"]["sinet"]["clip"]
+    del config["recipe_defaults"]["epochs"], config["recipe_defaults"]["clip"]
     with pytest.raises(UserError) as caught:
         resolve(config)
     assert len(str(caught.value).splitlines()) == 2 and "key 'epochs' is missing (Passes over" in str(caught.value)

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+import itertools
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ import torch
 import yaml
 
 from sinet import systems
+from sinet.config import load_config
 from sinet.contract import Batch, Extractor, Prediction
 from sinet.data.sentence import read_sentences
 from sinet.errors import Interrupted, UserError
@@ -29,8 +31,9 @@ from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS, SMALL, tiny_run
 
 CPU = torch.device("cpu")
-RECIPE = {
+RECIPE = load_config()["recipe_defaults"] | {
     "name": "tiny",
+    "stages": {},
     "epochs": 3,
     "batch_size": 4,
     "encoder_lr": 3e-3,
@@ -38,7 +41,7 @@ RECIPE = {
     "weight_decay": 0.01,
     "warmup": 0.1,
     "clip": 1.0,
-    "selection": "best_dev",
+    "selection": "dev_rel_plus",
     "precision": "float32",
 }
 
@@ -74,9 +77,9 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, t
 
     save = state.StateFolder.save
 
-    def save_and_die(self, epochs, step, saved):
-        save(self, epochs, step, saved)
-        if (epochs, step) == (1, 2):
+    def save_and_die(self, stage, step, saved):
+        save(self, stage, step, saved)
+        if (stage, step) == (0, 5):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
@@ -135,15 +138,16 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_state(run, prepare
 
     def step(*arguments, original=training.train_step):
         counted.append(1)
-        return original(*arguments) * (float("nan") if len(counted) == 5 else 1)
+        factor = float("nan") if len(counted) == 5 else 1
+        return {name: factor * term for name, term in original(*arguments).items()}
 
     monkeypatch.setattr(training, "train_step", step)
-    message = r"epoch 2, step 2 of 3: the loss is nan \(entity [\d.]+, relation [\d.]+\).*state-0001-0000000.pt"
+    message = r"epoch 2, step 5 of 9: the loss is nan \(entity nan, relation nan\).*state-0000-0000003.pt"
     with pytest.raises(UserError, match=message):
         train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
     monkeypatch.undo()
     (folder,) = (tmp_path / "state").iterdir()
-    assert [p.name for p in folder.glob("state-*")] == ["state-0001-0000000.pt"]
+    assert [p.name for p in folder.glob("state-*")] == ["state-0000-0000003.pt"]
 
 
 def test_a_finished_run_is_not_trained_again_but_an_edited_one_is(run, prepared, tmp_path, monkeypatch):
@@ -223,7 +227,7 @@ def test_a_signal_during_evaluation_ends_the_run_with_its_epoch_saved(run, prepa
     monkeypatch.setattr(train, "predict", interrupted)
     with pytest.raises(Interrupted, match="stopped by SIGTERM; the state is saved"):
         train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
-    assert [p.name for p in (tmp_path / "state").glob("*/state-*")] == ["state-0001-0000000.pt"]
+    assert [p.name for p in (tmp_path / "state").glob("*/state-*")] == ["state-0000-0000003.pt"]
 
 
 def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
@@ -276,16 +280,36 @@ def test_auto_precision_is_bfloat16_where_the_hardware_gains_by_it(native, share
 
 def test_batches_hold_every_sentence_once_and_little_padding():
     lengths = torch.randint(3, 60, (500,), generator=torch.Generator().manual_seed(0)).tolist()
-    one, same, other = (batches.bucketed(lengths, 8, seed=1, epoch=e) for e in (1, 1, 2))
+    recipe = RECIPE | {"batch_size": 8}
+    one, same, other = (batches.training_batches(lengths, recipe, seed=1, epoch=e) for e in (1, 1, 2))
     assert sorted(i for b in one for i in b) == list(range(500)) and one == same and one != other
     padded = sum(len(b) * max(lengths[i] for i in b) for b in one)
     assert padded < 1.1 * sum(lengths)
 
 
-def test_schedule_rises_and_falls():
-    factor = training.linear_schedule(0.1, 100)
-    assert [factor(s) for s in (0, 5, 10, 55, 100)] == pytest.approx([0, 0.5, 1, 0.5, 0])
-    assert training.linear_schedule(0.0, 4)(0) == 1
+def test_the_order_of_batches_is_the_recipe_s():
+    lengths = torch.randint(3, 60, (53,), generator=torch.Generator().manual_seed(0)).tolist()
+
+    def made(order: str, epoch: int = 1, **recipe: object) -> list[list[int]]:
+        documents = [str(i // 10) for i in range(53)]
+        recipe = RECIPE | {"batch_size": 8, "order": order} | recipe
+        return batches.training_batches(lengths, recipe, seed=1, epoch=epoch, documents=documents)
+
+    for order in ("bucketed", "shuffled", "sorted", "data"):
+        assert sorted(i for batch in made(order) for i in batch) == list(range(53))
+        dropped = made(order, drop_last=True)
+        assert [len(batch) for batch in dropped] == [8] * 6
+        assert made(order) == made(order) and (made(order) == made(order, epoch=2)) == (order == "data")
+    assert made("data")[0] == list(range(8))
+    assert sorted(map(sorted, made("sorted"))) == sorted(map(sorted, made("sorted", epoch=2)))
+    longest = [max(lengths[i] for i in batch) for batch in made("sorted")]
+    shortest = [min(lengths[i] for i in batch) for batch in made("sorted")]
+    ordered = sorted(zip(shortest, longest, strict=True))
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(ordered))
+    whole = made("shuffled", batch_size="document")
+    assert sorted(whole) == [list(range(i, min(i + 10, 53))) for i in range(0, 53, 10)] and whole != sorted(whole)
+    assert made("data", batch_size="document") == sorted(whole)
+    assert made("shuffled", drop_last=True, batch_size=64), "a split smaller than a batch is still trained on"
 
 
 # -- FLOPs -----------------------------------------------------------------------------------------------------------

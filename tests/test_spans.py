@@ -113,13 +113,17 @@ def test_sampling_takes_at_most_n_of_each_group_and_all_are_possible():
     assert seen == set(range(8))
 
 
-def test_gold_tensors_orient_symmetric_relations():
+def test_symmetric_pairs_are_folded_and_their_reverses_negatives_if_wanted(tiny_encoder):
     sentence = read_sentences(CORPUS)[3]  # Compare is annotated right to left there
-    gold = S.gold_tensors([sentence, sentence], [len(sentence.tokens)] * 2, LABELS)
-    assert gold["gold_spans"].tolist()[3:] == [[a + 10, b + 10] for a, b in gold["gold_spans"].tolist()[:3]]
+    batch = S.collate([sentence, sentence], tiny_encoder, LABELS)
+    spans = batch["gold_spans"].tolist()
+    assert spans[3:] == [[a + 10, b + 10] for a, b in spans[:3]]
     compare = LABELS.relation_types.index("Compare")
-    oriented = [
-        tuple(p) for p, t in zip(gold["gold_pairs"].tolist(), gold["gold_relations"], strict=True) if t[compare]
-    ]
-    assert oriented == [(0, 1), (3, 4)]
-    assert {0 * 6 + 1, 1 * 6 + 0} <= set(gold["not_negative"].tolist()), "neither direction may be a negative"
+    for reverses in (True, False):
+        pairs, types, negative = S.fold_pairs(batch, LABELS, reverses)
+        oriented = [tuple(p) for p, t in zip(pairs.tolist(), types, strict=True) if t[compare]]
+        assert oriented == [(0, 1), (3, 4)]
+        negative = {tuple(p) for p in negative.tolist()}
+        assert ({(1, 0), (4, 3)} <= negative) == reverses
+        assert not negative & {tuple(p) for p in pairs.tolist()}
+        assert all(i // 3 == j // 3 for i, j in negative), "pairs stay in their sentence"

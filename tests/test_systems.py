@@ -1,22 +1,29 @@
 """What every system must do; systems are discovered, so a new one needs no test file."""
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from sinet import systems
+from sinet.config import load_config
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.model import spans as S
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import Located, load_encoder
 from sinet.run import flops, machine
+from sinet.run.optimiser import parameter_groups
 from sinet.run.predict import predict
 from sinet.run.state import write_weights
+from sinet.run.training import new_optimizer, train_step
 from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS
 
 CPU = torch.device("cpu")
+DEFAULTS = load_config()["recipe_defaults"]
 
 
 @pytest.fixture(params=sorted(systems.sources()))
@@ -30,15 +37,16 @@ def build(system: type[Extractor], encoder: Encoder, labels: Labels = LABELS) ->
 
 
 def learn(model: Extractor, sentences: list[Sentence], steps: int) -> Extractor:
-    optimizer = torch.optim.AdamW(model.param_groups(3e-3, 3e-3, 0.0))
+    optimizer = torch.optim.AdamW(model.parameters(), 3e-3, weight_decay=0.0)
     model.train()
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     for _ in range(steps):
         optimizer.zero_grad()
-        model.loss(model.collate(sentences)).backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        model.loss(model.training_batch(sentences)).backward()
+        for prefixes in model.parts.values():
+            torch.nn.utils.clip_grad_norm_([p for n, p in model.named_parameters() if n.startswith(prefixes)], 1.0)
         optimizer.step()
     return model
 
@@ -83,8 +91,8 @@ def test_survives_odd_sentences(system, tiny_encoder):
         Sentence("many pieces", ("neural", "abcdefghijklmnopqrst", "parsers")),
     ]
     model = build(system, tiny_encoder)
-    model.loss(model.collate(odd)).backward()
-    model.loss(model.collate(odd[:1])).backward()
+    model.loss(model.training_batch(odd)).backward()
+    model.loss(model.training_batch(odd[:1])).backward()
     found = predict(model, odd, CPU, "float32")
     for sentence in (*found, *predict(model, odd, CPU, "float32", batch_size=1)):
         for entity in sentence.entities:
@@ -97,7 +105,7 @@ def test_works_with_other_encoders(kind, system, encoder_folder):
     encoder = load_encoder({"name": kind}, Located(folder, folder, "a folder", None, {}))
     model = build(system, encoder)
     sentences = read_sentences(CORPUS)
-    model.loss(model.collate(sentences)).backward()
+    model.loss(model.training_batch(sentences)).backward()
     assert len(predict(model, sentences, CPU, "float32")) == len(sentences)
 
 
@@ -106,7 +114,7 @@ def test_gold_that_does_not_fit_the_encoder_is_left_out(system, tiny_encoder):
     model = build(system, tiny_encoder)
     sentences = read_sentences(CORPUS)
     assert tiny_encoder.truncated_words(sentences) > 0
-    model.loss(model.collate(sentences)).backward()
+    model.loss(model.training_batch(sentences)).backward()
     for sentence in predict(model, sentences, CPU, "float32"):
         assert all(entity.end <= 4 for entity in sentence.entities)
 
@@ -118,7 +126,7 @@ def test_a_word_longer_than_the_encoder_is_read_as_far_as_it_goes(system, tiny_e
     alone = Sentence("giant", (word, "parsers"))
     assert len(tiny_encoder.word_pieces([word])[0]) == 4 and tiny_encoder.truncated_words([alone]) == 1
     assert model.collate([alone])["lengths"].tolist() == [1]
-    model.loss(model.collate([alone])).backward()
+    model.loss(model.training_batch([alone])).backward()
     for sentences in ([alone], [known, alone]):
         found = predict(model, sentences, CPU, "float32")[-1]
         assert {e.end for e in found.entities} <= {1}
@@ -127,26 +135,72 @@ def test_a_word_longer_than_the_encoder_is_read_as_far_as_it_goes(system, tiny_e
 def test_no_decay_on_biases_and_norms(system, tiny_encoder):
     model = build(system, tiny_encoder)
     names = {id(p): name for name, p in model.named_parameters()}
-    decayed = [names[id(p)] for g in model.param_groups(1e-3, 1e-3, 0.1) if g["weight_decay"] for p in g["params"]]
-    assert decayed and not [n for n in decayed if n.endswith("bias") or "norm" in n.lower()]
+
+    def decayed(**recipe: object) -> list[str]:
+        groups = parameter_groups(model, DEFAULTS | {"weight_decay": 0.1} | recipe)
+        return [names[id(p)] for g in groups if g["weight_decay"] for p in g["params"]]
+
+    assert decayed() and not [n for n in decayed() if n.endswith("bias") or "norm" in n.lower()]
+    more = set(decayed(decay_norms=True)) - set(decayed())
+    assert not [n for n in more if n.endswith("bias") or n.startswith(model.encoders)]
+    assert all("norm" in n.lower() for n in more)
+    assert not [n for n in decayed(encoder_weight_decay=0.0) if n.startswith(model.encoders)]
 
 
 def test_parts_trained_apart_share_no_gradient(system, tiny_encoder):
     """What one part of a system learns does not depend on how large the gradient of another is."""
     model = build(system, tiny_encoder)
-    model.loss(model.collate(read_sentences(CORPUS)))
-    groups = model.param_groups(1e-3, 1e-3, 0.0)
-    assert {g["part"] for g in groups} == set(range(len(model.clipped_apart)))
-    if len(model.clipped_apart) == 1:
+    model.loss(model.training_batch(read_sentences(CORPUS)))
+    groups = parameter_groups(model, DEFAULTS)
+    assert {g["part"] for g in groups} == set(range(len(model.parts)))
+    if len(model.parts) == 1:
         return
-    assert len(model.terms) == len(model.clipped_apart)
-    for number, term in enumerate(("entity", "relation")):
+    for number, stage in enumerate(model.parts):
         model.zero_grad()
-        torch.manual_seed(0)
-        model.total = lambda term=term, **terms: terms[term]
-        model.loss(model.collate(read_sentences(CORPUS))).backward()
+        model.stage = stage
+        items = model.training_items(read_sentences(CORPUS))
+        terms = model.losses(model.training_batch(items))
+        assert list(terms) == [stage]
+        terms[stage].backward()
         reached = {g["part"] for g in groups for p in g["params"] if p.grad is not None and p.grad.any()}
         assert reached == {number}
+        assert {g["part"] for g in parameter_groups(model, DEFAULTS)} == {number}
+
+
+def test_micro_batches_have_the_gradient_of_the_whole_batch(system, tiny_encoder):
+    """Sizes that leave a rest, parts without a pair, parts of other lengths: the step is that of the whole."""
+    sentences = [*read_sentences(CORPUS), Sentence("alone", ("Translation",)), Sentence("long", ("neural",) * 20)]
+    settings = {"negative_spans": 10**6, "negative_pairs": 10**6, "negative_ratio": 10**6}
+    known = systems.default_settings(system.__module__.rsplit(".", 1)[1])
+    settings = system.tiny | {key: value for key, value in settings.items() if key in known}
+    torch.manual_seed(1)
+    model = system(LABELS, tiny_encoder, **settings).train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "dropconnect"):
+            module.dropconnect = 0.0
+    for stage in [None, *(model.parts if len(model.parts) > 1 else ())]:
+        model.stage = stage
+        items = model.training_items(sentences)
+
+        def gradients(size: int | None, items: Sequence = items) -> tuple[dict, dict[str, torch.Tensor]]:
+            recipe = DEFAULTS | {"micro_batch_size": size, "clip": None}
+            optimizer = new_optimizer(model, recipe)
+            optimizer.step = lambda: None  # the weights stay
+            rates = SimpleNamespace(step=lambda: None)
+            terms = train_step(model, items, optimizer, rates, recipe, CPU, "float32")
+            return terms, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+        terms, whole = gradients(None)
+        scale = max(float(g.abs().max()) for g in whole.values())
+        for size in (1, 5):
+            cut_terms, cut = gradients(size)
+            assert set(cut) == set(whole)
+            for name, term in terms.items():
+                assert float(cut_terms[name]) == pytest.approx(float(term), rel=1e-5)
+            for name, gradient in whole.items():
+                torch.testing.assert_close(cut[name], gradient, atol=1e-5 * max(1.0, scale), rtol=0, msg=name)
 
 
 def test_gold_labels_are_not_seen_when_predicting(system, tiny_encoder):
@@ -161,7 +215,7 @@ def test_gold_labels_are_not_seen_when_predicting(system, tiny_encoder):
 def test_trains_in_half_precision(system, tiny_encoder):
     model = build(system, tiny_encoder)
     with machine.autocast(CPU, "bfloat16"):
-        loss = model.loss(model.collate(read_sentences(CORPUS)))
+        loss = model.loss(model.training_batch(read_sentences(CORPUS)))
     loss.backward()
     trained = {n: p.grad for n, p in model.named_parameters() if p.requires_grad}
     assert all(g is None or torch.isfinite(g).all() for g in trained.values())

@@ -87,7 +87,7 @@ def test_figures_are_there_in_both_forms(finished):
     for name in ("curves", "speed", "lengths", "significance"):
         assert (figures / f"{name}_scierc_minilm.pdf").read_bytes().startswith(b"%PDF")
         caption = (figures / f"{name}_scierc_minilm.md").read_text()
-        assert "Runs: recipe quick, selection best_dev, seeds 0" in caption
+        assert "Runs: recipe quick, selection dev_rel_plus, seeds 0" in caption
         assert "scored on the test split (60 sentences)" in caption
     assert (figures / "flops_scierc_minilm.png").read_bytes().startswith(b"\x89PNG")
     assert "one multiply-add = 1" in (figures / "flops_scierc_minilm.md").read_text()

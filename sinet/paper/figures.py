@@ -66,17 +66,19 @@ def _curves(runs: Runs) -> tuple[plt.Figure, str]:
     for model in runs.records:
         look = runs.looks[model]
         logs = [list(csv.DictReader(text.splitlines())) for text in runs.read(model, "log.csv")]
-        epochs = range(1, min(map(len, logs)) + 1)
-        loss = np.array([[float(rows[epoch - 1]["loss"]) for epoch in epochs] for rows in logs])
+        # of parts trained one after another the last
+        logs = [[row for row in rows if row.get("stage") == rows[-1].get("stage")] for rows in logs]
+        epochs = [float(row["epoch"]) for row in min(logs, key=len)]
+        loss = np.array([[float(row["loss"]) for row in rows[: len(epochs)]] for rows in logs])
         loss /= loss[:, :1]
         left.plot(epochs, loss.mean(axis=0), markersize=3, linewidth=1, **look)
         left.fill_between(epochs, loss.min(axis=0), loss.max(axis=0), color=look["color"], alpha=0.15, linewidth=0)
-        dev = [{int(r["epoch"]): float(r["dev_rel_plus"]) for r in rows if r["dev_rel_plus"]} for rows in logs]
+        dev = [{float(r["epoch"]): float(r["dev_rel_plus"]) for r in rows if r["dev_rel_plus"]} for rows in logs]
         if shared := sorted(set.intersection(*map(set, dev))):
             measured = True
             means = [statistics.fmean(seed[epoch] for seed in dev) for epoch in shared]
             right.plot(shared, means, markersize=3, linewidth=1, **look)
-    left.set(xlabel="epoch", ylabel="training loss (first epoch = 1)")
+    left.set(xlabel="epoch", ylabel="training loss (first = 1)")
     left.set_ylim(bottom=0)
     right.set(xlabel="epoch", ylabel="dev Rel+ (F1 x 100)")
     right.set_xlim(left.get_xlim())
@@ -91,8 +93,8 @@ def _curves(runs: Runs) -> tuple[plt.Figure, str]:
     return figure, (
         "Learning curves. Left: mean training loss of each epoch over that of the first (losses of different systems "
         "are different functions); lines are means over seeds, areas reach from the lowest to the highest "
-        "seed. Right: Rel+ on the dev split where it was measured: after each epoch under selection best_dev, else "
-        "after the last one."
+        "seed; of a system whose parts are trained one after another the last part. Right: Rel+ on the dev split where it "
+        "was measured: whenever dev was looked at under a selection on dev, else after the last epoch."
     )
 
 

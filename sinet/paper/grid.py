@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sinet.errors import UserError, counted
+from sinet import recipes
+from sinet.errors import UserError
 from sinet.paper.table import mean_sd
 from sinet.paper.titles import dataset_title
 
@@ -175,7 +176,7 @@ class Grid:
         folds, sizes = {run["dataset"] for run in runs}, sorted({run["test_sentences"] for run in runs})
         trained: dict[str, dict[str, None]] = {}
         for run in runs:
-            text = f"{counted(run['recipe']['epochs'], 'epoch')}, selection {run['recipe']['selection']}"
+            text = f"{recipes.length(run['recipe'])}, selection {recipes.selection(run['recipe'])}"
             trained.setdefault(text, {})[self.title("models", run["model"])] = None
         recipe = "; ".join(text if len(trained) == 1 else f"{', '.join(of)} {text}" for text, of in trained.items())
         return (

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import pandas as pd
 
-from sinet.errors import counted
+from sinet import recipes
 from sinet.paper.grid import (
     LEFT_OUT,
     METRICS,
@@ -107,8 +107,8 @@ def _differs(grid: Grid, place: Place, model: str, row: dict) -> str:
     ours = {
         "encoder": grid.title("encoders", place.encoder),
         "split": run["split"] if len(folds) == 1 else f"{run['split']} of {len(folds)} folds",
-        "selection": f"{run['selection']} of {counted(run['recipe']['epochs'], 'epoch')}",
-        "training": f"train, {run['train_sentences']} sentences",
+        "selection": f"{run['selection']} of {recipes.length(run['recipe'])}",
+        "training": f"{run.get('trained_on', 'train').replace('+', ' + ')}, {run['train_sentences']} sentences",
         "runs": f"n={len(grid.seeds(place, model))}",
     }
     same = lambda part: made.get(part) == ours[part] or (part == "training" and made[part] == "train")  # noqa: E731

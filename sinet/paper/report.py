@@ -14,6 +14,7 @@ from markupsafe import Markup
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.files import read_json, write_atomically
 from sinet.paper.titles import dataset_title
+from sinet.recipes import length, trainings
 from sinet.score.errors import ENTITY_KINDS, KINDS, RELATION_KINDS, sentence_errors
 from sinet.score.metrics import facts
 
@@ -49,6 +50,7 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
     page = environment.get_template("page.html.jinja").render(
         name=str(results),
         plan=plan,
+        length=length,
         titles=titles,
         about=about,
         tables=[_table(results / "tables", name) for name in plan["tables"]],
@@ -125,13 +127,15 @@ def _machines(records: dict[str, dict]) -> list[dict]:
 
 
 def _trainings(records: dict[str, dict]) -> list[dict]:
-    """How each model is trained: its recipe and settings, where, with which seeds."""
+    """How each model, or part of it, is trained: its recipe and settings, where, with which seeds."""
     trained: dict[str, dict] = {}
     for record in records.values():
-        how = {key: record[key] for key in ("model", "recipe", "settings")}
-        group = trained.setdefault(json.dumps(how, sort_keys=True), how | {"places": {}, "seeds": {}})
-        group["places"][record["dataset"], record["encoder"]] = None
-        group["seeds"][record["seed"]] = None
+        for part, training in trainings(record["recipe"]):
+            how = {"recipe": training | {"name": record["recipe"]["name"], "length": length(training)}}
+            how |= {"model": record["model"], "part": part, "settings": record["settings"]}
+            group = trained.setdefault(json.dumps(how, sort_keys=True), how | {"places": {}, "seeds": {}})
+            group["places"][record["dataset"], record["encoder"]] = None
+            group["seeds"][record["seed"]] = None
     return list(trained.values())
 
 

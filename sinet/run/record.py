@@ -7,6 +7,7 @@ from pathlib import Path
 import jsonschema
 import yaml
 
+from sinet import recipes
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError, nearest
 from sinet.files import read_json, write_json
@@ -72,7 +73,7 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
         "settings": run["settings"],
         "recipe": run["recipe"],
         "split": gold.stem,
-        "selection": run["recipe"]["selection"],
+        "selection": recipes.selection(run["recipe"]),
         "scores": score(wanted, found, declared),
         "test_sentences": len(wanted),
         **trained,

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from sinet import recipes
 from sinet.config import Run, resolve
 from sinet.errors import UserError, nearest
 from sinet.files import read_json, write_atomically
@@ -107,7 +108,7 @@ def _rows(planned: list[tuple[str, str, Run]], out: Path, table: Path) -> Iterat
             "dataset": run.dataset,
             "encoder": run.encoder,
             "seeds": " ".join(str(run.seed) for run in runs),
-            "selection": run.details["recipe"]["selection"],
+            "selection": recipes.selection(run.details["recipe"]),
             **{f"dev_{m}": f"{value:.2f}" for m, value in mean.items()},
             "dev_rel_plus_per_seed": " ".join(f"{r['dev']['rel_plus']:.2f}" for r in records),
             "device": f"{records[0]['device_name']} ({records[0]['threads']} threads)",
