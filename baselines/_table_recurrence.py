@@ -87,11 +87,13 @@ class TableRecurrence(nn.Module):
     def __init__(self, inputs: int, hidden: int, states: int) -> None:
         super().__init__()
         gates = (3 + (1 if states == 2 else states)) * hidden
-        self.input = nn.Parameter(torch.empty(2, inputs, gates).uniform_(-(inputs**-0.5), inputs**-0.5))
-        self.input_bias = nn.Parameter(torch.zeros(2, 1, gates))
-        bound = (states * hidden) ** -0.5
-        self.state = nn.Parameter(torch.empty(2, states * hidden, gates).uniform_(-bound, bound))
-        self.state_bias = nn.Parameter(torch.zeros(2, 1, gates))
+        self.input = nn.Parameter(torch.empty(2, inputs, gates))
+        self.input_bias = nn.Parameter(torch.empty(2, 1, gates))
+        self.state = nn.Parameter(torch.empty(2, states * hidden, gates))
+        self.state_bias = nn.Parameter(torch.empty(2, 1, gates))
+        for weight, bias in ((self.input, self.input_bias), (self.state, self.state_bias)):  # as torch's linear layers
+            nn.init.uniform_(weight, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
+            nn.init.uniform_(bias, -(weight.shape[1] ** -0.5), weight.shape[1] ** -0.5)
 
     def forward(self, table: Tensor, below: Tensor | None, mask: Tensor, order: Order) -> Tensor:
         """States of every cell, `(2, cells, batch, hidden)`, in the order of each direction.

@@ -1,16 +1,16 @@
 """DyGIE++ without coreference: span enumeration, mention-score pruning, pair scores.
 
-Wadden et al., EMNLP 2019, section 3; written from the equations, with the defaults of the released configuration for
-SciERC (dwadden/dygiepp). A span is
-g = [first piece ; last piece ; width]; entities and mention scores come from feed-forward networks over g, relations
-from one over [g_i ; g_j ; g_i * g_j] of the spans with the best mention scores.
+Wadden et al., EMNLP 2019, section 3; details follow the released code (dwadden/dygiepp, commit b55dec4). A word is the mean
+of its pieces, a span g = [first word ; last word ; width]; entities and mention scores come from feed-forward networks over
+g, relations from one over [g_i ; g_j ; g_i * g_j] of the spans with the best mention scores, a span with itself among them.
 
-What differs from the paper and its configuration:
-- No coreference, no span-graph propagation (the released default for SciERC relations has none either).
+What differs from the released configuration for SciERC:
+- No coreference: that configuration propagates it once (`coref_prop: 1`) and trains it with weight 1. This is the light form,
+  equal to the released code with a coreference weight of 0.
+- A relation of a span with itself, or of spans that are no predicted entities, has no place in the common format and is not
+  predicted; both are trained on.
 - First layers over concatenations are sums of products of words, widths and spans: the same figures, and no tensor of
   (spans x 2 hidden) or (pairs x 6 hidden) is made for them.
-- A span is not paired with itself. Symmetric relations are trained with the argument that starts first as head.
-- A relation between spans of which one is no predicted entity has no place in the common format and is dropped.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
-from sinet.model.endpoints import FeedForward, endpoints, span_scores
+from sinet.model.endpoints import FeedForward, span_scores, word_means
 
 
 class System(Extractor):
@@ -65,6 +65,9 @@ class System(Extractor):
         self.entity = FeedForward(size, hidden_size, len(labels.entity_types), dropout)
         self.mention = FeedForward(size, hidden_size, 1, dropout)
         self.relation = FeedForward(3 * size, hidden_size, len(labels.relation_types), dropout)
+        for name, weight in self.named_parameters():
+            if name.endswith("weight") and not name.startswith("encoder."):
+                nn.init.xavier_normal_(weight)
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         return S.collate(sentences, self.encoder, self.labels)
@@ -87,10 +90,10 @@ class System(Extractor):
         kept = by_score[S.first_per_group(sentence[by_score], keep)].sort().values
         return torch.stack([row[kept], width[kept]], dim=1)
 
-    def pair_scores(self, first: Tensor, last: Tensor, mention: Tensor, kept: Tensor, pairs: Tensor) -> Tensor:
+    def pair_scores(self, words: Tensor, mention: Tensor, kept: Tensor, pairs: Tensor) -> Tensor:
         """Relation scores, `(pairs, types)`; none has the score 0. `pairs` (pairs, 2) are positions in `kept`."""
         row, width = kept.unbind(1)
-        spans = torch.cat([first[row], last[row + width], self.width(width).to(first.dtype)], dim=1)
+        spans = torch.cat([words[row], words[row + width], self.width(width).to(words.dtype)], dim=1)
         of_head, of_tail, of_product = self.relation.first.weight.chunk(3, dim=1)
         head, tail = pairs.unbind(1)
         summed = F.linear(spans, of_head).index_select(0, head) + F.linear(spans, of_tail).index_select(0, tail)
@@ -102,23 +105,23 @@ class System(Extractor):
     def scores(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Entity scores (words, max_span_width, None and types), which spans fit, those kept (kept, 2), their ordered
         pairs (pairs, 2), and relation scores (pairs, none and types)."""
-        first, last = endpoints(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
+        words = word_means(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
         fits = S.span_grid(batch["word_room"], self.max_span_width)
-        mention = span_scores(self.mention, first, last, self.width.weight).squeeze(-1).float()
+        mention = span_scores(self.mention, words, words, self.width.weight).squeeze(-1).float()
         kept = self.prune(batch, mention.detach(), fits)
         counts = torch.bincount(batch["word_sentence"][kept[:, 0]], minlength=len(batch))
-        pairs = S.ordered_pairs(counts)
-        relation = self.pair_scores(first, last, mention, kept, pairs)
-        entity = span_scores(self.entity, first, last, self.width.weight)
+        pairs = S.ordered_pairs(counts, itself=True)
+        relation = self.pair_scores(words, mention, kept, pairs)
+        entity = span_scores(self.entity, words, words, self.width.weight)
         return F.pad(entity.float(), (1, 0)), fits, kept, pairs, F.pad(relation.float(), (1, 0))
 
     # -- training and prediction ---------------------------------------------------------------------------
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Weighted sum of the cross-entropies, each summed over all spans or all pairs of kept spans."""
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted: cross-entropies summed over all spans and over all pairs of kept spans."""
         entity, fits, kept, pairs, relation = self.scores(batch)
         gold = batch["gold_spans"]
-        target = S.gold_grid(fits, gold, batch["gold_types"])
+        target = S.gold_grid(fits, batch)
         entity_loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
 
         # which kept span a gold span is; the relations of one that was pruned are lost
@@ -127,12 +130,13 @@ class System(Extractor):
         inside = width < self.max_span_width
         number = torch.full((len(gold),), -1, device=fits.device)
         number[inside] = place[gold[inside, 0], width[inside]]
-        arguments = number[batch["gold_pairs"]]
+        triples = batch["gold_triples"][batch["gold_last_of_pair"]]
+        arguments = number[triples[:, :2]]
         found = (arguments >= 0).all(1)
         table = torch.zeros(len(kept), len(kept), dtype=torch.long, device=fits.device)
-        table[arguments[found].unbind(1)] = batch["gold_relations"][found].argmax(1) + 1  # one type a pair
+        table[arguments[found].unbind(1)] = triples[found, 2] + 1
         labels = table[pairs.unbind(1)]
-        return self.total(entity=entity_loss, relation=F.cross_entropy(relation, labels, reduction="sum"))
+        return {"entity": entity_loss, "relation": F.cross_entropy(relation, labels, reduction="sum")}
 
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:
@@ -145,7 +149,7 @@ class System(Extractor):
         number = S.numbering(fits.shape, found)
         best = relation.argmax(-1)
         arguments = number[kept.unbind(1)][pairs]
-        linked = (best > 0) & (arguments >= 0).all(1)
+        linked = (best > 0) & (arguments >= 0).all(1) & (pairs[:, 0] != pairs[:, 1])
         return S.assemble_packed(
             self.labels,
             batch,

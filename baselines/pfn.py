@@ -7,11 +7,10 @@ of a word.
 What differs from the released code:
 - The linear layers over [h_i ; h_j ; g] are sums of three linear maps, so that no (length x length x 3 hidden) tensor
   exists: the same figures. `formulation: concatenated` is the published form, kept to count its FLOPs.
-- The global feature is a maximum over real pieces; the released one runs over padding, so that a sentence's scores
-  depend on its batch.
+- Prediction takes the global maximum over real pieces; the released one runs over padding, so that a sentence's scores
+  depend on its batch. Training does so too with `mask_padding: false`.
 - Decoding looks at cells of first pieces only, the only ones that can name a word span, and links at most `PER_START`
-  entities that start at one word. Sentences are not cut at 128 pieces.
-- AdamW and the schedule that all systems share instead of Adam.
+  entities that start at one word.
 """
 
 from collections.abc import Sequence
@@ -42,11 +41,15 @@ class PartitionFilter(nn.Module):
         self.hidden_transform = nn.Linear(hidden, 5 * hidden)
         self.transform = nn.Linear(3 * hidden, hidden)
 
+    def kept(self, weight: Tensor) -> Tensor:
+        """Which entries DropConnect keeps: one draw for a batch and all its steps, the kept ones not scaled up."""
+        return torch.rand_like(weight) >= self.dropconnect
+
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features of (batch, length, inputs) for entities, relations and both, each (batch, length, hidden)."""
         recurrent = self.hidden_transform.weight
         if self.training:
-            recurrent = recurrent * (torch.rand_like(recurrent) >= self.dropconnect)
+            recurrent = recurrent * self.kept(recurrent)
         else:
             recurrent = recurrent * (1 - self.dropconnect)
         projected = self.input_transform(inputs) + self.hidden_transform.bias
@@ -121,6 +124,8 @@ class System(Extractor):
     Settings:
         hidden_size: of the recurrence and the tables. dropconnect: of the recurrent weights.
         dropout: on the encoder's output and in the tables. threshold: of a cell's sigmoid.
+        mask_padding: whether training leaves padding out of the global maximum; the released code does not.
+        max_words: words of a sentence that are read; entities and relations beyond are not trained on, nor found.
         formulation: "split", or "concatenated" as published (the same figures, slower).
     """
 
@@ -132,6 +137,7 @@ class System(Extractor):
         "dropconnect": (0.0, 0.99),
         "dropout": (0.0, 0.99),
         "threshold": (0.0, 1.0),
+        "max_words": (1, 100_000),
         "formulation": ("split", "concatenated"),
     }
 
@@ -144,12 +150,15 @@ class System(Extractor):
         dropconnect: float = 0.1,
         dropout: float = 0.1,
         threshold: float = 0.5,
+        mask_padding: bool = True,
+        max_words: int = 128,
         formulation: str = "split",
     ) -> None:
         super().__init__(labels, encoder)
         if formulation not in self.allowed["formulation"]:
             raise ValueError(f"formulation: {formulation!r} should be one of {', '.join(self.allowed['formulation'])}")
         self.threshold, self.formulation = threshold, formulation
+        self.mask_padding, self.max_words = mask_padding, max_words
         self.partition_filter = PartitionFilter(encoder.hidden_size, hidden_size, dropconnect)
         self.entity_table = PairTable(hidden_size, len(labels.entity_types), dropout)
         self.relation_table = PairTable(hidden_size, len(labels.relation_types), dropout)
@@ -157,7 +166,7 @@ class System(Extractor):
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Besides the pieces, `gold_entities` and `gold_relations` (cells, 4): sentence, two positions, type."""
-        pieces = self.encoder.collate(sentences)
+        pieces = self.encoder.collate(sentences, self.max_words)
         width = pieces.input_ids.shape[1]
         first_piece = (pieces.word_start % width).tolist()
         entity_type = {t: i for i, t in enumerate(self.labels.entity_types)}
@@ -183,13 +192,14 @@ class System(Extractor):
         """For entities and relations the table, its features (batch, pieces, hidden) and their summary."""
         hidden = self.dropout(self.encoder(batch["input_ids"], batch["attention_mask"]))
         entity, relation, share = self.partition_filter(hidden)
+        mask = batch["attention_mask"] if self.mask_padding or not self.training else None
         return tuple(
-            (table, task, table.summary(share, task, batch["attention_mask"]))
+            (table, task, table.summary(share, task, mask))
             for table, task in ((self.entity_table, entity), (self.relation_table, relation))
         )
 
-    def loss(self, batch: Batch) -> Tensor:
-        """Binary cross-entropy summed over the cells of both tables, divided by the length of the batch."""
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Binary cross-entropy summed over the cells of both tables."""
         mask = batch["attention_mask"].bool()
         both = mask.unsqueeze(2) & mask.unsqueeze(1)
         i, j = torch.triu_indices(*both.shape[1:], device=mask.device)
@@ -199,7 +209,12 @@ class System(Extractor):
         entity_loss = self._cells(logits, gold[:, i, j], both[:, i, j])
         logits = relations(*relation, ordered=False)
         relation_loss = self._cells(logits, _filled(batch["gold_relations"], torch.zeros_like(logits)), both)
-        return self.total(entity=entity_loss, relation=relation_loss) / mask.shape[1]
+        return {"entity": entity_loss, "relation": relation_loss}
+
+    def divisors(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Both sums are divided by the length of the batch, its longest sentence in word pieces."""
+        longest = max(batch["input_ids"].shape[1] for batch in batches)
+        return {"entity": longest, "relation": longest}
 
     @staticmethod
     def _cells(logits: Tensor, target: Tensor, inside: Tensor) -> Tensor:

@@ -6,8 +6,7 @@ its last four layers, and its attention maps of all layers and heads enter the t
 
 What differs from the released code:
 - Words are represented by the encoder and a character BiLSTM; the released code adds GloVe vectors.
-- Adam's schedule is that of the one trainer (linear warm-up and decay).
-- Gold entities that overlap an earlier one are left out of training (the tags can hold flat entities only).
+- The tag layers have as many outputs as there are tags; the released ones have more (32 and 64), which are trained down.
 
 The recurrence over the table runs one anti-diagonal at a time, for both directions and the whole batch at once; the
 table is kept in the order of its anti-diagonals throughout, so that a step reads and writes contiguous cells.
@@ -95,20 +94,25 @@ def table_linear(layer: nn.Linear, table: Tensor, order: Order) -> Tensor:
 class CharacterLSTM(nn.Module):
     """The final states of a bidirectional LSTM over a word's characters; in products that a FLOP counter sees."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, dropout: float = 0.0) -> None:
         super().__init__()
         half = size // 2
+        self.dropout = Dropout(dropout)
         self.embedding = nn.Embedding(CHARACTERS + 1, size, padding_idx=0)
         self.input = nn.Linear(size, 2 * 4 * half)
-        self.recurrent = nn.Parameter(torch.empty(2, half, 4 * half).uniform_(-(half**-0.5), half**-0.5))
+        self.recurrent = nn.Parameter(torch.empty(2, half, 4 * half))
+        for weight in (self.input.weight, self.input.bias, self.recurrent):  # as torch's LSTM
+            nn.init.uniform_(weight, -(half**-0.5), half**-0.5)
 
     def forward(self, characters: Tensor) -> Tensor:
         """(words, size) of the characters (words, longest), 0 at padding."""
         lengths = (characters > 0).sum(1)
         place = torch.arange(characters.shape[1], device=characters.device)
-        backward = characters.gather(1, (lengths.unsqueeze(1) - 1 - place).clamp(min=0))
         half = self.recurrent.shape[1]
-        inputs = [self.input(self.embedding(c)).chunk(2, dim=-1)[k] for k, c in enumerate((characters, backward))]
+        # both directions read the same characters, dropped alike
+        embedded = self.dropout(self.embedding(characters))
+        order = (lengths.unsqueeze(1) - 1 - place).clamp(min=0).unsqueeze(-1).expand_as(embedded)
+        inputs = [self.input(c).chunk(2, dim=-1)[k] for k, c in enumerate((embedded, embedded.gather(1, order)))]
         h = cell = self.recurrent.new_zeros(2, len(characters), half)
         for t, step in enumerate(torch.stack(inputs).float().unbind(2)):
             gates = step + torch.bmm(h, self.recurrent)
@@ -143,6 +147,10 @@ class TableSequence(nn.Module):
         )
         self.entity_tags = nn.Linear(hidden, entity_tags)
         self.relation_tags = nn.Linear(hidden, relation_tags)
+        self.dropout = Dropout(dropout)
+        for layer in (self.reduce, self.entity_tags, self.relation_tags):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def forward(self, words: Tensor, maps: Tensor | None, mask: Tensor) -> tuple[Tensor, Tensor]:
         """BIO scores (batch, length, tags) and relation scores (batch, length, length, tags).
@@ -152,7 +160,7 @@ class TableSequence(nn.Module):
         """
         order = Order.of(words.shape[1], words.device)
         *_, (sequence, table, _) = self.states(words, maps, mask, order)
-        return self.entity_tags(sequence), table_linear(self.relation_tags, table, order)
+        return self.entity_tags(self.dropout(sequence)), table_linear(self.relation_tags, self.dropout(table), order)
 
     def states(
         self, words: Tensor, maps: Tensor | None, mask: Tensor, order: Order
@@ -172,7 +180,7 @@ class System(Extractor):
 
     Settings:
         hidden_size: of words and table cells. heads: of the table-guided attention. layers: of both encoders.
-        dropout: on word representations and in the layers. cache_mib: memory for the frozen encoder's features of
+        dropout: on characters and words, in the layers, and before the tags. cache_mib: memory for the frozen encoder's features of
         training sentences; more goes to disk.
     """
 
@@ -205,7 +213,7 @@ class System(Extractor):
         encoder.requires_grad_(False)
         config = encoder.model.config
         channels = config.num_hidden_layers * config.num_attention_heads
-        self.characters = CharacterLSTM(CHARACTER_SIZE)
+        self.characters = CharacterLSTM(CHARACTER_SIZE, dropout)
         self.network = TableSequence(
             encoder.hidden_size + CHARACTER_SIZE,
             hidden_size,
@@ -245,21 +253,25 @@ class System(Extractor):
         tags = torch.zeros(len(sentences), longest, dtype=torch.long)
         table = torch.zeros(len(sentences), longest, longest, dtype=torch.long)
         for b, (sentence, length) in enumerate(zip(sentences, pieces.lengths, strict=True)):
-            flat = set()
-            for number, e in enumerate(sentence.entities):
-                if e.end <= length and not tags[b, e.start : e.end].any():
-                    kind = 2 * self.labels.entity_types.index(e.type)
-                    tags[b, e.start : e.end] = kind + 2
-                    tags[b, e.start] = kind + 1
-                    flat.add(number)
-            for r in sentence.relations:
-                if {r.head, r.tail} <= flat:
-                    head, tail = sentence.entities[r.head], sentence.entities[r.tail]
-                    kind = 2 * self.labels.relation_types.index(r.type)
-                    table[b, head.start : head.end, tail.start : tail.end] = kind + 1
-                    table[b, tail.start : tail.end, head.start : head.end] = kind + 2
+            self._write_tags(sentence, length, tags[b], table[b])
         tensors |= {"entity_tags": tags, "relation_tags": table}
         return Batch(sentences, tensors)
+
+    def _write_tags(self, sentence: Sentence, length: int, tags: Tensor, table: Tensor) -> None:
+        """As released: what is annotated later writes over what was earlier, but for the mirror image of a relation, which
+        is written only where its first cell is still empty."""
+        for e in sentence.entities:
+            if e.end <= length:
+                kind = 2 * self.labels.entity_types.index(e.type)
+                tags[e.start : e.end] = kind + 2
+                tags[e.start] = kind + 1
+        for r in sentence.relations:
+            head, tail = sentence.entities[r.head], sentence.entities[r.tail]
+            if max(head.end, tail.end) <= length:
+                kind = 2 * self.labels.relation_types.index(r.type)
+                table[head.start : head.end, tail.start : tail.end] = kind + 1
+                if not table[tail.start, head.start]:
+                    table[tail.start : tail.end, head.start : head.end] = kind + 2
 
     # -- features of the frozen encoder --------------------------------------------------------------------
 
@@ -309,21 +321,30 @@ class System(Extractor):
         inputs = self.dropout(torch.cat([words, forms.to(words.dtype)], dim=-1))
         return *self.network(inputs, maps, mask), mask
 
-    def loss(self, batch: Batch) -> Tensor:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy summed over the words and over the cells of the table."""
-        entity, relation, mask = self.scores(batch)
-        target = batch["relation_tags"]
-        both = mask.unsqueeze(2) & mask.unsqueeze(1)
-        return self.total(
-            entity=F.cross_entropy(entity[mask].float(), batch["entity_tags"][mask], reduction="sum"),
-            relation=F.cross_entropy(relation[both].float(), target[both], reduction="sum"),
-        )
+        return tag_losses(*self.scores(batch), batch["entity_tags"], batch["relation_tags"])
 
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:
         """BIO spans; for each ordered pair of them the likeliest relation type or none."""
         entity, relation, mask = self.scores(batch)
         return decode_tags(self.labels, entity.float(), relation.float(), mask)
+
+
+def tag_losses(
+    entity: Tensor, relation: Tensor, mask: Tensor, entity_tags: Tensor, relation_tags: Tensor
+) -> dict[str, Tensor]:
+    """Cross-entropy summed over the words of `mask` (batch, words) and the cells between them.
+
+    Args:
+        entity: scores (batch, words, tags); relation: (batch, words, words, tags); the targets are as `collate` makes them.
+    """
+    both = mask.unsqueeze(2) & mask.unsqueeze(1)
+    return {
+        "entity": F.cross_entropy(entity[mask].float(), entity_tags[mask], reduction="sum"),
+        "relation": F.cross_entropy(relation[both].float(), relation_tags[both], reduction="sum"),
+    }
 
 
 def decode_tags(labels: Labels, entity: Tensor, relation: Tensor, mask: Tensor) -> list[Prediction]:

@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
 def _data_steps(step: Step) -> None:
     s = step("plan", steps.plan, "print the runs of a grid, one JSON object a line, and those left out")
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
+    s.add_argument("--recipes", action="store_true", help="print the recipes instead, spelled out, with their runs")
 
     s = step(
         "prepare",
@@ -162,6 +163,34 @@ def _run_steps(step: Step) -> None:
     )
     s.add_argument("--lines", action="store_true", help="a line break ends a sentence of raw text, too")
     s.add_argument("--html", type=Path, metavar="FILE", help="also draw entities and relations as a page")
+
+    s = step(
+        "export",
+        steps.export,
+        "write a trained run as the authors' released code loads it: SINET, SpERT, PFN, PURE",
+        "State dict under the released names, encoder, vocabulary, types, and a README.md with the options there. "
+        "Example: python -m sinet export --run results/scierc/scibert/sinet/0 --released released/sinet",
+    )
+    s.add_argument("--run", type=Path, required=True, metavar="DIR", help="a trained run's folder, encoder a BERT")
+    s.add_argument("--released", type=Path, required=True, metavar="DIR", help="new folder to write")
+
+    s = step(
+        "import",
+        steps.import_,
+        "make a run of weights in the form of the authors' released code; `predict` reads it",
+        "What their files do not say (settings, encoder, tokenizer, and types where they lack) is taken from another "
+        "run. Weights are read as plain tensors; a pickle with code in it is refused. Example: python -m sinet import "
+        "--released final_model --like results/scierc/scibert/sinet/0 --out runs/theirs",
+    )
+    s.add_argument(
+        "--released",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="their folder with pytorch_model.bin (PURE: entity/ and relation/), or the file alone, types beside it",
+    )
+    s.add_argument("--like", type=Path, required=True, metavar="DIR", help="a run of the same system and encoder")
+    s.add_argument("--out", type=Path, required=True, metavar="DIR", help="the new run's folder")
 
 
 def _score_steps(step: Step) -> None:

@@ -21,10 +21,26 @@ def plan(options: argparse.Namespace) -> None:
     from sinet.config import load_config, resolve
 
     planned = resolve(load_config(*options.config))
+    if options.recipes:
+        _print_recipes(planned.runs)
+        return
     for run in planned.runs:
         print(json.dumps(run.details))
     for run, reason in planned.left_out:
         print(f"left out: {run.path}: {reason}", file=sys.stderr)
+
+
+def _print_recipes(runs: Sequence) -> None:
+    """The recipes of a plan spelled out, each once with the runs that are trained by it."""
+    import yaml
+
+    trained: dict[str, list[str]] = {}
+    for run in runs:
+        recipe = {key: run.details[key] for key in ("system", "settings", "recipe")}
+        trained.setdefault(json.dumps(recipe), []).append(run.path)
+    for text, paths in trained.items():
+        print(f"# {', '.join(paths)}")
+        print(yaml.safe_dump(json.loads(text), sort_keys=False))
 
 
 def _json(text: str, option: str) -> object:
@@ -191,6 +207,18 @@ def _predict_text(options: argparse.Namespace) -> None:
     if options.output:
         lines = "".join(json.dumps(text.as_json(), ensure_ascii=False) + "\n" for text in found)
         write_atomically(options.output, lambda partial: partial.write_text(lines, encoding="utf-8"))
+
+
+def export(options: argparse.Namespace) -> None:
+    from sinet.run.released import export_run
+
+    export_run(options.run, options.released)
+
+
+def import_(options: argparse.Namespace) -> None:
+    from sinet.run.released import import_run
+
+    import_run(options.released, options.like, options.out)
 
 
 def score(options: argparse.Namespace) -> None:

@@ -88,7 +88,7 @@ def tiny_run(settings: dict, seed: int, **recipe: object) -> dict:
     common = {"name": "tiny", "encoder_lr": 3e-3, "head_lr": 3e-3, "warmup": 0.1, "clip": 1.0, "precision": "float32"}
     return {
         "dataset": "ten",
-        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40},
+        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40, "cased": False},
         "model": "sinet",
         "system": "sinet",
         "settings": settings,

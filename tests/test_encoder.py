@@ -24,7 +24,7 @@ def in_mirror(folder, mirror, name):
     target = mirror / "encoders" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(folder, target)
-    return {"name": name, "title": name, "hub": f"nobody/{name}", "revision": REVISION}
+    return {"name": name, "title": name, "hub": f"nobody/{name}", "revision": REVISION, "cased": False}
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -38,7 +38,7 @@ def test_every_architecture_carries_sinet(kind, encoder_folder, tmp_path):
     encoder = load_encoder(declared, located)
     sentences = read_sentences(CORPUS)
     model = System(LABELS, encoder, **System.tiny)
-    loss = model.loss(model.collate(sentences))
+    loss = model.loss(model.training_batch(sentences))
     loss.backward()
     assert torch.isfinite(loss) and all(p.grad is not None for p in model.project_entities.parameters())
 
@@ -121,11 +121,11 @@ def test_wrong_weights_are_refused(encoder_folder, tmp_path):
 
 def test_offline_and_absent_is_one_clear_message(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    declared = {"name": "absent", "hub": "nobody/absent", "revision": REVISION}
+    declared = {"name": "absent", "hub": "nobody/absent", "revision": REVISION, "cased": False}
     with pytest.raises(UserError, match=r"encoder 'absent': not in a mirror .*put its files into data/mirror/encoders"):
         locate_encoder(declared, [str(tmp_path)])
     with pytest.raises(UserError, match="the package no_such_package is not installed; run `make setup`"):
-        locate_encoder({"name": "p", "package": "no_such_package", "folder": "m"})
+        locate_encoder({"name": "p", "package": "no_such_package", "folder": "m", "cased": True})
 
 
 def test_words_are_cut_one_by_one(tiny_encoder):

@@ -30,7 +30,7 @@ def hub(encoder_folder, tmp_path, monkeypatch):
 
 
 def test_what_was_fetched_is_found_without_the_hub_and_says_which_commit_it_is(hub, tmp_path):
-    declared = {"name": "small", "hub": "somebody/small", "revision": "main"}
+    declared = {"name": "small", "hub": "somebody/small", "revision": "main", "cased": False}
     fetch_encoder(declared, [], tmp_path / "small.json")
     fetched = json.loads((tmp_path / "small.json").read_text())
     assert (fetched["source"], fetched["revision"]) == ("hub somebody/small", COMMIT)
@@ -46,7 +46,7 @@ def test_what_was_fetched_is_found_without_the_hub_and_says_which_commit_it_is(h
 
 
 def test_another_declared_revision_is_fetched_anew(hub, tmp_path):
-    declared = {"name": "small", "hub": "somebody/small", "revision": "main"}
+    declared = {"name": "small", "hub": "somebody/small", "revision": "main", "cased": False}
     fetch_encoder(declared, [], tmp_path / "small.json")
     fetch_encoder(declared | {"revision": COMMIT}, [], tmp_path / "small.json")
     assert hub == [("somebody/small", "main"), ("somebody/small", COMMIT)]
@@ -57,7 +57,7 @@ def test_another_declared_revision_is_fetched_anew(hub, tmp_path):
 def test_offline_and_never_fetched_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    declared = {"name": "small", "hub": "somebody/small", "revision": COMMIT}
+    declared = {"name": "small", "hub": "somebody/small", "revision": COMMIT, "cased": False}
     with pytest.raises(UserError, match=r"not in a mirror .* Go online once, or put its files into data/mirror"):
         fetch_encoder(declared, [], tmp_path / "small.json")
     assert not (tmp_path / "small.json").exists()

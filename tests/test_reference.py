@@ -8,35 +8,8 @@ from sinet.contract import Labels, Sentence
 from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
 from sinet.model.spans import range_max
+from sinet.run.released import PFN_NAMES, PURE_ENTITY_NAMES, PURE_RELATION_NAMES, SINET_NAMES, SPERT_NAMES, renamed
 from tests.reference import Reference, bert_encoder, numbered_labels, words_of
-
-SINET_NAMES = {
-    "linear_s": "project_entities",
-    "linear_r": "project_relations",
-    "cross_attention.wq": "cross_attention.query",
-    "cross_attention.wk": "cross_attention.key",
-    "cross_attention.wv": "cross_attention.value",
-    "cross_attention.proj": "cross_attention.output",
-    "cross_attention.addnorm.ln": "cross_attention.norm",
-    "rel_classifier": "relation_classifier",
-    "entity_classifier": "entity_classifier",
-    "size_embeddings": "width",
-    "bert": "encoder.model",
-}
-SPERT_NAMES = {n: SINET_NAMES[n] for n in ("rel_classifier", "entity_classifier", "size_embeddings", "bert")}
-
-
-def renamed(weights: dict[str, torch.Tensor], names: dict[str, str]) -> dict[str, torch.Tensor]:
-    """Released parameter names to ours; poolers, which none of the systems reads, are dropped."""
-    out = {}
-    for name, value in weights.items():
-        if ".pooler." in name:
-            continue
-        prefix = max((p for p in names if name.startswith(p + ".")), key=len)
-        out[names[prefix] + name[len(prefix) :]] = (
-            value.squeeze(0) if name.endswith((".ln.weight", ".ln.bias")) else value
-        )
-    return out
 
 
 def span_model(system: type[SpanBased], reference: Reference, names: dict[str, str], **settings: object) -> SpanBased:
@@ -160,20 +133,6 @@ def test_spert_decodes_as_the_released_code(spert_figures):
 
 
 # -- PFN -----------------------------------------------------------------------------------------------------------
-
-PFN_NAMES = {
-    "feature_extractor.unit.hidden_transform": "partition_filter.hidden_transform",
-    "feature_extractor.unit.input_transform": "partition_filter.input_transform",
-    "feature_extractor.unit.transform": "partition_filter.transform",
-    "ner.n": "entity_table.combine",
-    "ner.hid2hid": "entity_table.pair",
-    "ner.ln": "entity_table.norm",
-    "ner.hid2tag": "entity_table.classify",
-    "re.r": "relation_table.combine",
-    "re.hid2hid": "relation_table.pair",
-    "re.ln": "relation_table.norm",
-    "re.hid2rel": "relation_table.classify",
-}
 
 
 @pytest.fixture(scope="module")
@@ -379,19 +338,6 @@ def test_table_sequence_decodes_as_the_released_code(table_sequence_reference, t
 
 
 # -- PURE ----------------------------------------------------------------------------------------------------------
-
-PURE_ENTITY_NAMES = {
-    "bert": "encoder.model",
-    "width_embedding": "width",
-    "ner_classifier.0._linear_layers.0": "entity_model.first",
-    "ner_classifier.0._linear_layers.1": "entity_model.second",
-    "ner_classifier.1": "entity_model.output",
-}
-PURE_RELATION_NAMES = {
-    "bert": "relation_encoder.model",
-    "layer_norm": "relation_model.norm",
-    "classifier": "relation_model.classify",
-}
 
 
 def pure_model(reference: Reference, names: dict[str, str], labels: Labels, **settings: object) -> pure.System:

@@ -121,8 +121,8 @@ class Encoder(nn.Module):
         """Word pieces of each sentence, [CLS] and [SEP] not counted, however many the encoder can read."""
         return [sum(map(len, self.word_pieces(sentence.tokens))) for sentence in sentences]
 
-    def collate(self, sentences: Sequence[Sentence]) -> Pieces:
-        """[CLS] pieces [SEP], padded to the longest sentence.
+    def collate(self, sentences: Sequence[Sentence], longest_words: int | None = None) -> Pieces:
+        """[CLS] pieces [SEP], padded to the longest sentence, of which at most `longest_words` are read.
 
         A sentence with more pieces than the encoder has positions keeps the words that fit; what lies beyond cannot
         be predicted and counts as missed by the scorer; `truncated_words` counts it.
@@ -131,7 +131,7 @@ class Encoder(nn.Module):
         rows, offsets, lengths = [], [], []
         for sentence in sentences:
             ids, ends = [cls], [1]
-            for pieces in self.word_pieces(sentence.tokens):
+            for pieces in self.word_pieces(sentence.tokens[:longest_words]):
                 if len(ids) + len(pieces) >= self.max_pieces:
                     break
                 ids.extend(pieces)

@@ -1,4 +1,4 @@
-"""Spans by their endpoints: [first piece ; last piece ; width] and a feed-forward network over it.
+"""Spans by their endpoints: [first ; last ; width] and a feed-forward network over it.
 
 What PURE (Zhong and Chen, NAACL 2021, section 3.2) and DyGIE++ (Wadden et al., EMNLP 2019, section 3) share. A linear
 map of that concatenation is a sum of products of words and widths, so no (spans x 2 hidden) tensor is ever made.
@@ -32,6 +32,21 @@ def endpoints(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """First and last piece of every word, each (words, hidden), of `hidden` (batch, pieces, hidden)."""
     rows = hidden.flatten(0, 1)
     return rows.index_select(0, batch["word_start"]), rows.index_select(0, batch["word_end"] - 1)
+
+
+def word_means(hidden: Tensor, batch: Batch) -> Tensor:
+    """The mean of every word's pieces, (words, hidden), of `hidden` (batch, pieces, hidden)."""
+    rows, start, end = hidden.flatten(0, 1), batch["word_start"], batch["word_end"]
+    words = rows.index_select(0, start)
+    longer = (end - start > 1).nonzero().squeeze(1)
+    if not len(longer):
+        return words
+    sizes = (end - start)[longer]
+    word = torch.arange(len(longer), device=rows.device).repeat_interleave(sizes)
+    first = (start[longer] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
+    pieces = rows.index_select(0, first + torch.arange(len(word), device=rows.device))
+    sums = pieces.new_zeros(len(longer), rows.shape[1]).index_add(0, word, pieces)
+    return words.index_copy(0, longer, sums / sizes.unsqueeze(1))
 
 
 def span_scores(network: FeedForward, first: Tensor, last: Tensor, widths: Tensor) -> Tensor:

@@ -6,15 +6,19 @@ from pathlib import Path
 
 from sinet.files import link_or_copy, write_json
 from sinet.mirrors import DOWNLOADS
-from sinet.model.pretrained import COMMIT, locate_encoder
+from sinet.model.pretrained import COMMIT, locate_encoder, read_tokenizer
 
 
 def fetch_encoder(declared: dict, mirrors: Sequence[str], out: Path) -> None:
     """Lay an encoder's files where a machine without a network finds them, and write into `out` what they are.
 
     What no mirror has is fetched from the hub into `data/mirror/encoders/NAME/`, a mirror from then on.
+
+    Raises:
+        UserError: it is not to be had, or its tokenizer is not what is declared.
     """
     located = locate_encoder(declared, mirrors)
+    read_tokenizer(located)  # a declaration that its files contradict is refused now, not when a training starts
     target = DOWNLOADS / "encoders" / declared["name"]
     if located.revision and located.folder.resolve() != target.resolve():
         partial = target.with_name(f".{target.name}.part")

@@ -175,8 +175,9 @@ def span_grid(room: Tensor, max_width: int) -> Tensor:
     return torch.arange(max_width, device=room.device) < room.unsqueeze(1)
 
 
-def ordered_pairs(counts: Tensor) -> Tensor:
-    """All ordered pairs of distinct items of the same group, `(pairs, 2)`, for items packed by group `counts`."""
+def ordered_pairs(counts: Tensor, itself: bool = False) -> Tensor:
+    """All ordered pairs of distinct items of the same group, `(pairs, 2)`, for items packed by group `counts`; with
+    `itself` also each item with itself."""
     group_end = counts.cumsum(0)
     per_item = counts.repeat_interleave(counts)
     head = torch.arange(len(per_item), device=counts.device).repeat_interleave(per_item)
@@ -184,7 +185,7 @@ def ordered_pairs(counts: Tensor) -> Tensor:
     first_of_item = per_item.cumsum(0) - per_item
     tail = first_of_group + torch.arange(len(head), device=counts.device) - first_of_item.repeat_interleave(per_item)
     pairs = torch.stack([head, tail], dim=1)
-    return pairs[head != tail]
+    return pairs if itself else pairs[head != tail]
 
 
 def pairs_within(group: Tensor, groups: int) -> Tensor:
@@ -280,7 +281,8 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
     Returns:
         `gold_spans` (spans, 2) start and end row; `gold_types` (spans) entity class, None = 0; `gold_last` (spans) whether
         the same span is not annotated again later; `gold_counts` (batch) spans per sentence; `gold_triples` (relations, 3)
-        head and tail as positions in `gold_spans`, relation type.
+        head and tail as positions in `gold_spans`, relation type; `gold_last_of_pair` (relations) whether no later one has
+        the same spans.
 
     Entities beyond the words that fit the encoder are left out, and their relations.
     """
@@ -303,12 +305,15 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
         counts.append(len(position))
         row += length
     last = {span: i for i, span in enumerate(spans)}
+    last_of_pair = {(spans[head], spans[tail]): i for i, (head, tail, _) in enumerate(triples)}
+    latest = [last_of_pair[spans[head], spans[tail]] == i for i, (head, tail, _) in enumerate(triples)]
     return {
         "gold_spans": torch.tensor(spans, dtype=torch.long).view(-1, 2),
         "gold_types": torch.tensor(types, dtype=torch.long),
         "gold_last": torch.tensor([last[span] == i for i, span in enumerate(spans)], dtype=torch.bool),
         "gold_counts": torch.tensor(counts, dtype=torch.long),
         "gold_triples": torch.tensor(triples, dtype=torch.long).view(-1, 3),
+        "gold_last_of_pair": torch.tensor(latest, dtype=torch.bool),
     }
 
 

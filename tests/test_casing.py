@@ -1,0 +1,379 @@
+"""What a folder makes transformers load is what is declared of the encoder, or it is refused or told."""
+
+import ast
+import json
+import logging
+import string
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
+from transformers import AlbertForPreTraining, AutoConfig, AutoModel, BertForPreTraining
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+
+from sinet.config import encoder_declaration, load_config, plan
+from sinet.errors import UserError
+from sinet.model.encoder import max_pieces
+from sinet.model.fetch import fetch_encoder
+from sinet.model.pretrained import load_encoder, locate_encoder, read_tokenizer, rebuild_encoder, save_encoder
+from sinet.provenance import ROOT
+
+SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+SPECIAL = {
+    "bert": {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+    "albert": {"pad": "<pad>", "unk": "<unk>", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"},
+    "roberta": {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": "<mask>"},
+    "mpnet": {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "[UNK]", "mask": "<mask>"},
+}
+KINDS = tuple(SPECIAL)
+LETTERS = string.ascii_lowercase + "é"
+ROWS = 500
+
+
+def pieces_of(kind: str, cased: bool) -> list[str]:
+    """A vocabulary with the special tokens first, `the` and, when it is cased, `The` and capital letters."""
+    letters = LETTERS + (string.ascii_uppercase if cased else "")
+    words = ["the", "The"] if cased else ["the"]
+    special = list(SPECIAL[kind].values())
+    if kind == "roberta":
+        return [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), "th", *(["Th"] if cased else []), *words]
+    if kind == "albert":
+        return [*special, "\u2581", *("\u2581" + word for word in words), *letters]
+    others = ["[PAD]", "[CLS]", "[unused0]"] if kind == "mpnet" else ["[unused0]"]  # MPNet's holds BERT's, capitals too
+    return [*special, *others, *words, *letters, *("##" + letter for letter in letters)]
+
+
+def merges_of(cased: bool) -> list[tuple[str, str]]:
+    return [("t", "h"), ("th", "e"), *([("T", "h"), ("Th", "e")] if cased else [])]
+
+
+def tokenizer_file(kind: str, pieces: list[str], cased: bool, lowercase: bool) -> Tokenizer:
+    """The tokenizer as its `tokenizer.json` has it."""
+    numbers, unknown = {piece: i for i, piece in enumerate(pieces)}, SPECIAL[kind]["unk"]
+    if kind == "albert":
+        scored = [(piece, -1.0 if len(piece) > 1 else -9.0) for piece in pieces]
+        file = Tokenizer(models.Unigram(scored, unk_id=1))
+        parts = [normalizers.NFKD(), normalizers.StripAccents()] + [normalizers.Lowercase()] * lowercase
+        file.normalizer = normalizers.Sequence(parts)
+        file.pre_tokenizer, file.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    elif kind == "roberta":
+        file = Tokenizer(models.BPE(numbers, merges_of(cased)))
+        file.normalizer = normalizers.Lowercase() if lowercase else None
+        file.pre_tokenizer, file.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    else:
+        file = Tokenizer(models.WordPiece(numbers, unk_token=unknown))
+        file.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+        file.pre_tokenizer, file.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    return file
+
+
+class Folder:
+    """Writes a tiny encoder `NAME` into a mirror: a vocabulary, cased or not, and what its files say of casing.
+
+    `says`: do_lower_case in tokenizer_config.json, None for no such file. `file`: whether a tokenizer.json lower-cases,
+    None for the vocabulary's own files. `settings`: what tokenizer_config.json says besides.
+    """
+
+    def __init__(self, mirror: Path) -> None:
+        self.mirror = mirror
+
+    def make(self, kind: str, cased: bool, says: bool | None = None, file: bool | None = None, **settings) -> Path:
+        folder = self.mirror / "encoders" / "small"
+        folder.mkdir(parents=True)
+        pieces = pieces_of(kind, cased)
+        torch.manual_seed(0)
+        shifted = {"pad_token_id": 1} if kind in ("roberta", "mpnet") else {"pad_token_id": 0}
+        config = AutoConfig.for_model(
+            kind, **SIZES, vocab_size=ROWS, max_position_embeddings=40, embedding_size=4, **shifted
+        )
+        AutoModel.from_config(config).save_pretrained(folder)
+        if kind == "albert" and file is None:
+            file = not cased  # its other form, spiece.model, needs a package that is not installed
+        if kind == "roberta":
+            (folder / "vocab.json").write_text(json.dumps({piece: i for i, piece in enumerate(pieces)}))
+            merges = "".join(f"{a} {b}\n" for a, b in merges_of(cased))
+            (folder / "merges.txt").write_text(f"#version: 0.2\n{merges}")
+        elif kind != "albert":
+            (folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+        if file is not None:
+            tokenizer_file(kind, pieces, cased, file).save(str(folder / "tokenizer.json"))
+        if says is not None or settings:
+            said = settings | ({} if says is None else {"do_lower_case": says})
+            (folder / "tokenizer_config.json").write_text(json.dumps(said))
+        return folder
+
+    def load(self, cased: bool):
+        declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": cased}
+        return load_encoder(declared, locate_encoder(declared, [str(self.mirror)]))
+
+    def refusal(self, cased: bool) -> str:
+        with pytest.raises(UserError) as refused:
+            self.load(cased)
+        message = str(refused.value)
+        assert "\n" not in message and "encoder 'small'" in message and str(self.mirror) in message, message
+        return message
+
+
+@pytest.fixture
+def small(tmp_path):
+    return Folder(tmp_path)
+
+
+def as_declared(encoder, cased: bool) -> None:
+    lower, capital, accent = encoder.word_pieces(["the", "The", "thé"])
+    unknown = encoder.tokenizer.unk_token_id
+    assert unknown not in (*lower, *capital) and (lower == capital) == (not cased), (lower, capital)
+    if type(encoder.tokenizer).__name__ in ("BertTokenizer", "MPNetTokenizer"):
+        assert (lower == accent) == (not cased), "accents go where capitals go, as in BERT"
+
+
+FORMS = [(kind, cased) for kind in KINDS for cased in (True, False) if (kind, cased) != ("roberta", False)]
+
+
+@pytest.mark.parametrize("with_file", [False, True], ids=["own-files", "tokenizer.json"])
+@pytest.mark.parametrize("with_config", [False, True], ids=["silent", "tokenizer_config.json"])
+@pytest.mark.parametrize(("kind", "cased"), FORMS)
+def test_the_declared_casing_is_what_is_loaded_saved_and_read_back(
+    kind, cased, with_config, with_file, small, tmp_path
+):
+    small.make(kind, cased, not cased if with_config else None, not cased if with_file else None)
+    encoder = small.load(cased)
+    as_declared(encoder, cased)
+    config = json.loads(json.dumps(save_encoder(encoder, tmp_path / "saved")))
+    again = rebuild_encoder(config, tmp_path / "saved")
+    words = ["the", "The", "THE", "thé", "É", "Othello"]
+    assert again.word_pieces(words) == encoder.word_pieces(words), "a finished run needs no declaration"
+    as_declared(again, cased)
+
+
+@pytest.mark.parametrize("with_file", [False, True], ids=["own-files", "tokenizer.json"])
+@pytest.mark.parametrize("with_config", [False, True], ids=["silent", "tokenizer_config.json"])
+@pytest.mark.parametrize(("kind", "cased"), FORMS)
+def test_a_wrong_declaration_is_refused(kind, cased, with_config, with_file, small):
+    small.make(kind, cased, not cased if with_config else None, not cased if with_file else None)
+    told = "holds capital letters ('The'); declare cased: true" if cased else "no capital letter; declare cased: false"
+    assert told in small.refusal(not cased)
+
+
+@pytest.mark.parametrize("cased", [True, False])
+@pytest.mark.parametrize("kind", ["bert", "albert", "mpnet"])
+def test_a_setting_against_the_declaration_is_refused(kind, cased, small):
+    small.make(kind, cased, says=cased)
+    told = small.refusal(cased)
+    does = "lower-cases" if cased else "does not lower-case"
+    assert f"small: this tokenizer {does}, against the declared cased: {str(cased).lower()}" in told
+
+
+@pytest.mark.parametrize("says", [None, True])
+@pytest.mark.parametrize("cased", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tokenizer_json_against_the_declaration_is_refused(kind, cased, says, small):
+    if (kind, cased) == ("roberta", False):
+        pytest.skip("a byte-level tokenizer that lower-cases has a test of its own")
+    small.make(kind, cased, says=says and not cased, file=cased)
+    does = "lower-cases" if cased else "does not lower-case"
+    assert f"small/tokenizer.json: this tokenizer {does}, against the declared cased: " in small.refusal(cased)
+
+
+def test_byte_level_pieces_of_single_bytes_are_no_capitals(small):
+    folder = small.make("roberta", False, file=True)
+    # RoBERTa's own class never lower-cases, whatever tokenizer.json says
+    assert "this tokenizer does not lower-case, against the declared cased: false" in small.refusal(False)
+    assert "no capital letter; declare cased: false" in small.refusal(True)
+    special = {f"{role}_token": token for role, token in SPECIAL["roberta"].items()}
+    own = special | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(own))
+    as_declared(small.load(False), False)
+
+
+def test_casing_is_declared_or_asked_for(small):
+    small.make("bert", True)
+    with pytest.raises(UserError, match="encoder 'small': declare cased: true, or false if"):
+        locate_encoder({"name": "small", "hub": "nobody/small", "revision": "0" * 40}, [str(small.mirror)])
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"minilm": {"cased": "no"}}, r"encoders.minilm.cased: 'no' is text, should be true or false"),
+        ({"more": {"title": "M", "package": "p", "folder": "f"}}, r"encoders.more: key 'cased' is missing"),
+        ({"more": {"title": "M", "hub": "a/b", "revision": "main"}}, r"encoders.more: key 'cased' is missing"),
+        ({"scibert-sizes": {"cased": True}}, r"encoders.scibert-sizes: needs one of"),
+    ],
+)
+def test_a_configuration_declares_it_of_encoders_with_weights(change, told):
+    config = load_config()
+    for name, keys in change.items():
+        config["encoders"][name] = config["encoders"].get(name, {}) | keys
+    with pytest.raises(UserError, match=told):
+        plan(config)
+
+
+def test_minilm_is_what_its_declaration_says_and_nothing_is_told(caplog):
+    declared = encoder_declaration(load_config(), "minilm")
+    located = locate_encoder(declared)
+    encoder = load_encoder(declared, located)
+    as_declared(encoder, cased=False)
+    assert not caplog.records
+    with pytest.raises(UserError, match=r"encoder 'minilm': .* no capital letter; declare cased: false"):
+        load_encoder(declared, locate_encoder(declared | {"cased": True}))
+
+
+def test_an_architecture_takes_the_casing_of_its_tokenizer(small):
+    small.make("bert", True)
+    tokenizer = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": True}
+    sizes = SIZES | {"model_type": "bert", "vocab_size": ROWS}
+    declared = {"name": "sizes", "architecture": sizes, "tokenizer": tokenizer}
+    as_declared(load_encoder(declared, locate_encoder(declared, [str(small.mirror)])), True)
+    declared["tokenizer"] = tokenizer | {"cased": False}
+    with pytest.raises(UserError, match=r"encoder 'small': .* declare cased: true"):
+        load_encoder(declared, locate_encoder(declared, [str(small.mirror)]))
+
+
+def test_a_wrong_declaration_is_refused_before_training_starts(small, tmp_path):
+    small.make("bert", True)
+    declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": False}
+    with pytest.raises(UserError, match="declare cased: true"):
+        read_tokenizer(locate_encoder(declared, [str(small.mirror)]))
+    with pytest.raises(UserError, match="declare cased: true"):
+        fetch_encoder(declared, [str(small.mirror)], tmp_path / "small.json")
+    assert not (tmp_path / "small.json").exists()
+
+
+# -- weights -------------------------------------------------------------------------------------------------------
+
+
+def change_weights(folder: Path, change) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_missing_weights_are_refused(small):
+    def lose(weights):
+        for name in [name for name in weights if name.startswith("encoder.layer.0.output")]:
+            del weights[name]
+
+    change_weights(small.make("bert", True), lose)
+    assert "weights missing: 4, the first is encoder.layer.0.output.LayerNorm.bias; config.json" in small.refusal(True)
+
+
+def test_weights_of_another_size_are_refused(small):
+    name = "embeddings.position_embeddings.weight"
+    change_weights(small.make("bert", True), lambda weights: weights.update({name: torch.zeros(20, 8)}))
+    assert f"weights of another size than config.json says: 1, the first is {name}" in small.refusal(True)
+
+
+def test_weights_that_are_not_read_are_told(small, caplog):
+    change_weights(small.make("bert", True), lambda weights: weights.update({"adapter.weight": torch.zeros(2)}))
+    small.load(True)
+    (told,) = caplog.messages
+    assert told.endswith("small: 1 weights that its architecture does not have: adapter.weight")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pooler_and_heads_of_pretraining_are_left_out_in_silence(kind, small, caplog):
+    folder = small.make(kind, True)
+    config = AutoConfig.from_pretrained(folder)
+    heads = {"bert": BertForPreTraining, "albert": AlbertForPreTraining}
+    heads.get(kind, MODEL_FOR_MASKED_LM_MAPPING[type(config)])(config).save_pretrained(folder)
+    small.load(True)
+    assert not caplog.records
+
+
+# -- what the tokenizer and the model say of each other ------------------------------------------------------------
+
+
+def test_a_special_token_beyond_the_vocabulary_is_refused(small):
+    folder = small.make("bert", True)
+    vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8")
+    (folder / "vocab.txt").write_text(vocabulary.replace("[CLS]\n", ""), encoding="utf-8")
+    assert "its vocabulary has no cls_token ([CLS]); the encoder needs one" in small.refusal(True)
+
+
+def test_a_tokenizer_without_a_special_token_is_refused(small):
+    special = {f"{role}_token": token for role, token in SPECIAL["bert"].items() if role != "sep"}
+    small.make("bert", True, file=False, tokenizer_class="PreTrainedTokenizerFast", **special)
+    assert "its vocabulary has no sep_token (None)" in small.refusal(True)
+
+
+def test_pieces_without_a_row_are_refused(small):
+    folder = small.make("bert", True)
+    more = "".join(f"\nword{i}" for i in range(ROWS))
+    with (folder / "vocab.txt").open("a", encoding="utf-8") as vocabulary:
+        vocabulary.write(more)
+    assert f"pieces, the embedding {ROWS} rows (vocab_size)" in small.refusal(True)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("bert", 40), ("mpnet", 38)])
+def test_a_limit_below_the_positions_is_told(kind, most, small, caplog):
+    small.make(kind, True, model_max_length=most - 1)
+    assert max_pieces(small.load(True).model.config) == most
+    assert caplog.messages[0].endswith(
+        f"model_max_length is {most - 1}; {most} word pieces are read, as many as it has positions"
+    )
+    caplog.clear()
+    said = small.mirror / "encoders" / "small" / "tokenizer_config.json"
+    said.write_text(json.dumps({"model_max_length": most}))
+    small.load(True)
+    assert not caplog.messages
+
+
+def test_another_padding_is_told(small, caplog):
+    folder = small.make("bert", True)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"pad_token_id": 3}))
+    small.load(True)
+    (told,) = caplog.records
+    assert told.levelno == logging.WARNING and "pad_token_id is 3 in the configuration, 0 in" in told.getMessage()
+
+
+# -- nobody's code -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("kind", ["bert", "unheard-of"])
+def test_code_of_a_folder_is_refused_and_never_asked_about(name, kind, small, monkeypatch, tmp_path):
+    def asked(*_: object) -> str:
+        raise AssertionError("asked whether to run code")
+
+    monkeypatch.setattr("builtins.input", asked)
+    folder = small.make("bert", True, says=False)
+    code = {"AutoConfig": "code.C", "AutoModel": "code.M", "AutoTokenizer": ["code.T", None]}
+    said = json.loads((folder / name).read_text()) | {"auto_map": code}
+    (folder / name).write_text(json.dumps(said | ({"model_type": kind} if name == "config.json" else {})))
+    declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": True}
+    located = locate_encoder(declared, [str(small.mirror)])
+    for read in (lambda: load_encoder(declared, located), lambda: read_tokenizer(located)):
+        with pytest.raises(UserError, match=rf"^\S*{name}: auto_map names code to run, which is never done.*it$"):
+            read()
+
+
+def test_a_run_with_code_in_its_configuration_is_rebuilt_without_it(small, tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked whether to run code"))
+    small.make("bert", True)
+    config = save_encoder(small.load(True), tmp_path / "saved") | {"auto_map": {"AutoModel": "code.M"}}
+    assert rebuild_encoder(config, tmp_path / "saved").hidden_size == 8
+
+
+LOADERS = {"from_pretrained", "from_config", "pipeline", "SentenceTransformer", "snapshot_download"}
+
+
+def loader_calls(path: Path) -> list[ast.Call]:
+    """Calls in a file that read or build what transformers or a hub has."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    return [c for c in calls if (getattr(c.func, "attr", None) or getattr(c.func, "id", None)) in LOADERS]
+
+
+def test_one_module_calls_the_loaders_and_never_runs_code():
+    sources = [path for folder in ("sinet", "baselines", "workflow") for path in (ROOT / folder).rglob("*.py")]
+    calling = {path.relative_to(ROOT).as_posix(): calls for path in sources if (calls := loader_calls(path))}
+    assert list(calling) == ["sinet/model/pretrained.py"]
+    (calls,) = calling.values()
+    trusting = [c for c in calls if getattr(c.func, "id", None) != "snapshot_download"]
+    assert len(trusting) == 4
+    for call in trusting:
+        given = {k.arg: k.value for k in call.keywords}.get("trust_remote_code")
+        assert isinstance(given, ast.Constant) and given.value is False, f"line {call.lineno}"
