@@ -253,25 +253,9 @@ class System(Extractor):
         tags = torch.zeros(len(sentences), longest, dtype=torch.long)
         table = torch.zeros(len(sentences), longest, longest, dtype=torch.long)
         for b, (sentence, length) in enumerate(zip(sentences, pieces.lengths, strict=True)):
-            self._write_tags(sentence, length, tags[b], table[b])
+            write_tags(self.labels, sentence, length, tags[b], table[b])
         tensors |= {"entity_tags": tags, "relation_tags": table}
         return Batch(sentences, tensors)
-
-    def _write_tags(self, sentence: Sentence, length: int, tags: Tensor, table: Tensor) -> None:
-        """As released: what is annotated later writes over what was earlier, but for the mirror image of a relation, which
-        is written only where its first cell is still empty."""
-        for e in sentence.entities:
-            if e.end <= length:
-                kind = 2 * self.labels.entity_types.index(e.type)
-                tags[e.start : e.end] = kind + 2
-                tags[e.start] = kind + 1
-        for r in sentence.relations:
-            head, tail = sentence.entities[r.head], sentence.entities[r.tail]
-            if max(head.end, tail.end) <= length:
-                kind = 2 * self.labels.relation_types.index(r.type)
-                table[head.start : head.end, tail.start : tail.end] = kind + 1
-                if not table[tail.start, head.start]:
-                    table[tail.start : tail.end, head.start : head.end] = kind + 2
 
     # -- features of the frozen encoder --------------------------------------------------------------------
 
@@ -330,6 +314,24 @@ class System(Extractor):
         """BIO spans; for each ordered pair of them the likeliest relation type or none."""
         entity, relation, mask = self.scores(batch)
         return decode_tags(self.labels, entity.float(), relation.float(), mask)
+
+
+def write_tags(labels: Labels, sentence: Sentence, length: int, tags: Tensor, table: Tensor) -> None:
+    """Write the gold tags of a sentence into `tags` (words) and `table` (words, words), empty (0) before, as released: what
+    is annotated later writes over what was earlier, but for the mirror image of a relation, which is written only where its
+    first cell is still empty. What ends behind `length` is passed over."""
+    for e in sentence.entities:
+        if e.end <= length:
+            kind = 2 * labels.entity_types.index(e.type)
+            tags[e.start : e.end] = kind + 2
+            tags[e.start] = kind + 1
+    for r in sentence.relations:
+        head, tail = sentence.entities[r.head], sentence.entities[r.tail]
+        if max(head.end, tail.end) <= length:
+            kind = 2 * labels.relation_types.index(r.type)
+            table[head.start : head.end, tail.start : tail.end] = kind + 1
+            if not table[tail.start, head.start]:
+                table[tail.start : tail.end, head.start : head.end] = kind + 2
 
 
 def tag_losses(

@@ -12,17 +12,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines import pure, spert
+from baselines import dygiepp, pfn, pure, spert, table_sequence
 from sinet.config import load_config
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import Entity, Relation
 from sinet.model import sinet
 from sinet.recipes import spell_out, trainings
 from sinet.run.optimiser import RowAdamW
-from sinet.run.schedules import schedule
+from sinet.run.schedules import inverse_time, schedule
 from sinet.run.training import new_optimizer
 from tests.reference import Reference, bert_encoder, words_of
-from tests.test_reference import PURE_ENTITY_NAMES, PURE_RELATION_NAMES, SINET_NAMES, SPERT_NAMES, renamed
+from tests.test_reference import (
+    PFN_NAMES,
+    PURE_ENTITY_NAMES,
+    PURE_RELATION_NAMES,
+    SINET_NAMES,
+    SPERT_NAMES,
+    renamed,
+    table_sequence_weights,
+)
 
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 KEY_BIAS = "attention.self.key.bias"
@@ -354,3 +362,288 @@ def test_a_step_without_pairs_moves_the_relation_classifier_on(name):
         assert_close(weights[parameter].detach(), theirs, parameter, SPANS.weight, SPANS.key_bias)
         compared += 1
     assert compared
+
+
+# -- PFN and table-sequence encoders, whose losses are sums over tables ----------------------------------------------
+
+PFN = Tolerances(5e-4, 5e-4, 1e-3, 2e-5, 5e-4)
+TABLE = Tolerances(5e-4, 2e-4, 5e-4, 5e-6, 5e-6)
+
+
+def pfn_system() -> Setup:
+    reference = Reference("pfn_training.npz")
+    config, made = reference.config, reference.config["recipe"]
+    labels = training_labels(config)
+    model = pfn.System(
+        labels, encoder_of(config), hidden_size=config["hidden_size"], dropconnect=0.0, dropout=0.0, mask_padding=False
+    )
+    names = PFN_NAMES | {"bert": "encoder.model"}
+    model.load_state_dict(renamed(reference.weights(), names), strict=True)
+    sentences = annotated(reference, labels)
+    batches = [[sentences[i] for i in reference[f"{b}/sentences"].tolist()] for b in reference.groups("batch")]
+    recipe = own_recipe("pfn", encoder_lr=made["lr"], head_lr=made["lr"])
+    assert (recipe["clip"], recipe["eps"], recipe["schedule"]) == (made["clip"], made["eps"], made["schedule"])
+    return Setup(reference, model.train(), batches, lambda stored: renamed(stored, names), recipe, PFN)
+
+
+class StoredTables(Extractor):
+    """The table-sequence network over stored word inputs and attention maps; a sentence stands for its arrays."""
+
+    def __init__(self, reference: Reference) -> None:
+        config = reference.config
+        types = tuple(tag[2:] for tag in config["ner_tags"] if tag.startswith("B-"))
+        relations = tuple(tag.split(":")[2] for tag in config["re_tags"] if ":fw:" in tag)
+        super().__init__(Labels(types, relations, frozenset()), torch.nn.Module())
+        self.reference = reference
+        sizes = (config["word_input_size"], config["hidden_size"], config["attention_heads"], config["layers"])
+        tags = len(config["ner_tags"]), len(config["re_tags"])
+        self.network = table_sequence.TableSequence(*sizes, config["lm_attention_size"], *tags, 0.0)
+        self.network.load_state_dict(table_sequence_weights(reference.weights()), strict=True)
+
+    def training_batch(self, items: Sequence[Sentence]) -> Batch:
+        longest = max(len(s.tokens) for s in items)
+        stored = {n: [self.reference[f"{s.id}/{n}"] for s in items] for n in ("word_inputs", "lm_attention")}
+        tensors = {n: torch.zeros(len(items), *[longest] * (a[0].ndim - 1), a[0].shape[-1]) for n, a in stored.items()}
+        tensors["mask"] = torch.zeros(len(items), longest, dtype=torch.bool)
+        tensors["entity_tags"] = torch.zeros(len(items), longest, dtype=torch.long)
+        tensors["relation_tags"] = torch.zeros(len(items), longest, longest, dtype=torch.long)
+        for b, s in enumerate(items):
+            n = len(s.tokens)
+            tensors["word_inputs"][b, :n] = stored["word_inputs"][b]
+            tensors["lm_attention"][b, :n, :n] = stored["lm_attention"][b]
+            tensors["mask"][b, :n] = True
+            table_sequence.write_tags(self.labels, s, n, tensors["entity_tags"][b], tensors["relation_tags"][b])
+        return Batch(items, tensors)
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        scores = self.network(batch["word_inputs"], batch["lm_attention"], batch["mask"])
+        return table_sequence.tag_losses(*scores, batch["mask"], batch["entity_tags"], batch["relation_tags"])
+
+
+def table_system() -> Setup:
+    reference = Reference("table_sequence_training.npz")
+    config, made = reference.config, reference.config["recipe"]
+    model = StoredTables(reference)
+    sentences = []
+    for name in reference.groups("sentence"):
+        entities = tuple(
+            Entity(model.labels.entity_types[t], a, e) for t, a, e in reference[f"{name}/entities"].tolist()
+        )
+        relations = tuple(
+            Relation(model.labels.relation_types[t], h, t2) for t, h, t2 in reference[f"{name}/relations"].tolist()
+        )
+        words = tuple("w" for _ in reference[f"{name}/word_inputs"])
+        sentences.append(Sentence(name, words, entities, relations))
+    batches = [[sentences[i] for i in reference[f"{b}/sentences"].tolist()] for b in reference.groups("batch")]
+    recipe = own_recipe(
+        "table_sequence", encoder_lr=made["lr"], head_lr=made["lr"], warmup_steps=made["warm_steps"]
+    )
+    assert (recipe["clip"], recipe["eps"], recipe["decay_rate"]) == (made["clip"], made["eps"], made["decay_rate"])
+
+    def ours(stored: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {f"network.{name}": value for name, value in table_sequence_weights(stored).items()}
+
+    return Setup(reference, model.train(), batches, ours, recipe, TABLE)
+
+
+TABLES = {"pfn": pfn_system, "table_sequence": table_system}
+
+
+@pytest.fixture(params=TABLES)
+def tables(request) -> Setup:
+    return TABLES[request.param]()
+
+
+def test_table_systems_have_the_released_losses_and_gradients(tables):
+    reference, tolerances = tables.reference, tables.tolerances
+    with_gradients = 0
+    for name, items in zip(reference.groups("batch"), tables.batches, strict=True):
+        terms, found = gradients(tables.model, items)
+        if f"{name}/divisor" in reference.arrays.files:
+            divisor = float(reference[f"{name}/divisor"])
+            divisors = tables.model.divisors([tables.model.training_batch(items)])
+            assert set(divisors.values()) == {divisor}
+        stored = {term: float(reference[f"{name}/loss_{term}"]) for term in ("entity", "relation")}
+        whole = float(reference[f"{name}/loss"])
+        # PFN's terms are stored before or after they are divided: the total says which
+        factor = sum(stored.values()) / whole
+        assert sum(terms.values()) == pytest.approx(whole, abs=tolerances.loss)
+        for term, value in stored.items():
+            assert terms[term] == pytest.approx(value / factor, abs=tolerances.loss)
+        if gradient := reference.weights(f"{name}/gradient/"):
+            with_gradients += 1
+            for parameter, theirs in tables.ours(gradient).items():
+                ours = found.get(parameter, torch.zeros_like(theirs))
+                assert_close(ours, theirs, parameter, tolerances.gradient, tolerances.key_bias)
+        norm = float(torch.stack([g.norm() for g in found.values()]).norm())
+        assert norm == pytest.approx(float(reference[f"{name}/gradient_norm"].norm()), abs=10 * tolerances.norm)
+    assert with_gradients
+
+
+def test_six_steps_of_table_systems_are_the_released_ones(tables):
+    reference, model, tolerances = tables.reference, tables.model, tables.tolerances
+    losses = [
+        lambda items=tables.batches[i]: model.loss(model.training_batch(items))
+        for i in reference["trajectory/batches"].tolist()
+    ]
+    lost, used, norms = follow(new_optimizer(model, tables.recipe), tables.recipe, len(losses), losses)
+    np.testing.assert_allclose(lost, reference["trajectory/loss"], atol=tolerances.loss, rtol=0)
+    np.testing.assert_allclose(norms, reference["trajectory/gradient_norm"], atol=tolerances.norm, rtol=0)
+    np.testing.assert_allclose([u[0] for u in used], reference["trajectory/learning_rate"], atol=1e-12, rtol=0)
+    assert all(len(set(rates)) == 1 for rates in used)
+    excluded = reference.config.get("exclude_columns", {})
+    stored = reference.weights("trajectory/weight/")
+    compared = {name: torch.ones_like(value) for name, value in stored.items()}
+    for name, columns in excluded.items():
+        compared[name][:, columns] = 0  # weights that multiply a unit which is zero but for rounding
+    compared, weights = tables.ours(compared), dict(model.named_parameters())
+    for name, theirs in tables.ours(stored).items():
+        inside = compared[name].bool()
+        assert_close(weights[name].detach()[inside], theirs[inside], name, tolerances.weight, tolerances.key_bias)
+
+
+def test_pfn_labels_the_released_cells():
+    setup = pfn_system()
+    for sentence in annotated(setup.reference, setup.model.labels):
+        batch = setup.model.training_batch([sentence])
+        for ours, theirs in (("gold_entities", "entity_cells"), ("gold_relations", "relation_cells")):
+            cells = {tuple(cell) for cell in batch[ours][:, 1:].tolist()}
+            assert cells == {tuple(cell) for cell in setup.reference[f"{sentence.id}/{theirs}"].tolist()}
+        counted: list[int] = []
+        setup.model._cells = lambda logits, target, inside, counted=counted: (
+            counted.append(int(inside.sum())) or logits.sum() * 0
+        )
+        setup.model.losses(batch)
+        # every cell of two pieces of the sentence, for entities only where the second is not before the first
+        assert counted == setup.reference[f"{sentence.id}/candidate_cells"].tolist()
+
+
+def test_pfn_drops_connections_as_released():
+    setup = pfn_system()
+    kept = setup.reference["dropconnect/dropped"] == 0
+    setup.model.partition_filter.kept = lambda weight: kept
+    terms, found = gradients(setup.model, setup.batches[0])
+    assert sum(terms.values()) == pytest.approx(float(setup.reference["dropconnect/loss"]), abs=PFN.loss)
+    stored = setup.ours(setup.reference.weights("dropconnect/gradient/"))
+    for name, theirs in stored.items():
+        assert_close(found[name], theirs, name, PFN.gradient, PFN.key_bias)
+    assert stored
+
+
+def test_table_sequence_writes_the_released_tags():
+    setup = table_system()
+    sentences = {s.id: s for batch in setup.batches for s in batch}
+    for name, sentence in sentences.items():
+        batch = setup.model.training_batch([sentence])
+        assert torch.equal(batch["entity_tags"][0], setup.reference[f"{name}/entity_tags"].long())
+        assert torch.equal(batch["relation_tags"][0], setup.reference[f"{name}/relation_tags"].long())
+
+
+def test_table_sequence_is_trained_at_the_released_rates():
+    reference = Reference("table_sequence_training.npz")
+    recipe = own_recipe("table_sequence")
+    made = reference.config["recipe"]
+    assert recipe["warmup_steps"] == made["released_warm_steps"] and recipe["head_lr"] == made["lr"]
+    ours = [
+        recipe["head_lr"] * inverse_time(step, recipe["warmup_steps"], recipe["decay_rate"])
+        for step in reference["schedule/step"].tolist()
+    ]
+    np.testing.assert_allclose(ours, reference["schedule/learning_rate"], atol=1e-12, rtol=0)
+
+
+# -- DyGIE++ without coreference -------------------------------------------------------------------------------------
+
+DYGIE_NAMES = {
+    "_embedder.token_embedder_bert._matched_embedder.transformer_model": "encoder.model",
+    "_endpoint_span_extractor._span_width_embedding": "width",
+    "_ner._ner_scorers.scierc__ner_labels.0._module._linear_layers.0": "entity.first",
+    "_ner._ner_scorers.scierc__ner_labels.0._module._linear_layers.1": "entity.second",
+    "_ner._ner_scorers.scierc__ner_labels.1._module": "entity.output",
+    "_relation._mention_pruners.scierc__relation_labels._scorer.0._module._linear_layers.0": "mention.first",
+    "_relation._mention_pruners.scierc__relation_labels._scorer.0._module._linear_layers.1": "mention.second",
+    "_relation._mention_pruners.scierc__relation_labels._scorer.1._module": "mention.output",
+    "_relation._relation_feedforwards.scierc__relation_labels._linear_layers.0": "relation.first",
+    "_relation._relation_feedforwards.scierc__relation_labels._linear_layers.1": "relation.second",
+    "_relation._relation_scorers.scierc__relation_labels": "relation.output",
+}
+
+
+@pytest.fixture(scope="module")
+def dygie() -> tuple[Reference, dygiepp.System, list[list[Sentence]]]:
+    reference = Reference("dygiepp.npz")
+    config = reference.config
+    encoder = bert_encoder(config["encoder"], cls=config["cls_token_id"], sep=config["sep_token_id"])
+    labels = Labels(tuple(config["entity_types"]), tuple(config["relation_types"]), frozenset())
+    model = dygiepp.System(
+        labels,
+        encoder,
+        max_span_width=config["max_span_width"],
+        width_size=config["feature_size"],
+        hidden_size=config["feedforward_hidden"],
+        spans_per_word=config["relation_spans_per_word"],
+        entity_weight=config["loss_weights"]["ner"],
+    )
+    stored = {n: v for n, v in reference.weights().items() if n.startswith(tuple(DYGIE_NAMES))}
+    model.load_state_dict(renamed(stored, DYGIE_NAMES), strict=True)
+    documents = []
+    for d, gold in enumerate(config["gold"]):
+        sentences = []
+        for k, (entities, relations) in enumerate(zip(gold["entities"], gold["relations"], strict=True)):
+            name = f"document{d}/sentence{k}"
+            words = words_of(reference[f"{name}/input_ids"], reference[f"{name}/word_offsets"])
+            spans = [(a, e) for a, e, _ in entities]
+            related = tuple(Relation(t, spans.index(tuple(h)), spans.index(tuple(x))) for h, x, t in relations)
+            sentences.append(Sentence(name, words, tuple(Entity(t, a, e) for a, e, t in entities), related))
+        documents.append(sentences)
+    return reference, model.eval(), documents
+
+
+def test_dygiepp_equals_the_released_code_without_coreference(dygie):
+    reference, model, documents = dygie
+    itself = 0
+    for d, sentences in enumerate(documents):
+        batch = model.training_batch(sentences)
+        stored = f"document{d}/prop0"
+        first = (batch["lengths"].cumsum(0) - batch["lengths"]).tolist()
+        with torch.no_grad():
+            hidden = model.encoder(batch["input_ids"], batch["attention_mask"])
+            words = [reference[f"{s.id}/word_representation"] for s in sentences]
+            torch.testing.assert_close(dygiepp.word_means(hidden, batch), torch.cat(words), atol=2e-5, rtol=0)
+            entity, fits, kept, pairs, relation = model.scores(batch)
+            terms = model.losses(batch)
+        spans = [[k, a, e] for k, a, e in reference[f"document{d}/spans"].tolist()]
+        ours = [(first[k] + a, e - a - 1) for k, a, e in spans]
+        assert fits.sum() == len(spans) and all(fits[row, width] for row, width in ours)
+        rows, widths = torch.tensor(ours).unbind(1)
+        torch.testing.assert_close(entity[rows, widths], reference[f"{stored}/ner_scores"], atol=2e-5, rtol=0)
+        assert kept.tolist() == [list(ours[i]) for i in reference[f"{stored}/relation_kept"].tolist()]
+        theirs = torch.cat(
+            [reference[f"{stored}/sentence{k}/relation_scores"].flatten(0, 1) for k in range(len(sentences))]
+        )
+        torch.testing.assert_close(relation, theirs, atol=2e-5, rtol=0)
+        itself += int((pairs[:, 0] == pairs[:, 1]).sum())
+        weights = reference.config["loss_weights"]
+        for term, name in (("entity", "ner"), ("relation", "relation")):
+            expected = weights[name] * float(reference[f"{stored}/loss_{name}"])
+            assert float(terms[term]) == pytest.approx(expected, abs=2e-4)
+        whole = float(reference[f"{stored}/loss_without_coreference"])
+        assert float(model.loss(batch).detach()) == pytest.approx(whole, abs=2e-4)
+    assert itself
+
+
+def test_dygiepp_decodes_as_the_released_code(dygie):
+    reference, model, documents = dygie
+    found = dropped = 0
+    for sentences, decoded in zip(documents, reference.config["decoded"], strict=True):
+        predictions = model.decode(model.collate([s.without_labels() for s in sentences]))
+        for ours, theirs in zip(predictions, decoded["prop0"]["sentences"], strict=True):
+            spans = [(e.start, e.end) for e in ours.entities]
+            assert sorted((*s, e.type) for s, e in zip(spans, ours.entities, strict=True)) == sorted(
+                (a, e, t) for a, e, t, *_ in theirs["entities"]
+            )
+            released = {(tuple(h), tuple(t), kind) for h, t, kind, *_ in theirs["relations"]}
+            # what the common format has no place for: a span with itself, spans that are no entities
+            placed = {(h, t, kind) for h, t, kind in released if h != t and h in spans and t in spans}
+            assert {(spans[r.head], spans[r.tail], r.type) for r in ours.relations} == placed
+            found, dropped = found + len(placed), dropped + len(released) - len(placed)
+    assert dropped
