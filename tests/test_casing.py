@@ -3,6 +3,7 @@
 import ast
 import json
 import logging
+import re
 import string
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AlbertForPreTraining, AutoConfig, AutoModel, BertForPreTraining
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from sinet.config import encoder_declaration, load_config, plan
+from sinet.config import SCHEMA, encoder_declaration, load_config, schema_mistakes
 from sinet.errors import UserError
 from sinet.model.encoder import max_pieces
 from sinet.model.fetch import fetch_encoder
@@ -153,8 +154,10 @@ def test_the_declared_casing_is_what_is_loaded_saved_and_read_back(
 @pytest.mark.parametrize(("kind", "cased"), FORMS)
 def test_a_wrong_declaration_is_refused(kind, cased, with_config, with_file, small):
     small.make(kind, cased, not cased if with_config else None, not cased if with_file else None)
-    told = "holds capital letters ('The'); declare cased: true" if cased else "no capital letter; declare cased: false"
-    assert told in small.refusal(not cased)
+    told = (
+        r"holds capital letters \('\w+'\); declare cased: true" if cased else "no capital letter; declare cased: false"
+    )
+    assert re.search(told, small.refusal(not cased))
 
 
 @pytest.mark.parametrize("cased", [True, False])
@@ -163,15 +166,12 @@ def test_a_setting_against_the_declaration_is_refused(kind, cased, small):
     small.make(kind, cased, says=cased)
     told = small.refusal(cased)
     does = "lower-cases" if cased else "does not lower-case"
-    assert f"small: this tokenizer {does}, against the declared cased: {str(cased).lower()}" in told
+    assert f"small/tokenizer_config.json: this tokenizer {does}, against the declared cased: {str(cased).lower()}" in told
 
 
 @pytest.mark.parametrize("says", [None, True])
-@pytest.mark.parametrize("cased", [True, False])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "cased"), FORMS)
 def test_a_tokenizer_json_against_the_declaration_is_refused(kind, cased, says, small):
-    if (kind, cased) == ("roberta", False):
-        pytest.skip("a byte-level tokenizer that lower-cases has a test of its own")
     small.make(kind, cased, says=says and not cased, file=cased)
     does = "lower-cases" if cased else "does not lower-case"
     assert f"small/tokenizer.json: this tokenizer {does}, against the declared cased: " in small.refusal(cased)
@@ -207,8 +207,7 @@ def test_a_configuration_declares_it_of_encoders_with_weights(change, told):
     config = load_config()
     for name, keys in change.items():
         config["encoders"][name] = config["encoders"].get(name, {}) | keys
-    with pytest.raises(UserError, match=told):
-        plan(config)
+    assert re.match(told, "\n".join(m for m in schema_mistakes(config, SCHEMA) if m.startswith("encoders.")))
 
 
 def test_minilm_is_what_its_declaration_says_and_nothing_is_told(caplog):

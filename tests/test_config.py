@@ -97,7 +97,7 @@ def test_one_missing_key_is_one_line():
     del config["recipe_defaults"]["epochs"], config["recipe_defaults"]["clip"]
     with pytest.raises(UserError) as caught:
         resolve(config)
-    assert len(str(caught.value).splitlines()) == 2 and "key 'epochs' is missing (Passes over" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 2 and "recipe_defaults: key 'epochs' is missing" in str(caught.value)
 
 
 def test_a_run_has_one_recipe():

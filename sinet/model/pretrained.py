@@ -171,12 +171,13 @@ def _declared_tokenizer(located: Located) -> object:
     tokenizer = _tokenizer(folder, **({"do_lower_case": not cased} if silent else {}))
     if not tokenizer.is_fast:
         raise UserError(f"{where}: {type(tokenizer).__name__} is no tokenizer of the tokenizers library; take another")
-    cutters, known = {"": tokenizer.tokenize}, tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    cutters, known = {}, tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
     if (folder / "tokenizer.json").is_file():
         file = Tokenizer.from_file(str(folder / "tokenizer.json"))
         file.no_padding()
         cutters["/tokenizer.json"] = lambda word: file.encode(word, add_special_tokens=False).tokens
         known = file.get_vocab()
+    cutters["" if silent else "/tokenizer_config.json"] = tokenizer.tokenize
     for role in ("cls", "sep", "pad", "unk"):
         # transformers gives one that its files lack a number beyond the vocabulary: the row of another piece, or none
         token, number = getattr(tokenizer, f"{role}_token"), getattr(tokenizer, f"{role}_token_id")
