@@ -11,6 +11,8 @@ What differs from the released code:
   depend on its batch. Training does so too with `mask_padding: false`.
 - Decoding looks at cells of first pieces only, the only ones that can name a word span, and links at most `PER_START`
   entities that start at one word.
+- The cross-entropy is computed from logits; the released one takes probabilities and cuts their logarithms at -100.
+- A training batch that is split into parts draws a DropConnect mask for each; the released code never splits one.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,8 @@ its last four layers, and its attention maps of all layers and heads enter the t
 
 What differs from the released code:
 - Words are represented by the encoder and a character BiLSTM; the released code adds GloVe vectors.
-- The tag layers have as many outputs as there are tags; the released ones have more (32 and 64), which are trained down.
+- The tag layers have as many outputs as there are tags; the released ones have more (32 and 64), which are trained
+  down.
 
 The recurrence over the table runs one anti-diagonal at a time, for both directions and the whole batch at once; the
 table is kept in the order of its anti-diagonals throughout, so that a step reads and writes contiguous cells.
@@ -39,9 +40,10 @@ class Layer(nn.Module):
 
     def __init__(self, hidden: int, heads: int, attention_channels: int, states: int, dropout: float) -> None:
         super().__init__()
-        self.row, self.column = nn.Linear(hidden, hidden), nn.Linear(hidden, hidden, bias=False)
-        self.cell = nn.Linear(hidden, hidden) if attention_channels else None
-        self.attention_input = nn.Linear(attention_channels, hidden, bias=False) if attention_channels else None
+        self.row, self.column = split_linear(hidden, hidden, hidden)
+        self.cell = self.attention_input = None
+        if attention_channels:
+            self.cell, self.attention_input = split_linear(hidden, attention_channels, hidden)
         self.recurrence = TableRecurrence(hidden, hidden // 2, states)
         self.score = nn.Linear(hidden, heads, bias=False)
         self.value = nn.Linear(hidden, hidden)
@@ -79,6 +81,15 @@ class Layer(nn.Module):
         return self.norm(words + self.dropout(self.feed_forward(words))), table, weights
 
 
+def split_linear(first: int, second: int, outputs: int) -> tuple[nn.Linear, nn.Linear]:
+    """A linear layer over [first ; second] as two whose outputs are added; initial weights are those of the one layer."""
+    layers = nn.Linear(first, outputs), nn.Linear(second, outputs, bias=False)
+    bound = (first + second) ** -0.5
+    for weight in (layers[0].weight, layers[0].bias, layers[1].weight):
+        nn.init.uniform_(weight, -bound, bound)
+    return layers
+
+
 def table_linear(layer: nn.Linear, table: Tensor, order: Order) -> Tensor:
     """A linear map of every cell's [first direction ; second direction], (batch, length, length, outputs).
 
@@ -92,7 +103,12 @@ def table_linear(layer: nn.Linear, table: Tensor, order: Order) -> Tensor:
 
 
 class CharacterLSTM(nn.Module):
-    """The final states of a bidirectional LSTM over a word's characters; in products that a FLOP counter sees."""
+    """The final states of a bidirectional LSTM over a word's characters; in products that a FLOP counter sees.
+
+    Gates are in the order forget, input, output, cell. As in torch's LSTM the gates have two biases: together they learn
+    at twice the rate of one. Initial weights are the released ones (Xavier-uniform for each gate, both biases of the
+    forget gate 1).
+    """
 
     def __init__(self, size: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -101,8 +117,14 @@ class CharacterLSTM(nn.Module):
         self.embedding = nn.Embedding(CHARACTERS + 1, size, padding_idx=0)
         self.input = nn.Linear(size, 2 * 4 * half)
         self.recurrent = nn.Parameter(torch.empty(2, half, 4 * half))
-        for weight in (self.input.weight, self.input.bias, self.recurrent):  # as torch's LSTM
-            nn.init.uniform_(weight, -(half**-0.5), half**-0.5)
+        self.recurrent_bias = nn.Parameter(torch.empty(2, 1, 4 * half))
+        with torch.no_grad():
+            self.embedding.weight[1:].uniform_(-((3 / size) ** 0.5), (3 / size) ** 0.5)
+            for weight, fan_in in ((self.input.weight, size), (self.recurrent, half)):
+                weight.uniform_(-((6 / (fan_in + half)) ** 0.5), (6 / (fan_in + half)) ** 0.5)
+            for bias in (self.input.bias.view(2, 1, 4 * half), self.recurrent_bias):
+                bias.zero_()
+                bias[..., :half] = 1  # the forget gate
 
     def forward(self, characters: Tensor) -> Tensor:
         """(words, size) of the characters (words, longest), 0 at padding."""
@@ -115,7 +137,7 @@ class CharacterLSTM(nn.Module):
         inputs = [self.input(c).chunk(2, dim=-1)[k] for k, c in enumerate((embedded, embedded.gather(1, order)))]
         h = cell = self.recurrent.new_zeros(2, len(characters), half)
         for t, step in enumerate(torch.stack(inputs).float().unbind(2)):
-            gates = step + torch.bmm(h, self.recurrent)
+            gates = step + torch.baddbmm(self.recurrent_bias, h, self.recurrent)
             keep, write, out = gates[..., : 3 * half].sigmoid().chunk(3, dim=-1)
             cell_next = keep * cell + write * gates[..., 3 * half :].tanh()
             going = (t < lengths).view(1, -1, 1)
@@ -180,8 +202,8 @@ class System(Extractor):
 
     Settings:
         hidden_size: of words and table cells. heads: of the table-guided attention. layers: of both encoders.
-        dropout: on characters and words, in the layers, and before the tags. cache_mib: memory for the frozen encoder's features of
-        training sentences; more goes to disk.
+        dropout: on characters and words, in the layers, and before the tags.
+        cache_mib: memory for the frozen encoder's features of training sentences; more goes to disk.
     """
 
     cites = (
@@ -300,7 +322,11 @@ class System(Extractor):
         """Scores of the entity and relation tags, and the mask of words (batch, words)."""
         words, maps = self.cached_features(batch) if self.training else self.features(batch)
         mask = torch.arange(words.shape[1], device=words.device) < batch["lengths"].unsqueeze(1)
-        forms = self.characters(batch["characters"])[batch["word_form"]]
+        forms = batch["word_form"]
+        if self.training:  # each word has a dropout of its own
+            forms = self.characters(batch["characters"][forms])
+        else:
+            forms = self.characters(batch["characters"])[forms]
         forms = pad_sequence(forms.split(batch["lengths"].tolist()), batch_first=True)
         inputs = self.dropout(torch.cat([words, forms.to(words.dtype)], dim=-1))
         return *self.network(inputs, maps, mask), mask
@@ -317,9 +343,12 @@ class System(Extractor):
 
 
 def write_tags(labels: Labels, sentence: Sentence, length: int, tags: Tensor, table: Tensor) -> None:
-    """Write the gold tags of a sentence into `tags` (words) and `table` (words, words), empty (0) before, as released: what
-    is annotated later writes over what was earlier, but for the mirror image of a relation, which is written only where its
-    first cell is still empty. What ends behind `length` is passed over."""
+    """Write the gold tags of a sentence into `tags` (words) and `table` (words, words), empty (0) before, as released.
+
+    What is annotated later writes over what was earlier, but for the mirror image of a relation, which is written only
+    if its first cell is still empty after the relation itself is written. So a relation of an entity to itself is
+    forward only. What ends behind `length` is passed over.
+    """
     for e in sentence.entities:
         if e.end <= length:
             kind = 2 * labels.entity_types.index(e.type)
@@ -340,7 +369,8 @@ def tag_losses(
     """Cross-entropy summed over the words of `mask` (batch, words) and the cells between them.
 
     Args:
-        entity: scores (batch, words, tags); relation: (batch, words, words, tags); the targets are as `collate` makes them.
+        entity: scores (batch, words, tags); relation: (batch, words, words, tags);
+        entity_tags, relation_tags: the targets, as `collate` makes them.
     """
     both = mask.unsqueeze(2) & mask.unsqueeze(1)
     return {

@@ -75,7 +75,8 @@ def dygie_by_hand(model: dygiepp.System, sentence: Sentence) -> tuple[dict, list
 
     def represent(span: tuple[int, int]) -> np.ndarray:
         a, b = span
-        return np.concatenate([hidden[words[a][0]], hidden[words[b - 1][1] - 1], w["width.weight"][b - a - 1]])
+        means = [hidden[slice(*words[i])].mean(0) for i in (a, b - 1)]
+        return np.concatenate([*means, w["width.weight"][b - a - 1]])
 
     def network(name: str, x: np.ndarray) -> np.ndarray:
         return w.linear(f"{name}.output", relu(w.linear(f"{name}.second", relu(w.linear(f"{name}.first", x)))))
@@ -88,17 +89,14 @@ def dygie_by_hand(model: dygiepp.System, sentence: Sentence) -> tuple[dict, list
     relation = {}
     for i in kept:
         for j in kept:
-            if i != j:
-                g, h = represent(i), represent(j)
-                scores = network("relation", np.concatenate([g, h, g * h])) + mention[i] + mention[j]
-                relation[i, j] = np.concatenate([[0.0], scores])
+            g, h = represent(i), represent(j)
+            scores = network("relation", np.concatenate([g, h, g * h])) + mention[i] + mention[j]
+            relation[i, j] = np.concatenate([[0.0], scores])
 
     gold = {(e.start, e.end): LABELS.entity_types.index(e.type) + 1 for e in sentence.entities}
     related = {}
     for r in sentence.relations:
         head, tail = ((sentence.entities[i].start, sentence.entities[i].end) for i in (r.head, r.tail))
-        if r.type in LABELS.symmetric and tail < head:
-            head, tail = tail, head
         related[head, tail] = LABELS.relation_types.index(r.type) + 1
     loss = -model.entity_weight * sum(np.log(softmax(entity[s]))[gold.get(s, 0)] for s in spans)
     loss -= sum(np.log(softmax(scores))[related.get(pair, 0)] for pair, scores in relation.items())
@@ -226,22 +224,16 @@ def test_span_multihead_loss_is_the_weighted_mean_over_its_candidates(span_model
         if r.type in LABELS.symmetric and tail < head:
             head, tail = tail, head
         related.setdefault((head, tail), np.zeros(len(LABELS.relation_types)))[LABELS.relation_types.index(r.type)] = 1
-    symmetric = {
-        (arguments[a], arguments[b])
-        for r in sentence.relations
-        if r.type in LABELS.symmetric
-        for a, b in ((r.head, r.tail), (r.tail, r.head))
-    }
     terms = []
     for head in arguments:
         for tail in arguments:
             pair = (head, tail)
-            if head != tail and (pair in related or pair not in symmetric):
+            if head != tail:
                 p = 1 / (1 + np.exp(-by_hand.relation_logits(*pair)))
                 target = related.get(pair, np.zeros(len(p)))
                 terms.append(-(target * np.log(p) + (1 - target) * np.log(1 - p)))
     with torch.no_grad():
-        loss = float(span_model.loss(span_model.collate([sentence])))
+        loss = float(span_model.loss(span_model.training_batch([sentence])))
     assert loss == pytest.approx(0.4 * entity + 0.6 * np.mean(terms), rel=1e-3)
 
 
@@ -250,7 +242,7 @@ def test_span_multihead_draws_as_many_negatives_as_its_ratio_allows(tiny_encoder
     drawn = []
     model.entity_output.register_forward_hook(lambda _, inputs, out: drawn.append(len(out)))
     sentences = read_sentences(CORPUS)
-    model.loss(model.collate(sentences))
+    model.loss(model.training_batch(sentences))
     assert drawn == [sum(3 * len(s.entities) for s in sentences)]
 
 
@@ -258,7 +250,7 @@ def test_gold_wider_than_the_candidates_is_left_out(tiny_encoder):
     wide = Sentence("wide", tuple("abcdefgh"), (Entity("Method", 0, 7), Entity("Task", 7, 8)))
     for system in (span_multihead.System, dygiepp.System):
         model = system(LABELS, tiny_encoder, **system.tiny)
-        assert model.loss(model.collate([wide])).item() > 0
+        assert model.loss(model.training_batch([wide])).item() > 0
 
 
 # -- features of a frozen encoder ----------------------------------------------------------------------------------
