@@ -1,10 +1,10 @@
 """DyGIE++ without coreference: span enumeration, mention-score pruning, pair scores.
 
 Wadden et al., EMNLP 2019, section 3; details follow the released code (dwadden/dygiepp, commit
-b55dec4520a7f4cfa560db51ee32e9dd684e558b). A word is the mean of its pieces, a span g = [first word ; last word ; width];
-entities and mention scores come from feed-forward networks over g, relations from one over [g_i ; g_j ; g_i * g_j] of
-the spans with the best mention scores, the pair of a span with itself among them. Labels are as annotated, whether a
-relation is symmetric or not; of several of one pair the last counts.
+b55dec4520a7f4cfa560db51ee32e9dd684e558b). A word is the mean of its pieces, a span
+g = [first word ; last word ; width]; entities and mention scores come from feed-forward networks over g, relations from
+one over [g_i ; g_j ; g_i * g_j] of the spans with the best mention scores, the pair of a span with itself among them.
+Labels are as annotated, whether a relation is symmetric or not; of several of one pair the last counts.
 
 What differs from the released configuration for SciERC:
 - No coreference: that configuration propagates it once (`coref_prop: 1`) and trains it with weight 1. This is the

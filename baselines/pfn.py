@@ -50,10 +50,7 @@ class PartitionFilter(nn.Module):
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features of (batch, length, inputs) for entities, relations and both, each (batch, length, hidden)."""
         recurrent = self.hidden_transform.weight
-        if self.training:
-            recurrent = recurrent * self.kept(recurrent)
-        else:
-            recurrent = recurrent * (1 - self.dropconnect)
+        recurrent = recurrent * (self.kept(recurrent) if self.training else 1 - self.dropconnect)
         projected = self.input_transform(inputs) + self.hidden_transform.bias
         # small products in a long chain: nothing to gain from half precision, and accuracy to lose
         with torch.autocast(inputs.device.type, enabled=False):

@@ -8,8 +8,8 @@ A recipe may train the two models one after another, each as released (`stage`),
 they share no weight and no loss.
 
 What differs from the released code:
-- Markers are `[unusedN]` pieces in the order of the types, or pieces added to the vocabulary where it has none; the released
-  code numbers them in the order of first use.
+- Markers are `[unusedN]` pieces in the order of the types, or pieces added to the vocabulary where it has none; the
+  released code numbers them in the order of first use.
 - No cross-sentence context (released: 300 words around a sentence for entities, 100 for relations).
 - Of a sentence's predicted entities at most the `max_arguments` likeliest are paired.
 - Trained side by side, a step can take a random share of the pairs (`training_pairs`).
@@ -91,8 +91,8 @@ class System(Extractor):
         hidden_size: of the entity model's feed-forward network. dropout: in it; hidden_dropout: on the encoder's output
         before it; relation_dropout: before the relation classifier. max_sequence_length: word pieces that the relation
         model reads, markers counted. training_pairs: pairs drawn for each sentence of a step where both models are
-        trained side by side, 0 for all. pair_batch: pairs encoded at once in prediction. max_arguments: predicted entities
-        of a sentence that are paired.
+        trained side by side, 0 for all. pair_batch: pairs encoded at once in prediction. max_arguments: predicted
+        entities of a sentence that are paired.
     """
 
     cites = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
@@ -216,9 +216,9 @@ class System(Extractor):
         return [pieces[id(pair.sentence)] for pair in items]
 
     def training_batch(self, items: Sequence) -> Batch:
-        """Besides the sentences `pairs` (pairs, 2) of `gold_spans` and their `pair_labels`, no relation = 0: those given,
-        or all of the sentences, or a share of them. Each annotated direction is a label, the last one of a pair counts, and
-        a span annotated twice has its relations twice."""
+        """Besides the sentences `pairs` (pairs, 2) of `gold_spans` and their `pair_labels`, no relation = 0: those
+        given, or all of the sentences, or a share of them. Each annotated direction is a label, the last one of a pair
+        counts, and a span annotated twice has its relations twice."""
         if self.stage != "relation":
             batch = self.collate(items)
             pairs = S.ordered_pairs(batch["gold_counts"])
@@ -269,8 +269,8 @@ class System(Extractor):
 
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:
-        """The best type of every span, then the best relation of every ordered pair of predicted entities; without relations
-        while the entity model is trained alone."""
+        """The best type of every span, then the best relation of every ordered pair of predicted entities; without
+        relations while the entity model is trained alone."""
         scores, fits = self.entity_scores(batch)
         lengths = batch["lengths"]
         types = scores.argmax(-1).masked_fill(~fits, 0)

@@ -239,8 +239,8 @@ class System(Extractor):
 
     def training_batch(self, items: Sequence[Sentence]) -> Batch:
         """Besides the sentences `candidate_spans` (spans, 2), sentence by sentence, with their `candidate_types`, and
-        `candidate_pairs` (pairs, 2) of them, sentence by sentence, with their `candidate_relations` (pairs, types): the gold
-        ones and, of each sentence, `negative_ratio` times as many negatives."""
+        `candidate_pairs` (pairs, 2) of them, sentence by sentence, with their `candidate_relations` (pairs, types):
+        the gold ones and, of each sentence, `negative_ratio` times as many negatives."""
         batch = self.collate(items)
         gold, sentence = batch["gold_spans"], batch["word_sentence"]
         spans = S.negative_spans(batch, self.max_span_width)

@@ -82,7 +82,7 @@ class Layer(nn.Module):
 
 
 def split_linear(first: int, second: int, outputs: int) -> tuple[nn.Linear, nn.Linear]:
-    """A linear layer over [first ; second] as two whose outputs are added; initial weights are those of the one layer."""
+    """A linear layer over [first ; second] as two whose outputs are added; initial weights are those of the one."""
     layers = nn.Linear(first, outputs), nn.Linear(second, outputs, bias=False)
     bound = (first + second) ** -0.5
     for weight in (layers[0].weight, layers[0].bias, layers[1].weight):
@@ -105,9 +105,9 @@ def table_linear(layer: nn.Linear, table: Tensor, order: Order) -> Tensor:
 class CharacterLSTM(nn.Module):
     """The final states of a bidirectional LSTM over a word's characters; in products that a FLOP counter sees.
 
-    Gates are in the order forget, input, output, cell. As in torch's LSTM the gates have two biases: together they learn
-    at twice the rate of one. Initial weights are the released ones (Xavier-uniform for each gate, both biases of the
-    forget gate 1).
+    Gates are in the order forget, input, output, cell. As in torch's LSTM the gates have two biases: together they
+    learn at twice the rate of one. Initial weights are the released ones (Xavier-uniform for each gate, both biases of
+    the forget gate 1).
     """
 
     def __init__(self, size: int, dropout: float = 0.0) -> None:

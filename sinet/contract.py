@@ -66,8 +66,8 @@ class Extractor(nn.Module):
     encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
     """Prefixes of the parameters that learn at the encoder's rate."""
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"": ("",)}
-    """The parts of the system by name, each by the prefixes of its parameters: more than one where models share no weight
-    and no loss. Their gradients are clipped apart, and a recipe may train them one after another (`stage`)."""
+    """The parts of the system by name, each by the prefixes of its parameters: more than one where models share no
+    weight and no loss. Their gradients are clipped apart, and a recipe may train them one after another (`stage`)."""
     stage: str | None = None
     """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
     formulations: ClassVar[dict[str, dict]] = {}
@@ -87,7 +87,8 @@ class Extractor(nn.Module):
         raise NotImplementedError  # abstract: each system's own
 
     def training_items(self, sentences: Sequence[Sentence]) -> Sequence:
-        """What a training batch is made of, in the order of the data: sentences, or with a model over pairs the pairs."""
+        """What a training batch is made of, in the order of the data: sentences, or with a model over pairs the
+        pairs."""
         return sentences
 
     def item_lengths(self, items: Sequence) -> list[int]:
@@ -103,7 +104,8 @@ class Extractor(nn.Module):
         raise NotImplementedError  # abstract: each system's own
 
     def divisors(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """What each term of `losses`, summed over the parts of one training batch, is divided by; 1 where it is absent."""
+        """What each term of `losses`, summed over the parts of one training batch, is divided by; 1 where it is
+        absent."""
         return {}
 
     def loss(self, batch: Batch) -> Tensor:

@@ -33,9 +33,7 @@ def spell_out(defaults: dict, recipe: dict, system: str, dataset: str) -> tuple[
     settings = own.pop("settings", {}) | for_dataset.get("settings", {})
     changes = {k: v for k, v in for_dataset.items() if k not in ("settings", "stages")}
     training = defaults | recipe.get("defaults", {}) | own | changes
-    training["stages"] = {
-        name: training | stage | stages_for_dataset.get(name, {}) for name, stage in stages.items()
-    }
+    training["stages"] = {name: training | stage | stages_for_dataset.get(name, {}) for name, stage in stages.items()}
     return training, settings
 
 
@@ -78,7 +76,7 @@ def mistakes(training: dict, parts: tuple[str, ...]) -> Iterator[str]:
         if t["steps"] is not None and t["evaluate_every"] != int(t["evaluate_every"]):
             yield f"{where}evaluate_every: {t['evaluate_every']} should be a whole number of steps, as the length is"
         if t["epochs"] is not None and t["evaluate_every"] > 1 and t["evaluate_every"] != int(t["evaluate_every"]):
-            yield f"{where}evaluate_every: {t['evaluate_every']} should be a share of an epoch or a whole number of them"
+            yield f"{where}evaluate_every: {t['evaluate_every']} should be a share of an epoch or a number of them"
         if t["train_on"] == "train+dev" and t["selection"] != "last":
             yield f"{where}selection: {t['selection']} needs a dev split that is not trained on; write last"
         if t["optimizer"] == "adam" and (t["weight_decay"] or t["encoder_weight_decay"]):

@@ -421,14 +421,17 @@ def test_characters_are_read_as_by_an_lstm():
         table_sequence.CharacterLSTM(size),
         torch.nn.LSTM(size, size // 2, batch_first=True, bidirectional=True),
     )
+    with torch.no_grad():
+        for bias in (model.input.bias, model.recurrent_bias):
+            bias.normal_()
     half = size // 2
     blocks = [1, 0, 3, 2]  # torch: input, forget, cell, output; ours: forget, input, output, cell
     for way, suffix in enumerate(("", "_reverse")):
         rows = model.input.weight[way * 4 * half : (way + 1) * 4 * half], model.recurrent[way].T
-        bias = model.input.bias[way * 4 * half : (way + 1) * 4 * half]
-        for name, value in zip(("weight_ih_l0", "weight_hh_l0", "bias_ih_l0"), (*rows, bias), strict=True):
+        biases = model.input.bias[way * 4 * half : (way + 1) * 4 * half], model.recurrent_bias[way, 0]
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        for name, value in zip(names, (*rows, *biases), strict=True):
             getattr(lstm, name + suffix).data = torch.cat([value.chunk(4)[b] for b in blocks]).detach()
-        getattr(lstm, "bias_hh_l0" + suffix).data.zero_()
     characters = torch.tensor([[5, 9, 3, 7], [8, 2, 0, 0], [1, 0, 0, 0]])
     packed = torch.nn.utils.rnn.pack_padded_sequence(
         model.embedding(characters), (characters > 0).sum(1), batch_first=True, enforce_sorted=False

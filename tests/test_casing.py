@@ -166,7 +166,9 @@ def test_a_setting_against_the_declaration_is_refused(kind, cased, small):
     small.make(kind, cased, says=cased)
     told = small.refusal(cased)
     does = "lower-cases" if cased else "does not lower-case"
-    assert f"small/tokenizer_config.json: this tokenizer {does}, against the declared cased: {str(cased).lower()}" in told
+    assert (
+        f"small/tokenizer_config.json: this tokenizer {does}, against the declared cased: {str(cased).lower()}" in told
+    )
 
 
 @pytest.mark.parametrize("says", [None, True])

@@ -9,8 +9,10 @@ import pytest
 import torch
 from torch import nn
 
+from sinet.config import load_config
 from sinet.model.embedding import RowEmbedding
 from sinet.run.optimiser import RowAdamW
+from sinet.run.schedules import inverse_time, schedule, slanted_triangular
 
 CLOSE = {"atol": 1e-6, "rtol": 1e-6}  # the factor of clipping is float32
 ROWS = [[1, 2, 2], [2, 3], [9, 1], [3], [7, 2]]
@@ -161,3 +163,83 @@ def test_a_resumed_one_goes_on_with_the_same_bits():
         stepped(resumed, optimizer, schedule, rows, 0.3)
     optimizer.settle()
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("bias_correction", [True, False])
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_the_step_is_transformers_adamw(decay, bias_correction):
+    """Held against that class's formula, written out; a parameter that no batch reaches has a zero gradient after its
+    first one."""
+    plain, ours = models()
+    optimizer = RowAdamW(
+        groups(ours, decay), [ours.embedding], eps=1e-3, bias_correction=bias_correction, transformers=True
+    )
+    rates = falling(optimizer)
+    moments = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in plain.named_parameters()}
+    for t, rows in enumerate(ROWS, 1):
+        stepped(ours, optimizer, rates, rows, None)
+        plain.zero_grad()
+        plain.loss(rows).backward()
+        with torch.no_grad():
+            for name, p in plain.named_parameters():
+                in_table = name.startswith("embedding")
+                lr, wd = (0.05 / t, decay) if in_table else (0.1 / t, 0.0)
+                m, v = moments[name]
+                m.mul_(0.9).add_(p.grad, alpha=0.1)
+                v.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
+                size = lr * ((1 - 0.999**t) ** 0.5 / (1 - 0.9**t) if bias_correction else 1)
+                p.sub_(size * m / (v.sqrt() + 1e-3))
+                p.mul_(1 - lr * wd)
+    optimizer.settle()
+    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one, other, **CLOSE)
+
+
+def test_without_a_limit_nothing_is_clipped_and_by_one_norm_all_is():
+    for limit, by_part in ((None, True), (0.3, False)):
+        plain, ours = models()
+        apart = groups(ours, 0.0)
+        apart[1]["part"] = 1
+        theirs, optimizer = torch.optim.AdamW(groups(plain, 0.0)), RowAdamW(apart, [ours.embedding])
+        for rows in ROWS:
+            theirs.zero_grad(set_to_none=True)
+            plain.loss(rows).backward()
+            if limit is not None:
+                nn.utils.clip_grad_norm_(plain.parameters(), limit)
+            theirs.step()
+            optimizer.zero_grad(set_to_none=True)
+            ours.loss(rows).backward()
+            optimizer.clipped_step(limit, by_part)
+        optimizer.settle()
+        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one, other, **CLOSE)
+
+
+def rates_of(steps: int, **recipe: object) -> list[float]:
+    """The factor of the rate at each step of a recipe."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    rates, found = schedule(optimizer, load_config()["recipe_defaults"] | recipe, steps), []
+    for _ in range(steps):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        rates.step()
+    return found
+
+
+def test_schedules():
+    linear = rates_of(100, warmup=0.1)
+    assert [linear[s] for s in (0, 5, 10, 55)] == pytest.approx([0, 0.5, 1, 0.5])
+    assert rates_of(4, warmup=0.0) == pytest.approx([1, 0.75, 0.5, 0.25])
+    # of 24 steps 2.4 rise: a fraction, unless it is cut
+    assert rates_of(24, warmup=0.1)[:4] == pytest.approx([0, 1 / 2.4, 2 / 2.4, 21 / 21.6])
+    assert rates_of(24, warmup=0.1, whole_warmup_steps=True)[:4] == pytest.approx([0, 0.5, 1, 21 / 22])
+    assert rates_of(3, schedule="constant") == [1, 1, 1]
+    stairs = [inverse_time(step, 1000, 0.05) for step in (0, 499, 999, 1000, 1999, 2000, 20000)]
+    assert stairs == pytest.approx([0.001, 0.5, 1, 1 / 1.05, 1 / 1.05, 1 / 1.1, 1 / 2])
+    assert rates_of(3, schedule="inverse_time", warmup_steps=2) == pytest.approx([0.5, 1, 1])
+    # cut at a tenth, 32 times from the lowest to the highest rate
+    triangle = [slanted_triangular(step, 100) for step in (0, 8, 9, 54, 99)]
+    assert triangle == pytest.approx([(1 + 31 / 10) / 32, (1 + 31 * 0.9) / 32, 1, (1 + 31 / 2) / 32, 1 / 32])
+    assert rates_of(100, schedule="slanted_triangular")[9] == 1
+    with pytest.raises(ValueError, match="'cosine' is unknown"):
+        rates_of(3, schedule="cosine")

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from sinet.__main__ import main
-from sinet.config import Plan
+from sinet.config import Plan, load_config
 from sinet.data.sentence import Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.paper.report import write_report
@@ -35,8 +35,16 @@ TABLE = """# Scores
 """
 
 
-RECIPE = {
-    **{"name": "short", "epochs": 2, "batch_size": 8, "encoder_lr": None, "head_lr": 0.001, "weight_decay": 0.01},
+RECIPE = load_config()["recipe_defaults"] | {
+    **{
+        "stages": {},
+        "name": "short",
+        "epochs": 2,
+        "batch_size": 8,
+        "encoder_lr": None,
+        "head_lr": 0.001,
+        "weight_decay": 0.01,
+    },
     **{"warmup": 0.1, "clip": 1.0, "selection": "last", "precision": "auto"},
 }
 

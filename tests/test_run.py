@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -96,6 +97,90 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, t
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
     logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "resumed")]
     assert [row.split(",")[:2] for row in logs[0]] == [row.split(",")[:2] for row in logs[1]], "the same losses"
+
+
+STAGES = {
+    "entity": {"epochs": 3, "evaluate_every": 1, "order": "data", "selection": "dev_ent"},
+    "relation": {"steps": 7, "evaluate_every": 3, "order": "sorted", "batch_size": 5, "selection": "dev_rel"},
+}
+
+
+def staged(run: dict) -> dict:
+    """PURE, its two models one after another, by steps and by epochs."""
+    recipe = RECIPE | {"epochs": None, "steps": None}
+    recipe |= {"stages": {name: recipe | stage for name, stage in STAGES.items()}}
+    return run | {"model": "pure", "system": "pure", "settings": dict(systems.load("pure").tiny), "recipe": recipe}
+
+
+def test_parts_are_trained_one_after_another_and_resumed_in_either(run, prepared, tmp_path, monkeypatch):
+    run = staged(run)
+    train.train_run(run, prepared, tmp_path / "whole", tmp_path / "state-whole")
+    rows = list(csv.DictReader((tmp_path / "whole" / "log.csv").read_text().splitlines()))
+    assert [row["stage"] for row in rows] == ["entity"] * 3 + ["relation"] * 3
+    entity, relation = rows[:3], rows[3:]
+    assert all(float(row["dev_rel"]) == 0 for row in entity), "while entities are learned no relation is predicted"
+    # looked at after steps 3 and 6; after the last, 7, for the log alone
+    assert len(relation) == 3 and all(row["dev_rel"] for row in relation)
+    measured = json.loads((tmp_path / "whole" / "training.json").read_text())
+    best = max(relation[:2], key=lambda row: (float(row["dev_rel"]), float(row["dev_ent"])))
+    assert measured["selected_epoch"] == pytest.approx(float(best["epoch"]), rel=1e-4)
+    # the relation model is trained upon the selected entity model, which it leaves alone
+    assert {row["dev_ent"] for row in relation} == {max((row["dev_ent"] for row in entity), key=float)}
+
+    save = state.StateFolder.save
+    for place in ((0, 4), (1, 2)):
+
+        def save_and_die(self, stage, step, saved, place=place):
+            save(self, stage, step, saved)
+            if (stage, step) == place:
+                raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(training, "SAVE_SECONDS", 0.0)
+            patched.setattr(state.StateFolder, "save", save_and_die)
+            with pytest.raises(KeyboardInterrupt):
+                train.train_run(run, prepared, tmp_path / "resumed", tmp_path / f"state-{place[0]}")
+        train.train_run(run, prepared, tmp_path / "resumed", tmp_path / f"state-{place[0]}")
+        assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+
+
+def test_dev_can_be_trained_on_and_then_selects_nothing(run, prepared, tmp_path):
+    recipe = RECIPE | {
+        "train_on": "train+dev",
+        "selection": "last",
+        "epochs": 1,
+        "drop_last": True,
+        "order": "shuffled",
+    }
+    train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+    measured = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert (measured["trained_on"], measured["train_sentences"], measured["dev_sentences"]) == ("train+dev", 20, 0)
+    assert measured["dev"] == {}
+
+
+def test_batches_that_are_documents_need_documents(run, prepared, tmp_path):
+    recipe = RECIPE | {"batch_size": "document"}
+    with pytest.raises(UserError, match="ten does not say which sentences are of one document; batch_size should be a"):
+        train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+
+
+@pytest.mark.parametrize("every, looks", [(0.1, [10, 20, 30]), (1, [105, 210]), (2, [210, 420]), (0.5, [52, 104, 157])])
+def test_dev_is_looked_at_as_often_as_the_recipe_says(every, looks):
+    """A share of an epoch is counted in whole steps within each epoch, as PURE does."""
+    self = SimpleNamespace(recipe={"evaluate_every": every, "steps": None}, steps_per_epoch=105)
+    found = [step for step in range(1, 421) if training.Training.evaluates(self, step)]
+    assert found[: len(looks)] == looks
+    if every == 0.1:
+        assert found[9:12] == [100, 115, 125]
+
+
+def test_running_out_of_memory_names_the_micro_batch(run, prepared, tmp_path, monkeypatch):
+    def step(*arguments):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr(training, "train_step", step)
+    with pytest.raises(UserError, match=r"out of GPU memory at 4 of a batch of 4 .* lower micro_batch_size"):
+        train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
 
 
 def test_a_request_to_end_saves_at_once_and_says_so(run, prepared, tmp_path, monkeypatch):

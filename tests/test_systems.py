@@ -102,7 +102,7 @@ def test_survives_odd_sentences(system, tiny_encoder):
 @pytest.mark.parametrize("kind", ["albert", "mpnet"])
 def test_works_with_other_encoders(kind, system, encoder_folder):
     folder = encoder_folder(kind)
-    encoder = load_encoder({"name": kind}, Located(folder, folder, "a folder", None, {}))
+    encoder = load_encoder({"name": kind}, Located(folder, folder, "a folder", None, {}, kind, False))
     model = build(system, encoder)
     sentences = read_sentences(CORPUS)
     model.loss(model.training_batch(sentences)).backward()

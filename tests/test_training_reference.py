@@ -1,5 +1,5 @@
-"""Training of our systems against figures of their authors' released training code: candidates, losses, gradients, and six
-steps of the released recipe, within the tolerances of the reference's README.
+"""Training of our systems against figures of their authors' released training code: candidates, losses, gradients,
+and six steps of the released recipe, within the tolerances of the reference's README.
 
 The recipe is the system's `own` of `config/recipes.yaml`, with the rates and lengths that the figures were made with.
 """
@@ -238,7 +238,9 @@ def test_span_systems_draw_the_released_candidates(name):
     for sentence in annotated(reference, model.labels):
         batch = model.training_batch([sentence])
         gold, spans = len(batch["gold_spans"]), batch["candidate_spans"].tolist()
-        assert sorted(map(tuple, spans[gold:])) == sorted(map(tuple, reference[f"{sentence.id}/negative_spans"].tolist()))
+        assert sorted(map(tuple, spans[gold:])) == sorted(
+            map(tuple, reference[f"{sentence.id}/negative_spans"].tolist())
+        )
         related = int(batch["candidate_relations"].any(1).sum())
         positive = dict(
             zip(
@@ -281,7 +283,9 @@ def test_pure_labels_every_span_and_pair_as_released():
         scores, fits = setup.model.entity_scores(batch)
         start, width = fits.nonzero(as_tuple=True)
         target = pure.S.gold_grid(fits, batch)[fits]
-        ours = {(a, a + w + 1): kind for a, w, kind in zip(start.tolist(), width.tolist(), target.tolist(), strict=True)}
+        ours = {
+            (a, a + w + 1): kind for a, w, kind in zip(start.tolist(), width.tolist(), target.tolist(), strict=True)
+        }
         spans = map(tuple, setup.reference[f"{sentence.id}/spans"].tolist())
         assert ours == dict(zip(spans, setup.reference[f"{sentence.id}/span_labels"].tolist(), strict=True))
 
@@ -309,7 +313,9 @@ def trajectory_batches(setup: Setup, prefix: str) -> list[Sequence]:
     sentences = annotated(reference, setup.model.labels)
     pairs = [setup.model.training_items([sentence]) for sentence in sentences]
     examples = list(zip(reference["examples/sentence"].tolist(), reference["examples/pair"].tolist(), strict=True))
-    return [[pairs[s][p] for s, p in (examples[i] for i in reference[f"{prefix}/examples{k}"].tolist())] for k in chosen]
+    return [
+        [pairs[s][p] for s, p in (examples[i] for i in reference[f"{prefix}/examples{k}"].tolist())] for k in chosen
+    ]
 
 
 def follow(
@@ -422,7 +428,7 @@ class StoredTables(Extractor):
 
 def table_system() -> Setup:
     reference = Reference("table_sequence_training.npz")
-    config, made = reference.config, reference.config["recipe"]
+    made = reference.config["recipe"]
     model = StoredTables(reference)
     sentences = []
     for name in reference.groups("sentence"):
@@ -435,9 +441,7 @@ def table_system() -> Setup:
         words = tuple("w" for _ in reference[f"{name}/word_inputs"])
         sentences.append(Sentence(name, words, entities, relations))
     batches = [[sentences[i] for i in reference[f"{b}/sentences"].tolist()] for b in reference.groups("batch")]
-    recipe = own_recipe(
-        "table_sequence", encoder_lr=made["lr"], head_lr=made["lr"], warmup_steps=made["warm_steps"]
-    )
+    recipe = own_recipe("table_sequence", encoder_lr=made["lr"], head_lr=made["lr"], warmup_steps=made["warm_steps"])
     assert (recipe["clip"], recipe["eps"], recipe["decay_rate"]) == (made["clip"], made["eps"], made["decay_rate"])
 
     def ours(stored: dict[str, Tensor]) -> dict[str, Tensor]:

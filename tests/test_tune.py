@@ -11,14 +11,24 @@ from sinet.config import load_config
 from sinet.errors import UserError
 from sinet.files import write_json
 from sinet.provenance import ROOT
+from sinet.recipes import spell_out
 from sinet.run import tune
 from sinet.run.tune import trial_runs
+
+
+def spelled_out(system: str) -> tuple[dict, dict]:
+    """The recipe `full` of a system, and its settings."""
+    config = load_config()
+    training, settings = spell_out(config["recipe_defaults"], config["recipes"]["full"], system, "scierc")
+    return {key: value for key, value in training.items() if key != "stages"}, settings
+
 
 DECLARED = {
     "dataset": "scierc",
     "encoder": "minilm",
     "seeds": [0, 1],
-    "start": load_config()["recipes"]["full"],
+    "start": {system: spelled_out(system)[0] | {"settings": spelled_out(system)[1]} for system in ("sinet", "pfn")}
+    | {"span_multihead": spelled_out("span_multihead")[0]},
     "trials": {
         "sinet": {1: {}, 2: {"epochs": 3, "settings": {"dropout": 0.4}}},
         "span-multihead": {1: {}, 2: {"head_lr": 2.0e-3}},
@@ -32,9 +42,9 @@ def test_a_trial_is_the_recipe_with_its_changes():
     assert [(model, trial, run.seed) for model, trial, run in runs] == [
         (m, t, s) for m in ("sinet", "span-multihead") for t in ("1", "2") for s in (0, 1)
     ]
-    full, changed = (config["recipes"]["full"]["sinet"], runs[2][2].details)
+    (full, settings), changed = spelled_out("sinet"), runs[2][2].details
     assert changed["recipe"]["epochs"] == 3 != full["epochs"]
-    assert changed["settings"] == full["settings"] | {"dropout": 0.4}
+    assert changed["settings"] == settings | {"dropout": 0.4}
     assert changed["recipe"]["head_lr"] == full["head_lr"]
 
 
@@ -93,8 +103,6 @@ def test_the_recipe_full_is_the_best_of_each_models_trials():
     )
     for model in counts:
         best = max((r for r in rows if r["model"] == model), key=lambda r: float(r["dev_rel_plus"]))
-        tried, declared = json.loads(best["recipe"]), config["recipes"]["full"][config["models"][model]["system"]]
-        settings = declared.get("settings", {})
+        tried, (recipe, settings) = json.loads(best["recipe"]), spelled_out(config["models"][model]["system"])
         assert tried["settings"] == config["models"][model].get("settings", {}) | settings, model
-        recipe = {key: value for key, value in declared.items() if key != "settings"}
-        assert {key: value for key, value in tried["recipe"].items() if key != "name"} == recipe, model
+        assert {k: v for k, v in tried["recipe"].items() if k not in ("name", "stages")} == recipe, model

@@ -133,8 +133,8 @@ class SpanBased(Packable, Extractor):
 
     def training_batch(self, items: Sequence[Sentence]) -> Batch:
         """Besides the sentences `candidate_spans` (spans, 2) and their `candidate_types`, `candidate_pairs` (pairs, 2),
-        positions in `gold_spans`, and their `candidate_relations` (pairs, types) 0/1: all gold ones and of each sentence
-        as many sampled negatives as there may be."""
+        positions in `gold_spans`, and their `candidate_relations` (pairs, types) 0/1: all gold ones and of each
+        sentence as many sampled negatives as there may be."""
         batch = self.collate(items)
         gold, sentence = batch["gold_spans"], batch["word_sentence"]
         spans = S.negative_spans(batch, self.max_span_width)

@@ -222,9 +222,9 @@ def negative_spans(batch: Batch, max_width: int) -> Tensor:
 def fold_pairs(batch: Batch, labels: Labels, reverses: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """The related pairs of a batch, their types, and the pairs that may serve as negatives, as SpERT and SINET train.
 
-    A symmetric relation gets the argument that starts first as head; annotated both ways round it is one positive. Pairs
-    are kept by span: of a span annotated twice the first stands for both, and the negatives of the second appear again
-    with the first's position. An entity is not paired with itself.
+    A symmetric relation gets the argument that starts first as head; annotated both ways round it is one positive.
+    Pairs are kept by span: of a span annotated twice the first stands for both, and the negatives of the second
+    appear again with the first's position. An entity is not paired with itself.
 
     Args:
         reverses: whether the reverse of a symmetric positive may serve as a negative, as in both released codes.
@@ -279,10 +279,10 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
     """Gold spans and relations of a batch in packed word rows, as they are annotated.
 
     Returns:
-        `gold_spans` (spans, 2) start and end row; `gold_types` (spans) entity class, None = 0; `gold_last` (spans) whether
-        the same span is not annotated again later; `gold_counts` (batch) spans per sentence; `gold_triples` (relations, 3)
-        head and tail as positions in `gold_spans`, relation type; `gold_last_of_pair` (relations) whether no later one has
-        the same spans.
+        `gold_spans` (spans, 2) start and end row; `gold_types` (spans) entity class, None = 0; `gold_last` (spans)
+        whether the same span is not annotated again later; `gold_counts` (batch) spans per sentence; `gold_triples`
+        (relations, 3) head and tail as positions in `gold_spans`, relation type; `gold_last_of_pair` (relations)
+        whether no later one has the same spans.
 
     Entities beyond the words that fit the encoder are left out, and their relations.
     """
@@ -324,8 +324,8 @@ def collate(sentences: Sequence[Sentence], encoder: nn.Module, labels: Labels) -
 
 
 def gold_grid(fits: Tensor, batch: Batch) -> Tensor:
-    """Entity class of every span of a grid, None = 0, like `fits` (words, max_width); wider gold has no place in it, and
-    of a span annotated twice the later type counts."""
+    """Entity class of every span of a grid, None = 0, like `fits` (words, max_width); wider gold has no place in it,
+    and of a span annotated twice the later type counts."""
     spans, types = batch["gold_spans"][batch["gold_last"]], batch["gold_types"][batch["gold_last"]]
     width = spans[:, 1] - spans[:, 0] - 1
     inside = width < fits.shape[1]

@@ -289,7 +289,9 @@ def _company(timing: dict) -> str:
 def _weights(runs: Sequence[dict], dataset: str, encoder: str, model: str) -> str:
     """Which run was counted and timed: the first seed of the grid."""
     run = next(r for r in runs if (r["dataset"], r["encoder"], r["model"]) == (dataset, encoder, model))
-    return f"of recipe {run['recipe']['name']}, seed {run['seed']}, epoch {run['selected_epoch']:g} ({run['selection']})"
+    return (
+        f"of recipe {run['recipe']['name']}, seed {run['seed']}, epoch {run['selected_epoch']:g} ({run['selection']})"
+    )
 
 
 def _row(system: str, dataset: str, encoder: str, source: str, figures: dict[str, str]) -> dict:

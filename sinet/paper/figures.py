@@ -93,8 +93,8 @@ def _curves(runs: Runs) -> tuple[plt.Figure, str]:
     return figure, (
         "Learning curves. Left: mean training loss of each epoch over that of the first (losses of different systems "
         "are different functions); lines are means over seeds, areas reach from the lowest to the highest "
-        "seed; of a system whose parts are trained one after another the last part. Right: Rel+ on the dev split where it "
-        "was measured: whenever dev was looked at under a selection on dev, else after the last epoch."
+        "seed; of a system whose parts are trained one after another the last part. Right: Rel+ on the dev split where "
+        "it was measured: whenever dev was looked at under a selection on dev, else after the last epoch."
     )
 
 

@@ -1,5 +1,5 @@
-"""Which sentences go together: padding is the great cost, so batches hold sentences of nearly equal length, unless a recipe
-says otherwise."""
+"""Which sentences go together: padding is the great cost, so batches hold sentences of nearly equal length, unless a
+recipe says otherwise."""
 
 from collections.abc import Sequence
 
@@ -20,12 +20,12 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
 def training_batches(
     lengths: Sequence[int], recipe: dict, seed: int, epoch: int, documents: Sequence[str | None] = ()
 ) -> list[list[int]]:
-    """The batches of one training epoch, positions of items; a function of its arguments alone, so a resumed run sees the
-    same batches.
+    """The batches of one training epoch, positions of items; a function of its arguments alone, so a resumed run sees
+    the same batches.
 
-    `order` of the recipe: `shuffled`; `bucketed`, shuffled, sorted by length within pools of `POOL` batches, the batches
-    shuffled; `sorted`, batches of like length made once, their order shuffled; `data`, as the items come, every epoch.
-    With `batch_size: document` a batch is a document, in the order of the data or shuffled.
+    `order` of the recipe: `shuffled`; `bucketed`, shuffled, sorted by length within pools of `POOL` batches, the
+    batches shuffled; `sorted`, batches of like length made once, their order shuffled; `data`, as the items come,
+    every epoch. With `batch_size: document` a batch is a document, in the order of the data or shuffled.
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     size, order = recipe["batch_size"], recipe["order"]

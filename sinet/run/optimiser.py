@@ -1,16 +1,17 @@
 """Adam and AdamW as recipes want them, with clipping, spending nothing on weights which no batch has touched.
 
 The step is torch's fused one. transformers' AdamW of versions up to 4, with which SINET, SpERT and PURE were trained,
-differs from torch's in that it adds epsilon to the uncorrected root, decays the updated weight instead of the old one, and
-may leave out the bias correction.
+differs from torch's in that it adds epsilon to the uncorrected root, decays the updated weight instead of the old
+one, and may leave out the bias correction.
 
 Half of a small encoder's weights are its vocabulary, of which a dataset uses a part (SciERC's training split 4,911 of
 30,522 word pieces). Until a batch touches a row, its gradient and both of its moments are zero, and all that AdamW does
 to it is decay. Such rows wait here: what they owe is multiplied in when a batch first reads them, and for all of them
 when an epoch ends (`settle`). The factor of clipping goes into the fused step instead of through every gradient before,
 unless parts of a system are clipped apart.
-Weights are those of `torch.optim.AdamW` after `clip_grad_norm_`, to rounding. A weight that a batch does not reach has a
-zero gradient from its first one on: its moments and its decay move it, as in the torch that the systems were released with.
+Weights are those of `torch.optim.AdamW` after `clip_grad_norm_`, to rounding. A weight that a batch does not reach
+has a zero gradient from its first one on: its moments and its decay move it, as in the torch that the systems were
+released with.
 """
 
 import weakref
@@ -30,8 +31,8 @@ UNCORRECTED = 1_000_000
 def parameter_groups(model: Extractor, recipe: dict) -> list[dict]:
     """The trained parameters of a model, or of its `stage`, by rate, decay and part.
 
-    Biases are not decayed, nor are the LayerNorms' weights; with `decay_norms` those outside the encoder are, as in code
-    that tells them by the name `LayerNorm`. `part` is the place in `Extractor.parts`.
+    Biases are not decayed, nor are the LayerNorms' weights; with `decay_norms` those outside the encoder are, as in
+    code that tells them by the name `LayerNorm`. `part` is the place in `Extractor.parts`.
 
     Raises:
         ValueError: a parameter that belongs to no part.
@@ -61,8 +62,8 @@ class RowAdamW(torch.optim.AdamW):
     """Fused AdamW over parameter groups, of which the weights of `embeddings` are treated row by row on a CPU.
 
     Args:
-        bias_correction: whether the moments are corrected for their start at zero. transformers: whether the step is that
-            of transformers' AdamW instead of torch's.
+        bias_correction: whether the moments are corrected for their start at zero. transformers: whether the step is
+            that of transformers' AdamW instead of torch's.
     """
 
     grad_scale: Tensor | None = None

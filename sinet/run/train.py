@@ -1,8 +1,8 @@
 """The one trainer: every system, encoder and dataset goes through this loop.
 
-How is said by a recipe (`sinet.recipes`): optimiser, rates by group, schedule, clipping, batches, length, selection. The
-models of a system may be trained one after another. A killed run goes on from its last save, bit for bit; a run that has
-finished before is not trained again but taken from its state.
+How is said by a recipe (`sinet.recipes`): optimiser, rates by group, schedule, clipping, batches, length, selection.
+The models of a system may be trained one after another. A killed run goes on from its last save, bit for bit; a run that
+has finished before is not trained again but taken from its state.
 """
 
 import csv
@@ -23,8 +23,8 @@ from sinet.errors import UserError
 from sinet.files import link_or_copy, read_json, write_json
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import Located, load_encoder, locate_encoder, save_encoder
-from sinet.run import machine
 from sinet.recipes import SELECTIONS, trainings
+from sinet.run import machine
 from sinet.run.predict import predict
 from sinet.run.state import StateFolder, StopSignal, write_weights
 from sinet.run.training import Training
@@ -71,7 +71,8 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
     key = {
         "system": run["system"],
         "settings": run["settings"],
-        "encoder": {k: v for k, v in run["encoder"].items() if k == "architecture"} | located.sha256,
+        "encoder": {k: v for k, v in run["encoder"].items() if k in ("architecture", "cased", "tokenizer")}
+        | located.sha256,
         "recipe": {k: v for k, v in run["recipe"].items() if k != "name"},
         "seed": run["seed"],
         "versions": [described["versions"][package] for package in ("torch", "transformers", "tokenizers")],
@@ -116,8 +117,8 @@ def _train(
     named = {s.document for s in data.train}
     if any(t["batch_size"] == "document" for _, t in stages) and (None in named or len(named) == len(data.train)):
         raise UserError(
-            f"{run['dataset']} does not say which sentences are of one document; batch_size should be a number, or take a "
-            "dataset with documents such as scierc-documents"
+            f"{run['dataset']} does not say which sentences are of one document; batch_size should be a number, or take "
+            "a dataset with documents such as scierc-documents"
         )
     model = new_model(run, data.labels, load_encoder(run["encoder"], located), device)
     if unread := model.encoder.truncated_words(data.train):
@@ -160,8 +161,8 @@ def _train_stage(
     rows: list[dict],
     saved: dict | None,
 ) -> dict:
-    """One training of a recipe, from its beginning or a saved state: `rows` of the log are added, and the state's folder
-    gets the selected weights.
+    """One training of a recipe, from its beginning or a saved state: `rows` of the log are added, and the state's
+    folder gets the selected weights.
 
     Returns:
         `epoch` and dev `scores` of the selected weights.
@@ -171,7 +172,9 @@ def _train_stage(
     if saved is not None:
         training.restore(saved)
         best = saved["best"]
-        log.info("resumed in epoch %.4g, step %d of %d from %s", training.epoch, training.step, training.steps, state.folder)
+        log.info(
+            "resumed in epoch %.4g, step %d of %d from %s", training.epoch, training.step, training.steps, state.folder
+        )
 
     def save() -> None:
         state.save(number, training.step, training.saved() | {"stage": number, "rows": rows, "best": best})
@@ -182,7 +185,8 @@ def _train_stage(
         tqdm(
             total=total,
             initial=min(total, round(training.epoch * len(training.items))),
-            desc=f"{run['dataset']}/{run['encoder']['name']}/{run['model']}/{run['seed']}" + (f" {stage}" if stage else ""),
+            desc=f"{run['dataset']}/{run['encoder']['name']}/{run['model']}/{run['seed']}"
+            + (f" {stage}" if stage else ""),
             unit="sent" if training.items is data.train else "item",
             mininterval=2,
             maxinterval=20,
@@ -292,8 +296,8 @@ def better(row: dict, best: dict | None, selection: str) -> bool:
 
 
 def write_log(path: Path, rows: list[dict]) -> None:
-    """`log.csv`: one row for each look at dev, by default an epoch; loss is the mean over batches, dev scores are F1 x 100,
-    times in seconds."""
+    """`log.csv`: one row for each look at dev, by default an epoch; loss is the mean over batches, dev scores are F1
+    x 100, times in seconds."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
         writer.writeheader()

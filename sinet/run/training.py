@@ -57,7 +57,8 @@ class Training:
         return whole + begun / self.steps_per_epoch if begun else whole
 
     def evaluates(self, step: int) -> bool:
-        """Whether the recipe looks at dev after so many steps: every so many steps or epochs, or so often in an epoch."""
+        """Whether the recipe looks at dev after so many steps: every so many steps or epochs, or so often in an
+        epoch."""
         every = self.recipe["evaluate_every"]
         if self.recipe["steps"]:
             return step % int(every) == 0
@@ -141,8 +142,8 @@ class Training:
             if look and not torch.isfinite(self.loss):
                 told = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
                 raise UserError(
-                    f"{self._where()}: the loss is {float(sum(terms.values()))} ({told}): it diverged; lower encoder_lr or "
-                    "head_lr in the recipe"
+                    f"{self._where()}: the loss is {float(sum(terms.values()))} ({told}): it diverged; lower "
+                    "encoder_lr or head_lr in the recipe"
                 )
             self.seconds = time.perf_counter() - began
             if save_now:

@@ -1,0 +1,390 @@
+"""PFN, the table-sequence encoders and DyGIE++: what the stored training figures do not show by themselves.
+
+Where dropout acts, initial weights, odd annotations, cut sentences; and the gradient norm of every single parameter, by
+its released name.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from baselines import dygiepp, pfn, table_sequence
+from sinet.contract import Extractor, Labels, Sentence
+from sinet.data.sentence import Entity, Relation, read_sentences
+from sinet.model.dropout import Dropout
+from sinet.model.endpoints import word_means
+from tests.conftest import CORPUS, LABELS
+from tests.reference import Reference
+from tests.test_baselines import dygie_by_hand, shuffled_weights
+from tests.test_training_reference import KEY_BIAS, TABLES, Setup, dygie, gradients  # noqa: F401 - dygie is a fixture
+
+# -- gradients -----------------------------------------------------------------------------------------------------
+
+
+def squared_norms(setup: Setup, found: dict[str, Tensor]) -> dict[str, float]:
+    """The squared norm of the gradient of every released parameter that we have, of gradients under our names.
+
+    We split some of their weights and stack others: a weight filled with its number, brought under our names, says of
+    each of our entries where it comes from.
+    """
+    parameters = [name for name in setup.reference.weights() if ".pooler." not in name]
+    numbers = {
+        name: torch.full_like(setup.reference[f"weight/{name}"], i, dtype=torch.double)
+        for i, name in enumerate(parameters)
+    }
+    sums = torch.zeros(len(parameters), dtype=torch.double)
+    for name, origin in setup.ours(numbers).items():
+        if name in found:
+            sums.index_add_(0, origin.long().flatten(), found[name].double().square().flatten())
+    return dict(zip(parameters, sums.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("system", TABLES)
+def test_every_parameter_has_the_released_gradient_norm_in_every_batch(system):
+    setup = TABLES[system]()
+    reference, tolerances = setup.reference, setup.tolerances
+    for name, items in zip(reference.groups("batch"), setup.batches, strict=True):
+        _, found = gradients(setup.model, items)
+        ours = squared_norms(setup, found)
+        stored = zip(reference.config["parameters"], reference[f"{name}/gradient_norm"].tolist(), strict=True)
+        for released, theirs in stored:
+            if ".pooler." in released:
+                assert theirs == 0, "nothing reads the pooler"
+                continue
+            tolerance = tolerances.key_bias if released.endswith(KEY_BIAS) else tolerances.norm
+            assert ours[released] ** 0.5 == pytest.approx(theirs, abs=tolerance), (name, released)
+
+
+# -- dropout -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dropped(monkeypatch) -> list[tuple[Dropout, torch.Size]]:
+    """Modules that dropped something, in the order of the calls, and the shapes of what they dropped from."""
+    calls: list[tuple[Dropout, torch.Size]] = []
+    forward = Dropout.forward
+
+    def recorded(self: Dropout, input: Tensor) -> Tensor:
+        if self.training and self.p:
+            calls.append((self, input.shape))
+        return forward(self, input)
+
+    monkeypatch.setattr(Dropout, "forward", recorded)
+    return calls
+
+
+def outside_the_encoder(model: Extractor, dropped: list[tuple[Dropout, torch.Size]]) -> list[tuple[int, ...]]:
+    inside = set(map(id, model.encoder.modules()))
+    return [tuple(shape) for module, shape in dropped if id(module) not in inside]
+
+
+def test_table_sequence_drops_where_the_released_code_does(tiny_encoder, dropped):
+    settings = table_sequence.System.tiny | {"dropout": 0.5}
+    model = table_sequence.System(LABELS, tiny_encoder, **settings).train()
+    batch = model.training_batch(read_sentences(CORPUS))
+    b, n = batch["entity_tags"].shape
+    hidden, inputs = settings["hidden_size"], model.network.reduce.in_features
+    model.losses(batch)
+    layer = [(b, n, hidden), (b, n, 4 * hidden), (b, n, hidden)]
+    assert outside_the_encoder(model, dropped) == [
+        (len(batch["word_start"]), batch["characters"].shape[1], table_sequence.CHARACTER_SIZE),
+        (b, n, inputs),
+        *layer * settings["layers"],
+        (b, n, hidden),
+        (2, n * n, b, hidden // 2),
+    ]
+    assert len(outside_the_encoder(model, dropped)) == len(dropped), "the frozen encoder drops nothing"
+    dropped.clear()
+    model.eval()
+    model.decode(batch)
+    assert not dropped
+
+
+def test_tags_read_the_dropped_sequence_and_table():
+    torch.manual_seed(0)
+    network = table_sequence.TableSequence(5, 8, 2, 2, 0, 3, 3, 0.5).train()
+    seen: list[Tensor] = []
+    network.entity_tags.register_forward_hook(lambda _, inputs, out: seen.append(inputs[0]))
+    network(torch.randn(2, 4, 5), None, torch.ones(2, 4, dtype=torch.bool))
+    zeros = float((seen[0] == 0).float().mean())
+    assert 0.2 < zeros < 0.8, zeros
+    # the table as well: dropped whole, nothing but the biases of its tags is left
+    network.dropout.p = 1.0
+    _, relation = network(torch.randn(2, 4, 5), None, torch.ones(2, 4, dtype=torch.bool))
+    assert torch.equal(relation, network.relation_tags.bias.expand_as(relation))
+
+
+def test_the_same_word_twice_is_dropped_twice(tiny_encoder):
+    torch.manual_seed(0)
+    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.tiny | {"dropout": 0.5}).train()
+    batch = model.training_batch([Sentence("twice", ("parsers", "parsers"))])
+    read: list[Tensor] = []
+    model.characters.register_forward_hook(lambda _, inputs, out: read.append(out))
+    model.losses(batch)
+    assert len(read[0]) == 2 and not torch.equal(read[0][0], read[0][1])
+    model.eval()
+    model.decode(batch)
+    assert len(read[1]) == 1, "without dropout a word is read once"
+
+
+def test_pfn_drops_where_the_released_code_does(tiny_encoder, dropped):
+    model = pfn.System(LABELS, tiny_encoder, **pfn.System.tiny | {"dropout": 0.1, "dropconnect": 0.3}).train()
+    batch = model.training_batch(read_sentences(CORPUS))
+    b, n = batch["input_ids"].shape
+    hidden = pfn.System.tiny["hidden_size"]
+    model.losses(batch)
+    tables = [(b, n * (n + 1) // 2, hidden), (b, n, n, hidden)]  # entity cells below the diagonal are in no loss
+    assert outside_the_encoder(model, dropped) == [(b, n, tiny_encoder.hidden_size), *tables]
+    kept = model.partition_filter.kept(model.partition_filter.hidden_transform.weight)
+    assert kept.dtype == torch.bool and float(kept.float().mean()) == pytest.approx(0.7, abs=0.05)
+
+
+# -- initial weights -----------------------------------------------------------------------------------------------
+
+
+def assert_uniform(weight: Tensor, bound: float, name: str) -> None:
+    """Nothing beyond the bound, and spread up to it."""
+    weight = weight.detach()
+    assert float(weight.abs().max()) <= bound * (1 + 1e-6), name
+    assert float(weight.std()) == pytest.approx(bound / 3**0.5, rel=0.25), name
+
+
+def test_table_sequence_begins_as_released(tiny_encoder):
+    torch.manual_seed(0)
+    model = table_sequence.System(LABELS, tiny_encoder)
+    network = model.network
+    hidden, channels = 200, network.layers[0].attention_input.in_features
+    for name in ("reduce", "entity_tags", "relation_tags"):
+        layer = getattr(network, name)
+        assert_uniform(layer.weight, (6 / sum(layer.weight.shape)) ** 0.5, name)
+        assert not layer.bias.any()
+    for number, layer in enumerate(network.layers):
+        states = 3 if number else 2
+        bounds = {
+            "row": 2 * hidden,  # both halves of one layer over [row ; column]
+            "column": 2 * hidden,
+            "cell": hidden + channels,
+            "attention_input": hidden + channels,
+            "score": hidden,
+            "value": hidden,
+            "output": hidden,
+            "feed_forward.0": hidden,
+            "feed_forward.3": 4 * hidden,
+        }
+        for name, inputs in bounds.items():
+            for parameter in layer.get_submodule(name).parameters():
+                assert_uniform(parameter, inputs**-0.5, f"{number}.{name}")
+        for name, inputs in (("input", hidden), ("state", states * hidden // 2)):
+            for parameter in (getattr(layer.recurrence, name), getattr(layer.recurrence, f"{name}_bias")):
+                assert_uniform(parameter, inputs**-0.5, f"{number}.{name}")
+    characters, half = model.characters, table_sequence.CHARACTER_SIZE // 2
+    assert_uniform(characters.embedding.weight[1:], (3 / (2 * half)) ** 0.5, "characters")
+    assert not characters.embedding.weight[0].any()
+    assert_uniform(characters.input.weight, (6 / (2 * half + half)) ** 0.5, "input gates")
+    assert_uniform(characters.recurrent, (6 / (half + half)) ** 0.5, "recurrent gates")
+    for bias in (characters.input.bias.view(2, -1), characters.recurrent_bias.view(2, -1)):
+        assert (bias[:, :half] == 1).all() and not bias[:, half:].any()
+
+
+def test_dygiepp_begins_as_released(tiny_encoder):
+    torch.manual_seed(0)
+    encoder = {name: value.clone() for name, value in tiny_encoder.state_dict().items()}
+    model = dygiepp.System(LABELS, tiny_encoder)
+    assert all(torch.equal(value, encoder[name]) for name, value in model.encoder.state_dict().items())
+    for name, parameter in model.named_parameters():
+        if name.startswith("encoder."):
+            continue
+        if name.endswith("weight"):
+            expected = (2 / sum(parameter.shape)) ** 0.5
+            assert float(parameter.detach().std()) == pytest.approx(expected, rel=0.2), name
+            if parameter.numel() > 1000:
+                assert float(parameter.detach().abs().max()) > 2.5 * expected, f"{name} is no normal distribution"
+        else:
+            module = model.get_submodule(name.removesuffix(".bias"))
+            assert float(parameter.detach().abs().max()) <= module.in_features**-0.5
+            assert parameter.any(), f"{name}: torch's default, not zero"
+
+
+# -- annotations ---------------------------------------------------------------------------------------------------
+
+
+def tags_of(sentence: Sentence, length: int | None = None) -> tuple[list[int], list[list[int]]]:
+    n = len(sentence.tokens)
+    tags, table = torch.zeros(n, dtype=torch.long), torch.zeros(n, n, dtype=torch.long)
+    table_sequence.write_tags(LABELS, sentence, n if length is None else length, tags, table)
+    return tags.tolist(), table.tolist()
+
+
+def test_a_mirror_image_is_written_only_where_its_first_cell_is_empty():
+    entities = (Entity("Method", 0, 1), Entity("Task", 1, 3))
+    both = (Relation("Compare", 0, 1), Relation("Compare", 1, 0))
+    forward = 2 * LABELS.relation_types.index("Compare") + 1
+    _, table = tags_of(Sentence("once", ("a", "b", "c"), entities, both[:1]))
+    assert table == [[0, forward, forward], [forward + 1, 0, 0], [forward + 1, 0, 0]]
+    # annotated the other way round as well: forward in both rectangles, backward in none
+    _, table = tags_of(Sentence("twice", ("a", "b", "c"), entities, both))
+    assert table == [[0, forward, forward], [forward, 0, 0], [forward, 0, 0]]
+
+
+def test_a_relation_of_an_entity_to_itself_is_forward_only(tiny_encoder):
+    sentence = Sentence("itself", ("a", "b"), (Entity("Method", 0, 2),), (Relation("Used-for", 0, 0),))
+    assert tags_of(sentence) == ([1, 2], [[1, 1], [1, 1]])
+    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.tiny)
+    assert model.loss(model.training_batch([sentence])).isfinite()
+
+
+def test_later_tags_write_over_earlier_ones_and_relations_stay():
+    entities = (Entity("Method", 0, 3), Entity("Task", 1, 2), Entity("Material", 3, 4))
+    sentence = Sentence("nested", ("a", "b", "c", "d"), entities, (Relation("Used-for", 0, 2),))
+    tags, table = tags_of(sentence)
+    assert tags == [1, 3, 2, 5]
+    assert [row[3] for row in table] == [1, 1, 1, 0] and table[3] == [2, 2, 2, 0]
+    tags, table = tags_of(sentence, 3)
+    assert tags == [1, 3, 2, 0] and not any(map(any, table)), "what ends beyond the words that are read is dropped"
+
+
+def test_dygiepp_trains_on_relations_as_annotated(tiny_encoder):
+    """A span with itself, a symmetric relation against the order, two types on one pair, of which the last counts."""
+    entities = (Entity("Method", 0, 1), Entity("Task", 2, 3))
+    relations = (
+        Relation("Used-for", 0, 0),
+        Relation("Compare", 1, 0),
+        Relation("Used-for", 0, 1),
+        Relation("Part-of", 0, 1),
+    )
+    words = ("neural", "abcdef", "parsers")  # the second has several pieces
+    model = shuffled_weights(dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny | {"spans_per_word": 100.0}))
+    seen = set()
+    for some in (relations, relations[:1], relations[1:2], relations[2:3], ()):
+        sentence = Sentence("odd", words, entities, some)
+        _, kept, _, loss = dygie_by_hand(model, sentence)
+        assert {(0, 1), (2, 3)} <= set(kept)
+        ours = float(model.loss(model.training_batch([sentence])).detach())
+        assert ours == pytest.approx(loss, rel=1e-4)
+        seen.add(round(ours, 4))
+    assert len(seen) == 5, "each of them changes the loss"
+
+
+def test_a_relation_of_a_span_with_itself_is_not_predicted(tiny_encoder):
+    model = shuffled_weights(dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny | {"spans_per_word": 100.0}))
+    with torch.no_grad():
+        model.relation.output.bias.fill_(100.0)  # every pair is related
+    sentences = read_sentences(CORPUS)
+    found = model.decode(model.collate(sentences))
+    assert any(p.relations for p in found)
+    assert not [r for p in found for r in p.relations if r.head == r.tail]
+
+
+def test_dygiepp_predicts_with_the_released_probabilities(dygie):  # noqa: F811
+    reference, model, documents = dygie
+    compared = 0
+    for sentences, decoded in zip(documents, reference.config["decoded"], strict=True):
+        predictions = model.decode(model.collate([s.without_labels() for s in sentences]))
+        for ours, theirs in zip(predictions, decoded["prop0"]["sentences"], strict=True):
+            probability = {(a, e): p for a, e, _, _, p in theirs["entities"]}
+            assert {(e.start, e.end): pytest.approx(e.score, abs=2e-5) for e in ours.entities} == probability
+            related = {(tuple(h), tuple(t), kind): p for h, t, kind, _, p in theirs["relations"]}
+            spans = [(e.start, e.end) for e in ours.entities]
+            for r in ours.relations:
+                assert r.score == pytest.approx(related[spans[r.head], spans[r.tail], r.type], abs=2e-5)
+                compared += 1
+    assert compared
+
+
+def test_dygiepp_labels_the_released_pairs(dygie, monkeypatch):  # noqa: F811
+    """`relation_gold`, the diagonal included."""
+    reference, model, documents = dygie
+    targets: list[Tensor] = []
+    entropy = dygiepp.F.cross_entropy
+
+    def recorded(scores: Tensor, target: Tensor, **settings: object) -> Tensor:
+        targets.append(target)
+        return entropy(scores, target, **settings)
+
+    monkeypatch.setattr(dygiepp.F, "cross_entropy", recorded)
+    labelled = 0
+    for d, sentences in enumerate(documents):
+        targets.clear()
+        model.losses(model.training_batch(sentences))
+        gold = [reference[f"document{d}/prop0/sentence{k}/relation_gold"].flatten() for k in range(len(sentences))]
+        assert any(torch.equal(target, torch.cat(gold).long()) for target in targets)
+        labelled += int(torch.cat(gold).count_nonzero())
+    assert labelled
+
+
+def test_words_are_means_of_their_pieces(tiny_encoder):
+    torch.manual_seed(0)
+    sentences = [Sentence("a", ("abcdefgh", "parsers", "qwx")), Sentence("b", ("zebra",)), Sentence("c", ("neural",))]
+    model = dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny)
+    for some in (sentences, sentences[2:]):
+        batch = model.collate(some)
+        hidden = torch.randn(*batch["input_ids"].shape, 4, requires_grad=True)
+        rows = hidden.flatten(0, 1)
+        spans = list(zip(batch["word_start"].tolist(), batch["word_end"].tolist(), strict=True))
+        expected = torch.stack([rows[a:e].mean(0) for a, e in spans])
+        ours = word_means(hidden, batch)
+        torch.testing.assert_close(ours, expected)
+        weight = torch.randn_like(ours)
+        found = [torch.autograd.grad((w * weight).sum(), hidden, retain_graph=True)[0] for w in (ours, expected)]
+        torch.testing.assert_close(*found)
+    stored = Reference("dygiepp.npz")  # the released embedder on its own; a word there may lack pieces, here it cannot
+    start, end = stored["embedder/word_offsets"].unbind(1)
+    real = end > start
+    batch = {"word_start": start[real], "word_end": end[real]}
+    ours = word_means(stored["embedder/pieces"].unsqueeze(0), batch)
+    torch.testing.assert_close(ours, stored["embedder/words"][real], atol=2e-5, rtol=0)
+
+
+# -- PFN's sentences -----------------------------------------------------------------------------------------------
+
+
+def test_pfn_reads_so_many_words_and_no_more(tiny_encoder):
+    words = ("neural", "parsers", "abcdef", "parsers", "neural")
+    entities = (Entity("Method", 0, 1), Entity("Task", 1, 3), Entity("Task", 2, 4))
+    relations = (Relation("Used-for", 0, 1), Relation("Used-for", 0, 2))
+    sentence = Sentence("long", words, entities, relations)
+    model = pfn.System(LABELS, tiny_encoder, **pfn.System.tiny | {"max_words": 3, "threshold": 0.0}).eval()
+    batch = model.training_batch([sentence])
+    cut = model.training_batch([Sentence("cut", words[:3], entities[:2], relations[:1])])
+    assert batch["lengths"].tolist() == [3]
+    for name in ("input_ids", "gold_entities", "gold_relations"):
+        assert torch.equal(batch[name], cut[name]), name
+    assert {e.end for e in model.decode(batch)[0].entities} == {1, 2, 3}
+    assert pfn.System(LABELS, tiny_encoder, **pfn.System.tiny).max_words == 128
+
+
+def test_pfn_sees_padding_only_in_training_and_only_if_it_should(tiny_encoder):
+    sentences = [Sentence("short", ("parsers",)), Sentence("long", ("neural", "parsers") * 6)]
+    seen = {}
+    for mask_padding in (True, False):
+        torch.manual_seed(0)
+        settings = pfn.System.tiny | {"dropout": 0.0, "dropconnect": 0.0, "mask_padding": mask_padding}
+        model = pfn.System(LABELS, tiny_encoder, **settings)
+        shuffled_weights(model)
+        for training in (True, False):
+            model.train(training)
+            model.encoder.eval()
+            with torch.no_grad():
+                together, alone = (model.encode(model.collate(some)) for some in (sentences, sentences[:1]))
+            same = [torch.allclose(a[2][0], b[2][0], atol=1e-5) for a, b in zip(together, alone, strict=True)]
+            seen[mask_padding, training] = all(same)
+    assert seen == {(True, True): True, (True, False): True, (False, True): False, (False, False): True}
+
+
+def test_pfn_divides_by_the_longest_sentence_of_all_parts(tiny_encoder):
+    model = pfn.System(LABELS, tiny_encoder, **pfn.System.tiny)
+    sentences = [Sentence("short", ("parsers",)), Sentence("long", ("neural", "parsers") * 6)]
+    parts = [model.training_batch([sentence]) for sentence in sentences]
+    longest = parts[1]["input_ids"].shape[1]
+    assert model.divisors(parts) == {"entity": longest, "relation": longest}
+    assert longest > parts[0]["input_ids"].shape[1]
+
+
+def test_labels_of_the_figures_are_those_of_the_files():
+    for setup in (TABLES[name]() for name in TABLES):
+        config, labels = setup.reference.config, setup.model.labels
+        assert isinstance(labels, Labels)
+        assert (len(labels.entity_types), len(labels.relation_types)) == (
+            config["entity_types"],
+            config["relation_types"],
+        )
