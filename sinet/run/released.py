@@ -98,7 +98,7 @@ RELEASED = {
         "Coopercoppers/PFN, commit 6173b3e6b048d1307766ee5d2f8178b30d6675b2",
         {"": ("pfn.pt", PFN_NAMES)},
         "the released global feature is a maximum over padding too, ours is not: keep --batch_size at 1. The released "
-        "code keeps 128 words of a sentence, ours keeps what the encoder can read",
+        "code keeps 128 words of a sentence, as ours does by default (`max_words`)",
     ),
     "pure": Released(
         "princeton-nlp/PURE, commit b1e9cad39bec10eb3c355dc5a8e4e75dd0afebf5",

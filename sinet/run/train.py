@@ -1,8 +1,8 @@
 """The one trainer: every system, encoder and dataset goes through this loop.
 
 How is said by a recipe (`sinet.recipes`): optimiser, rates by group, schedule, clipping, batches, length, selection.
-The models of a system may be trained one after another. A killed run goes on from its last save, bit for bit; a run that
-has finished before is not trained again but taken from its state.
+The models of a system may be trained one after another. A killed run goes on from its last save, bit for bit; a run
+that has finished before is not trained again but taken from its state.
 """
 
 import csv
