@@ -117,8 +117,8 @@ def _train(
     named = {s.document for s in data.train}
     if any(t["batch_size"] == "document" for _, t in stages) and (None in named or len(named) == len(data.train)):
         raise UserError(
-            f"{run['dataset']} does not say which sentences are of one document; batch_size should be a number, or take "
-            "a dataset with documents such as scierc-documents"
+            f"{run['dataset']} does not say which sentences are of one document; batch_size should be a number, or "
+            "take a dataset with documents such as scierc-documents"
         )
     model = new_model(run, data.labels, load_encoder(run["encoder"], located), device)
     if unread := model.encoder.truncated_words(data.train):
