@@ -16,6 +16,7 @@ What differs from the released code:
 """
 
 import copy
+import itertools
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -32,7 +33,8 @@ from sinet.model.initial import initialise_normal
 
 
 class Pair(NamedTuple):
-    """What the relation model learns from: an ordered pair of gold entities, by their numbers in the sentence."""
+    """What the relation model learns from: an ordered pair of gold entities, by their places among those of the
+    sentence that fit the encoder."""
 
     sentence: Sentence
     head: int
@@ -204,8 +206,8 @@ class System(Extractor):
         pairs = []
         for sentence in sentences:
             (length,) = self.encoder.collate([sentence]).lengths
-            read = [i for i, entity in enumerate(sentence.entities) if entity.end <= length]
-            pairs += [Pair(sentence, head, tail) for head in read for tail in read if head != tail]
+            read = sum(entity.end <= length for entity in sentence.entities)
+            pairs += [Pair(sentence, head, tail) for head, tail in itertools.permutations(range(read), 2)]
         return pairs
 
     def item_lengths(self, items: Sequence) -> list[int]:
@@ -228,28 +230,14 @@ class System(Extractor):
         else:
             sentences = {id(pair.sentence): pair.sentence for pair in items}
             batch = self.collate(list(sentences.values()))
-            begin = dict(zip(sentences, (batch["gold_counts"].cumsum(0) - batch["gold_counts"]).tolist(), strict=True))
-            # among the entities that fit the encoder
-            place = {
-                key: self._places(sentence, length)
-                for (key, sentence), length in zip(sentences.items(), batch["lengths"].tolist(), strict=True)
-            }
-            pairs = torch.tensor(
-                [
-                    [begin[key := id(pair.sentence)] + place[key][pair.head], begin[key] + place[key][pair.tail]]
-                    for pair in items
-                ]
-            )
+            first = (batch["gold_counts"].cumsum(0) - batch["gold_counts"]).tolist()
+            begin = dict(zip(sentences, first, strict=True))
+            pairs = torch.tensor([[begin[id(p.sentence)] + place for place in (p.head, p.tail)] for p in items])
         spans = [tuple(span) for span in batch["gold_spans"].tolist()]
         label = {(spans[head], spans[tail]): kind + 1 for head, tail, kind in batch["gold_triples"].tolist()}
         labels = [label.get((spans[head], spans[tail]), 0) for head, tail in pairs.tolist()]
         batch.tensors |= {"pairs": pairs, "pair_labels": torch.tensor(labels, dtype=torch.long)}
         return batch
-
-    @staticmethod
-    def _places(sentence: Sentence, length: int) -> dict[int, int]:
-        read = [i for i, entity in enumerate(sentence.entities) if entity.end <= length]
-        return {number: place for place, number in enumerate(read)}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Cross-entropy of the entity model over spans, and of the relation model over pairs."""

@@ -280,18 +280,13 @@ class System(Extractor):
         logits = self.entity_logits(states, spans, specific, context).float()
         terms = {"entity": self.entity_weight * F.cross_entropy(logits, batch["candidate_types"], reduction="sum")}
         if len(pairs):
-            logits = self.pair_logits(batch, states, spans, specific, context, pairs).float()
-            target = batch["candidate_relations"]
-            of_pairs = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / target.shape[1]
-            terms["relation"] = (1 - self.entity_weight) * of_pairs
+            logits = self.pair_logits(batch, states, spans, specific, context, pairs)
+            terms["relation"] = (1 - self.entity_weight) * S.pair_loss(logits, batch["candidate_relations"])
         return terms
 
     def divisors(self, batches: Sequence[Batch]) -> dict[str, float]:
         """Both terms are means over all candidates of a batch."""
-        return {
-            "entity": max(1, sum(len(batch["candidate_spans"]) for batch in batches)),
-            "relation": sum(len(batch["candidate_pairs"]) for batch in batches),
-        }
+        return S.candidate_counts(batches)
 
     # -- prediction ----------------------------------------------------------------------------------------
 

@@ -371,8 +371,7 @@ def _recipe_mistakes(config: dict, name: str, recipe: dict) -> Iterator[str]:
         if system == "defaults":
             continue
         where = f"recipes.{name}.{system}"
-        wrong = list(_system_mistakes(where, system, training.get("settings", {}), ""))
-        yield from wrong
+        yield from _system_mistakes(where, system, training.get("settings", {}), "")
         for dataset, changes in training.get("datasets", {}).items():
             if dataset not in known:
                 yield f"{where}.datasets: {dataset!r} is not declared, {nearest(dataset, known)}"

@@ -198,7 +198,7 @@ def test_writes_what_the_authors_code_loads(system, run, tmp_path):
         kind = LABELS.entity_types.index("Task")
         assert pieces.index(special["OBJ_START=Task"]) == model.markers[kind, 1, 0]
         assert pieces.index(special["SUBJ_END=Task"]) == model.markers[kind, 0, 1]
-        assert "head_hidden_dim" in text
+        assert "head_hidden_dim" in text and "--max_seq_length 128" in text
 
 
 def refused(capsys, code, *words):

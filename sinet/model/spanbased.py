@@ -162,18 +162,13 @@ class SpanBased(Packable, Extractor):
         terms = {"entity": F.cross_entropy(logits, batch["candidate_types"], reduction="sum")}
         if len(pairs):
             pooled = S.range_max(states["relation"], *gold.unbind(1), int((gold[:, 1] - gold[:, 0]).max()))
-            logits = self.pair_logits(batch, states, gold, pooled, pairs).float()
-            target = batch["candidate_relations"]
-            of_pairs = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
-            terms["relation"] = of_pairs / target.shape[1]
+            logits = self.pair_logits(batch, states, gold, pooled, pairs)
+            terms["relation"] = S.pair_loss(logits, batch["candidate_relations"])
         return terms
 
     def divisors(self, batches: Sequence[Batch]) -> dict[str, float]:
-        """Both terms are means over all candidates of a batch, those of one sentence no more than those of another."""
-        return {
-            "entity": sum(len(batch["candidate_spans"]) for batch in batches),
-            "relation": sum(len(batch["candidate_pairs"]) for batch in batches),
-        }
+        """Both terms are means over all candidates of a batch."""
+        return S.candidate_counts(batches)
 
     # -- prediction ----------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ or pairs, and no (spans x words) mask is ever made; Python loops only to read go
 from collections.abc import Iterator, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -259,6 +260,20 @@ def fold_pairs(batch: Batch, labels: Labels, reverses: bool = True) -> tuple[Ten
     negative = [pair for pair in negative if pair not in excluded]
     pairs = (torch.tensor(list(found), dtype=torch.long).view(-1, 2) for found in (related, negative))
     return next(pairs), types, next(pairs)
+
+
+def pair_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy of pairs (pairs, types), averaged over the types of a pair and summed over pairs."""
+    return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum") / target.shape[1]
+
+
+def candidate_counts(batches: Sequence[Batch]) -> dict[str, float]:
+    """Over what the losses of candidate spans and pairs are averaged: all of a batch, whichever sentence they are
+    of."""
+    return {
+        "entity": max(1, sum(len(batch["candidate_spans"]) for batch in batches)),
+        "relation": sum(len(batch["candidate_pairs"]) for batch in batches),
+    }
 
 
 def likeliest_pairs(group: Tensor, scores: Tensor, groups: int, limit: int) -> Tensor:

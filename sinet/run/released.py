@@ -251,9 +251,9 @@ def _write_types(out: Path, system: str, model: Extractor) -> None:
         write_json(out / "entity" / "label_list.json", ["no entity", *entities])  # for `import`: theirs are in the code
     else:
         symmetric = model.labels.symmetric
-        described = {t: {"short": t, "verbose": t} for t in entities}
+        typed = {t: {"short": t, "verbose": t} for t in entities}
         related = {t: {"short": t, "verbose": t, "symmetric": t in symmetric} for t in relations}
-        write_json(out / "types.json", {"entities": described, "relations": related})
+        write_json(out / "types.json", {"entities": typed, "relations": related})
 
 
 def _readme(out: Path, made: dict, model: Extractor) -> str:
@@ -295,13 +295,14 @@ def _readme(out: Path, made: dict, model: Extractor) -> str:
         types = list(model.labels.entity_types)
         task = "--task TASK --context_window 0 --do_eval --eval_test"
         lower = " --do_lower_case" if lowercase else ""
+        longest = min(settings["max_sequence_length"], model.relation_encoder.max_pieces)
         how = (
             f"In shared/const.py set task_ner_labels[TASK] = {types}\n"
             f"and task_rel_labels[TASK] = {list(model.labels.relation_types)}; then\n\n"
             f"    python run_entity.py {task} --data_dir DATA --output_dir THIS_FOLDER/entity --model "
             f"THIS_FOLDER/entity --max_span_length {settings['max_span_width']}\n"
             f"    python run_relation.py {task} --output_dir THIS_FOLDER/relation --model THIS_FOLDER/relation "
-            f"--entity_output_dir THIS_FOLDER/entity --max_seq_length {model.encoder.max_pieces}{lower}"
+            f"--entity_output_dir THIS_FOLDER/entity --max_seq_length {longest}{lower}"
         )
         sizes = settings["hidden_size"], settings["width_size"]
         if sizes != (150, 150):

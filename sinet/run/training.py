@@ -28,7 +28,6 @@ class Training:
 
     Args:
         items: what batches are made of (`Extractor.training_items`). recipe: one training, spelled out.
-        documents: of each item, where batches are documents.
     """
 
     def __init__(
@@ -37,8 +36,7 @@ class Training:
         self.model, self.items, self.recipe, self.seed = model, items, recipe, seed
         self.device, self.precision = device, precision
         self._lengths = model.item_lengths(items)
-        documents = [item.document for item in items] if recipe["batch_size"] == "document" else ()
-        self._documents: Sequence[str | None] = documents
+        self._documents = [item.document for item in items] if recipe["batch_size"] == "document" else []
         self.steps_per_epoch = len(self.batches(1))
         self.steps: int = recipe["steps"] or recipe["epochs"] * self.steps_per_epoch
         self.optimizer = new_optimizer(model, recipe)
