@@ -5,7 +5,9 @@ over it key by key (as Snakemake merges them). `resolve` turns it into runs, eac
 """
 
 import functools
+import itertools
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ import yaml
 from sinet import published, recipes, systems
 from sinet.data.sources import as_list, find_file, release_folders
 from sinet.errors import UserError, nearest
+from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders
 from sinet.provenance import ROOT
 
 BASE_FILES = (*(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes")), "config.yaml")
@@ -110,8 +113,12 @@ def _lay_over(config: dict, overlay: dict) -> None:
             config[key] = value
 
 
-def resolve(config: dict) -> Plan:
+def resolve(config: dict, offline: bool | None = None) -> Plan:
     """Check a configuration and spell out its runs.
+
+    Args:
+        offline: whether the hub may not be asked, so that runs whose weights are not here are left out; None for what
+            the environment variable `HF_HUB_OFFLINE` says.
 
     Raises:
         UserError: the first mistakes found, one a line, each naming the key and what would be right.
@@ -120,6 +127,9 @@ def resolve(config: dict) -> Plan:
     if mistakes:
         raise UserError("\n".join(mistakes))
     reasons = {name: _absent(config, name) for block in config["grid"] for name in block["datasets"]}
+    named = {name for block in config["grid"] for name in _named_in(config, block)["encoders"]}
+    offline = os.environ.get(HUB_OFFLINE, "0") == "1" if offline is None else offline
+    weights = {name: _absent_weights(config, name) if offline else None for name in named}
     runs, left_out, seen = [], [], {}
     for number, block in enumerate(config["grid"]):
         for run in _runs_of(config, block):
@@ -128,7 +138,7 @@ def resolve(config: dict) -> Plan:
                     f"grid[{number}]: {run.path} stands in grid[{seen[run.path]}] already; a run has one recipe"
                 )
             seen[run.path] = number
-            reason = reasons[run.dataset]
+            reason = reasons[run.dataset] or weights[run.encoder]
             (left_out.append((run, reason)) if reason else runs.append(run))
     return Plan(tuple(runs), tuple(left_out))
 
@@ -150,25 +160,35 @@ def encoder_declaration(config: dict, name: str) -> dict:
     return declared
 
 
+def block_models(config: dict, block: dict) -> dict[str, dict]:
+    """The models of a block of the grid, each with its `encoders` and `seeds`: its own, else the block's, and where the
+    block names no seeds the grid's."""
+    models = block["models"] if isinstance(block["models"], dict) else dict.fromkeys(block["models"])
+    common = {"encoders": block.get("encoders", []), "seeds": block.get("seeds", config["seeds"])}
+    return {model: common | (own or {}) for model, own in models.items()}
+
+
 def _runs_of(config: dict, block: dict) -> Iterator[Run]:
-    for dataset in block["datasets"]:
-        for encoder in block["encoders"]:
-            for model in block["models"]:
-                declared = config["models"][model]
-                whole = config["datasets"][dataset].get("fold_of", dataset)
-                training, settings = _spelled_out(config, block["recipe"], declared["system"], whole)
-                settings |= declared.get("settings", {})
-                for seed in block["seeds"]:
-                    details = {
-                        "dataset": dataset,
-                        "encoder": encoder_declaration(config, encoder),
-                        "model": model,
-                        "system": declared["system"],
-                        "settings": settings,
-                        "recipe": {"name": block["recipe"]} | training,
-                        "seed": seed,
-                    }
-                    yield Run(dataset, encoder, model, seed, details)
+    models = block_models(config, block)
+    encoders = dict.fromkeys(encoder for own in models.values() for encoder in own["encoders"])
+    for dataset, encoder, (model, own) in itertools.product(block["datasets"], encoders, models.items()):
+        if encoder not in own["encoders"]:
+            continue
+        declared = config["models"][model]
+        whole = config["datasets"][dataset].get("fold_of", dataset)
+        training, settings = _spelled_out(config, block["recipe"], declared["system"], whole)
+        settings |= declared.get("settings", {})
+        for seed in own["seeds"]:
+            details = {
+                "dataset": dataset,
+                "encoder": encoder_declaration(config, encoder),
+                "model": model,
+                "system": declared["system"],
+                "settings": settings,
+                "recipe": {"name": block["recipe"]} | training,
+                "seed": seed,
+            }
+            yield Run(dataset, encoder, model, seed, details)
 
 
 def _spelled_out(config: dict, recipe: str, system: str, dataset: str) -> tuple[dict, dict]:
@@ -221,6 +241,22 @@ def _absent(config: dict, dataset: str) -> str | None:
             what = f"licensed corpus {declared['licence']}" if "licence" in declared else "it has no public URL"
             return f"{declared['title']}: {folder}/{file['path']} is in none of the mirrors ({what})"
     return None
+
+
+def _absent_weights(config: dict, encoder: str) -> str | None:
+    """Why an encoder of the hub is not to be had without a network; None where it is."""
+    declared = config["encoders"][encoder]
+    mirrors = mirror_folders([*config["mirrors"], str(DOWNLOADS)])
+    if "hub" not in declared or any((folder / "encoders" / encoder).is_dir() for folder in mirrors):
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(declared["hub"], "config.json", revision=declared["revision"]), str):
+        return None
+    return (
+        f"{declared['title']}: encoders/{encoder}/ is in none of the mirrors, {declared['hub']} not in the hub's "
+        f"cache, and {HUB_OFFLINE}=1 forbids to fetch it"
+    )
 
 
 # -- mistakes against the schema ---------------------------------------------------------------------------------
@@ -310,13 +346,23 @@ def _as_number(text: str) -> str | None:
 # -- mistakes in what names what -----------------------------------------------------------------------------------
 
 
+def _named_in(config: dict, block: dict) -> dict[str, list[str]]:
+    """Datasets, encoders and models that a block of the grid names, each once."""
+    models = block_models(config, block)
+    encoders = [encoder for own in models.values() for encoder in own["encoders"]]
+    return {"datasets": block["datasets"], "encoders": list(dict.fromkeys(encoders)), "models": list(models)}
+
+
 def _reference_mistakes(config: dict) -> Iterator[str]:
     for number, block in enumerate(config["grid"]):
         where = f"grid[{number}]"
-        for kind in ("datasets", "encoders", "models"):
-            for name in block[kind]:
+        for kind, names in _named_in(config, block).items():
+            for name in names:
                 if name not in config[kind]:
                     yield f"{where}.{kind}: {name!r} is not declared, {nearest(name, config[kind])}"
+        for model, own in block_models(config, block).items():
+            if not own["encoders"]:
+                yield f"{where}: {model} has no encoder; give the block or the model `encoders`"
         recipe = config["recipes"].get(block["recipe"])
         if recipe is None:
             yield f"{where}.recipe: {block['recipe']!r} is not declared, {nearest(block['recipe'], config['recipes'])}"
@@ -357,10 +403,11 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
         tokenizer = encoder.get("tokenizer")
         if tokenizer and "architecture" in config["encoders"].get(tokenizer, {"architecture": None}):
             yield f"encoders.{name}.tokenizer: {tokenizer!r} is no declared encoder with a tokenizer of its own"
-    in_grid = {kind: {name for block in config["grid"] for name in block[kind]} for kind in ("models", "datasets")}
-    if (model := config["case_study"]["model"]) not in in_grid["models"]:
-        yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid['models'])}"
+    in_grid = {model for block in config["grid"] for model in block["models"]}
+    if (model := config["case_study"]["model"]) not in in_grid:
+        yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid)}"
     yield from _title_mistakes(config)
+    yield from _column_mistakes(config)
     yield from _published_mistakes(config["models"])
 
 
@@ -384,22 +431,38 @@ def _recipe_mistakes(config: dict, name: str, recipe: dict) -> Iterator[str]:
 
 def _title_mistakes(config: dict) -> Iterator[str]:
     """What in the grid has the title of something else: tables and figures tell things apart by their titles."""
-    columns: dict[str, str] = {}
     for kind in ("datasets", "encoders", "models"):
         titles: dict[str, str] = {}
         if kind == "datasets":
             titles = {title: f"the published column {key}" for key, title in published.DATASETS.items()}
-        for name in sorted({name for block in config["grid"] for name in block[kind]} & set(config[kind])):
+        named = {name for block in config["grid"] for name in _named_in(config, block)[kind]}
+        for name in sorted(named & set(config[kind])):
             declared = config[kind][name]
             column, whole = declared.get("published"), declared.get("fold_of", name)
-            if kind == "datasets" and column:
-                if columns.setdefault(column, whole) != whole:
-                    yield f"datasets.{name}.published: {columns[column]} stands under {column} already; only one may"
-                if declared["title"] == published.DATASETS[column]:
-                    titles[declared["title"]] = whole
+            if kind == "datasets" and column and declared["title"] == published.DATASETS[column]:
+                titles[declared["title"]] = whole
             title = declared.get("title", name)
             if titles.setdefault(title, whole) != whole:
                 yield f"{kind}.{name}.title: {title!r} is {titles[title]}'s already; tables would mix them up"
+
+
+def _column_mistakes(config: dict) -> Iterator[str]:
+    """Models that stand twice, on two datasets, in one published column: a row has one figure there."""
+    stands: dict[tuple, str] = {}
+    for block in config["grid"]:
+        for dataset in block["datasets"]:
+            declared = config["datasets"].get(dataset, {})
+            if (column := declared.get("published")) is None:
+                continue
+            whole = declared.get("fold_of", dataset)
+            for model, own in block_models(config, block).items():
+                for encoder in own["encoders"]:
+                    there = stands.setdefault((column, model, encoder, block["recipe"]), whole)
+                    if there != whole:
+                        yield (
+                            f"datasets.{whole}.published: {model} with {encoder} stands under {column} already, "
+                            f"on {there}; give it one of them"
+                        )
 
 
 def _published_mistakes(models: dict) -> Iterator[str]:

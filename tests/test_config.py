@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from sinet import systems
+from sinet import published, systems
 from sinet.__main__ import main
 from sinet.config import ROOT, _lay_over, load_config, resolve
 from sinet.errors import UserError
@@ -153,9 +153,49 @@ def test_seeds_are_what_a_generator_takes():
         resolve(config)
 
 
+def test_models_of_a_block_have_encoders_and_seeds_of_their_own():
+    config = changed(
+        "grid: [{datasets: [scierc], encoders: [minilm], recipe: short, models: "
+        "{sinet: null, spert: {seeds: [4, 5]}, pfn: {encoders: [all-mpnet-base-v2]}}}]\nseeds: [1, 2, 3]"
+    )
+    assert [run.path.removeprefix("scierc/") for run in resolve(config).runs] == [
+        *(f"minilm/sinet/{seed}" for seed in (1, 2, 3)),
+        *(f"minilm/spert/{seed}" for seed in (4, 5)),
+        *(f"all-mpnet-base-v2/pfn/{seed}" for seed in (1, 2, 3)),
+    ]
+    config["grid"] = [{"datasets": ["scierc"], "recipe": "short", "models": {"sinet": {"encoders": ["minlm"]}}}]
+    with pytest.raises(UserError, match=r"grid\[0\].encoders: 'minlm' is not declared, did you mean 'minilm'\?"):
+        resolve(config)
+    config["grid"][0]["models"] = ["sinet"]
+    with pytest.raises(UserError, match=r"grid\[0\]: sinet has no encoder; give the block or the model `encoders`"):
+        resolve(config)
+
+
+def test_a_model_stands_once_in_a_published_column():
+    block = "datasets: [{}], encoders: [minilm], models: [{}], recipe: short"
+    grid = "grid: [{{" + block + "}}, {{" + block + "}}]"
+    assert resolve(changed(grid.format("scierc", "sinet", "scierc-documents", "dygiepp"))).runs
+    with pytest.raises(UserError, match="sinet with minilm stands under scierc already, on scierc; give it one"):
+        resolve(changed(grid.format("scierc", "sinet", "scierc-documents", "sinet")))
+
+
+def test_weights_that_cannot_be_had_are_left_out_and_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    grid = (
+        "grid: [{datasets: [scierc], encoders: [minilm, bert-base-cased], models: [sinet], recipe: short}]\nmirrors: "
+    )
+    plan = resolve(changed(grid + f"['{tmp_path}']"))
+    assert [run.encoder for run in plan.runs] == ["minilm"]
+    [(run, reason)] = plan.left_out
+    assert run.encoder == "bert-base-cased" and "encoders/bert-base-cased/ is in none of the mirrors" in reason
+    assert resolve(changed(grid + f"['{tmp_path}']"), offline=False).left_out == (), "the hub may still be asked"
+    (tmp_path / "encoders" / "bert-base-cased").mkdir(parents=True)
+    assert not resolve(changed(grid + f"['{tmp_path}']")).left_out
+
+
 @pytest.mark.parametrize("overlay", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_configuration_resolves(overlay):
-    plan = resolve(load_config(overlay))
+    plan = resolve(load_config(overlay), offline=False)
     assert plan.runs
     for run, reason in plan.left_out:
         assert "none of the mirrors" in reason and run.dataset in (*(f"ace04-{fold}" for fold in range(5)), "ace05")
@@ -179,7 +219,7 @@ def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch):
     (tmp_path / "ace05" / "English" / "nw").mkdir(parents=True)
     (tmp_path / "ace05" / "English" / "nw" / "DOC.apf.xml").write_text("<source_file/>")
     monkeypatch.setenv("SINET_MIRRORS", str(tmp_path))
-    plan = resolve(load_config(ROOT / "config" / "paper.yaml"))
+    plan = resolve(load_config(ROOT / "config" / "paper.yaml"), offline=False)
     assert "ace05" in {run.dataset for run in plan.runs}
     assert {run.dataset for run, _ in plan.left_out} == {f"ace04-{fold}" for fold in range(5)}
 
@@ -222,3 +262,35 @@ def test_every_key_of_the_schemas_is_described():
             return schema["$defs"][reference.rsplit("/", 1)[1]] if reference else {}
 
         walk(schema, path.stem)
+
+
+def rows_of_the_paper() -> set[tuple[str, str, str]]:
+    """System, encoder and dataset of each figure of the paper's tables."""
+    tables = published.tables()
+    main = {(r["system"], r["encoder"], d) for r in tables["main"] for d in published.DATASETS if d in r}
+    steps = {
+        (e["setting"], {"scierc": "SciB", "ace05": "Bb"}[d], d) for d, es in tables["ablation"].items() for e in es
+    }
+    timed = {
+        (e["system"], {"scierc": "SciB", "ace05": "ALB"}[d], d) for d, es in tables["efficiency"].items() for e in es
+    }
+    return main | steps | timed
+
+
+def test_paper_grid_is_what_the_paper_has_of_the_systems_here():
+    config = load_config(ROOT / "config" / "paper.yaml")
+    plan = resolve(config, offline=False)
+    planned = {}
+    for run in (*plan.runs, *(run for run, _ in plan.left_out)):
+        model, dataset = config["models"][run.model], config["datasets"][run.dataset]
+        for name in filter(None, (model.get("published"), model.get("setting"))):
+            row = name, config["encoders"][run.encoder]["published"], dataset["published"]
+            planned.setdefault(row, set()).add((run.dataset, run.seed))
+        assert run.details["recipe"]["name"] == "own"
+    here = {n for m in config["models"].values() for n in (m.get("published"), m.get("setting"))}
+    of_ablation = {("Base+TAP+CTAM", e, d) for e, d in (("ALB", "ace04"), ("ALB", "ace05"), ("Bb", "ace04"))}
+    assert planned.keys() - of_ablation == {row for row in rows_of_the_paper() if row[0] in here}
+    for (system, encoder, dataset), runs in planned.items():
+        folds = 5 if dataset == "ace04" else 1
+        seeds = 1 if (system, encoder, dataset) == ("SPAN Multi-Head", "SciB", "scierc") else 3
+        assert len(runs) == seeds * folds

@@ -39,7 +39,8 @@ try:
     for path in (*(Path(workflow.basedir) / name for name in grid.BASE_FILES), *workflow.overwrite_configfiles):
         grid.read_yaml(Path(path))  # Snakemake takes the last of two equal keys without a word
     grid.expand_folds(config)
-    PLAN = grid.resolve(config)
+    # a job on a node sees what the call saw: what was still to be fetched then is no reason to leave a run out
+    PLAN = grid.resolve(config, offline=OFFLINE == "1" and not workflow.remote_exec)
     SITE = site.load_site(Path(workflow.basedir) / "site.yaml")
     CASE, BESIDE_CASE, CASE_SEEDS = grid.case_study(config, PLAN)
     KEPT, refused = (

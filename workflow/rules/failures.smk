@@ -53,6 +53,12 @@ def incomplete_tables():
         print(Path(f"{tables}/main.md").read_text(encoding="utf-8"), f"tables: {tables}/", sep="\n")
 
 
+onstart:
+    if workflow.executor_plugin.name == "slurm" and not shutil.which("sbatch"):
+        logger.error("--profile slurm: there is no sbatch on this machine; call it on a login node of the cluster")
+        sys.exit(1)
+
+
 onerror:
     incomplete_tables()
 
