@@ -168,7 +168,7 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
         return jobs(cluster).get(f"rule_train_wildcards_ten_tiny_sinet_{seed}", {"state": "", "id": ""})
 
     def training(seed: int) -> bool:
-        return job(seed)["state"] == "RUNNING" and "epoch 3/" in log_of(project, seed)
+        return job(seed)["state"] == "RUNNING" and ": epoch 3," in log_of(project, seed)
 
     def control(*arguments: str) -> None:
         subprocess.run(["scontrol", *arguments], check=True, env=cluster.environment)
