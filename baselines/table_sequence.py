@@ -218,6 +218,7 @@ class System(Extractor):
         "dropout": (0.0, 0.99),
     }
 
+    trains_encoder: ClassVar[bool] = False
     operators: ClassVar[dict] = {"sinet::table_sweep": sweep_multiply_adds}
 
     def __init__(

@@ -138,6 +138,12 @@ def resolve(config: dict, offline: bool | None = None) -> Plan:
                     f"grid[{number}]: {run.path} stands in grid[{seen[run.path]}] already; a run has one recipe"
                 )
             seen[run.path] = number
+            by_document = any(t["batch_size"] == "document" for _, t in recipes.trainings(run.details["recipe"]))
+            if by_document and config["datasets"][run.dataset]["format"] in ("spert", "two"):
+                raise UserError(
+                    f"grid[{number}]: {run.path}: its batches are documents, and the files of {run.dataset} do not say "
+                    "which sentences are of one; take another form of it (such as scierc-documents)"
+                )
             reason = reasons[run.dataset] or weights[run.encoder]
             (left_out.append((run, reason)) if reason else runs.append(run))
     return Plan(tuple(runs), tuple(left_out))
@@ -153,11 +159,18 @@ def case_study(config: dict, plan: Plan) -> tuple[Run | None, list[Run], list[Ru
 
 
 def encoder_declaration(config: dict, name: str) -> dict:
-    """An encoder's declaration with its name, its tokenizer's declaration in place of a name, and no title."""
-    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k != "title"}
+    """An encoder's declaration with its name, its tokenizer's declaration in place of a name, without its titles."""
+    told = ("title", "published")  # in tables alone
+    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k not in told}
     if "tokenizer" in declared:
         declared["tokenizer"] = encoder_declaration(config, declared["tokenizer"])
     return declared
+
+
+def recipe_key(config: dict, dataset: str) -> str:
+    """The dataset whose values in a recipe hold for this one: itself, the whole of a fold, or what it is a form of."""
+    declared = config["datasets"][dataset]
+    return declared.get("form_of", declared.get("fold_of", dataset))
 
 
 def block_models(config: dict, block: dict) -> dict[str, dict]:
@@ -175,8 +188,7 @@ def _runs_of(config: dict, block: dict) -> Iterator[Run]:
         if encoder not in own["encoders"]:
             continue
         declared = config["models"][model]
-        whole = config["datasets"][dataset].get("fold_of", dataset)
-        training, settings = _spelled_out(config, block["recipe"], declared["system"], whole)
+        training, settings = _spelled_out(config, block["recipe"], declared["system"], recipe_key(config, dataset))
         settings |= declared.get("settings", {})
         for seed in own["seeds"]:
             details = {
@@ -399,6 +411,8 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
                 for kind in sorted(set(counts.get(field, {})) - set(types)):
                     where = f"datasets.{name}.counts.{split}.{field}"
                     yield f"{where}: {kind!r} is no declared type, {nearest(kind, types)}"
+        if dataset.get("form_of", name) not in config["datasets"]:
+            yield f"datasets.{name}.form_of: {dataset['form_of']!r} is not declared"
     for name, encoder in config["encoders"].items():
         tokenizer = encoder.get("tokenizer")
         if tokenizer and "architecture" in config["encoders"].get(tokenizer, {"architecture": None}):
@@ -423,9 +437,12 @@ def _recipe_mistakes(config: dict, name: str, recipe: dict) -> Iterator[str]:
             if dataset not in known:
                 yield f"{where}.datasets: {dataset!r} is not declared, {nearest(dataset, known)}"
             yield from _system_mistakes(f"{where}.datasets.{dataset}", system, changes.get("settings", {}), "")
+            for stage in sorted(changes.get("stages", {}).keys() - training.get("stages", {}).keys()):
+                known_stages = list(training.get("stages", {})) or ["none"]
+                yield f"{where}.datasets.{dataset}.stages: {stage!r} is no stage, {nearest(stage, known_stages)}"
         if system in systems.sources():
             for dataset in dict.fromkeys(("", *training.get("datasets", {}))):
-                found = recipes.mistakes(_spelled_out(config, name, system, dataset)[0], systems.part_names(system))
+                found = recipes.mistakes(_spelled_out(config, name, system, dataset)[0], system)
                 yield from (f"{where}.{'datasets.' + dataset + '.' if dataset else ''}{line}" for line in found)
 
 

@@ -68,8 +68,14 @@ class Extractor(nn.Module):
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"": ("",)}
     """The parts of the system by name, each by the prefixes of its parameters: more than one where models share no
     weight and no loss. Their gradients are clipped apart, and a recipe may train them one after another (`stage`)."""
+    mask_padding: bool = True
+    """Whether training leaves padding out, or computes with it as some released code does."""
+    max_words: int | None = None
+    """Words of a sentence that are read; None for as many as the encoder can."""
     stage: str | None = None
     """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
+    trains_encoder: ClassVar[bool] = True
+    """Whether the encoder learns, and a recipe has to give its rate."""
     formulations: ClassVar[dict[str, dict]] = {}
     """Settings under which the same figures are computed in another way whose multiply-adds are counted too, by
     title."""

@@ -7,6 +7,7 @@ trained one after another it holds one more for each of them (`stages`).
 
 from collections.abc import Iterator
 
+from sinet import systems
 from sinet.errors import counted
 
 SELECTIONS = {
@@ -33,7 +34,9 @@ def spell_out(defaults: dict, recipe: dict, system: str, dataset: str) -> tuple[
     settings = own.pop("settings", {}) | for_dataset.get("settings", {})
     changes = {k: v for k, v in for_dataset.items() if k not in ("settings", "stages")}
     training = defaults | recipe.get("defaults", {}) | own | changes
-    training["stages"] = {name: training | stage | stages_for_dataset.get(name, {}) for name, stage in stages.items()}
+    training["stages"] = {
+        name: training | stage | changes | stages_for_dataset.get(name, {}) for name, stage in stages.items()
+    }
     return training, settings
 
 
@@ -58,12 +61,9 @@ def _told(training: dict, what: object) -> str:
     return ", ".join(f"{name} {what(t)}" if name else what(t) for name, t in trainings(training))
 
 
-def mistakes(training: dict, parts: tuple[str, ...]) -> Iterator[str]:
-    """What does not go together in a spelled-out recipe: the key and what would be right.
-
-    Args:
-        parts: the parts of the system that may be trained one after another.
-    """
+def mistakes(training: dict, system: str) -> Iterator[str]:
+    """What does not go together in the spelled-out recipe of a system: the key and what would be right."""
+    parts = systems.part_names(system)
     if unknown := [name for name in training["stages"] if name not in parts]:
         right = " and ".join(parts) if parts else "none, the system is one model"
         yield f"stages: {unknown[0]!r} is no part of the system; its parts are {right}"
@@ -73,6 +73,8 @@ def mistakes(training: dict, parts: tuple[str, ...]) -> Iterator[str]:
         where = f"stages.{name}." if name else ""
         if (t["epochs"] is None) == (t["steps"] is None):
             yield f"{where}epochs: give epochs or steps, one of them"
+        if t["encoder_lr"] is None and systems.trains_encoder(system):
+            yield f"{where}encoder_lr: {system} trains its encoder; give a rate, not null"
         if t["steps"] is not None and t["evaluate_every"] != int(t["evaluate_every"]):
             yield f"{where}evaluate_every: {t['evaluate_every']} should be a whole number of steps, as the length is"
         if t["epochs"] is not None and t["evaluate_every"] > 1 and t["evaluate_every"] != int(t["evaluate_every"]):
@@ -83,5 +85,18 @@ def mistakes(training: dict, parts: tuple[str, ...]) -> Iterator[str]:
             yield f"{where}weight_decay: Adam has none here; write 0.0, or optimizer: adamw"
         if not t["bias_correction"] and t["optimizer"] != "transformers_adamw":
             yield f"{where}bias_correction: only optimizer: transformers_adamw can do without"
-        if t["drop_last"] and t["batch_size"] == "document":
-            yield f"{where}drop_last: no batch is incomplete where a batch is a document; write false"
+        if t["schedule"] != "inverse_time" and (t["warmup_steps"] or t["decay_rate"]):
+            yield f"{where}schedule: warmup_steps and decay_rate are of inverse_time, not of {t['schedule']}; write 0"
+        if t["steps"] is not None and t["warmup_steps"] >= t["steps"]:
+            yield f"{where}warmup_steps: {t['warmup_steps']} should be less than the {t['steps']} steps of all"
+        if t["batch_size"] == "document":
+            if t["drop_last"]:
+                yield f"{where}drop_last: no batch is incomplete where a batch is a document; write false"
+            if t["order"] not in ("shuffled", "data"):
+                yield f"{where}order: {t['order']} is by length, which documents are not; write shuffled or data"
+            if parts:
+                yield f"{where}batch_size: document is for systems of one model; write a number"
+        if {"entity": "rel", "relation": "ent"}.get(name, "-") in SELECTIONS[t["selection"]]:
+            yield f"{where}selection: {t['selection']} is not what the {name} model changes; write dev_{name[:3]}"
+    if len({t["train_on"] for _, t in trainings(training)}) > 1:
+        yield "stages: train_on should be the same for all; what one trains on is no measure for another"

@@ -45,19 +45,26 @@ def default_settings(system: str) -> dict[str, object]:
 
 
 def allowed_values(system: str) -> dict[str, tuple]:
-    """The class attribute `allowed` of a system (see `sinet.contract.Extractor`), read from its source."""
-    for member in _class_body(system):
-        if isinstance(member, ast.AnnAssign) and getattr(member.target, "id", None) == "allowed":
-            return ast.literal_eval(member.value)
-    return {}
+    """`Extractor.allowed` of a system."""
+    return _literal(system, "allowed", {})
 
 
 def part_names(system: str) -> tuple[str, ...]:
-    """The parts of a system that a recipe may train one after another (`parts`), read from its source; none of one."""
+    """The parts of a system that a recipe may train one after another (`Extractor.parts`); none of one."""
+    return tuple(_literal(system, "parts", ()))
+
+
+def trains_encoder(system: str) -> bool:
+    """`Extractor.trains_encoder` of a system."""
+    return _literal(system, "trains_encoder", True)
+
+
+def _literal(system: str, name: str, default: object) -> object:
+    """A class attribute of a system that is a literal, read from its source."""
     for member in _class_body(system):
-        if isinstance(member, ast.AnnAssign) and getattr(member.target, "id", None) == "parts":
-            return tuple(ast.literal_eval(member.value))
-    return ()
+        if isinstance(member, ast.AnnAssign) and getattr(member.target, "id", None) == name:
+            return ast.literal_eval(member.value)
+    return default
 
 
 @functools.cache

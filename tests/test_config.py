@@ -10,6 +10,7 @@ from sinet import published, systems
 from sinet.__main__ import main
 from sinet.config import ROOT, _lay_over, load_config, resolve
 from sinet.errors import UserError
+from sinet.recipes import trainings
 
 
 def changed(text: str) -> dict:
@@ -33,6 +34,14 @@ MISTAKES = {
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0], recipe: shrt}]": r"mean 'short'\?",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0]}]": r"key 'recipe' is missing",
     "recipes: {short: {sinet: {encoder_lr: 1e-5}}}": r"'1e-5' is text, .*finite number or null; .* write 1.0e-5",
+    "recipes: {short: {spert: {encoder_lr: null}}}": r"spert trains its encoder; give a rate, not nu",
+    "recipes: {short: {spert: {warmup_steps: 5}}}": r"warmup_steps and decay_rate are of inverse_time",
+    "recipes: {own: {table_sequence: {warmup_steps: 20000}}}": r"should be less than the 20000 steps",
+    "recipes: {own: {dygiepp: {order: bucketed}}}": r"order: bucketed is by length, which documents",
+    "recipes: {own: {pure: {stages: {entity: {selection: dev_rel}}}}}": r"not what the entity model changes",
+    "recipes: {own: {pure: {stages: {relation: {selection: last, train_on: train+dev}}}}}": r"stages: train_on sh",
+    "recipes: {own: {pure: {datasets: {scierc: {stages: {entiti: {epochs: 3}}}}}}}": r"'entiti' is no stage",
+    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet, dygiepp], recipe: own}]": r"its batches are docum",
     "recipes: {short: {sinet: {epochs: -3}}}": r"recipes.short.sinet.epochs: -3 should be at least 1",
     "recipes: {short: {sinet: {epochs: 2.5}}}": r"epochs: 2.5 is a number, should be a whole number",
     "recipes: {short: {sinet: {clip: 0}}}": r"clip: 0 should be above 0",
@@ -169,6 +178,15 @@ def test_models_of_a_block_have_encoders_and_seeds_of_their_own():
     config["grid"][0]["models"] = ["sinet"]
     with pytest.raises(UserError, match=r"grid\[0\]: sinet has no encoder; give the block or the model `encoders`"):
         resolve(config)
+
+
+def test_what_a_recipe_says_of_a_dataset_comes_last():
+    block = "{datasets: [scierc-documents], encoders: [minilm], models: [sinet, pure], recipe: own}"
+    sinet, pure = resolve(
+        changed(f"grid: [{block}]\nrecipes: {{own: {{pure: {{datasets: {{scierc: {{epochs: 7}}}}}}}}}}")
+    ).runs
+    assert sinet.details["recipe"]["batch_size"] == 4, "of SciERC, of which the documents are another form"
+    assert [t["epochs"] for _, t in trainings(pure.details["recipe"])] == [7, 7]
 
 
 def test_a_model_stands_once_in_a_published_column():

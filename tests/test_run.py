@@ -5,6 +5,7 @@ import csv
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,8 +20,8 @@ import yaml
 
 from sinet import systems
 from sinet.config import load_config
-from sinet.contract import Batch, Extractor, Prediction
-from sinet.data.sentence import read_sentences
+from sinet.contract import Batch, Extractor, Prediction, Sentence
+from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import Interrupted, UserError
 from sinet.model.encoder import Encoder
 from sinet.model.sinet import System
@@ -128,20 +129,39 @@ def test_parts_are_trained_one_after_another_and_resumed_in_either(run, prepared
     assert {row["dev_ent"] for row in relation} == {max((row["dev_ent"] for row in entity), key=float)}
 
     save = state.StateFolder.save
-    for place in ((0, 4), (1, 2)):
+    # the last dies at the relation model's first look at dev, its best weights written and no state of it saved
+    for place, seconds in (((0, 4), 0.0), ((1, 2), 0.0), ((1, 3), 300.0)):
 
-        def save_and_die(self, stage, step, saved, place=place):
+        def save_and_die(self, stage, step, saved, place=place, seconds=seconds):
+            if (stage, step) == place and seconds:
+                raise KeyboardInterrupt
             save(self, stage, step, saved)
             if (stage, step) == place:
                 raise KeyboardInterrupt
 
         with monkeypatch.context() as patched:
-            patched.setattr(training, "SAVE_SECONDS", 0.0)
+            patched.setattr(training, "SAVE_SECONDS", seconds)
             patched.setattr(state.StateFolder, "save", save_and_die)
             with pytest.raises(KeyboardInterrupt):
-                train.train_run(run, prepared, tmp_path / "resumed", tmp_path / f"state-{place[0]}")
-        train.train_run(run, prepared, tmp_path / "resumed", tmp_path / f"state-{place[0]}")
+                train.train_run(run, prepared, tmp_path / "resumed", tmp_path / f"state-{place}")
+        train.train_run(run, prepared, tmp_path / "resumed", tmp_path / f"state-{place}")
         assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+
+
+def test_a_training_without_items_or_batches_is_refused(run, prepared, tmp_path):
+    recipe = RECIPE | {"drop_last": True, "order": "shuffled", "batch_size": 100}
+    with pytest.raises(UserError, match="batch_size: 100 is more than the 10 items, and drop_last is on"):
+        train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+    bare = shutil.copytree(prepared, tmp_path / "bare")
+    write_sentences(bare / "train.jsonl", [Sentence("a", ("parsers",))])
+    with pytest.raises(UserError, match="the training split holds no item for the relation model"):
+        train.train_run(staged(run), bare, tmp_path / "out", tmp_path / "state")
+
+
+def test_a_rate_of_no_parameter_is_refused(run, prepared, tmp_path):
+    recipe = RECIPE | {"lr_of": {"entity_clasifier.": 1e-3}}
+    with pytest.raises(UserError, match=r"lr_of: no parameter begins with 'entity_clasifier\.'; they begin"):
+        train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
 
 
 def test_dev_can_be_trained_on_and_then_selects_nothing(run, prepared, tmp_path):

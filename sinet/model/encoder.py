@@ -65,6 +65,7 @@ class Encoder(nn.Module):
         self.max_pieces: int = max_pieces(model.config)
         self._words: dict[str, tuple[int, ...]] = {}
         self._packed: PackedEncoder | None = None
+        self._least_width = 0
 
     @property
     def packs(self) -> bool:
@@ -121,6 +122,15 @@ class Encoder(nn.Module):
         """Word pieces of each sentence, [CLS] and [SEP] not counted, however many the encoder can read."""
         return [sum(map(len, self.word_pieces(sentence.tokens))) for sentence in sentences]
 
+    @contextlib.contextmanager
+    def padded_to(self, pieces: int) -> Iterator[None]:
+        """Within it, batches are padded to so many pieces at least."""
+        self._least_width = pieces
+        try:
+            yield
+        finally:
+            self._least_width = 0
+
     def collate(self, sentences: Sequence[Sentence], longest_words: int | None = None) -> Pieces:
         """[CLS] pieces [SEP], padded to the longest sentence, of which at most `longest_words` are read.
 
@@ -140,7 +150,7 @@ class Encoder(nn.Module):
             rows.append(ids)
             offsets.append(ends)
             lengths.append(len(ends) - 1)
-        width = max(map(len, rows))
+        width = max(self._least_width, *map(len, rows))
         pad = self.tokenizer.pad_token_id
         return Pieces(
             torch.tensor([ids + [pad] * (width - len(ids)) for ids in rows]),
@@ -150,15 +160,15 @@ class Encoder(nn.Module):
             lengths,
         )
 
-    def truncated_words(self, sentences: Sequence[Sentence]) -> int:
-        """How many words of the sentences do not fit the encoder."""
+    def truncated_words(self, sentences: Sequence[Sentence], longest_words: int | None = None) -> int:
+        """How many words of the sentences do not fit the encoder, or lie beyond the `longest_words` that are read."""
         room = self.max_pieces - 2
         beyond = 0
         for sentence in sentences:
             total = 0
             for i, pieces in enumerate(self.word_pieces(sentence.tokens)):
                 total += len(pieces)
-                if total > room:
+                if total > room or i == longest_words:
                     beyond += len(sentence.tokens) - i
                     break
         return beyond

@@ -43,7 +43,7 @@ def training_batches(
     else:
         items = torch.randperm(count, generator=generator).tolist()
     if recipe["drop_last"]:
-        items = items[: count - count % size] or items
+        items = items[: count - count % size]
     if order == "bucketed":
         pools = [items[i : i + POOL * size] for i in range(0, len(items), POOL * size)]
         items = [i for pool in pools for i in sorted(pool, key=lambda i: lengths[i])]

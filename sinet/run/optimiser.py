@@ -31,13 +31,16 @@ UNCORRECTED = 1_000_000
 def parameter_groups(model: Extractor, recipe: dict) -> list[dict]:
     """The trained parameters of a model, or of its `stage`, by rate, decay and part.
 
-    Biases are not decayed, nor are the LayerNorms' weights; with `decay_norms` those outside the encoder are, as in
-    code that tells them by the name `LayerNorm`. `part` is the place in `Extractor.parts`.
+    Biases and norms are not decayed; where the recipe says what is `undecayed`, those whose names hold one of its
+    texts, as in released code. `part` is the place in `Extractor.parts`.
 
     Raises:
-        ValueError: a parameter that belongs to no part.
+        ValueError: a parameter that belongs to no part or has no rate, or a rate in `lr_of` that is no parameter's.
     """
     groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
+    names = [name for name, _ in model.named_parameters()]
+    if idle := [prefix for prefix in recipe["lr_of"] if not any(name.startswith(prefix) for name in names)]:
+        raise ValueError(f"lr_of: no parameter begins with {idle[0]!r}; they begin with {', '.join(_begins(names))}")
     decays = recipe["weight_decay"] if recipe["encoder_weight_decay"] is None else recipe["encoder_weight_decay"]
     for name, parameter in model.named_parameters():
         part = next((p for p, prefixes in model.parts.items() if name.startswith(prefixes)), None)
@@ -47,15 +50,23 @@ def parameter_groups(model: Extractor, recipe: dict) -> list[dict]:
             continue
         in_encoder = name.startswith(model.encoders)
         rate, decay = (recipe["encoder_lr"], decays) if in_encoder else (recipe["head_lr"], recipe["weight_decay"])
+        if rate is None:
+            raise ValueError("encoder_lr: the system trains its encoder; give a rate, not null")
         rate = next((lr for prefix, lr in recipe["lr_of"].items() if name.startswith(prefix)), rate)
-        # a bias may have dimensions of its own, where several layers are held in one
-        norm = parameter.ndim == 1 and (in_encoder or not recipe["decay_norms"])
-        decay = 0.0 if name.endswith("bias") or norm else decay
+        if recipe["undecayed"] is None:
+            # a bias may have dimensions of its own, where several layers are held in one
+            decay = 0.0 if name.endswith("bias") or parameter.ndim == 1 else decay
+        elif any(text in name for text in recipe["undecayed"]):
+            decay = 0.0
         groups.setdefault((rate, decay, list(model.parts).index(part)), []).append(parameter)
     return [
         {"params": group, "lr": rate, "weight_decay": decay, "part": part}
         for (rate, decay, part), group in groups.items()
     ]
+
+
+def _begins(names: list[str]) -> list[str]:
+    return sorted({name.split(".")[0] for name in names})
 
 
 class RowAdamW(torch.optim.AdamW):

@@ -80,7 +80,7 @@ class StateFolder:
 
     def seal(self) -> None:
         """Declare the run finished, and its files to be as they are now: results are links to them."""
-        others = {SEAL, "lock", "best.safetensors"}
+        others = {SEAL, "lock", *(path.name for path in self.folder.glob("best-*"))}
         files = [p for p in self.folder.rglob("*") if p.is_file() and p.name not in others and p.suffix != ".pt"]
         write_json(self.folder / SEAL, {str(p.relative_to(self.folder)): file_sha256(p) for p in sorted(files)})
 

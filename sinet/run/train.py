@@ -25,6 +25,7 @@ from sinet.model.encoder import Encoder
 from sinet.model.pretrained import Located, load_encoder, locate_encoder, save_encoder
 from sinet.recipes import SELECTIONS, trainings
 from sinet.run import machine
+from sinet.run.optimiser import parameter_groups
 from sinet.run.predict import predict
 from sinet.run.state import StateFolder, StopSignal, write_weights
 from sinet.run.training import Training
@@ -121,8 +122,12 @@ def _train(
             "take a dataset with documents such as scierc-documents"
         )
     model = new_model(run, data.labels, load_encoder(run["encoder"], located), device)
-    if unread := model.encoder.truncated_words(data.train):
-        log.warning("%d words of the training sentences lie beyond what the encoder reads, and teach nothing", unread)
+    if unread := model.encoder.truncated_words(data.train, model.max_words):
+        log.warning("%d words of the training sentences lie beyond what is read of one, and teach nothing", unread)
+    for model.stage, _ in stages:
+        if not model.training_items(data.train):
+            what = "sentence" if model.stage is None else f"item for the {model.stage} model"
+            raise UserError(f"{run['dataset']}: the training split holds no {what}")
     saved = state.load()
     if saved is None and (others := state.elsewhere()):
         log.warning(
@@ -138,7 +143,7 @@ def _train(
         model.stage = stage
         if stage is not None and number and resumed is None:
             # what the part before it has learned, as it was selected
-            model.load_state_dict(load_file(state.folder / "best.safetensors"))
+            model.load_state_dict(load_file(_selected(state, number - 1)))
         best = _train_stage(run, model, number, stage, training, data, device, precision, state, rows, resumed)
     model.stage = None
     _finish(
@@ -179,7 +184,7 @@ def _train_stage(
     def save() -> None:
         state.save(number, training.step, training.saved() | {"stage": number, "rows": rows, "best": best})
 
-    total = recipe["epochs"] * len(training.items) if recipe["epochs"] else training.steps * recipe["batch_size"]
+    total = round(training.steps / training.steps_per_epoch * len(training.items))
     with (
         StopSignal() as stop,
         tqdm(
@@ -214,13 +219,18 @@ def _train_stage(
             # what is not looked at cannot be selected, unless nothing else is there
             if (looks or not selects or best["scores"] is None) and better(row, best["scores"], recipe["selection"]):
                 best = {"epoch": row["epoch"], "scores": {m: row[f"dev_{m}"] for m in METRICS if f"dev_{m}" in row}}
-                write_weights(state.folder / "best.safetensors", model)
+                write_weights(_selected(state, number), model)
             training.next_round()
             save()
             stop.obey()
             told = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "stage")
             log.info("step %d of %d: %s", training.step, training.steps, told)
     return best
+
+
+def _selected(state: StateFolder, stage: int) -> Path:
+    """The selected weights of a training of the recipe: each has its own, so that the next can be begun again."""
+    return state.folder / f"best-{stage}.safetensors"
 
 
 def _finish(
@@ -237,7 +247,7 @@ def _finish(
     write_log(state.folder / "log.csv", rows)
     (state.folder / "tokenizer").mkdir(exist_ok=True)
     encoder_config = save_encoder(model.encoder, state.folder / "tokenizer")
-    link_or_copy(state.folder / "best.safetensors", state.folder / "model.safetensors")
+    link_or_copy(_selected(state, len(trainings(run["recipe"])) - 1), state.folder / "model.safetensors")
     write_json(
         state.folder / "model.json",
         {
@@ -259,7 +269,7 @@ def _finish(
             "trained_on": trainings(run["recipe"])[0][1]["train_on"],
             "train_sentences": len(data.train),
             "dev_sentences": len(data.dev),
-            "truncated_words": model.encoder.truncated_words([*data.train, *data.dev]),
+            "truncated_words": model.encoder.truncated_words([*data.train, *data.dev], model.max_words),
             "parameters": sum(p.numel() for p in model.parameters()),
             "seconds": {"train": sum(r["train_s"] for r in rows), "dev": sum(r["dev_s"] for r in rows)},
             "sentences_per_s": sum(r["sentences_per_s"] for r in rows) / len(rows),
@@ -277,22 +287,22 @@ def new_model(run: dict, labels: Labels, encoder: Encoder, device: torch.device)
     """
     try:
         model = systems.load(run["system"])(labels, encoder, **run["settings"]).to(device)
+        for model.stage, training in trainings(run["recipe"]):
+            parameter_groups(model, training)
+        model.stage = None
     except ValueError as error:
         raise UserError(f"{run['model']} with {run['encoder']['name']}: {error}") from None
-    lacking = any(t["encoder_lr"] is None for _, t in trainings(run["recipe"]))
-    if lacking and any(p.requires_grad for p in encoder.parameters()):
-        raise UserError(f"{run['model']} trains its encoder: encoder_lr should be a rate, not null")
     return model
 
 
 def better(row: dict, best: dict | None, selection: str) -> bool:
     """Whether a row of the log is selected over the best so far: always with `last`, else by the sum of the F1 that the
-    selection names (`sinet.recipes.SELECTIONS`), an earlier one on a tie; of equal relations the better entities."""
+    selection names (`sinet.recipes.SELECTIONS`), an earlier one on a tie; of equal Rel+ the better entities."""
     if selection == "last" or best is None:
         return True
     metrics = SELECTIONS[selection]
     new, old = sum(row[f"dev_{m}"] for m in metrics), sum(best[m] for m in metrics)
-    return new > old or (new == old and "ent" not in metrics and row["dev_ent"] > best["ent"])
+    return new > old or (new == old and selection == "dev_rel_plus" and row["dev_ent"] > best["ent"])
 
 
 def write_log(path: Path, rows: list[dict]) -> None:

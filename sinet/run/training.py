@@ -37,7 +37,11 @@ class Training:
         self.device, self.precision = device, precision
         self._lengths = model.item_lengths(items)
         self._documents = [item.document for item in items] if recipe["batch_size"] == "document" else []
-        self.steps_per_epoch = len(self.batches(1))
+        if not (batches := self.batches(1)):
+            raise UserError(
+                f"batch_size: {recipe['batch_size']} is more than the {len(items)} items, and drop_last is on"
+            )
+        self.steps_per_epoch = len(batches)
         self.steps: int = recipe["steps"] or recipe["epochs"] * self.steps_per_epoch
         self.optimizer = new_optimizer(model, recipe)
         self.schedule = schedule(self.optimizer, recipe, self.steps)
@@ -63,7 +67,8 @@ class Training:
         if every >= 1:
             return step % (int(every) * self.steps_per_epoch) == 0
         # PURE counts whole steps within each epoch
-        return (step % self.steps_per_epoch or self.steps_per_epoch) % max(1, int(every * self.steps_per_epoch)) == 0
+        steps = max(1, int(round(every * self.steps_per_epoch, 6)))
+        return (step % self.steps_per_epoch or self.steps_per_epoch) % steps == 0
 
     def next_round(self) -> None:
         """Begin the steps up to the next look at dev, or the end: no loss, no time."""
@@ -179,10 +184,12 @@ def train_step(
     """One step on a batch of training items; returns the terms of its loss, scalars.
 
     With `micro_batch_size` the batch is cut into parts, whose gradients are added up: what a term is averaged over is
-    counted over the whole batch first.
+    counted over the whole batch first, and where padding enters the loss the parts have the whole batch's.
     """
     size = recipe["micro_batch_size"] or len(items)
-    parts = [model.training_batch(items[i : i + size]) for i in range(0, len(items), size)]
+    whole_width = model.collate(items)["input_ids"].shape[1] if size < len(items) and not model.mask_padding else 0
+    with model.encoder.padded_to(whole_width):
+        parts = [model.training_batch(items[i : i + size]) for i in range(0, len(items), size)]
     divisors = model.divisors(parts)
     optimizer.zero_grad(set_to_none=True)
     whole: dict[str, Tensor] = {}
