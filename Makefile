@@ -48,8 +48,9 @@ setup: .venv/.ready
 	python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
 	@touch $@
 
+# a file of tests to a process, each with one thread
 test: setup
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slurm: setup slurm
 	python -m pytest tests/slurm

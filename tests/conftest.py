@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from transformers import AlbertConfig, BertConfig, BertTokenizerFast, MPNetConfig
 
 from sinet.config import load_config
@@ -155,9 +156,14 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Path:
-    """A copy of the project in which the quick grid has been run."""
-    folder = copy_project(tmp_path_factory.mktemp("project"))
-    done = snakemake(folder)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return folder
+def finished(tmp_path_factory, worker_id) -> Path:
+    """A copy of the project in which the quick grid has been run: once for all workers, each of which has a copy."""
+    base = tmp_path_factory.getbasetemp()
+    first = (base if worker_id == "master" else base.parent) / "quick-grid"
+    with FileLock(f"{first}.lock"):
+        if not first.exists():
+            made = copy_project(first.with_name("quick-grid.part"))
+            done = snakemake(made)
+            assert done.returncode == 0, done.stderr[-4000:]
+            made.rename(first)
+    return shutil.copytree(first, tmp_path_factory.mktemp("project") / "project", symlinks=True)
