@@ -176,8 +176,9 @@ def declarations(config: dict, plan: Plan, kept: list[str]) -> dict:
 
 
 def encoder_declaration(config: dict, name: str) -> dict:
-    """An encoder's declaration with its name, its tokenizer's declaration in place of a name, and no title."""
-    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k != "title"}
+    """An encoder's declaration with its name, its tokenizer's declaration in place of a name, without what only tables
+    read."""
+    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k not in ("title", "published")}
     if "tokenizer" in declared:
         declared["tokenizer"] = encoder_declaration(config, declared["tokenizer"])
     return declared

@@ -17,13 +17,14 @@ from sinet.paper.grid import (
     Place,
     bold,
     f1_of,
+    matching_on_dev,
     published_encoders,
     shown,
+    split_of,
 )
 from sinet.paper.table import Table, frame, signed, tidy_line
 from sinet.published import DATASETS as PUBLISHED_DATASETS
-from sinet.recipes import trainings
-from sinet.score.compare import BASE, FULL
+from sinet.score.compare import BASE
 
 
 def ablation_table(grid: Grid, published: dict) -> Table:
@@ -33,7 +34,7 @@ def ablation_table(grid: Grid, published: dict) -> Table:
         published: the published tables (`sinet.published.tables`).
     """
     settings = {m["setting"]: n for n, m in grid.declared["models"].items() if "setting" in m}
-    places = _places(grid, {model for setting, model in settings.items() if setting != FULL})
+    places = grid.ablated()
     order = [entry["setting"] for entry in next(iter(published["ablation"].values()))]
     made = []
     for key, entries in published["ablation"].items():
@@ -53,13 +54,6 @@ def ablation_table(grid: Grid, published: dict) -> Table:
     )
     rows, lines = [cells for cells, _ in made], [line for _, of_row in made for line in of_row]
     return Table("ablation", "Ablation", frame(rows), pd.DataFrame(lines), notes)
-
-
-def _places(grid: Grid, steps: set[str]) -> list[Place]:
-    """Where other settings than the full model, which every grid may have, are planned or left out."""
-    planned = dict.fromkeys(place for place, model in grid.planned() if model in steps)
-    out = dict.fromkeys(Place(dataset, encoder, "") for dataset, encoder, model in grid.absent() if model in steps)
-    return [*planned, *(place for place in out if place[:2] not in {there[:2] for there in planned})]
 
 
 def _row(*described: str) -> dict[tuple[str, str], str]:
@@ -87,7 +81,7 @@ def _measured(grid: Grid, place: Place, settings: dict, order: list[str]) -> Ite
             model = settings.get(setting)
             if (place, model) in grid.planned():
                 runs = grid.at(place, model)
-                source = grid.source(place.recipe, runs, [_split(runs, split)])
+                source = grid.source(place.recipe, runs, [split_of(runs, split)])
             else:
                 absent = grid.left_out(place, model)
                 source = f"{LEFT_OUT}: {grid.why_absent(place.encoder, model)}" if absent else NOT_RUN
@@ -101,25 +95,11 @@ def _measured(grid: Grid, place: Place, settings: dict, order: list[str]) -> Ite
             yield cells, lines
 
 
-def _split(runs: list[dict], split: str) -> str:
-    """The split that figures of runs are of, dev with the matching where it is another than that of test."""
-    if split == TEST or not runs:
-        return split
-    if not all(run["dev"] for run in runs):
-        return f"no dev figure: trained on {runs[0]['trained_on']}"
-    return "dev, directed" if _matching(runs[0]) == "directed" else "dev"
-
-
-def _matching(run: dict) -> str:
-    """How relations of dev were matched: as the last training of the recipe says."""
-    return trainings(run["recipe"])[-1][1]["matching"]
-
-
 def _of_dev(grid: Grid, place: Place, settings: dict) -> str:
     """What the figures of dev at a place were measured on."""
     runs = [run for run in grid.there(place) if run["model"] in settings.values()]
     sizes = sorted({run["dev_sentences"] for run in runs})
-    matching = " or ".join(dict.fromkeys(map(_matching, runs)))
+    matching = " or ".join(dict.fromkeys(map(matching_on_dev, runs)))
     return (
         f"Ours on dev of {grid.title('datasets', place.dataset)} with {grid.title('encoders', place.encoder)}: "
         f"{' to '.join(map(str, sizes[:: max(len(sizes) - 1, 1)]))} sentences, at the weights that the recipe selects, "

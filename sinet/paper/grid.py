@@ -11,6 +11,7 @@ from sinet.errors import UserError, counted
 from sinet.paper.table import NO_FIGURE, mean_sd
 from sinet.paper.titles import dataset_title
 from sinet.published import DATASETS as PUBLISHED_DATASETS
+from sinet.score.compare import FULL
 
 METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
@@ -86,6 +87,14 @@ class Grid:
     def places(self) -> list[Place]:
         """All places at which runs were planned, in the order of the grid."""
         return list(dict.fromkeys(place for place, _ in self.planned()))
+
+    def ablated(self) -> list[Place]:
+        """Where settings of the ablation are planned, or without a recipe left out, besides the full model, which is a
+        system as others are."""
+        steps = [n for n, m in self.declared["models"].items() if m.get("setting", FULL) != FULL]
+        planned = dict.fromkeys(place for place, model in self.planned() if model in steps)
+        out = dict.fromkeys(Place(dataset, encoder, "") for dataset, encoder, model in self.absent() if model in steps)
+        return [*planned, *(place for place in out if place[:2] not in {there[:2] for there in planned})]
 
     def models(self, place: Place | None = None) -> list[str]:
         """Models planned at a place, in the order of the grid; of no place all, those left out last."""
@@ -238,6 +247,20 @@ def f1_of(metric: str, split: str = TEST) -> Callable[[dict], float | None]:
     """Reads the F1 of a record under a metric: on test with symmetric types direction-free; on dev at the selected
     weights, as the recipe's `matching` has it, None where dev was trained on."""
     return lambda run: run["scores"]["symmetric"][metric]["f1"] if split == TEST else run["dev"].get(metric)
+
+
+def matching_on_dev(run: dict) -> str:
+    """How relations were matched on dev: as the last training of the recipe says."""
+    return recipes.trainings(run["recipe"])[-1][1]["matching"]
+
+
+def split_of(runs: Sequence[dict], split: str) -> str:
+    """The split that figures of runs are of, dev with its matching where that is another than what test is shown in."""
+    if split == TEST or not runs:
+        return split
+    if not all(run["dev"] for run in runs):
+        return f"no dev figure: trained on {runs[0]['trained_on']}"
+    return f"{DEV}, directed" if matching_on_dev(runs[0]) == "directed" else DEV
 
 
 def sign(comparison: dict, level: float) -> int:

@@ -76,7 +76,10 @@ def _measured(grid: Grid, columns: dict[str, str], model: str, encoder: str, rec
     places = {grid.column(place.dataset)[0]: place for place in reversed(planned)}
     runs = [run for place in dict.fromkeys(places.values()) for run in grid.at(place, model)]
     splits = dict.fromkeys(run["split"] + _of_dataset(grid, run["dataset"]) for run in runs)
-    source = grid.source(recipe, runs, splits) if recipe else f"{LEFT_OUT}: {grid.why_absent(encoder, model)}"
+    sources = [grid.source(recipe, runs, splits)] if recipe else []
+    if lacking := grid.why_absent(encoder, model):
+        sources.append(f"{LEFT_OUT}: {lacking}")
+    source = "; ".join(sources)
     titles = grid.title("models", model), grid.title("encoders", encoder)
     cells = {("", "System"): f"{titles[0]} (ours)", ("", "Encoder"): titles[1], ("", "Source"): source}
     lines = []

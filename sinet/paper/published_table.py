@@ -22,6 +22,7 @@ from sinet.paper.grid import (
     f1_of,
     published_encoders,
     shown,
+    split_of,
 )
 from sinet.paper.table import NO_FIGURE, Table, frame, signed, tidy_line
 from sinet.published import DATASETS as PUBLISHED_DATASETS
@@ -50,7 +51,7 @@ def published_table(grid: Grid, published: dict) -> Table:
     alone: dict[str, dict[str, list[str]]] = {}
     for row in _figures_of(grid, published):
         model = row["model"]
-        places = [p for p in grid.places() if model in grid.models(p) and _like(grid, row, p.dataset, p.encoder)]
+        places = [p for p in row["among"] if model in grid.models(p) and _like(grid, row, p.dataset, p.encoder)]
         compared |= {(place, model) for place in places}
         if not places:
             systems = alone.setdefault(_why_not(grid, row), {})
@@ -81,7 +82,7 @@ def _figures_of(grid: Grid, published: dict) -> Iterator[dict]:
     """Figures of the deck's main table and ablation, by system, encoder and dataset.
 
     Each with the `column` it stands in, the `encoders` it may have been measured with, how it was `made`, the `model`
-    here of that name or None, and the `splits` that ours are given on.
+    here of that name or None, the places `among` which it may stand, and the `splits` that ours are given on.
     """
     models = grid.declared["models"]
     stated, unstated = published["protocol"]["systems"], published["protocol"]["unstated"]
@@ -95,13 +96,14 @@ def _figures_of(grid: Grid, published: dict) -> Iterator[dict]:
         system, made = row["system"], published["protocol"]["main"]
         model = next((n for n, m in models.items() if m.get("published") == system), None)
         for key in (key for key in PUBLISHED_DATASETS if key in row):
-            yield figures(system, key, [row["encoder"]], system, made, figures=row[key], model=model, splits=[TEST])
+            of = {"figures": row[key], "model": model, "among": grid.places(), "splits": [TEST]}
+            yield figures(system, key, [row["encoder"]], system, made, **of)
     for key, entries in published["ablation"].items():
         made = published["protocol"]["ablation"][key]
         for entry in entries:
             name = f"Ablation, {entry['setting']}"
             model = next((n for n, m in models.items() if m.get("setting") == entry["setting"]), None)
-            of = {"figures": entry, "model": model, "splits": [TEST, DEV]}
+            of = {"figures": entry, "model": model, "among": grid.ablated(), "splits": [TEST, DEV]}
             yield figures(name, key, made["encoders"], REFERENCE, made, **of)
 
 
@@ -123,7 +125,8 @@ def _why_not(grid: Grid, row: dict) -> str:
 def _compared(grid: Grid, row: dict, place: Place, split: str) -> tuple[dict, list[dict]]:
     """Cells and csv lines of published figures and ours at a place."""
     model, made, seeds = row["model"], row["made"], grid.seeds(place, row["model"])
-    first = (row["system"], made["encoder"], made["dataset"], place.recipe, split, str(len(seeds)))
+    of_split = split_of(grid.at(place, model), split)
+    first = (row["system"], made["encoder"], made["dataset"], place.recipe, of_split, str(len(seeds)))
     differs = _differs(grid, row, place, split) if seeds else ""
     cells = {("", name): text for name, text in zip(FIRST, first, strict=True)} | {("", DIFFERS): differs}
     lines = []
@@ -136,7 +139,12 @@ def _compared(grid: Grid, row: dict, place: Place, split: str) -> tuple[dict, li
         if published is None or isinstance(ours, str):
             continue
         line = tidy_line("", row["system"], grid.title("encoders", place.encoder), made["dataset"], name, ours, seeds)
-        line |= {"split": split, "published_encoder": made["encoder"], "published": published, "recipe": place.recipe}
+        line |= {
+            "split": of_split,
+            "published_encoder": made["encoder"],
+            "published": published,
+            "recipe": place.recipe,
+        }
         line |= {"difference": round(line["mean"] - published, 4), "differs": differs}
         cells[(name, "difference")] = signed(line["difference"])
         if spread:
