@@ -158,10 +158,33 @@ def case_study(config: dict, plan: Plan) -> tuple[Run | None, list[Run], list[Ru
     return first, beside, [run for run in beside if run.model == model]
 
 
+def declarations(config: dict, plan: Plan, kept: list[str]) -> dict:
+    """What tables and comparisons have to know of a grid: `sinet.paper.grid.Grid.declared`, before any run has failed.
+
+    Args:
+        kept: paths of the runs that are taken without their weights.
+    """
+    known = {
+        "datasets": ("title", "published", "fold_of"),
+        "encoders": ("title", "published"),
+        "models": ("title", "system", "published", "setting"),
+    }
+    return {
+        kind: {name: {k: d[k] for k in keys if k in d} for name, d in config[kind].items()}
+        for kind, keys in known.items()
+    } | {
+        "remark": config.get("remark"),
+        "runs": {run.path: run.details["recipe"]["name"] for run in plan.runs},
+        "failed": [],
+        "kept": kept,
+        "left_out": [[run.path, reason] for run, reason in plan.left_out],
+    }
+
+
 def encoder_declaration(config: dict, name: str) -> dict:
-    """An encoder's declaration with its name, its tokenizer's declaration in place of a name, without its titles."""
-    told = ("title", "published")  # in tables alone
-    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k not in told}
+    """An encoder's declaration with its name, its tokenizer's declaration in place of a name, without what only tables
+    read."""
+    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k not in ("title", "published")}
     if "tokenizer" in declared:
         declared["tokenizer"] = encoder_declaration(config, declared["tokenizer"])
     return declared
@@ -243,20 +266,24 @@ def dataset_files(declared: dict) -> list[dict]:
 
 
 def _absent(config: dict, dataset: str) -> str | None:
+    """Why a dataset is not to be had; None where it is. Begins with what is absent, in short, up to a colon."""
     declared = config["datasets"][dataset]
     folder = declared.get("folder", dataset)
     if declared["format"] == "ace" and not release_folders(declared["release"], config["mirrors"]):
         what = f"{declared['release']}/ with *.apf.xml is in none of the mirrors"
-        return f"{declared['title']}: {what} (licensed corpus {declared['licence']})"
+        return f"licensed corpus absent: {declared['title']} ({declared['licence']}): {what}"
     for file in dataset_files(declared):
         if not file.get("url") and not find_file(folder, file["path"], config["mirrors"]):
-            what = f"licensed corpus {declared['licence']}" if "licence" in declared else "it has no public URL"
-            return f"{declared['title']}: {folder}/{file['path']} is in none of the mirrors ({what})"
+            lacking, why = (
+                ("licensed corpus", declared["licence"]) if "licence" in declared else ("files", "no public URL")
+            )
+            where = f"{folder}/{file['path']} is in none of the mirrors"
+            return f"{lacking} absent: {declared['title']} ({why}): {where}"
     return None
 
 
 def _absent_weights(config: dict, encoder: str) -> str | None:
-    """Why an encoder of the hub is not to be had without a network; None where it is."""
+    """Why an encoder of the hub is not to be had without a network; None where it is. Begins as `_absent`'s."""
     declared = config["encoders"][encoder]
     mirrors = mirror_folders([*config["mirrors"], str(DOWNLOADS)])
     if "hub" not in declared or any((folder / "encoders" / encoder).is_dir() for folder in mirrors):
@@ -266,8 +293,8 @@ def _absent_weights(config: dict, encoder: str) -> str | None:
     if isinstance(try_to_load_from_cache(declared["hub"], "config.json", revision=declared["revision"]), str):
         return None
     return (
-        f"{declared['title']}: encoders/{encoder}/ is in none of the mirrors, {declared['hub']} not in the hub's "
-        f"cache, and {HUB_OFFLINE}=1 forbids to fetch it"
+        f"weights absent: {declared['title']}: encoders/{encoder}/ is in none of the mirrors, {declared['hub']} not in "
+        f"the hub's cache, and {HUB_OFFLINE}=1 forbids to fetch it"
     )
 
 

@@ -55,7 +55,7 @@ def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project):
     (row,) = [line for line in main.splitlines() if line.startswith("| SpERT (ours)")]
     assert "| measured, tiny, n=0 " in row and row.count("| failed (n=0 of 1) ") == 3
     (row,) = [line for line in main.splitlines() if line.startswith("| SINET (ours)")]
-    assert "| measured, tiny, n=2 " in row and "failed" not in row
+    assert "| measured, tiny, n=2, test" in row and "failed" not in row
     assert "- No result: ten/tiny/spert/0: epoch 1, step" in main
 
     weights, kept = runs / "sinet/0/model.safetensors", ("predictions.jsonl", "analysis.json", "record.json")

@@ -248,7 +248,7 @@ def test_tables_sort_up_down_and_back(fresh):
 @in_a_browser
 def test_cells_without_a_figure_are_grey(fresh):
     none = ["n.r.", "n/a", "n/a (n=1)", "n < 3", "not run", "not timed", "left out", "failed", "failed (n=2 of 3)"]
-    none += ["no gold", "no code", ""]
+    none += ["no gold", ""]
     figures = ["9.50 ± 0.40", "[+0.10, +2.00]", "nothing", "SINET (ours)", "< 0.0001"]
     script = "return arguments[0].map(text => NONE.test(text))"
     assert fresh.execute_script(script, none + figures) == [True] * len(none) + [False] * len(figures)

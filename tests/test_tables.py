@@ -3,23 +3,31 @@
 import csv
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
 
+from sinet import published
+from sinet.config import Plan, Run, declarations, load_config, resolve
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
+from sinet.paper.ablation_table import ablation_table
 from sinet.paper.breakdown_tables import _pooled_f1
-from sinet.paper.grid import Grid, Place, f1_of
-from sinet.paper.table import Table, frame, latex, markdown, mean_sd, signed
+from sinet.paper.grid import METRICS, Grid, Place, f1_of
+from sinet.paper.main_table import main_table
+from sinet.paper.published_table import published_table
+from sinet.paper.table import Table, frame, latex, markdown, mean_sd, signed, write
 from sinet.paper.tables import write_tables
+from sinet.recipes import selection, trainings
 from sinet.score.analyse import analyse
 from sinet.score.compare import Scored, compare, sentence_counts
 from sinet.score.metrics import score
-from tests.conftest import CORPUS, LABELS
+from tests.conftest import CORPUS, LABELS, ROOT
 
 GOLD = read_sentences(CORPUS) * 20
+NOT_COMPARED = compare([], {"datasets": {}, "models": {}, "left_out": [], "failed": []}, resamples=10)
 MODELS = {
     "ours": {"title": "SINET", "published": "SINET", "setting": "Base+TAP+CTAM"},
     "pfn": {"title": "PFN", "published": "PFN"},
@@ -36,7 +44,7 @@ def declared(runs: list[str], failed: list[list[str]], left_out: list[list[str]]
             "ace04": {"title": "ACE04", "published": "ace04"},
             **{f"folds-{i}": {"title": "Folds", "fold_of": "folds"} for i in range(2)},
         },
-        "encoders": {"tiny": {"title": "Tiny"}},
+        "encoders": {"tiny": {"title": "Tiny", "published": "SciB"}},
         "models": MODELS,
         "remark": None,
         "runs": dict.fromkeys(runs, "full"),
@@ -56,8 +64,9 @@ def record(model: str, seed: int, dataset: str = "ten") -> dict:
     predicted = predict(model, seed)
     return {
         **{"dataset": dataset, "encoder": "tiny", "model": model, "seed": seed, "split": "test"},
-        **{"recipe": {"name": "full", "epochs": 2, "selection": "last"}, "selection": "last"},
+        **{"recipe": {"name": "full", "epochs": 2, "selection": "last", "matching": "symmetric"}, "selection": "last"},
         **{"scores": score(GOLD, predicted, LABELS), "test_sentences": len(GOLD), "train_sentences": 7},
+        **{"dev": {"ent": 50.0 + seed, "rel": 40.0, "rel_plus": 30.0}, "dev_sentences": 9, "trained_on": "train"},
         **{"device": "cpu", "device_name": "a CPU", "threads": 1, "precision": "float32"},
     }
 
@@ -110,7 +119,7 @@ def lines(path: Path, start: str) -> list[list[str]]:
 
 
 def test_main_table_is_mean_and_deviation_over_the_seeds_given(tables):
-    (row,) = rows(tables / "main.csv", system="PFN", source="measured, recipe full", figure="Rel+")
+    (row,) = rows(tables / "main.csv", system="PFN", source="measured, full, n=3, test of Ten", figure="Rel+")
     values = [record("pfn", s)["scores"]["symmetric"]["rel_plus"]["f1"] for s in range(3)]
     assert row["values"] == " ".join(f"{v:.4f}" for v in values) and row["seeds"] == "0 1 2" and row["n"] == "3"
     assert lines(tables / "main.md", "PFN (ours)")[0][-1] == mean_sd(values)
@@ -123,11 +132,13 @@ def test_bold_is_what_is_significant(tables):
     assert "Bold: SINET where it is significantly better" in (tables / "main.md").read_text()
     found = rows(tables / "significance.csv", other="PFN")
     assert len(found) == 3 and all(float(r["p_holm"]) < 0.05 for r in found)
-    same = rows(tables / "ablation.csv", system="Base", source="measured, recipe full")
+    same = rows(tables / "ablation.csv", system="Base", source="measured, full, n=3, test")
     assert [r["figure"] for r in same] == ["Ent", "Rel", "Rel+"]
-    full, base = lines(tables / "ablation.md", "Base+TAP+CTAM")[0], lines(tables / "ablation.md", "Base")[0]
-    assert full[-1].startswith("**+") and base[-1] == "0.00"
-    assert lines(tables / "ablation.md", "Base+TAP")[0][-2:] == ["not run", "not run"]
+    steps = lines(tables / "ablation.md", "Ten")
+    (full, full_on_dev), (base, _) = ([s for s in steps if s[3] == name] for name in ("Base+TAP+CTAM", "Base"))
+    assert full[-1].startswith("**+") and base[-1] == "0.00" and full_on_dev[-2:] == ["30.00 ± 0.00", "0.00"]
+    assert [s[2] for s in steps if s[3] == "Base+TAP"] == ["not run"] * 2
+    assert all(s[4:] == ["not run"] * 6 for s in steps if s[3] == "Base+TAP")
     assert "\\textbf{\\num{" in (tables / "main.tex").read_text()
 
 
@@ -146,13 +157,34 @@ def test_nothing_is_bold_of_a_single_run(tmp_path):
 
 
 def test_published_and_measured(tables):
-    (row,) = rows(tables / "published_vs_measured.csv", system="PFN (SciBERT)", figure="Rel+")
-    mean, sd = float(row["mean"]), float(row["sd"])
+    (row,) = rows(tables / "published_vs_measured.csv", system="PFN", figure="Rel+")
+    mean = float(row["mean"])
     assert float(row["published"]) == 38.4 and float(row["difference"]) == pytest.approx(mean - 38.4, abs=1e-3)
-    assert float(row["difference_in_sd"]) == pytest.approx((mean - 38.4) / sd, rel=1e-3)
     assert "encoder: SciBERT / Tiny" in row["differs"] and "selection: best epoch on dev" in row["differs"]
-    assert "no code" in lines(tables / "published_vs_measured.md", "MGE (SciBERT)")[0]
-    assert "not run" in lines(tables / "published_vs_measured.md", "SpERT (SciBERT)")[0]
+    text = (tables / "published_vs_measured.md").read_text()
+    assert "- Published, no such system here: SPTree with BERT (ACE04, ACE05); SciIE with SciBERT (SciERC); " in text
+    assert "SpERT with SciBERT (SciERC)" in text[text.index("- Published, not run: ") :]
+    (pfn,) = lines(tables / "published_vs_measured.md", "PFN")
+    assert pfn[:8] == ["PFN", "SciBERT", "SciERC", "full", "test", "3", "66.80", mean_sd(ent_of_pfn())]
+    assert [row[4] for row in lines(tables / "published_vs_measured.md", "Ablation, Base")] == ["test", "dev"]
+
+
+def ent_of_pfn() -> list[float]:
+    return [record("pfn", s)["scores"]["symmetric"]["ent"]["f1"] for s in range(3)]
+
+
+def test_a_difference_is_set_against_the_spread_that_the_source_reports_and_no_other(tables):
+    assert "sd" not in (tables / "published_vs_measured.csv").read_text().split("mean")[0]
+    assert "in published sd" not in (tables / "published_vs_measured.md").read_text()
+    deck = published.tables()
+    next(r for r in deck["main"] if (r["system"], r["encoder"]) == ("PFN", "SciB"))["scierc"]["sd"] = {"ent": 0.5}
+    runs = [record("pfn", s) for s in range(3)]
+    table = published_table(Grid(runs, declared([f"ten/tiny/pfn/{s}" for s in range(3)], [], []), NOT_COMPARED), deck)
+    assert [c for c in table.frame.columns if c[1] == "in published sd"] == [("Ent", "in published sd")]
+    apart = (sum(ent_of_pfn()) / 3 - 66.8) / 0.5
+    assert table.frame[("Ent", "in published sd")].tolist() == [signed(apart, 1)]
+    assert table.tidy["difference_in_published_sd"].dropna().tolist() == [pytest.approx(apart, abs=1e-3)]
+    assert "over the standard deviation that its source reports" in table.notes[0]
 
 
 def test_classes_and_kinds_add_up_to_the_scores(tables):
@@ -202,7 +234,7 @@ def test_a_failed_run_leaves_no_mean(tmp_path):
     for name in ("ablation", "types", "slices", "errors"):
         assert "failed (n=2 of 3)" in made[name].split("\n- ")[0], name
         assert "- No result: ten/tiny/base/2: it ran out of memory." in made[name]
-    assert lines(tmp_path / "tables" / "ablation.md", "Base")[0][-2:] == ["failed (n=2 of 3)"] * 2
+    assert lines(tmp_path / "tables" / "ablation.md", "Ten")[0][3:] == ["Base", *["failed (n=2 of 3)"] * 6]
     (row,) = lines(tmp_path / "tables" / "main.md", "SpERT (ours)")
     assert row[2] == "measured, full, n=0" and row[-3:] == ["failed (n=0 of 1)"] * 3
     assert "Not compared on Ten, Tiny, full: SINET with SINET Base: runs of base have no result" in made["significance"]
@@ -210,15 +242,15 @@ def test_a_failed_run_leaves_no_mean(tmp_path):
 
 def test_a_run_left_out_of_the_plan_leaves_no_mean(tmp_path):
     write_grid(tmp_path, THREE, [], left_out=[["ten/tiny/base/3", "no licence"]])
-    assert lines(tmp_path / "tables" / "ablation.md", "Base")[0][-2:] == ["left out", "left out"]
+    assert lines(tmp_path / "tables" / "ablation.md", "Ten")[0][3:] == ["Base", *["left out"] * 6]
 
 
 def test_folds_are_one_dataset(tmp_path):
     write_grid(tmp_path, [("ours", 0), ("pfn", 0)], [], datasets=("folds-0", "folds-1"))
     tables = tmp_path / "tables"
-    (row,) = rows(tables / "main.csv", system="PFN", source="measured, recipe full", figure="Ent")
+    (row,) = rows(tables / "main.csv", system="PFN", source="measured, full, n=1, test", figure="Ent")
     assert (row["dataset"], row["n"], row["seeds"]) == ("Folds", "1", "0")
-    assert "measured, full, n=1" in lines(tables / "main.md", "PFN (ours)")[0]
+    assert "measured, full, n=1, test" in lines(tables / "main.md", "PFN (ours)")[0]
     assert "(200 sentences), mean over the 2 folds of each seed" in (tables / "main.md").read_text()
     write_grid(tmp_path / "one", [("ours", 0)], [], datasets=("folds-0",))
     assert "(200 sentences), fold 0 alone, symmetric" in (tmp_path / "one" / "tables" / "main.md").read_text()
@@ -263,9 +295,11 @@ def test_what_was_left_out_altogether_has_its_row_and_column(tmp_path):
     assert lines(tables / "main.md", "SINET (ours)")[0][3:6] == ["left out"] * 3
     assert lines(tables / "main.md", "PFN (ours)")[0][3:6] == ["not run"] * 3
     spert = lines(tables / "main.md", "SpERT (ours)")[0]
-    assert spert[2] == "left out" and spert[-3:] == ["left out"] * 3
-    assert "F1 SpERT" in made["types"] and "ten/tiny/spert/0: no memory" in made["main"]
-    assert lines(tables / "published_vs_measured.md", "SINET (ALBERT)")[0][3] == "left out"
+    assert spert[2] == "left out: no memory" and spert[-3:] == ["left out"] * 3
+    assert "F1 SpERT" in made["types"] and "- Left out, 1 run on ten/tiny (spert): no memory." in made["main"]
+    assert "- Published, left out (no memory): SpERT with SciBERT (SciERC)." in made["published_vs_measured"]
+    (row,) = rows(tables / "main.csv", system="SpERT", source="left out: no memory", figure="Ent")
+    assert (row["dataset"], row["mean"], row["n"]) == ("SciERC", "", "0")
     assert "Not compared on Ten, Tiny, full: SINET with SpERT: runs of spert have no result." in made["significance"]
 
 
@@ -276,3 +310,200 @@ def test_texts_of_cells():
     assert "x \\| y_1" in markdown(table)
     made = latex(table)
     assert r"x $|$ y\_1" in made and r"\textbf{\num{+1.20 \pm 0.30}}" in made and r"50 \% of ? and e." in made
+
+
+# -- the paper's grid ----------------------------------------------------------------------------------------------
+
+
+def f1_on(split: str, metric: str, dataset: str, seed: int) -> float:
+    """A figure that tells where it comes from."""
+    return {"test": 60, "dev": 70}[split] + 2 * seed + int(dataset[-1] if "-" in dataset[-2:] else 0) + len(metric) / 10
+
+
+def of_paper(run: Run) -> dict:
+    """A record of a planned run; without figures of dev where its recipe trains on dev."""
+    recipe, on = run.details["recipe"], (run.dataset, run.seed)
+    trained_on = trainings(recipe)[0][1]["train_on"]
+    return {
+        **{"dataset": run.dataset, "encoder": run.encoder, "model": run.model, "seed": run.seed, "split": "test"},
+        **{"recipe": recipe, "selection": selection(recipe), "trained_on": trained_on},
+        **{"scores": {"symmetric": {m: {"f1": f1_on("test", m, *on)} for m in METRICS}}},
+        **{"dev": {m: f1_on("dev", m, *on) for m in METRICS} if trained_on == "train" else {}},
+        **{"test_sentences": 551, "train_sentences": 1861, "dev_sentences": 275},
+        **{"device": "cuda", "device_name": "a GPU", "threads": 1, "precision": "float32", "git_commit": "0" * 40},
+    }
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory) -> tuple[Path, Callable[..., Grid]]:
+    """The tables of config/paper.yaml when all was run but ACE05 with BERT; and what makes such a grid."""
+
+    def grid(lacking: Callable[[Run], bool], change: Callable[[dict], dict] = lambda record: record) -> Grid:
+        config = load_config(ROOT / "config" / "paper.yaml")
+        plan = resolve(config, offline=False)
+        runs = [*plan.runs, *(run for run, _ in plan.left_out)]
+        out = [(run, "weights absent: BERT: in no mirror") for run in runs if lacking(run)]
+        plan = Plan(tuple(run for run in runs if not lacking(run)), tuple(out))
+        return Grid([change(of_paper(run)) for run in plan.runs], declarations(config, plan, []), NOT_COMPARED)
+
+    folder = tmp_path_factory.mktemp("paper")
+    of = grid(lambda run: (run.dataset, run.encoder) == ("ace05", "bert-base-cased"))
+    deck = published.tables()
+    for table in (main_table(of, deck["main"]), ablation_table(of, deck), published_table(of, deck)):
+        write(table, folder)
+    return folder, grid
+
+
+def body(path: Path) -> list[list[str]]:
+    """Cells of all rows of a Markdown table but its head."""
+    split = [
+        [c.strip() for c in line.strip("|").split("|")] for line in path.read_text().splitlines() if line[:1] == "|"
+    ]
+    return split[2:]
+
+
+ABSENT = "left out: weights absent"
+OWN = "measured, own, n=3, test"
+
+
+def test_ours_stand_directly_under_the_published_row_of_their_system_and_encoder(paper):
+    rows_ = [
+        (row[0].split(" (")[0] + " (ours)" * ("(ours)" in row[0]), *row[1:3]) for row in body(paper[0] / "main.md")
+    ]
+    assert rows_ == [
+        ("SPTree", "BERT", "published; no SPTree here"),
+        ("SciIE", "SciBERT", "published; no SciIE here"),
+        ("DyIE", "BERT", "published; no DyIE here"),
+        ("DyIE++", "BERT", "published"),
+        ("DyGIE++ (ours)", "BERT", ABSENT),
+        ("DyIE++", "SciBERT", "published"),
+        ("DyGIE++ (ours)", "SciBERT", f"{OWN} of SciERC, documents"),
+        ("Multi-turn QA", "BERT", "published; no Multi-turn QA here"),
+        ("Two are Better than One", "ALBERT", "published"),
+        ("Two are Better than One (ours)", "ALBERT", OWN),
+        ("SPE", "SciBERT", "published; no SPE here"),
+        ("SpERT", "SciBERT", "published"),
+        ("SpERT (ours)", "SciBERT", OWN),
+        ("SPAN Multi-Head", "BERT", "published"),
+        ("SPAN Multi-Head (ours)", "BERT", ABSENT),
+        ("PURE", "ALBERT", "published"),
+        ("PURE (ours)", "ALBERT", OWN),
+        ("PURE", "SciBERT", "published"),
+        ("PURE (ours)", "SciBERT (uncased)", OWN),
+        ("PFN", "ALBERT", "published"),
+        ("PFN (ours)", "ALBERT", OWN),
+        ("PFN", "SciBERT", "published"),
+        ("PFN (ours)", "SciBERT (uncased)", OWN),
+        ("MGE", "ALBERT", "published; no MGE here"),
+        ("MGE", "SciBERT", "published; no MGE here"),
+        ("SINET", "BERT", "published"),
+        ("SINET (ours)", "BERT", f"{OWN}; {ABSENT}"),
+        ("SINET", "SciBERT", "published"),
+        ("SINET (ours)", "SciBERT", OWN),
+        ("SINET", "ALBERT", "published"),
+        ("SINET (ours)", "ALBERT", OWN),
+        ("SPAN Multi-Head (ours)", "SciBERT", "measured, own, n=1, test"),
+    ]
+    in_csv = dict.fromkeys(
+        (r["system"], r["encoder"], r["source"]) for r in csv.DictReader((paper[0] / "main.csv").open())
+    )
+    assert [(s.removesuffix(" (ours)"), *of) for s, *of in rows_] == list(in_csv)
+    tex = (paper[0] / "main.tex").read_text()
+    assert "published; no SPTree here" in tex and tex.index(f"{OWN} of SciERC, documents") < tex.index("Multi-turn QA")
+
+
+def test_a_column_has_every_dataset_that_is_published_under_it(paper):
+    ours = [row for row in body(paper[0] / "main.md") if row[0] == "DyGIE++ (ours)"]
+    assert [row[9] for row in ours] == ["not run", mean_sd([60.3, 62.3, 64.3])]
+    sinet = {row[1]: row for row in body(paper[0] / "main.md") if row[0] == "SINET (ours)"}
+    of_folds = mean_sd([62.3, 64.3, 66.3])
+    assert [sinet["BERT"][c] for c in (3, 6, 9)] == [of_folds, "left out", "not run"], "ACE04 over five folds"
+    assert [sinet["ALBERT"][c] for c in (3, 6, 9)] == [of_folds, mean_sd([60.3, 62.3, 64.3]), "not run"]
+    assert "- Left out, 21 runs on ace05/bert-base-cased (sinet, sinet-base, " in (paper[0] / "main.md").read_text()
+
+
+def test_the_ablation_is_of_test_and_of_dev(paper):
+    blocks = dict.fromkeys(tuple(row[:3]) for row in body(paper[0] / "ablation.md"))
+    assert list(blocks) == [
+        ("SciERC", "SciBERT", "published, split not stated"),
+        ("SciERC", "SciBERT", OWN),
+        ("SciERC", "SciBERT", OWN.replace("test", "dev")),
+        ("ACE05", "BERT or ALBERT", "published, split not stated"),
+        ("ACE05", "BERT", ABSENT),
+    ], "nothing where SINET alone is planned"
+    for split in ("test", "dev"):
+        of_split = [r for r in body(paper[0] / "ablation.md") if r[2] == OWN.replace("test", split)]
+        ent = mean_sd([f1_on(split, "ent", "scierc", seed) for seed in range(3)])
+        assert [row[3:6] for row in of_split] == [
+            [s, ent, "0.00"] for s in ("Base", *(f"Base+TAP{step}" for step in ("", "+CTAM_NER", "+CTAM_RE", "+CTAM")))
+        ]
+        lines_ = rows(paper[0] / "ablation.csv", source=OWN.replace("test", split), system="Base", figure="Ent")
+        assert [float(r["mean"]) for r in lines_] == [f1_on(split, "ent", "scierc", 1)]
+        assert OWN.replace("test", split) in (paper[0] / "ablation.tex").read_text()
+    note = (
+        "Ours on dev of SciERC with SciBERT: 275 sentences, at the weights that the recipe selects, matching symmetric"
+    )
+    assert note in (paper[0] / "ablation.md").read_text()
+
+
+def test_the_ablation_says_how_dev_was_matched_and_where_it_was_trained_on(paper):
+    deck, all_there = published.tables(), lambda run: False
+
+    def directed(run: dict) -> dict:
+        return run | {"recipe": run["recipe"] | {"matching": "directed"}}
+
+    def on_dev(run: dict) -> dict:
+        return run | {"dev": {}, "trained_on": "train+dev"}
+
+    table = ablation_table(paper[1](all_there, directed), deck)
+    assert f"{OWN.replace('test', 'dev')}, directed" in set(table.frame[("", "Source")])
+    assert any("matching directed" in note for note in table.notes)
+    texts = ablation_table(paper[1](all_there, on_dev), deck).frame
+    without = texts[texts[("", "Source")] == "measured, own, n=3, no dev figure: trained on train+dev"]
+    assert len(without) == 10 and (without.iloc[:, 4:] == "n/a").all(axis=None)
+
+
+def test_only_the_same_system_encoder_and_dataset_are_set_against_published_figures(paper):
+    text = (paper[0] / "published_vs_measured.md").read_text()
+    of_ablation = {tuple(row[2:5]) for row in body(paper[0] / "published_vs_measured.md") if row[0][:8] == "Ablation"}
+    assert of_ablation == {("SciERC", "own", "test"), ("SciERC", "own", "dev")}, (
+        "SINET alone with ALBERT is no ablation"
+    )
+    compared = [tuple(row[:6]) for row in body(paper[0] / "published_vs_measured.md") if row[0][:8] != "Ablation"]
+    assert compared == [
+        (system, encoder, dataset, "own", "test", "3")
+        for system, encoder, *datasets in (
+            ("DyIE++", "SciBERT", "SciERC"),
+            ("Two are Better than One", "ALBERT", "ACE04", "ACE05"),
+            ("SpERT", "SciBERT", "SciERC"),
+            ("PURE", "ALBERT", "ACE04", "ACE05"),
+            ("PURE", "SciBERT", "SciERC"),
+            ("PFN", "ALBERT", "ACE04", "ACE05"),
+            ("PFN", "SciBERT", "SciERC"),
+            ("SINET", "BERT", "ACE04"),
+            ("SINET", "SciBERT", "SciERC"),
+            ("SINET", "ALBERT", "ACE04", "ACE05"),
+        )
+        for dataset in datasets
+    ]
+    assert (
+        "- Published, left out (weights absent): DyIE++ with BERT (ACE05); SPAN Multi-Head with BERT (ACE05); " in text
+    )
+    assert "- Measured, and not published: SciERC with SciBERT (SPAN Multi-Head)." in text
+    (line,) = rows(paper[0] / "published_vs_measured.csv", system="DyIE++", figure="Rel")
+    assert (
+        float(line["difference"]) == pytest.approx(62.3 - 48.4)
+        and "dataset: SciERC / SciERC, documents" in line["differs"]
+    )
+
+
+def test_other_encoders_stand_after_all_published_rows(tmp_path):
+    planned = declared(["ten/tiny/pfn/0"], [], [])
+    planned["encoders"]["tiny"].pop("published")
+    grid = Grid([record("pfn", 0)], planned, NOT_COMPARED)
+    deck = published.tables()
+    sources = main_table(grid, deck["main"]).frame[("", "Source")].tolist()
+    assert sources[18:] == ["published; not run", "measured, full, n=1, test of Ten"] and len(sources) == 20
+    table = published_table(grid, deck)
+    assert table.frame.empty and table.tidy.empty and "Measured, and not published: Ten with Tiny (PFN)." in table.notes
+    write(table, tmp_path)

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sinet import recipes
-from sinet.errors import UserError
-from sinet.paper.table import mean_sd
+from sinet.errors import UserError, counted
+from sinet.paper.table import NO_FIGURE, mean_sd
 from sinet.paper.titles import dataset_title
+from sinet.published import DATASETS as PUBLISHED_DATASETS
+from sinet.score.compare import FULL
 
 METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
+TEST, DEV = "test", "dev"
 NOT_REPORTED, NOT_RUN, LEFT_OUT, FAILED = "n.r.", "not run", "left out", "failed"
 UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."
 WHY_EMPTY = (
@@ -64,6 +67,12 @@ class Grid:
             return dataset_title(name, of[name])
         return next(described["title"] for described in of.values() if described.get("fold_of") == name)
 
+    def column(self, dataset: str) -> tuple[str, str]:
+        """Key and title of the column that a dataset's figures stand in: a published one, or one of its own."""
+        described = next(d for n, d in self.declared["datasets"].items() if dataset in (n, d.get("fold_of")))
+        key = described.get("published") or dataset + "*"
+        return key, PUBLISHED_DATASETS.get(key, described["title"])
+
     def place(self, run: dict) -> Place:
         return Place(self.whole(run["dataset"]), run["encoder"], run["recipe"]["name"])
 
@@ -78,6 +87,14 @@ class Grid:
     def places(self) -> list[Place]:
         """All places at which runs were planned, in the order of the grid."""
         return list(dict.fromkeys(place for place, _ in self.planned()))
+
+    def ablated(self) -> list[Place]:
+        """Where settings of the ablation are planned, or without a recipe left out, besides the full model, which is a
+        system as others are."""
+        steps = [n for n, m in self.declared["models"].items() if m.get("setting", FULL) != FULL]
+        planned = dict.fromkeys(place for place, model in self.planned() if model in steps)
+        out = dict.fromkeys(Place(dataset, encoder, "") for dataset, encoder, model in self.absent() if model in steps)
+        return [*planned, *(place for place in out if place[:2] not in {there[:2] for there in planned})]
 
     def models(self, place: Place | None = None) -> list[str]:
         """Models planned at a place, in the order of the grid; of no place all, those left out last."""
@@ -97,6 +114,11 @@ class Grid:
         """Those of one model: its seeds, times the folds of the dataset."""
         return [run for run in self.there(place) if run["model"] == model]
 
+    def why_absent(self, encoder: str, model: str) -> str:
+        """What the runs of a model with an encoder that were left out lack, in short."""
+        lacking = [why for path, why in self.declared["left_out"] if path.split("/")[1:3] == [encoder, model]]
+        return ", ".join(dict.fromkeys(why.partition(":")[0] for why in lacking))
+
     def left_out(self, place: Place, model: str) -> bool:
         """Whether a run of the model there was left out."""
         return (place.dataset, place.encoder, model) in self.absent()
@@ -115,7 +137,7 @@ class Grid:
         """A figure of each seed of a model at a place, of one run or `over_folds` of the dataset; or why it has none.
 
         Args:
-            figure: of a run; a number unless `over_folds` takes something else.
+            figure: of a run; a number unless `over_folds` takes something else, None where the run has none.
         """
         if self.left_out(place, model):
             return LEFT_OUT
@@ -123,7 +145,10 @@ class Grid:
         there = Counter(run["seed"] for run in runs)
         if (complete := sum(there[seed] == folds for seed, folds in planned.items())) < len(planned):
             return f"{FAILED} (n={complete} of {len(planned)})"
-        return [over_folds([figure(run) for run in runs if run["seed"] == seed]) for seed in there] or NOT_RUN
+        figures = [[figure(run) for run in runs if run["seed"] == seed] for seed in there]
+        if any(None in of_folds for of_folds in figures):
+            return NO_FIGURE
+        return [over_folds(of_folds) for of_folds in figures] or NOT_RUN
 
     def compared(self, place: Place, system: str, other: str, metric: str) -> dict | None:
         """The comparison of two models at a place; None where it was not made."""
@@ -138,6 +163,10 @@ class Grid:
         """What significant means, for the notes of a table."""
         return f"significant: {test_of(self.comparisons)}"
 
+    def source(self, recipe: str, runs: Sequence[dict], splits: Iterable[str]) -> str:
+        """How the measured figures of a row came about: recipe, number of seeds, splits."""
+        return ", ".join(["measured", recipe, self.number(runs), *splits])
+
     def number(self, runs: Sequence[dict]) -> str:
         """Number of seeds behind the cells of a row, by dataset where they differ."""
         per_dataset: dict[str, set] = {}
@@ -146,9 +175,9 @@ class Grid:
         counts = sorted({len(there) for there in per_dataset.values()})
         return f"n={'/'.join(map(str, counts)) or 0}"
 
-    def numbers(self, place: Place, models: Iterable[str] | None = None) -> str:
+    def numbers(self, place: Place) -> str:
         """How many seeds each model at a place has: one n where it is the same for all."""
-        counts = {m: len(self.seeds(place, m)) for m in models or self.models(place) if self.at(place, m)}
+        counts = {m: len(self.seeds(place, m)) for m in self.models(place) if self.at(place, m)}
         same = len(set(counts.values())) == 1
         each = [f"n={n}" if same else f"{self.title('models', m)} n={n}" for m, n in counts.items()]
         where = self.title("datasets", place.dataset), self.title("encoders", place.encoder), place.recipe
@@ -199,13 +228,39 @@ class Grid:
     def remarks(self) -> list[str]:
         """The grid's own remark, and the runs left out or failed with their reasons."""
         lines = [self.declared["remark"]] if self.declared["remark"] else []
-        lines += [f"Left out: {path}: {reason}." for path, reason in self.declared["left_out"]]
+        out: dict[tuple[str, str, str], list[str]] = {}
+        for path, reason in self.declared["left_out"]:
+            dataset, encoder, model, _ = path.split("/")
+            out.setdefault((self.whole(dataset), encoder, reason), []).append(model)
+        for (dataset, encoder, reason), runs in out.items():
+            models = ", ".join(dict.fromkeys(runs))
+            lines.append(f"Left out, {counted(len(runs), 'run')} on {dataset}/{encoder} ({models}): {reason}.")
         return lines + [f"No result: {path}: {reason}." for path, reason in self.declared["failed"]]
 
 
-def f1_of(metric: str) -> Callable[[dict], float]:
-    """Reads the F1 of a record under a metric, symmetric types direction-free."""
-    return lambda run: run["scores"]["symmetric"][metric]["f1"]
+def published_encoders(names: Iterable[str]) -> str:
+    """Encoders as tables print them, of which a published figure may have been measured with any."""
+    return " or ".join(PUBLISHED_ENCODERS[name] for name in names)
+
+
+def f1_of(metric: str, split: str = TEST) -> Callable[[dict], float | None]:
+    """Reads the F1 of a record under a metric: on test with symmetric types direction-free; on dev at the selected
+    weights, as the recipe's `matching` has it, None where dev was trained on."""
+    return lambda run: run["scores"]["symmetric"][metric]["f1"] if split == TEST else run["dev"].get(metric)
+
+
+def matching_on_dev(run: dict) -> str:
+    """How relations were matched on dev: as the last training of the recipe says."""
+    return recipes.trainings(run["recipe"])[-1][1]["matching"]
+
+
+def split_of(runs: Sequence[dict], split: str) -> str:
+    """The split that figures of runs are of, dev with its matching where that is another than what test is shown in."""
+    if split == TEST or not runs:
+        return split
+    if not all(run["dev"] for run in runs):
+        return f"no dev figure: trained on {runs[0]['trained_on']}"
+    return f"{DEV}, directed" if matching_on_dev(runs[0]) == "directed" else DEV
 
 
 def sign(comparison: dict, level: float) -> int:

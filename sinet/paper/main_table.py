@@ -1,4 +1,6 @@
-"""The main table: every published row of the deck, then what was measured here."""
+"""The main table: every published row of the deck, with what was measured here under it."""
+
+import itertools
 
 import pandas as pd
 
@@ -6,6 +8,7 @@ from sinet.paper.grid import (
     LEFT_OUT,
     METRICS,
     NOT_REPORTED,
+    NOT_RUN,
     PUBLISHED_ENCODERS,
     PUBLISHED_METRICS,
     UNREPORTED,
@@ -23,48 +26,83 @@ from sinet.score.compare import REFERENCE, pairs_to_compare
 
 
 def main_table(grid: Grid, published: list[dict]) -> Table:
-    """Systems x datasets; published rows first, then one measured row for each model, encoder and recipe."""
-    columns = {name: (name, title) for name, title in PUBLISHED_DATASETS.items()}
-    datasets = {}  # the one that stands in each column; a published column may have none
+    """Systems x datasets: each published row, directly under it what was measured of that system with that encoder, one
+    row for each recipe; last what has no published row."""
+    columns = {key: title for key, title in PUBLISHED_DATASETS.items()}
     for dataset in [*(place.dataset for place in grid.places()), *(dataset for dataset, _, _ in grid.absent())]:
-        key, title = column(grid, dataset)
-        columns.setdefault(key, (key, title))
-        datasets[key] = dataset
-    rows, lines = [], []
+        key, title = grid.column(dataset)
+        columns.setdefault(key, title)
+    rest = _measured_rows(grid, [m for m in grid.models() if is_system(grid.declared["models"][m])])
+    made = []
     for row in published:
-        encoder = PUBLISHED_ENCODERS[row["encoder"]]
-        cells = {("", "System"): f"{row['system']} ({row['cite']})", ("", "Encoder"): encoder}
-        cells[("", "Source")] = "published"
-        for key, title in columns.values():
-            for metric, name in METRICS.items():
-                value = row.get(key, {}).get(PUBLISHED_METRICS[metric])
-                cells[(title, name)] = NOT_REPORTED if value is None else f"{value:.2f}"
-                if value is not None:
-                    lines.append(tidy_line("published", row["system"], encoder, title, name, [value]))
-        rows.append(cells)
-    systems = [m for m in grid.models() if is_system(grid.declared["models"][m])]
-    for model, encoder, recipe in _measured_rows(grid, systems):
-        titles = grid.title("models", model), grid.title("encoders", encoder)
-        runs = [r for r in grid.runs if (r["model"], r["encoder"], r["recipe"]["name"]) == (model, encoder, recipe)]
-        cells = {("", "System"): f"{titles[0]} (ours)", ("", "Encoder"): titles[1]}
-        cells[("", "Source")] = f"measured, {recipe}, {grid.number(runs)}" if recipe else LEFT_OUT
-        for key, title in columns.values():
-            place = Place(datasets.get(key, ""), encoder, recipe)
-            for metric, name in METRICS.items():
-                values = grid.values(place, model, f1_of(metric))
-                cells[(title, name)] = bold(shown(values), _wins(grid, place, model, metric))
-                if not isinstance(values, str):
-                    of = grid.seeds(place, model)
-                    lines.append(tidy_line(f"measured, recipe {recipe}", *titles, title, name, values, of))
-        rows.append(cells)
+        ours = [m for m in rest if _published_name(grid, *m[:2]) == (row["system"], row["encoder"])]
+        made += [_published(grid, columns, row, bool(ours)), *(_measured(grid, columns, *m) for m in ours)]
+        rest = [m for m in rest if m not in ours]
+    made += [_measured(grid, columns, *m) for m in rest]
     notes = (
         f"Micro F1 x 100. {UNREPORTED} {WHY_EMPTY} DyIE, DyIE++: so the deck spells DyGIE, DyGIE++.",
+        "Under a published row: that system, measured here with that encoder, by which recipe, over n seeds, on which "
+        "split. Measured rows without a published one (another encoder) come last.",
         f"Bold: {REFERENCE} where it is significantly better than every other system measured here on the same dataset "
         f"with the same encoder and recipe, another system where it is significantly better than {REFERENCE}; "
         f"{grid.test_note()}. Published rows are not tested.",
-        *grid.protocol([run for run in grid.runs if run["model"] in systems]),
+        *grid.protocol([run for run in grid.runs if is_system(grid.declared["models"][run["model"]])]),
     )
+    rows, lines = [cells for cells, _ in made], [line for _, of_row in made for line in of_row]
     return Table("main", "Main results", frame(rows), pd.DataFrame(lines), notes)
+
+
+def _published(grid: Grid, columns: dict[str, str], row: dict, measured: bool) -> tuple[dict, list[dict]]:
+    """Cells and csv lines of a published row, which says why no measured one stands under it."""
+    encoder, source = PUBLISHED_ENCODERS[row["encoder"]], "published"
+    if not measured:
+        here = any(declared.get("published") == row["system"] for declared in grid.declared["models"].values())
+        source += f"; {NOT_RUN}" if here else f"; no {row['system']} here"
+    cells = {("", "System"): f"{row['system']} ({row['cite']})", ("", "Encoder"): encoder, ("", "Source"): source}
+    lines = []
+    for (key, title), (metric, name) in itertools.product(columns.items(), METRICS.items()):
+        value = row.get(key, {}).get(PUBLISHED_METRICS[metric])
+        cells[(title, name)] = NOT_REPORTED if value is None else f"{value:.2f}"
+        if value is not None:
+            lines.append(tidy_line(source, row["system"], encoder, title, name, [value]))
+    return cells, lines
+
+
+def _measured(grid: Grid, columns: dict[str, str], model: str, encoder: str, recipe: str) -> tuple[dict, list[dict]]:
+    """Cells and csv lines of what was measured of a model with an encoder and a recipe."""
+    planned = [place for place, m in grid.planned() if (m, place.encoder, place.recipe) == (model, encoder, recipe)]
+    planned += [Place(dataset, encoder, recipe) for dataset, *of in grid.absent() if of == [encoder, model]]
+    # of the datasets that share a published column, the one that this row is planned on
+    places = {grid.column(place.dataset)[0]: place for place in reversed(planned)}
+    runs = [run for place in dict.fromkeys(places.values()) for run in grid.at(place, model)]
+    splits = dict.fromkeys(run["split"] + _of_dataset(grid, run["dataset"]) for run in runs)
+    sources = [grid.source(recipe, runs, splits)] if recipe else []
+    if lacking := grid.why_absent(encoder, model):
+        sources.append(f"{LEFT_OUT}: {lacking}")
+    source = "; ".join(sources)
+    titles = grid.title("models", model), grid.title("encoders", encoder)
+    cells = {("", "System"): f"{titles[0]} (ours)", ("", "Encoder"): titles[1], ("", "Source"): source}
+    lines = []
+    for (key, title), (metric, name) in itertools.product(columns.items(), METRICS.items()):
+        place = places.get(key)
+        values = grid.values(place, model, f1_of(metric)) if place else NOT_RUN
+        cells[(title, name)] = bold(shown(values), bool(place) and _wins(grid, place, model, metric))
+        if place:
+            lines.append(tidy_line(source, *titles, title, name, values, grid.seeds(place, model)))
+    return cells, lines
+
+
+def _published_name(grid: Grid, model: str, encoder: str) -> tuple[str | None, str | None]:
+    """System and encoder of the published row that a model with an encoder stands under."""
+    return tuple(
+        grid.declared[kind][name].get("published") for kind, name in (("models", model), ("encoders", encoder))
+    )
+
+
+def _of_dataset(grid: Grid, dataset: str) -> str:
+    """Which dataset a figure is of, where its column is named after another."""
+    title = grid.title("datasets", grid.whole(dataset))
+    return "" if title == grid.column(dataset)[1] else f" of {title}"
 
 
 def _measured_rows(grid: Grid, models: list[str]) -> list[tuple[str, str, str]]:
@@ -72,13 +110,6 @@ def _measured_rows(grid: Grid, models: list[str]) -> list[tuple[str, str, str]]:
     planned = dict.fromkeys((model, place.encoder, place.recipe) for place, model in grid.planned())
     out = [(m, e, "") for _, e, m in grid.absent() if not any((m, e) == key[:2] for key in planned)]
     return [row for model in models for row in dict.fromkeys([*planned, *out]) if row[0] == model]
-
-
-def column(grid: Grid, dataset: str) -> tuple[str, str]:
-    """Key and title of the column that a dataset's figures stand in: a published one, or one of its own."""
-    described = next(d for n, d in grid.declared["datasets"].items() if dataset in (n, d.get("fold_of")))
-    key = described.get("published") or dataset + "*"
-    return key, PUBLISHED_DATASETS.get(key, described["title"])
 
 
 def _wins(grid: Grid, place: Place, model: str, metric: str) -> bool:

@@ -1,129 +1,187 @@
-"""Published against measured: the deck's figure, ours, how far apart they are, and how their making differs."""
+"""Published against measured, like for like: a figure of the deck and ours of the same system with the same encoder on
+the same dataset, how far apart they are, and how their making differs."""
 
-import statistics
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator
 
 import pandas as pd
 
 from sinet import recipes
 from sinet.paper.grid import (
+    DEV,
     LEFT_OUT,
     METRICS,
     NOT_REPORTED,
     NOT_RUN,
-    PUBLISHED_ENCODERS,
     PUBLISHED_METRICS,
+    TEST,
     UNREPORTED,
     WHY_EMPTY,
     Grid,
     Place,
     f1_of,
+    published_encoders,
     shown,
+    split_of,
 )
-from sinet.paper.main_table import column
 from sinet.paper.table import NO_FIGURE, Table, frame, signed, tidy_line
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.score.compare import REFERENCE
 
-NO_CODE = "no code"
 DIFFERS = "What differs"
+IN_SD = "in published sd"
+FIRST = ("System", "Encoder", "Dataset", "Recipe", "Split", "n")
+COLUMNS = [
+    *(("", name) for name in FIRST),
+    *itertools.product(METRICS.values(), ("published", "ours", "difference", IN_SD)),
+    ("", DIFFERS),
+]
+CSV = [
+    *("system", "dataset", "split", "figure", "published_encoder", "published", "published_sd", "encoder", "recipe"),
+    *("mean", "sd", "n", "difference", "difference_in_published_sd", "values", "seeds", "differs"),
+]
 
 
 def published_table(grid: Grid, published: dict) -> Table:
-    """A row for each figure of the deck and each measurement of the same system on the same dataset."""
-    rows, lines = [], []
-    for row, key, model in _figures_of(grid, published):
-        dataset = PUBLISHED_DATASETS[key]
-        places = [p for p in grid.places() if column(grid, p.dataset)[0] == key and model in grid.models(p)]
-        given = {name: row[key].get(PUBLISHED_METRICS[metric]) for metric, name in METRICS.items()}
-        for place in places or [None]:
-            cells = {("", "System"): row["title"], ("", "Dataset"): dataset}
-            for metric, name in METRICS.items():
-                ours = grid.values(place, model, f1_of(metric)) if place else _why_not(grid, key, model)
-                cells[(name, "published")] = NOT_REPORTED if given[name] is None else f"{given[name]:.2f}"
-                cells[(name, "ours")] = shown(ours)
-                cells[(name, "difference")], cells[(name, "in sd")] = _apart(given[name], ours)
-                if given[name] is not None and not isinstance(ours, str):
-                    lines += _lines(grid, place, model, row, dataset, name, given[name], ours)
-            cells[("", DIFFERS)] = _differs(grid, place, model, row) if place and grid.at(place, model) else ""
+    """A row for each measurement of a published system with its encoder on its dataset; the others named in notes.
+
+    A difference is set against a spread only where the published source reports one (`sd` in `published.yaml`).
+    """
+    rows, lines, compared = [], [], set()
+    alone: dict[str, dict[str, list[str]]] = {}
+    for row in _figures_of(grid, published):
+        model = row["model"]
+        places = [p for p in row["among"] if model in grid.models(p) and _like(grid, row, p.dataset, p.encoder)]
+        compared |= {(place, model) for place in places}
+        if not places:
+            systems = alone.setdefault(_why_not(grid, row), {})
+            systems.setdefault(f"{row['system']} with {row['made']['encoder']}", []).append(row["made"]["dataset"])
+        for place, split in itertools.product(places, row["splits"]):
+            cells, of_row = _compared(grid, row, place, split)
             rows.append(cells)
+            lines += of_row
+    texts, tidy = frame(rows, COLUMNS)[COLUMNS], pd.DataFrame(lines, columns=CSV)
+    texts = texts.drop(columns=[c for c in COLUMNS if c[1] == IN_SD and (texts[c] == NO_FIGURE).all()])
+    tidy = tidy.drop(columns=[c for c in CSV if "published_sd" in c and tidy[c].isna().all()])
+    in_sd = f"; {IN_SD}: over the standard deviation that its source reports, where it does"
     notes = (
-        "Micro F1 x 100. Difference: our mean minus the published figure; in sd: over our standard deviation, where we "
-        "have more than one run. Published figures are one number each, without a spread: no test is made of them.",
-        f"{UNREPORTED} {WHY_EMPTY} {NO_CODE}: this system is not implemented here.",
+        "Micro F1 x 100, published and ours of the same system with the same encoder on the same dataset. Difference: "
+        f"our mean minus the published figure{in_sd if any(c[1] == IN_SD for c in texts.columns) else ''}. Published "
+        "figures are one number each: no test is made of them.",
+        f"{UNREPORTED} {WHY_EMPTY}",
         "What differs: published / ours, as the paper, its released code or the deck states it. The ablation's figures "
-        "do not match the deck's main table, so that its split may be another.",
+        "do not match the deck's main table, so that its split may be another: ours are of test and of dev.",
+        *(_listed(f"Published, {why}", systems) for why, systems in alone.items()),
+        *_measured_alone(grid, compared),
         *grid.protocol(),
     )
-    frame_ = frame(rows)
-    order = [("", "System"), ("", "Dataset"), *(c for c in frame_.columns if c[0]), ("", DIFFERS)]
-    table = pd.DataFrame(lines, columns=CSV)
-    return Table("published_vs_measured", "Published and measured", frame_[order], table, notes, (DIFFERS,))
+    return Table("published_vs_measured", "Published and measured", texts, tidy, notes, (DIFFERS,))
 
 
-CSV = (
-    *("system", "dataset", "figure", "published_encoder", "published", "encoder", "recipe"),
-    *("mean", "sd", "n", "difference", "difference_in_sd", "values", "seeds", "differs"),
-)
+def _figures_of(grid: Grid, published: dict) -> Iterator[dict]:
+    """Figures of the deck's main table and ablation, by system, encoder and dataset.
 
-
-def _figures_of(grid: Grid, published: dict) -> Iterator[tuple[dict, str, str | None]]:
-    """Rows of the deck's main table and ablation: row, dataset, and the model here of that name."""
+    Each with the `column` it stands in, the `encoders` it may have been measured with, how it was `made`, the `model`
+    here of that name or None, the places `among` which it may stand, and the `splits` that ours are given on.
+    """
     models = grid.declared["models"]
     stated, unstated = published["protocol"]["systems"], published["protocol"]["unstated"]
+
+    def figures(name: str, column: str, encoders: list[str], system: str, made: dict, **more: object) -> dict:
+        made = unstated | stated.get(system, {}) | made
+        made |= {"encoder": published_encoders(encoders), "dataset": PUBLISHED_DATASETS[column]}
+        return {"system": name, "column": column, "encoders": encoders, "made": made, **more}
+
     for row in published["main"]:
-        model = next((n for n, m in models.items() if m.get("published") == row["system"]), None)
-        encoder = PUBLISHED_ENCODERS[row["encoder"]]
-        made = {**published["protocol"]["main"], **unstated, **stated.get(row["system"], {}), "encoder": encoder}
-        for key in PUBLISHED_DATASETS:
-            if key in row:
-                yield row | {"title": f"{row['system']} ({encoder})", "made": made}, key, model
+        system, made = row["system"], published["protocol"]["main"]
+        model = next((n for n, m in models.items() if m.get("published") == system), None)
+        for key in (key for key in PUBLISHED_DATASETS if key in row):
+            of = {"figures": row[key], "model": model, "among": grid.places(), "splits": [TEST]}
+            yield figures(system, key, [row["encoder"]], system, made, **of)
     for key, entries in published["ablation"].items():
+        made = published["protocol"]["ablation"][key]
         for entry in entries:
+            name = f"Ablation, {entry['setting']}"
             model = next((n for n, m in models.items() if m.get("setting") == entry["setting"]), None)
-            made = unstated | stated[REFERENCE] | published["protocol"]["ablation"][key]
-            yield {"title": f"Ablation, {entry['setting']}", key: entry, "made": made}, key, model
+            of = {"figures": entry, "model": model, "among": grid.ablated(), "splits": [TEST, DEV]}
+            yield figures(name, key, made["encoders"], REFERENCE, made, **of)
 
 
-def _why_not(grid: Grid, key: str, model: str | None) -> str:
-    if model is None:
-        return NO_CODE
-    return LEFT_OUT if any((column(grid, d)[0], m) == (key, model) for d, _, m in grid.absent()) else NOT_RUN
+def _like(grid: Grid, row: dict, dataset: str, encoder: str) -> bool:
+    """Whether a dataset and an encoder of the grid are those of published figures."""
+    family = grid.declared["encoders"][encoder].get("published")
+    return grid.column(dataset)[0] == row["column"] and family in row["encoders"]
 
 
-def _apart(published: float | None, ours: Sequence[float] | str) -> tuple[str, str]:
-    """The difference, and in standard deviations; n/a where one side has no figure or there is one run."""
-    if published is None or isinstance(ours, str):
-        return NO_FIGURE, NO_FIGURE
-    apart = statistics.fmean(ours) - published
-    spread = statistics.stdev(ours) if len(ours) > 1 else 0.0
-    return signed(apart), signed(apart / spread, 1) if spread else f"{NO_FIGURE} (n={len(ours)})"
+def _why_not(grid: Grid, row: dict) -> str:
+    """Why published figures have no row."""
+    if row["model"] is None:
+        return "no such system here"
+    out = [(encoder, m) for dataset, encoder, m in grid.absent() if _like(grid, row, dataset, encoder)]
+    lacking = dict.fromkeys(grid.why_absent(*of) for of in out if of[1] == row["model"])
+    return f"{LEFT_OUT} ({', '.join(lacking)})" if lacking else NOT_RUN
 
 
-def _differs(grid: Grid, place: Place, model: str, row: dict) -> str:
+def _compared(grid: Grid, row: dict, place: Place, split: str) -> tuple[dict, list[dict]]:
+    """Cells and csv lines of published figures and ours at a place."""
+    model, made, seeds = row["model"], row["made"], grid.seeds(place, row["model"])
+    of_split = split_of(grid.at(place, model), split)
+    first = (row["system"], made["encoder"], made["dataset"], place.recipe, of_split, str(len(seeds)))
+    differs = _differs(grid, row, place, split) if seeds else ""
+    cells = {("", name): text for name, text in zip(FIRST, first, strict=True)} | {("", DIFFERS): differs}
+    lines = []
+    for metric, name in METRICS.items():
+        key = PUBLISHED_METRICS[metric]
+        published, spread = row["figures"].get(key), row["figures"].get("sd", {}).get(key)
+        ours = grid.values(place, model, f1_of(metric, split))
+        cells[(name, "published")] = NOT_REPORTED if published is None else f"{published:.2f}"
+        cells[(name, "ours")], cells[(name, "difference")], cells[(name, IN_SD)] = shown(ours), NO_FIGURE, NO_FIGURE
+        if published is None or isinstance(ours, str):
+            continue
+        line = tidy_line("", row["system"], grid.title("encoders", place.encoder), made["dataset"], name, ours, seeds)
+        line |= {
+            "split": of_split,
+            "published_encoder": made["encoder"],
+            "published": published,
+            "recipe": place.recipe,
+        }
+        line |= {"difference": round(line["mean"] - published, 4), "differs": differs}
+        cells[(name, "difference")] = signed(line["difference"])
+        if spread:
+            line |= {"published_sd": spread, "difference_in_published_sd": round(line["difference"] / spread, 4)}
+            cells[(name, IN_SD)] = signed(line["difference_in_published_sd"], 1)
+        lines.append({key: value for key, value in line.items() if key in CSV})
+    return cells, lines
+
+
+def _differs(grid: Grid, row: dict, place: Place, split: str) -> str:
     """Published against ours, each part of the protocol in which they differ or of which nothing is known."""
-    run, made = grid.at(place, model)[0], row["made"]
-    folds = {run["dataset"] for run in grid.at(place, model)}
+    runs, made = grid.at(place, row["model"]), row["made"]
+    run, folds = runs[0], {run["dataset"] for run in runs}
     ours = {
+        "dataset": grid.title("datasets", place.dataset),
         "encoder": grid.title("encoders", place.encoder),
-        "split": run["split"] if len(folds) == 1 else f"{run['split']} of {len(folds)} folds",
+        "split": split if len(folds) == 1 else f"{split} of {len(folds)} folds",
         "selection": f"{run['selection']} of {recipes.length(run['recipe'])}",
         "training": f"{run.get('trained_on', 'train').replace('+', ' + ')}, {run['train_sentences']} sentences",
-        "runs": f"n={len(grid.seeds(place, model))}",
+        "runs": f"n={len(grid.seeds(place, row['model']))}",
     }
     same = lambda part: made.get(part) == ours[part] or (part == "training" and made[part] == "train")  # noqa: E731
     return "; ".join(f"{part}: {made[part]} / {ours[part]}" for part in ours if part in made and not same(part))
 
 
-def _lines(
-    grid: Grid, place: Place, model: str, row: dict, dataset: str, name: str, published: float, ours: Sequence[float]
-) -> list[dict]:
-    encoder = grid.title("encoders", place.encoder)
-    line = tidy_line("", row["title"], encoder, dataset, name, ours, grid.seeds(place, model))
-    apart = line["mean"] - published
-    return [
-        {key: line[key] for key in ("system", "dataset", "figure", "encoder", "mean", "sd", "n", "values", "seeds")}
-        | {"published_encoder": row["made"]["encoder"], "published": published, "recipe": place.recipe}
-        | {"difference": round(apart, 4), "difference_in_sd": round(apart / line["sd"], 4) if line["sd"] else None}
-        | {"differs": _differs(grid, place, model, row)}
-    ]
+def _measured_alone(grid: Grid, compared: set[tuple[Place, str]]) -> Iterator[str]:
+    """What was measured, or should have been, and has no published figure of that encoder and dataset."""
+    systems: dict[str, list[str]] = {}
+    for place, model in dict.fromkeys(grid.planned()):
+        if (place, model) not in compared:
+            where = f"{grid.title('datasets', place.dataset)} with {grid.title('encoders', place.encoder)}"
+            systems.setdefault(where, []).append(grid.title("models", model))
+    if systems:
+        yield _listed("Measured, and not published", systems)
+
+
+def _listed(what: str, named: dict[str, list[str]]) -> str:
+    """A note that names things once: `what: a (b, c); d (e).`"""
+    each = (f"{name} ({', '.join(dict.fromkeys(of))})" for name, of in named.items())
+    return f"{what}: {'; '.join(each)}."

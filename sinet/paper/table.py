@@ -61,17 +61,19 @@ def tidy_line(
     encoder: str,
     dataset: str,
     figure: str,
-    values: Sequence[float],
+    values: Sequence[float] | str,
     seeds: Sequence[int] = (),
 ) -> dict:
-    """A line of the csv: one figure of one system at one place, with the values it is the mean of."""
+    """A line of the csv: one figure of one system at one place, with the values it is the mean of; empty where a text
+    says why there are none."""
+    values = () if isinstance(values, str) else values
     return {
         "source": source,
         "system": system,
         "encoder": encoder,
         "dataset": dataset,
         "figure": figure,
-        "mean": round(statistics.fmean(values), 4),
+        "mean": round(statistics.fmean(values), 4) if values else None,
         "sd": round(statistics.stdev(values), 4) if len(values) > 1 else None,
         "n": len(values),
         "values": " ".join(f"{v:.4f}" for v in values),

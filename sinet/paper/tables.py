@@ -35,7 +35,7 @@ def write_tables(
     out.mkdir(parents=True, exist_ok=True)
     for table in (
         main_table(grid, deck["main"]),
-        ablation_table(grid, deck["ablation"]),
+        ablation_table(grid, deck),
         published_table(grid, deck),
         significance_table(grid),
         efficiency_table(grid, deck["efficiency"], efficiency),

@@ -1,19 +1,5 @@
 # Predictions -> comparisons; records -> tables and figures.
-DECLARED = {
-    "datasets": {
-        name: {k: d[k] for k in ("title", "published", "fold_of") if k in d} for name, d in config["datasets"].items()
-    },
-    "encoders": {name: {"title": e["title"]} for name, e in config["encoders"].items()},
-    "models": {
-        name: {k: m[k] for k in ("title", "system", "published", "setting") if k in m}
-        for name, m in config["models"].items()
-    },
-    "remark": config.get("remark"),
-    "runs": {path: run.details["recipe"]["name"] for path, run in RUNS.items()},
-    "failed": [],
-    "kept": KEPT,
-    "left_out": [[run.path, reason] for run, reason in PLAN.left_out],
-}
+DECLARED = grid.declarations(config, PLAN, KEPT)
 
 FIGURE_MODELS = json.dumps(DECLARED["models"])
 

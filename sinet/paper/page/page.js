@@ -6,7 +6,7 @@
 // which sorts behind all numbers
 const number = text => { const m = text.trim().match(/^[<>≥≤[]?\s*([-−+]?[\d,]*\.?\d+)/); return m ? parseFloat(m[1].replace(/,/g, "").replace("−", "-")) : NaN; };
 // cells without a figure, some with the reason behind: "failed (n=2 of 3)", "n/a (n=1)", "n < 3"
-const NONE = /^(n\.r\.|n\/a|n < \d+|not (run|timed|counted)|left out|failed|no (gold|code)|none)?( \(.*\))?$/;
+const NONE = /^(n\.r\.|n\/a|n < \d+|not (run|timed|counted)|left out|failed|no gold|none)?( \(.*\))?$/;
 
 function sortable(table) {
   const body = table.tBodies[0], original = [...body.rows], heads = [...table.tHead.rows[0].cells];
