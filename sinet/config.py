@@ -152,11 +152,15 @@ def case_study(config: dict, plan: Plan) -> tuple[Run | None, list[Run], list[Ru
     return first, beside, [run for run in beside if run.model == model]
 
 
+TOKENIZERS = {"tokenizer", "own_tokenizer"}
+"""What an architecture without weights declares of another encoder."""
+
+
 def encoder_declaration(config: dict, name: str) -> dict:
-    """An encoder's declaration with its name, its tokenizer's declaration in place of a name, and no title."""
+    """An encoder's declaration with its name, its tokenizers' declarations in place of names, and no title."""
     declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k != "title"}
-    if "tokenizer" in declared:
-        declared["tokenizer"] = encoder_declaration(config, declared["tokenizer"])
+    for key in TOKENIZERS & declared.keys():
+        declared[key] = encoder_declaration(config, declared[key])
     return declared
 
 
@@ -400,9 +404,9 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
                     where = f"datasets.{name}.counts.{split}.{field}"
                     yield f"{where}: {kind!r} is no declared type, {nearest(kind, types)}"
     for name, encoder in config["encoders"].items():
-        tokenizer = encoder.get("tokenizer")
-        if tokenizer and "architecture" in config["encoders"].get(tokenizer, {"architecture": None}):
-            yield f"encoders.{name}.tokenizer: {tokenizer!r} is no declared encoder with a tokenizer of its own"
+        for key in sorted(TOKENIZERS & encoder.keys()):
+            if "architecture" in config["encoders"].get(encoder[key], {"architecture": None}):
+                yield f"encoders.{name}.{key}: {encoder[key]!r} is no declared encoder with a tokenizer of its own"
     in_grid = {model for block in config["grid"] for model in block["models"]}
     if (model := config["case_study"]["model"]) not in in_grid:
         yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid)}"

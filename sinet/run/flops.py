@@ -48,8 +48,8 @@ UNCOUNTED = frozenset(
         "topk any all",
         # making and moving data
         "arange triu_indices",
-        "tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
-        "empty_like rand randn tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
+        "randn tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
+        "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
         "narrow unflatten movedim flip index index_select index_copy index_copy_ index_put_",
         "index_put gather scatter scatter_ index_add index_add_",
         "repeat repeat_interleave broadcast_tensors expand expand_as pad constant_pad_nd embedding",
@@ -253,12 +253,15 @@ def count_run(model: Extractor, sentences: Sequence[Sentence], everything: Seque
     return count_sentences(model, sentences, f"FLOPs of {name}") | {"by_words": count_lengths(model, everything)}
 
 
-def count_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None, untrained: Sequence[dict]) -> None:
+def count_runs(
+    runs: dict[str, Path], test: Path, out: Path, count: int | None, untrained: Sequence[tuple[dict, int | None]]
+) -> None:
     """Count finished runs (model name -> folder); on the CPU, where counts are the same.
 
     Args:
         count: sentences of the test split, at even steps of length, None for all; besides, sentences of `WORDS` words.
-        untrained: declared encoder architectures, in which every run's system is counted with random weights.
+        untrained: declared encoder architectures, in which every run's system is counted with random weights, and on
+            how many sentences, None for all.
     """
     machine.use_device()
     everything = read_sentences(test)
@@ -276,8 +279,7 @@ def count_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None, 
             "of_sentences": len(everything),
             "systems": counted,
             "architectures": {
-                declared["name"]: count_architecture(declared, made, labels, everything, count)
-                for declared in untrained
+                declared["name"]: count_architecture(declared, made, labels, everything, n) for declared, n in untrained
             },
             "peak_memory_mib": machine.peak_memory_mib(torch.device("cpu")),
         },
