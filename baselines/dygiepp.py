@@ -37,6 +37,7 @@ class System(Extractor):
         entity_weight: of the entity loss; that of the relation loss is 1.
     """
 
+    released_form = "first layers over the concatenation of every span and pair"
     cites = "Wadden et al., EMNLP 2019: Entity, Relation, and Event Extraction with Contextualized Span Representations"
     tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "spans_per_word": 1.0}
     allowed: ClassVar[dict] = {
@@ -98,9 +99,13 @@ class System(Extractor):
         spans = torch.cat([words[row], words[row + width], self.width(width).to(words.dtype)], dim=1)
         of_head, of_tail, of_product = self.relation.first.weight.chunk(3, dim=1)
         head, tail = pairs.unbind(1)
-        summed = F.linear(spans, of_head).index_select(0, head) + F.linear(spans, of_tail).index_select(0, tail)
-        product = F.linear(spans.index_select(0, head) * spans.index_select(0, tail), of_product)
-        scores = self.relation(summed + product + self.relation.first.bias)
+        product = spans.index_select(0, head) * spans.index_select(0, tail)
+        if self.released:
+            first = self.relation.first(S.concatenated(spans[head], spans[tail], product))
+        else:
+            summed = F.linear(spans, of_head).index_select(0, head) + F.linear(spans, of_tail).index_select(0, tail)
+            first = summed + F.linear(product, of_product) + self.relation.first.bias
+        scores = self.relation(first)
         mention = mention[row, width]
         return scores + (mention[head] + mention[tail]).unsqueeze(1)
 

@@ -6,7 +6,7 @@ of a word.
 
 What differs from the released code:
 - The linear layers over [h_i ; h_j ; g] are sums of three linear maps, so that no (length x length x 3 hidden) tensor
-  exists: the same figures. `formulation: concatenated` is the published form, kept to count its FLOPs.
+  exists: the same figures. `PairTable.concatenated` is the published form, kept to count its FLOPs.
 - Prediction takes the global maximum over real pieces; the released one runs over padding, so that a sentence's scores
   depend on its batch. Training does so too with `mask_padding: false`.
 - Decoding looks at cells of first pieces only, the only ones that can name a word span, and links at most `PER_START`
@@ -108,10 +108,7 @@ class PairTable(nn.Module):
 
     def concatenated(self, task: Tensor, summary: Tensor) -> Tensor:
         """The same logits over all pairs as the paper writes them, through [h_i ; h_j ; g]."""
-        length = task.shape[1]
-        first = task.unsqueeze(2).expand(-1, -1, length, -1)
-        whole = summary[:, None, None].expand_as(first)
-        return self._score(self.pair(torch.cat([first, first.transpose(1, 2), whole], dim=-1)))
+        return self._score(self.pair(S.concatenated(task.unsqueeze(2), task.unsqueeze(1), summary[:, None, None])))
 
     def _score(self, pairs: Tensor) -> Tensor:
         return self.classify(F.elu(self.dropout(self.norm(pairs))))
@@ -125,19 +122,17 @@ class System(Extractor):
         dropout: on the encoder's output and in the tables. threshold: of a cell's sigmoid.
         mask_padding: whether training leaves padding out of the global maximum; the released code does not.
         max_words: words of a sentence that are read; entities and relations beyond are not trained on, nor found.
-        formulation: "split", or "concatenated" as published (the same figures, slower).
     """
 
     cites = "Yan et al., EMNLP 2021: A Partition Filter Network for Joint Entity and Relation Extraction"
     tiny: ClassVar[dict] = {"hidden_size": 32}
-    formulations: ClassVar[dict] = {"as published": {"formulation": "concatenated"}}
+    released_form = "both tables over the concatenation of every two word pieces"
     allowed: ClassVar[dict] = {
         "hidden_size": (1, 10_000),
         "dropconnect": (0.0, 0.99),
         "dropout": (0.0, 0.99),
         "threshold": (0.0, 1.0),
         "max_words": (1, 100_000),
-        "formulation": ("split", "concatenated"),
     }
 
     def __init__(
@@ -151,13 +146,9 @@ class System(Extractor):
         threshold: float = 0.5,
         mask_padding: bool = True,
         max_words: int = 128,
-        formulation: str = "split",
     ) -> None:
         super().__init__(labels, encoder)
-        if formulation not in self.allowed["formulation"]:
-            raise ValueError(f"formulation: {formulation!r} should be one of {', '.join(self.allowed['formulation'])}")
-        self.threshold, self.formulation = threshold, formulation
-        self.mask_padding, self.max_words = mask_padding, max_words
+        self.threshold, self.mask_padding, self.max_words = threshold, mask_padding, max_words
         self.partition_filter = PartitionFilter(encoder.hidden_size, hidden_size, dropconnect)
         self.entity_table = PairTable(hidden_size, len(labels.entity_types), dropout)
         self.relation_table = PairTable(hidden_size, len(labels.relation_types), dropout)
@@ -251,7 +242,7 @@ class System(Extractor):
         """Probabilities over pairs of words, -1 beyond a sentence and, where they are `ordered`, below the diagonal:
         (batch, words, words, types)."""
         lengths = batch["lengths"].tolist()
-        if self.formulation == "split":
+        if not self.released:
             words = pad_sequence(task.flatten(0, 1)[batch["word_start"]].split(lengths), batch_first=True)
             logits = table(words, summary, ordered)
         else:

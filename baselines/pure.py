@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
-from sinet.model.encoder import Encoder
 from sinet.model.endpoints import FeedForward, endpoints, span_scores
 from sinet.model.initial import initialise_normal
 
@@ -98,6 +97,7 @@ class System(Extractor):
     """
 
     cites = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
+    released_form = "the entity model's first layer over the concatenation of every span"
     tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 100, "max_arguments": 12}
     encoders = ("encoder.", "relation_encoder.")
     parts: ClassVar[dict] = {
@@ -139,7 +139,7 @@ class System(Extractor):
         self.hidden_dropout = Dropout(hidden_dropout)
         self.width = nn.Embedding(max_span_width + 1, width_size)  # row 0 is the released code's padding
         self.entity_model = FeedForward(2 * encoder.hidden_size + width_size, hidden_size, types + 1, dropout)
-        self.relation_encoder = Encoder(copy.deepcopy(encoder.model), encoder.tokenizer)
+        self.relation_encoder = type(encoder)(copy.deepcopy(encoder.model), encoder.tokenizer)
         self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, relation_dropout)
         initialise_normal(self, "encoder.", "relation_encoder.")
         # (types, subject or object, start or end)

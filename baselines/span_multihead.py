@@ -94,6 +94,7 @@ class System(Extractor):
         "and Contextual Semantic Representations"
     )
     tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "heads": 4}
+    released_form = "(its paper: no code was released) the entity network over the concatenation of every span"
     allowed: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
@@ -196,6 +197,10 @@ class System(Extractor):
 
     def entity_logits(self, states: dict[str, Tensor], spans: Tensor, specific: Tensor, context: Tensor) -> Tensor:
         """Scores of None and the types of `spans` (spans, 2) word rows: FFNN of [T_s ; F_s ; first ; last ; width]."""
+        if self.released:
+            ends = states["first"][spans[:, 0]], states["last"][spans[:, 1] - 1]
+            seen = S.concatenated(context, specific, *ends, self.width(self._width(spans)))
+            return self.entity_output(F.relu(self.entity_hidden(seen)))
         hidden = specific.shape[-1]
         sizes = [context.shape[-1], hidden, hidden, hidden, self.width.embedding_dim]
         of_context, of_specific, of_first, of_last, of_width = self.entity_hidden.weight.split(sizes, dim=1)

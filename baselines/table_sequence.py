@@ -38,6 +38,8 @@ LONGEST_WORD = 30
 class Layer(nn.Module):
     """One table layer and the sequence layer that its table guides."""
 
+    released = False
+
     def __init__(self, hidden: int, heads: int, attention_channels: int, states: int, dropout: float) -> None:
         super().__init__()
         self.row, self.column = split_linear(hidden, hidden, hidden)
@@ -67,7 +69,12 @@ class Layer(nn.Module):
         """
         batch, length, hidden = words.shape
         by_word = words.transpose(0, 1)
-        table = F.relu(self.row(by_word).unsqueeze(1) + self.column(by_word)).flatten(0, 1)
+        if self.released:
+            weight = torch.cat([self.row.weight, self.column.weight], dim=1)
+            table = F.linear(S.concatenated(by_word.unsqueeze(1), by_word.unsqueeze(0)), weight, self.row.bias)
+        else:
+            table = self.row(by_word).unsqueeze(1) + self.column(by_word)
+        table = F.relu(table).flatten(0, 1)
         if self.cell is not None:
             table = F.relu(self.cell(table) + self.attention_input(maps))
         table = self.recurrence(table, below, (mask.T.unsqueeze(1) & mask.T).flatten(0, 1), order)
@@ -211,6 +218,7 @@ class System(Extractor):
         "Encoders"
     )
     tiny: ClassVar[dict] = {"hidden_size": 32, "heads": 4, "layers": 2}
+    released_form = "the concatenation of every two words in each table layer"
     allowed: ClassVar[dict] = {
         "hidden_size": (2, 10_000),
         "heads": (1, 1024),

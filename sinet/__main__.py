@@ -251,11 +251,14 @@ def _efficiency_steps(step: Step) -> None:
                 "--untrained",
                 default="[]",
                 metavar="JSON",
-                help="[declared architecture, N] pairs to time every system in too, on N sentences",
+                help="[declared architecture, N] pairs to time every system in too, on N sentences (null: all)",
             )
         if name == "flops":
             s.add_argument(
-                "--untrained", default="[]", metavar="JSON", help="declared architectures to count every system in too"
+                "--untrained",
+                default="[]",
+                metavar="JSON",
+                help="[declared architecture, N] pairs to count every system in too, on N sentences (null: all)",
             )
 
     s = step(

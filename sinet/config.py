@@ -158,6 +158,7 @@ def case_study(config: dict, plan: Plan) -> tuple[Run | None, list[Run], list[Ru
     return first, beside, [run for run in beside if run.model == model]
 
 
+<<<<<<< HEAD
 def declarations(config: dict, plan: Plan, kept: list[str]) -> dict:
     """What tables and comparisons have to know of a grid: `sinet.paper.grid.Grid.declared`, before any run has failed.
 
@@ -187,6 +188,17 @@ def encoder_declaration(config: dict, name: str) -> dict:
     declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k not in ("title", "published")}
     if "tokenizer" in declared:
         declared["tokenizer"] = encoder_declaration(config, declared["tokenizer"])
+=======
+TOKENIZERS = {"tokenizer", "own_tokenizer"}
+"""What an architecture without weights declares of another encoder."""
+
+
+def encoder_declaration(config: dict, name: str) -> dict:
+    """An encoder's declaration with its name, its tokenizers' declarations in place of names, and no title."""
+    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k != "title"}
+    for key in TOKENIZERS & declared.keys():
+        declared[key] = encoder_declaration(config, declared[key])
+>>>>>>> e42fc301236d2efc48c6d036fa3df97da3a5b21e
     return declared
 
 
@@ -441,9 +453,9 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
         if dataset.get("form_of", name) not in config["datasets"]:
             yield f"datasets.{name}.form_of: {dataset['form_of']!r} is not declared"
     for name, encoder in config["encoders"].items():
-        tokenizer = encoder.get("tokenizer")
-        if tokenizer and "architecture" in config["encoders"].get(tokenizer, {"architecture": None}):
-            yield f"encoders.{name}.tokenizer: {tokenizer!r} is no declared encoder with a tokenizer of its own"
+        for key in sorted(TOKENIZERS & encoder.keys()):
+            if "architecture" in config["encoders"].get(encoder[key], {"architecture": None}):
+                yield f"encoders.{name}.{key}: {encoder[key]!r} is no declared encoder with a tokenizer of its own"
     in_grid = {model for block in config["grid"] for model in block["models"]}
     if (model := config["case_study"]["model"]) not in in_grid:
         yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid)}"

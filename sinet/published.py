@@ -6,6 +6,8 @@ from sinet.provenance import ROOT
 
 DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 """Columns of the published tables and their titles."""
+EFFICIENCY_ENCODERS = {"scierc": "SciB", "ace05": "ALB"}
+"""The encoder of the published efficiency table on each of its datasets."""
 
 
 def tables() -> dict:

@@ -486,11 +486,11 @@ def test_table_sequence_tags_fill_the_rectangles_of_flat_entities(tiny_encoder):
 # -- PFN: loss and decoding, by loops over the cells of its tables ---------------------------------------------------
 
 
-@pytest.mark.parametrize("formulation", ["split", "concatenated"])
-def test_pfn_loss_and_decoding_follow_from_its_tables(formulation, tiny_encoder):
+@pytest.mark.parametrize("released", [False, True])
+def test_pfn_loss_and_decoding_follow_from_its_tables(released, tiny_encoder):
     sentences = read_sentences(CORPUS)
-    settings = pfn.System.tiny | {"formulation": formulation, "threshold": 0.52}
-    model = shuffled_weights(pfn.System(LABELS, tiny_encoder, **settings))
+    model = shuffled_weights(pfn.System(LABELS, tiny_encoder, **pfn.System.tiny | {"threshold": 0.52}))
+    model.released = released
     batch = model.collate(sentences)
     with torch.no_grad():
         tables = [table.concatenated(task, summary).sigmoid().double() for table, task, summary in model.encode(batch)]
@@ -533,10 +533,10 @@ def test_pfn_loss_and_decoding_follow_from_its_tables(formulation, tiny_encoder)
     assert loss == pytest.approx(expected / width, rel=1e-4)
 
 
-@pytest.mark.parametrize("formulation", ["split", "concatenated"])
-def test_pfn_without_a_threshold_finds_every_span_and_no_other(formulation, tiny_encoder):
-    settings = pfn.System.tiny | {"formulation": formulation, "threshold": 0.0}
-    model = pfn.System(LABELS, tiny_encoder, **settings).eval()
+@pytest.mark.parametrize("released", [False, True])
+def test_pfn_without_a_threshold_finds_every_span_and_no_other(released, tiny_encoder):
+    model = pfn.System(LABELS, tiny_encoder, **pfn.System.tiny | {"threshold": 0.0}).eval()
+    model.released = released
     sentence = read_sentences(CORPUS)[0]
     with torch.no_grad():
         (found,) = model.decode(model.collate([sentence]))

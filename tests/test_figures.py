@@ -144,7 +144,7 @@ def test_a_system_looks_the_same_in_every_grid():
 @pytest.mark.parametrize("counts, said", [([4, 4], "4 sentences of"), ([1, 4], "1 to 4 sentences of"), ([], "no sent")])
 def test_flops_say_how_many_sentences_stand_for_a_length(grid, counts, said, tmp_path):
     by_words = {str(16 * 2**i): {"total": 2e6, "heads": 1e6, "sentences": n} for i, n in enumerate(counts)}
-    counted = {"systems": {"sinet": {"by_words": by_words, "formulations": {}}}}
+    counted = {"systems": {"sinet": {"released_form": None, "ours": {"by_words": by_words}}}}
     (tmp_path / "flops.json").write_text(json.dumps(counted))
     draw_flops(tmp_path / "flops.json", grid[0][:2], MODELS, "Ten, Tiny", tmp_path / "flops")
     caption = (tmp_path / "flops.md").read_text()

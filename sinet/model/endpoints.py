@@ -9,11 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sinet.contract import Batch
+from sinet.model import spans as S
 from sinet.model.dropout import Dropout
 
 
 class FeedForward(nn.Module):
     """Two hidden layers with ReLU and dropout, and a linear output; takes the first layer's linear part ready-made."""
+
+    released = False
 
     def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
         super().__init__()
@@ -56,9 +59,11 @@ def span_scores(network: FeedForward, first: Tensor, last: Tensor, widths: Tenso
         first, last: (words, hidden) of `endpoints`; widths: (max_span_width, width_size). Entry [a, k] is the span of
         k + 1 words from word a; those that run past the last word mean nothing.
     """
+    end = torch.arange(len(last), device=last.device).unsqueeze(1) + torch.arange(len(widths), device=last.device)
+    end = end.clamp(max=len(last) - 1)
+    if network.released:
+        return network(network.first(S.concatenated(first.unsqueeze(1), last[end], widths)))
     hidden = first.shape[-1]
     of_first, of_last, of_width = network.first.weight.split([hidden, hidden, widths.shape[-1]], dim=1)
     start, stop = F.linear(first, of_first), F.linear(last, of_last)
-    end = torch.arange(len(last), device=last.device).unsqueeze(1) + torch.arange(len(widths), device=last.device)
-    summed = start.unsqueeze(1) + stop[end.clamp(max=len(last) - 1)]
-    return network(summed + F.linear(widths, of_width, network.first.bias))
+    return network(start.unsqueeze(1) + stop[end] + F.linear(widths, of_width, network.first.bias))

@@ -66,14 +66,17 @@ def locate_encoder(declared: dict, mirrors: Sequence[str] = ()) -> Located:
 
     Args:
         declared: `name` and either `cased` with one of `package` + `folder` and `hub` + `revision`, or
-            `architecture` + `tokenizer`.
+            `architecture` + `tokenizer`; an `own_tokenizer` is taken instead where its files are in a mirror.
 
     Raises:
         UserError: when the files are nowhere to be had, the weights are not the declared ones, or `cased` is missing.
     """
     if "architecture" in declared:
-        of = locate_encoder(declared["tokenizer"], mirrors)
-        return Located(None, of.tokenizer, "architecture, random weights", None, {}, of.name, of.cased)
+        own = declared.get("own_tokenizer")
+        found = _mirrored(own, mirrors) if own else None
+        of, folder = (own, found[0]) if found else (declared["tokenizer"], None)
+        folder = folder or locate_encoder(of, mirrors).tokenizer
+        return Located(None, folder, "architecture, random weights", None, {}, of["name"], of["cased"])
     if not isinstance(declared.get("cased"), bool):
         raise UserError(f"encoder {declared['name']!r}: declare cased: true, or false if its vocabulary is lower-case")
     folder, source, revision = _find(declared, mirrors)
@@ -262,18 +265,25 @@ def _find(declared: dict, mirrors: Sequence[str]) -> tuple[Path, str, str | None
         if package is None:
             raise UserError(f"encoder {name!r}: the package {declared['package']} is not installed; run `make setup`")
         return Path(package.submodule_search_locations[0]) / declared["folder"], f"package {declared['package']}", None
+    if found := _mirrored(declared, mirrors):
+        return found
+    folder = _snapshot(declared, ["*.json", "*.txt", "*.model", "*.safetensors"])
+    if not any((folder / weights).is_file() for weights in WEIGHTS):
+        folder = _snapshot(declared, ["pytorch_model.bin"])
+    return folder, f"hub {declared['hub']}", folder.name  # the hub's cache names a snapshot's folder by its commit
+
+
+def _mirrored(declared: dict, mirrors: Sequence[str]) -> tuple[Path, str, str | None] | None:
+    """The same of an encoder of a hub, where its files are in a mirror or were fetched."""
     for mirror in (*mirror_folders(mirrors), DOWNLOADS):
-        folder = mirror / "encoders" / name
+        folder = mirror / "encoders" / declared["name"]
         if (folder / COMMIT).is_file():
             fetched = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
             if (fetched["hub"], fetched["revision"]) == (declared["hub"], declared["revision"]):
                 return folder, f"hub {declared['hub']}", fetched["commit"]
         elif (folder / "config.json").is_file():
             return folder, f"mirror, declared revision {declared['revision']}", None
-    folder = _snapshot(declared, ["*.json", "*.txt", "*.model", "*.safetensors"])
-    if not any((folder / weights).is_file() for weights in WEIGHTS):
-        folder = _snapshot(declared, ["pytorch_model.bin"])
-    return folder, f"hub {declared['hub']}", folder.name  # the hub's cache names a snapshot's folder by its commit
+    return None
 
 
 def _snapshot(declared: dict, patterns: list[str]) -> Path:

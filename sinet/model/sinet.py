@@ -27,8 +27,10 @@ class CrossTaskAttention(Packable, nn.Module):
 
     Z = [other without its [CLS] ; own [CLS]], q = c W_q, K = Z W_k, V = Z W_v, out = LN(A V W_o + b_o + c).
     There is one query a sentence, so W_k is folded into the query and W_v is applied after the weighted sum:
-    the same figures for O(n d) instead of O(n d^2).
+    the same figures for O(n d) instead of O(n d^2). `released` multiplies every row of Z by both.
     """
+
+    released = False
 
     def __init__(self, hidden: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -59,13 +61,20 @@ class CrossTaskAttention(Packable, nn.Module):
         """
         key, value = self.ready or self.prepare(self.key.weight.dtype)
         query = self.query(own_cls * key.shape[1] ** -0.5).unflatten(1, (self.heads, -1))
-        folded = (query.transpose(0, 1) @ key).transpose(0, 1)
         other[:, 0] = own_cls
-        scores = torch.bmm(folded, other.transpose(1, 2)).float()
+        if self.released:
+            keys, values = (z(other).unflatten(2, (self.heads, -1)).transpose(1, 2) for z in (self.key, self.value))
+            scores = (keys @ query.unsqueeze(3)).squeeze(3)
+        else:
+            folded = (query.transpose(0, 1) @ key).transpose(0, 1)
+            scores = torch.bmm(folded, other.transpose(1, 2)).float()
         scores.unflatten(0, (-1, len(padding))).masked_fill_(padding.unsqueeze(1), float("-inf"))
         weights = scores.softmax(dim=-1)
-        mixed = torch.bmm(self.dropout(weights).to(other.dtype), other)
-        values = (mixed.transpose(0, 1) @ value).transpose(0, 1).flatten(1)
+        if self.released:
+            values = (weights.unsqueeze(2) @ values).flatten(1)
+        else:
+            mixed = torch.bmm(self.dropout(weights).to(other.dtype), other)
+            values = (mixed.transpose(0, 1) @ value).transpose(0, 1).flatten(1)
         return self.norm(self.dropout(self.output(values)) + own_cls), weights
 
 
@@ -87,6 +96,7 @@ class System(SpanBased):
         "Relational Triple Extraction"
     )
     tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20}
+    released_form = "keys and values of every word piece, classifiers over the concatenation of every span and pair"
     allowed: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),

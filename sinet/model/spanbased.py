@@ -99,6 +99,8 @@ class SpanBased(Packable, Extractor):
         return self.width(width.clamp(max=self.width.num_embeddings - 1))
 
     def _classify(self, classifier: nn.Linear, *parts: Tensor) -> Tensor:
+        if self.released:
+            return classifier(S.concatenated(*parts))
         # a linear map of a concatenation is a sum of linear maps: nothing is concatenated, and a part that many
         # spans share (the sentence's [CLS], a width) is multiplied once
         columns = classifier.weight.split([part.shape[-1] for part in parts], dim=1)
@@ -202,13 +204,21 @@ class SpanBased(Packable, Extractor):
     def decode(self, batch: Batch) -> list[Prediction]:
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
-        parts = self.ready or self._split(self.width.weight.dtype, layout=False)
-        windows = S.window_maxima(states["entity"], self.max_span_width)
-        logits = torch.cat([parts["entity"](pooled) for pooled in windows]).float()
-        of_sentence = parts["entity_cls"](states["entity_cls"]).float().index_select(0, batch["word_sentence"])
-        logits += of_sentence + parts["entity_width"].unsqueeze(1)
-        # by width and start: the released order, in which the first of two folded relations keeps its score
         fits = S.span_grid(batch["word_room"], self.max_span_width)
+        windows = S.window_maxima(states["entity"], self.max_span_width)
+        # by width and start: the released order, in which the first of two folded relations keeps its score
+        if self.released:
+            parts = {}
+            width, start = fits.T.nonzero(as_tuple=True)
+            cls = states["entity_cls"].index_select(0, batch["word_sentence"][start])
+            scores = self.entity_logits(torch.cat(list(windows))[width, start], cls, width + 1)
+            logits = scores.new_zeros(*fits.T.shape, scores.shape[1])
+            logits[width, start] = scores
+        else:
+            parts = self.ready or self._split(self.width.weight.dtype, layout=False)
+            logits = torch.cat([parts["entity"](pooled) for pooled in windows]).float()
+            of_sentence = parts["entity_cls"](states["entity_cls"]).float().index_select(0, batch["word_sentence"])
+            logits += of_sentence + parts["entity_width"].unsqueeze(1)
         types = logits.argmax(-1).masked_fill_(~fits.T, 0)
         if batch.given:
             types = S.gold_grid(fits, batch).T
@@ -238,22 +248,28 @@ class SpanBased(Packable, Extractor):
         at the threshold; `sentence` (spans)."""
         pairs = S.pairs_within(sentence, len(batch))
         if not len(pairs):
-            return pairs, pairs.new_zeros(0), parts["entity_width"].new_zeros(0)
+            return pairs, pairs.new_zeros(0), self.width.weight.new_zeros(0)
         start, end = spans.unbind(1)
         pooled = S.range_max(states["relation"], start, end, self.max_span_width)
-        arguments = parts["arguments"](pooled).float() + parts["argument_width"].index_select(0, end - start)
-        arguments = arguments.unflatten(1, (2, -1))  # as head, as tail
-        if "relation_cls" in parts:
-            arguments[:, 0] += parts["relation_cls"](states["relation_cls"]).float().index_select(0, sentence)
-        found, swapped = [], arguments.flip(1)
+        found = []
+        if not self.released:
+            arguments = parts["arguments"](pooled).float() + parts["argument_width"].index_select(0, end - start)
+            arguments = arguments.unflatten(1, (2, -1))  # as head, as tail
+            if "relation_cls" in parts:
+                arguments[:, 0] += parts["relation_cls"](states["relation_cls"]).float().index_select(0, sentence)
+            swapped = arguments.flip(1)
         # a chunk at a time: an untrained model takes every span for an entity
         for chunk in pairs.split(PAIRS):
-            first, second = chunk.unbind(1)
-            begin, stop = S.between(spans, first, second)
-            context = S.range_max(states["context"], begin, stop, int((stop - begin).max()))
             # (pairs, 2, types): the first as head and the second as tail, and the other way about
-            logits = arguments.index_select(0, first) + swapped.index_select(0, second)
-            logits += parts["context"](context).float().unsqueeze(1)
+            if self.released:
+                ways = (self.pair_logits(batch, states, spans, pooled, way) for way in (chunk, chunk.flip(1)))
+                logits = torch.stack(list(ways), dim=1)
+            else:
+                first, second = chunk.unbind(1)
+                begin, stop = S.between(spans, first, second)
+                context = S.range_max(states["context"], begin, stop, int((stop - begin).max()))
+                logits = arguments.index_select(0, first) + swapped.index_select(0, second)
+                logits += parts["context"](context).float().unsqueeze(1)
             probabilities = logits.sigmoid_()
             pair, way, kind = (probabilities >= self.threshold).nonzero(as_tuple=True)
             ends = chunk[pair].gather(1, torch.stack([way, 1 - way], dim=1))

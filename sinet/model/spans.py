@@ -171,6 +171,12 @@ def sliding_max(rows: Tensor, max_width: int) -> Tensor:
     return pooled
 
 
+def concatenated(*parts: Tensor) -> Tensor:
+    """[part ; part ; ...] on the last axis, (..., sizes together); the other axes only broadcast against each other."""
+    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
+    return torch.cat([part.expand(*shape, -1) for part in parts], dim=-1)
+
+
 def span_grid(room: Tensor, max_width: int) -> Tensor:
     """Which windows stay inside their sentence, `(words, max_width)` boolean; `room` (words), words left in it."""
     return torch.arange(max_width, device=room.device) < room.unsqueeze(1)

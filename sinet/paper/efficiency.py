@@ -23,10 +23,9 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
     lines = {}
     for name, figures in counted.items():
         title = models[name]["title"]
-        lines[title] = figures["by_words"], style[name]
-        for number, (formulation, other) in enumerate(figures["formulations"].items(), 1):
-            dashes = {"linestyle": DASHES[number % len(DASHES)]}
-            lines[f"{title}, {formulation}"] = other["by_words"], style[name] | dashes
+        lines[title] = figures["ours"]["by_words"], style[name]
+        if figures["released_form"]:
+            lines[f"{title}, released form"] = figures["released"]["by_words"], style[name] | {"linestyle": DASHES[1]}
     figure, axes = plt.subplots(1, 2, figsize=(COLUMN_INCHES * 2, 2.3), layout="constrained", sharex=True)
     for axis, part, label in ((axes[0], "total", "Whole system"), (axes[1], "heads", "Without the encoder")):
         for title, (by_words, look) in lines.items():

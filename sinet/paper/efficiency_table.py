@@ -1,182 +1,145 @@
-"""The table of multiply-adds and speed: what the deck prints, and what was counted and timed here."""
+"""The table of multiply-adds and speed: what the paper prints, and under each of its rows what was measured here."""
 
-import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from sinet.files import read_json
-from sinet.paper.grid import FAILED, NOT_REPORTED, NOT_RUN, Grid
+from sinet.paper.grid import FAILED, LEFT_OUT, NOT_REPORTED, NOT_RUN, PUBLISHED_ENCODERS, Grid, path_of
 from sinet.paper.table import NO_FIGURE, Table, frame, tidy_line
-from sinet.published import DATASETS as PUBLISHED_DATASETS
-from sinet.published import is_system
+from sinet.published import DATASETS, EFFICIENCY_ENCODERS, is_system
 
-DECK_ENCODERS = {"scierc": ("SciBERT", "scibert-sizes"), "ace05": ("ALBERT", "albert-xxlarge-sizes")}
-SPEED_COLUMNS = {
-    (precision, kind): f"Sentences/s, {precision}, {title}"
-    for precision in ("float32", "bfloat16")
-    for kind, title in (("batch_1", "batch 1"), ("best", "best batch"))
-}
-RANDOM_WEIGHTS = "random weights"
-SHOWN_WORDS = "32"
-"""The length whose count in the deck's architectures stands in the table; all are in the csv."""
-AS_PUBLISHED = "as published"
-"""The formulation of a system whose published count is of another form than ours."""
+MEASURED, RANDOM_WEIGHTS = "measured", "random weights"
 NOT_COUNTED, NOT_TIMED = "not counted", "not timed"
-COUNT_COLUMNS = {"encoder": "Encoder FLOPs (M)", "heads": "Head FLOPs (M)", "total": "Total FLOPs (M)"}
-EFFICIENCY_COLUMNS = (
-    *COUNT_COLUMNS.values(),
-    *("FLOPs / SINET's", "Ours equals it at (words)"),
-    *SPEED_COLUMNS.values(),
-    *("Inference (s)", "Time / SINET's"),
+FORMS = {"released": "FLOPs (M), released form", "ours": "FLOPs (M), ours"}
+PARTS = {"total": "whole", "heads": "without encoder"}
+RATIO = "/ SINET's"
+COLUMNS = (
+    *((form, column) for form in FORMS.values() for column in (*PARTS.values(), RATIO)),
+    *(("Inference", "s"), ("Inference", RATIO), ("", "Counted on"), ("", "Timed on")),
 )
 
 
-def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Table:
-    """Multiply-adds and speed of inference; the deck states neither input, batch nor device for its figures.
+@dataclass(frozen=True)
+class Entry:
+    """A system of ours at a dataset and encoder.
 
-    `folders`: `.../{dataset}/{encoder}` with `flops.json` and `timing.json`.
+    `forms`: its counts (`sinet.run.flops.count_forms`), `counted` on what; `timed`: median and quartiles in seconds,
+    `timing` on what; without either both columns say why. `figures`: more for the csv.
     """
-    measured = {folder.parts[-2:]: _read_efficiency(folder) for folder in sorted(folders)}
-    architectures = {}  # of any measured dataset: counts by length hardly depend on it
-    for flops, _ in measured.values():
-        architectures |= flops["architectures"]
-    rows, lines = _published(grid, published, architectures)
-    notes = [
-        f"Published: the deck states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. Ours "
-        "equals it at: the sentence length at which our count, in the deck's encoder architecture with random weights "
-        "and with relations between gold entities, reaches the deck's figure (of a system whose released form does "
-        f"more work than ours, our count {AS_PUBLISHED}). Sentences are cut by MiniLM's word pieces."
-    ]
-    for place, (flops, timing) in measured.items():
-        for more_rows, more_lines in (_trained(grid, place, flops, timing), _untrained(grid, place, flops, timing)):
-            rows += more_rows
-            lines += more_lines
-        notes += _notes(grid, place, flops, timing)
-    more_rows, more_notes = _unmeasured(grid, {(grid.whole(dataset), encoder) for dataset, encoder in measured})
-    notes += more_notes
-    return Table("efficiency", "Efficiency", frame(rows + more_rows), pd.DataFrame(lines), (*notes, *grid.remarks()))
+
+    dataset: str
+    encoder: str
+    model: str
+    source: str
+    counted: str
+    timing: str
+    forms: dict | None = None
+    timed: dict | None = None
+    figures: dict[str, float] | None = None
 
 
-def _published(grid: Grid, published: dict, architectures: dict) -> tuple[list[dict], list[dict]]:
-    """Rows and csv lines of the deck's figures."""
+def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Table:
+    """Multiply-adds and speed of inference; the paper states neither input, batch nor device for its figures.
+
+    `folders`: `.../{dataset}/{encoder}` with `flops.json` and `timing.json`. Ours stands under a row of the paper where
+    the dataset and the encoder are the paper's, whatever variant of the encoder; else its architecture alone, on
+    whichever dataset.
+    """
+    places = {f.parts[-2:]: tuple(read_json(f / f"{name}.json") for name in ("flops", "timing")) for f in folders}
+    places = dict(sorted(places.items()))
+    unmeasured, notes = _unmeasured(grid, {(grid.whole(dataset), encoder) for dataset, encoder in places})
+    groups: dict[tuple, list[Entry]] = {}
+    for entry in (*_trained(grid, places), *unmeasured, *_untrained(places)):
+        groups.setdefault((*_published_names(grid, entry.dataset, entry.encoder), entry.source), []).append(entry)
     rows, lines = [], []
-    for dataset, entries in published.items():
-        reference = next(entry for entry in entries if entry["system"] == "SINET")
-        title, kind = DECK_ENCODERS[dataset]
-        where = PUBLISHED_DATASETS[dataset], title
-        for entry in entries:
-            texts = {
-                "Total FLOPs (M)": f"{entry['flops_m']:,}",
-                "FLOPs / SINET's": f"{entry['flops_m'] / reference['flops_m']:.2f}",
-                "Ours equals it at (words)": _length_of(entry, architectures.get(kind), grid.declared["models"]),
-                "Inference (s)": f"{entry['inference_s']:,}",
-                "Time / SINET's": f"{entry['inference_s'] / reference['inference_s']:.2f}",
+    for dataset, deck in published.items():
+        encoder = EFFICIENCY_ENCODERS[dataset]
+        alone = [key for key in groups if key[1:] == (encoder, RANDOM_WEIGHTS)]
+        keys = (dataset, encoder, MEASURED), (dataset, encoder, RANDOM_WEIGHTS), *alone
+        ours = next((groups.pop(key) for key in keys if key in groups), [])
+        for key in alone:  # the same counts on the sentences of another dataset
+            groups.pop(key, None)
+        more_rows, more_lines = _block(grid, dataset, encoder, deck, ours)
+        rows += more_rows
+        lines += more_lines
+    for entries in groups.values():
+        more_rows, more_lines = _ours(grid, entries, entries)
+        rows += more_rows
+        lines += more_lines
+    notes = [*_notes(grid, places), *notes, *grid.remarks()]
+    return Table("efficiency", "Efficiency", frame(rows), pd.DataFrame(lines), tuple(notes))
+
+
+def _published_names(grid: Grid, dataset: str, encoder: str) -> tuple[str, str]:
+    """The names under which the paper has a dataset and an encoder; our own where it has none."""
+    datasets, encoders = grid.declared["datasets"], grid.declared["encoders"]
+    return datasets.get(dataset, {}).get("published") or dataset, encoders[encoder].get("published") or encoder
+
+
+def _published_system(grid: Grid, entry: Entry) -> str | None:
+    return grid.declared["models"][entry.model].get("published")
+
+
+# -- what was measured -----------------------------------------------------------------------------------------------
+
+
+def _trained(grid: Grid, places: dict) -> list[Entry]:
+    entries = []
+    for (dataset, encoder), (flops, timing) in places.items():
+        for model, forms in flops["systems"].items():
+            kinds = timing["systems"][model]
+            best = kinds["float32"]["best"]
+            speeds = {
+                f"Sentences/s, {precision}, {kind.replace('_', ' ')}": timed["sentences_per_s"]
+                for precision, of in kinds.items()
+                for kind, timed in of.items()
             }
-            rows.append(_row(entry["system"], *where, "published", texts))
-            lines += [
-                tidy_line("published", entry["system"], where[1], where[0], figure, [entry[key]])
-                for figure, key in (("Total FLOPs (M)", "flops_m"), ("Inference (s)", "inference_s"))
-            ]
-    return rows, lines
+            counted, timed = _counted(flops, forms, grid.title("encoders", encoder)), _timed(timing, timing, best)
+            place = grid.whole(dataset), encoder, model, MEASURED
+            entries.append(Entry(*place, counted, timed, forms, best, speeds))
+    return entries
 
 
-def _trained(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> tuple[list[dict], list[dict]]:
-    """Rows and csv lines of the trained runs of one dataset and encoder, and of their other formulations."""
-    rows, lines = [], []
-    dataset, encoder = grid.title("datasets", place[0]), grid.title("encoders", place[1])
-    sinet = _sinet(grid, flops["systems"])
-    for model, counted in flops["systems"].items():
-        title = grid.title("models", model)
-        best = timing["systems"][model]["float32"]["best"]
-        figures = _count_figures(counted) | _speed_figures(timing, model) | {"Inference (s)": best["median_s"]}
-        texts = _texts(figures) | {"Inference (s)": _quartiles(best)}
-        if sinet:
-            reference = timing["systems"][sinet]["float32"]["best"]["median_s"]
-            figures["FLOPs / SINET's"] = counted["total"] / flops["systems"][sinet]["total"]
-            figures["Time / SINET's"] = best["median_s"] / reference
-            texts |= {name: f"{figures[name]:.2f}" for name in ("FLOPs / SINET's", "Time / SINET's")}
-        rows.append(_row(f"{title} (ours)", dataset, encoder, "measured", texts))
-        lines += [tidy_line("measured", title, encoder, dataset, name, [value]) for name, value in figures.items()]
-        for formulation, other in counted["formulations"].items():
-            figures = _count_figures(other)
-            texts = _texts(figures) | dict.fromkeys(SPEED_COLUMNS.values(), NOT_TIMED)
-            name = f"{title}, {formulation}"
-            rows.append(_row(f"{name} (ours)", dataset, encoder, "measured", texts))
-            lines += [tidy_line("measured", name, encoder, dataset, n, [v]) for n, v in figures.items()]
-    return rows, lines
+def _untrained(places: dict) -> list[Entry]:
+    """Architectures with random weights: counted, timed, or both."""
+    entries = []
+    for (dataset, _), (flops, timing) in places.items():
+        for encoder in dict.fromkeys((*flops["architectures"], *timing["architectures"])):
+            counted = flops["architectures"].get(encoder, {"systems": {}})
+            timed = timing["architectures"].get(encoder, {"systems": {}})
+            for model in dict.fromkeys((*counted["systems"], *timed["systems"])):
+                forms, clock = counted["systems"].get(model), timed["systems"].get(model)
+                on = _counted(flops, forms, counted["tokenizer"]) if forms else NOT_COUNTED
+                during = _timed(timing, timed, clock | {"batch": 1}) if clock else NOT_TIMED
+                entries.append(Entry(dataset, encoder, model, RANDOM_WEIGHTS, on, during, forms, clock))
+    return entries
 
 
-def _untrained(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> tuple[list[dict], list[dict]]:
-    """Rows and csv lines of the architectures with random weights, those timed and those counted."""
-    dataset = grid.title("datasets", place[0])
-    rows, lines = _timed_around(grid, dataset, timing["architectures"])
-    more_rows, more_lines = _counted_around(grid, dataset, flops["architectures"])
-    return rows + more_rows, lines + more_lines
+def _counted(flops: dict, forms: dict, tokenizer: str) -> str:
+    ours = forms["ours"]
+    return f"{ours['sentences']} of {flops['of_sentences']}, {ours['word_pieces']:.1f} pieces ({tokenizer})"
 
 
-def _timed_around(grid: Grid, dataset: str, architectures: dict) -> tuple[list[dict], list[dict]]:
-    rows, lines = [], []
-    for kind, timed in architectures.items():
-        encoder, sinet = grid.title("encoders", kind), _sinet(grid, timed["systems"])
-        for model, figures in timed["systems"].items():
-            values = {SPEED_COLUMNS["float32", "batch_1"]: figures["sentences_per_s"]}
-            values["Inference (s)"] = figures["median_s"]
-            texts = _texts(values) | {"Inference (s)": _quartiles(figures)}
-            if sinet:
-                ratio = figures["median_s"] / timed["systems"][sinet]["median_s"]
-                values["Time / SINET's"], texts["Time / SINET's"] = ratio, f"{ratio:.2f}"
-            title = grid.title("models", model)
-            rows.append(_row(f"{title} (ours)", dataset, encoder, RANDOM_WEIGHTS, texts))
-            lines += [tidy_line(RANDOM_WEIGHTS, title, encoder, dataset, n, [v]) for n, v in values.items()]
-    return rows, lines
+def _timed(timing: dict, sample: dict, clock: dict) -> str:
+    return f"{sample['sentences']} of {timing['of_sentences']}, batch {clock['batch']}"
 
 
-def _counted_around(grid: Grid, dataset: str, architectures: dict) -> tuple[list[dict], list[dict]]:
-    """A row of each formulation at `SHOWN_WORDS` words, csv lines at every length."""
-    rows, lines = [], []
-    counts = [(kind, model, counted) for kind, systems in architectures.items() for model, counted in systems.items()]
-    for kind, model, counted in counts:
-        title, encoder = grid.title("models", model), grid.title("encoders", kind)
-        sinet = _sinet(grid, architectures[kind])
-        forms = {title: counted["by_words"]}
-        forms |= {f"{title}, {formulation}": other for formulation, other in counted["formulations"].items()}
-        for name, by_words in forms.items():
-            lines += [
-                tidy_line(RANDOM_WEIGHTS, name, encoder, dataset, f"{column}, {n} words", [c[part] / 1e6])
-                for n, c in by_words.items()
-                for part, column in COUNT_COLUMNS.items()
-            ]
-            if SHOWN_WORDS not in by_words:
-                continue
-            figures = by_words[SHOWN_WORDS]
-            texts = _texts({column: figures[part] / 1e6 for part, column in COUNT_COLUMNS.items()})
-            texts |= dict.fromkeys((*SPEED_COLUMNS.values(), "Inference (s)"), NOT_TIMED)
-            if sinet:
-                reference = architectures[kind][sinet]["by_words"][SHOWN_WORDS]["total"]
-                texts["FLOPs / SINET's"] = f"{figures['total'] / reference:.2f}"
-            rows.append(_row(f"{name} (ours)", dataset, encoder, f"{RANDOM_WEIGHTS}, {SHOWN_WORDS} words", texts))
-    return rows, lines
-
-
-def _unmeasured(grid: Grid, measured: set[tuple[str, str]]) -> tuple[list[dict], list[str]]:
-    """Rows of the systems on a planned dataset and encoder of which nothing was measured, and why.
+def _unmeasured(grid: Grid, measured: set[tuple[str, str]]) -> tuple[list[Entry], list[str]]:
+    """The systems planned, or left out, at a dataset and encoder of which nothing was measured, and why.
 
     Args:
         measured: datasets (all their folds) and encoders.
     """
-    rows, notes = [], []
+    entries, notes = [], []
     for dataset, encoder in dict.fromkeys(place[:2] for place in grid.places() if place[:2] not in measured):
-        places = [place for place in grid.places() if place[:2] == (dataset, encoder)]
-        systems = [(p, m) for p in places for m in grid.models(p) if is_system(grid.declared["models"][m])]
-        where = grid.title("datasets", dataset), grid.title("encoders", encoder)
+        there = [(place, m) for place, m in dict.fromkeys(grid.planned()) if place[:2] == (dataset, encoder)]
+        systems = [(place, m) for place, m in there if is_system(grid.declared["models"][m])]
         for place, model in systems:
-            texts = dict.fromkeys(COUNT_COLUMNS.values(), NOT_COUNTED)
-            texts |= dict.fromkeys((*SPEED_COLUMNS.values(), "Inference (s)"), NOT_TIMED)
-            if not grid.at(place, model):
-                texts = dict.fromkeys(texts, FAILED)
-            rows.append(_row(f"{grid.title('models', model)} (ours)", *where, "measured", texts))
+            whys = (NOT_COUNTED, NOT_TIMED) if grid.at(place, model) else (FAILED, FAILED)
+            entries.append(Entry(dataset, encoder, model, MEASURED, *whys))
         if systems:
             lost, kept = (
                 [p for p in paths if (grid.whole(p.split("/")[0]), p.split("/")[1]) == (dataset, encoder)]
@@ -186,116 +149,124 @@ def _unmeasured(grid: Grid, measured: set[tuple[str, str]]) -> tuple[list[dict],
             reasons = [f"no result of {', '.join(lost)}"] * bool(lost)
             reasons += [f"{len(kept)} of their runs are kept without weights"] * bool(kept)
             why = "; ".join(reasons) or "counting or timing has not come to its end"
-            notes.append(f"{', '.join(where)}: all systems are counted and timed together; {why}.")
-    return rows, notes
+            where = f"{grid.title('datasets', dataset)}, {grid.title('encoders', encoder)}"
+            notes.append(f"{where}: all systems are counted and timed together; {why}.")
+    return entries, notes
 
 
-def _sinet(grid: Grid, models: Iterable[str]) -> str | None:
-    return next((m for m in models if grid.declared["models"][m].get("published") == "SINET"), None)
+# -- rows ------------------------------------------------------------------------------------------------------------
 
 
-def _quartiles(figures: dict) -> str:
-    return "{:.2f} [{:.2f}, {:.2f}]".format(figures["median_s"], *figures["quartiles_s"])
+def _block(grid: Grid, dataset: str, encoder: str, deck: list[dict], ours: list[Entry]) -> tuple[list, list]:
+    """Each row of the paper for a dataset and encoder, ours under it, then systems that the paper does not have."""
+    rows, lines = [], []
+    reference = next(row for row in deck if row["system"] == "SINET")
+    where = f"{DATASETS[dataset]}, {PUBLISHED_ENCODERS[encoder]}"
+    out = {(_published_names(grid, d, e), grid.declared["models"][m].get("published")) for d, e, m in grid.absent()}
+    for row in deck:
+        cells = dict.fromkeys(COLUMNS, NOT_REPORTED)
+        cells[FORMS["released"], PARTS["total"]] = f"{row['flops_m']:,}"
+        cells[FORMS["released"], RATIO] = f"{row['flops_m'] / reference['flops_m']:.2f}"
+        cells["Inference", "s"] = f"{row['inference_s']:,}"
+        cells["Inference", RATIO] = f"{row['inference_s'] / reference['inference_s']:.2f}"
+        rows.append(_row(row["system"], where, "published", cells))
+        lines += [
+            tidy_line("published", row["system"], PUBLISHED_ENCODERS[encoder], DATASETS[dataset], figure, [row[key]])
+            for figure, key in (("Total FLOPs (M)", "flops_m"), ("Inference (s)", "inference_s"))
+        ]
+        same = [entry for entry in ours if _published_system(grid, entry) == row["system"]]
+        more_rows, more_lines = _ours(grid, same, ours)
+        if not same:
+            why = LEFT_OUT if ((dataset, encoder), row["system"]) in out else NOT_RUN
+            more_rows = [_row(f"{row['system']} (ours)", where, MEASURED, dict.fromkeys(COLUMNS, why))]
+        rows += more_rows
+        lines += more_lines
+    others = [entry for entry in ours if _published_system(grid, entry) not in {row["system"] for row in deck}]
+    more_rows, more_lines = _ours(grid, others, ours)
+    return rows + more_rows, lines + more_lines
 
 
-def _read_efficiency(folder: Path) -> tuple[dict, dict]:
-    return tuple(read_json(folder / f"{name}.json") for name in ("flops", "timing"))
+def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> tuple[list[dict], list[dict]]:
+    """Rows and csv lines of entries, against the SINET of their group."""
+    rows, lines = [], []
+    sinet = next((entry for entry in group if _published_system(grid, entry) == "SINET"), None)
+    for entry in entries:
+        title = grid.title("models", entry.model)
+        where = grid.title("datasets", entry.dataset), grid.title("encoders", entry.encoder)
+        cells = dict.fromkeys(COLUMNS, NO_FIGURE)
+        cells |= {column: entry.counted for column in COLUMNS if not entry.forms and "FLOPs" in column[0]}
+        cells |= {column: entry.timing for column in COLUMNS if not entry.timed and column[0] == "Inference"}
+        cells |= {("", "Counted on"): entry.counted, ("", "Timed on"): entry.timing}
+        figures = dict(entry.figures or {})
+        for form, head in FORMS.items() if entry.forms else ():
+            counts = entry.forms[form]
+            cells |= {(head, column): f"{counts[part] / 1e6:,.1f}" for part, column in PARTS.items()}
+            said = "" if form == "ours" else ", released form"
+            for words, of in {"": counts, **counts.get("by_words", {})}.items():
+                after = said + f", {words} words" * bool(words)
+                for part in ("encoder", "heads", "total"):
+                    figures[f"{part.removesuffix('s').capitalize()} FLOPs (M){after}"] = of[part] / 1e6
+            if sinet and sinet.forms:
+                figures[f"FLOPs / SINET's{said}"] = ratio = counts["total"] / sinet.forms[form]["total"]
+                cells[head, RATIO] = f"{ratio:.2f}"
+        if entry.timed:
+            figures["Inference (s)"] = seconds = entry.timed["median_s"]
+            cells["Inference", "s"] = "{:.2f} [{:.2f}, {:.2f}]".format(seconds, *entry.timed["quartiles_s"])
+            if sinet and sinet.timed:
+                figures["Time / SINET's"] = ratio = seconds / sinet.timed["median_s"]
+                cells["Inference", RATIO] = f"{ratio:.2f}"
+        rows.append(_row(f"{title} (ours)", ", ".join(where), entry.source, cells))
+        lines += [tidy_line(entry.source, title, where[1], where[0], name, [value]) for name, value in figures.items()]
+    return rows, lines
 
 
-def _count_figures(counted: dict) -> dict[str, float]:
-    return {column: counted[part] / 1e6 for part, column in COUNT_COLUMNS.items()} | {
-        f"{column}, {words} words": figures[part] / 1e6
-        for words, figures in counted["by_words"].items()
-        for part, column in COUNT_COLUMNS.items()
-    }
+def _row(system: str, where: str, source: str, cells: dict[tuple[str, str], str]) -> dict[tuple[str, str], str]:
+    return {("", "System"): system, ("", "On"): where, ("", "Source"): source} | cells
 
 
-def _speed_figures(timing: dict, model: str) -> dict[str, float]:
-    return {
-        SPEED_COLUMNS[precision, kind]: figures["sentences_per_s"]
-        for precision, kinds in timing["systems"][model].items()
-        for kind, figures in kinds.items()
-    }
+# -- notes -----------------------------------------------------------------------------------------------------------
 
 
-def _texts(figures: dict[str, float]) -> dict[str, str]:
-    return {name: f"{value:,.1f}" for name, value in figures.items() if name in EFFICIENCY_COLUMNS}
+def _notes(grid: Grid, places: dict) -> list[str]:
+    forms = {}
+    for flops, _ in places.values():
+        for systems in (flops["systems"], *(of["systems"] for of in flops["architectures"].values())):
+            forms |= {grid.title("models", model): counted["released_form"] for model, counted in systems.items()}
+    differ = "; ".join(f"{title}: {text}" for title, text in forms.items() if text)
+    same = ", ".join(title for title, text in forms.items() if not text)
+    return [
+        f"Published: the paper states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. Two "
+        "are Better than One computes its encoder's features beforehand: its published FLOPs compare with ours without "
+        "the encoder.",
+        "Ours: FLOPs are multiply-adds per sentence (unit: one multiply-add = 1), mean over the sentences counted, at "
+        "even steps of length where they are not the whole test split, counted by fvcore under eager attention, "
+        "nothing padded. Released form: what the authors' code multiplies for the same figures. It multiplies besides: "
+        f"{differ or 'nothing that was counted'}." + f" The same as ours: {same}." * bool(same),
+        "Inference (s): median [quartiles] of one pass over the sentences timed, token ids to triples, float32, the "
+        f"batch that is fastest. {RANDOM_WEIGHTS.capitalize()}: the encoder's sizes alone, relations between gold "
+        "entities, sentence by sentence.",
+        *(note for place, (_, timing) in places.items() for note in _place_notes(grid, place, timing)),
+    ]
 
 
-def _length_of(entry: dict, counted: dict | None, models: dict) -> str:
-    """At how many words our count of a published system's architecture equals its figure, and why there is none."""
-    if counted is None:
-        return NOT_COUNTED
-    model = next((m for m in counted if models[m].get("published") == entry["system"]), None)
-    if model is None:
-        return NOT_RUN
-    by_words = counted[model]["formulations"].get(AS_PUBLISHED, counted[model]["by_words"])
-    return words_at(by_words, entry["flops_m"] * 1e6)
-
-
-def words_at(by_words: dict[str, dict], multiply_adds: float) -> str:
-    """The sentence length in words at which a count reaches `multiply_adds`, linear between the lengths counted; beyond
-    them, which."""
-    points = sorted((int(words), figures["total"]) for words, figures in by_words.items())
-    if multiply_adds < points[0][1]:
-        return f"below {points[0][0]}"
-    for (low, below), (high, above) in itertools.pairwise(points):
-        if multiply_adds <= above:
-            return f"{low + (high - low) * (multiply_adds - below) / (above - below):.1f}"
-    return f"beyond {points[-1][0]}"
-
-
-def _notes(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> list[str]:
-    counted = next(iter(flops["systems"].values()))
+def _place_notes(grid: Grid, place: tuple[str, str], timing: dict) -> list[str]:
     where = f"{grid.title('datasets', place[0])}, {grid.title('encoders', place[1])}"
-    titles = {m: grid.title("models", m) for m in flops["systems"]}
-    weights = "; ".join(f"{titles[m]} {_weights(grid.runs, *place, m)}" for m in flops["systems"])
-    batches = "; ".join(
-        f"{titles[m]} " + ", ".join(f"{kinds['best']['batch']} ({precision})" for precision, kinds in timed.items())
-        for m, timed in timing["systems"].items()
-    )
+    weights = "; ".join(f"{grid.title('models', m)} {_weights(grid.runs, *place, m)}" for m in timing["systems"])
     repeats = min(k["repeats"] for t in timing["systems"].values() for kinds in t.values() for k in kinds.values())
-    notes = [
-        f"{where}, ours: FLOPs are multiply-adds per sentence (unit: one multiply-add = 1), mean over "
-        f"{counted['sentences']} of the {flops['of_sentences']} sentences of the {flops['split']} split at even steps "
-        f"of length ({counted['word_pieces']:.1f} word pieces on average), counted by fvcore under eager attention, "
-        "nothing padded.",
-        f"{where}, ours: speed of inference, token ids to triples, over {timing['sentences']} of the "
-        f"{timing['of_sentences']} sentences, sorted by length; median of {repeats} or more passes and "
-        f"{timing['least_seconds']:g} s or more, order shuffled, "
-        f"{timing['device_name']} ({timing['device']}, {timing['threads']} threads), {_company(timing)}. Inference "
-        f"(s): median [quartiles] of one pass, float32, best batch. Best batches: {batches}."
-        " Tokenising apart: at most "
-        f"{1e3 * max(timing['tokenising_s'].values()) / timing['sentences']:.2f} ms a sentence."
+    busy = timing["other_work_cpus"]
+    company = "what else it did is not known" if busy is None else f"other processes kept {busy:.2f} CPUs busy"
+    return [
+        f"{where}, time: {timing['device_name']} ({timing['device']}, {timing['threads']} threads), {company}; "
+        f"{repeats} or more passes and {timing['least_seconds']:g} s or more, order shuffled. Tokenising apart: at "
+        f"most {1e3 * max(timing['tokenising_s'].values()) / timing['sentences']:.2f} ms a sentence."
         + (f" {timing['not_timed']}." if timing["not_timed"] else ""),
         f"{where}, weights: {weights}.",
     ]
-    if timing["architectures"]:
-        sizes = "; ".join(
-            f"{grid.title('encoders', kind)} {timed['sentences']}" for kind, timed in timing["architectures"].items()
-        )
-        notes.append(
-            f"{where}, random weights: float32, sentence by sentence, relations between gold entities, over a sample "
-            f"at even steps of length ({sizes} sentences); Inference (s): median [quartiles] of one pass."
-        )
-    return notes
-
-
-def _company(timing: dict) -> str:
-    cpus = timing["other_work_cpus"]
-    return "what else the machine did is not known" if cpus is None else f"other processes kept {cpus:.2f} CPUs busy"
 
 
 def _weights(runs: Sequence[dict], dataset: str, encoder: str, model: str) -> str:
     """Which run was counted and timed: the first seed of the grid."""
-    run = next(r for r in runs if (r["dataset"], r["encoder"], r["model"]) == (dataset, encoder, model))
+    run = next(r for r in runs if path_of(r).rsplit("/", 1)[0] == f"{dataset}/{encoder}/{model}")
     return (
         f"of recipe {run['recipe']['name']}, seed {run['seed']}, epoch {run['selected_epoch']:g} ({run['selection']})"
     )
-
-
-def _row(system: str, dataset: str, encoder: str, source: str, figures: dict[str, str]) -> dict:
-    row = {"System": system, "Dataset": dataset, "Encoder": encoder, "Source": source}
-    absent = NOT_REPORTED if source == "published" else NO_FIGURE
-    row |= {column: figures.get(column, absent) for column in EFFICIENCY_COLUMNS}
-    return {("", key): value for key, value in row.items()}

@@ -6,6 +6,7 @@ any other is an error. Attention must be eager: fused kernels are invisible to t
 """
 
 import contextlib
+import functools
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -32,8 +33,6 @@ from sinet.run.predict import load_run
 
 WORDS = (16, 32, 64, 128)
 """Lengths, in words, of the sentences that are counted one by one."""
-SHORTER = (1, 4, 8)
-"""Besides, in the deck's architectures: its figures are reached by very short sentences."""
 OF_EACH_LENGTH = 4
 
 UNCOUNTED = frozenset(
@@ -49,11 +48,11 @@ UNCOUNTED = frozenset(
         "topk any all",
         # making and moving data
         "arange triu_indices",
-        "tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
+        "randn tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
         "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
         "narrow unflatten movedim flip index index_select index_copy index_copy_ index_put_",
         "index_put gather scatter scatter_ index_add index_add_",
-        "repeat repeat_interleave expand expand_as pad constant_pad_nd embedding",
+        "repeat repeat_interleave broadcast_tensors expand expand_as pad constant_pad_nd embedding",
     )
     for name in names.split()
 )
@@ -151,29 +150,37 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
         analysis = _analysis(_Decoding(model, batch), tuple(batch.tensors.values()), model.operators)
         everything, by_module = analysis.by_operator(), analysis.by_module_and_operator()
         # a system may have several encoders (PURE has two)
-        encoders = [f"model.{name}" for name, module in model.named_modules() if isinstance(module, Encoder)]
+        encoders = {f"model.{name}": module for name, module in model.named_modules() if isinstance(module, Encoder)}
         encoder = sum((by_module[name] for name in encoders), Counter())
+        sizes = [module for module in encoders.values() if isinstance(module, Sizes)]
+        for module in sizes:
+            module.asked.clear()
         with FlopCounterMode(display=False) as torch_counter:
             model.decode(batch)
     products = sum(n for operator, n in everything.items() if operator not in NORMALISATION)
     if 2 * products != torch_counter.get_total_flops():
         raise RuntimeError(f"fvcore counts {products} multiply-adds, torch {torch_counter.get_total_flops() / 2}")
-    return {"encoder": Counter(encoder), "heads": Counter(everything) - Counter(encoder)}
+    heads = Counter(everything) - Counter(encoder)
+    return {"encoder": sum((module.multiply_adds() for module in sizes), Counter(encoder)), "heads": heads}
 
 
-def count_sentences(model: Extractor, sentences: Sequence[Sentence], progress: str | None = None) -> dict:
+def count_sentences(
+    model: Extractor, sentences: Sequence[Sentence], progress: str | None = None, given: bool = False
+) -> dict:
     """Mean multiply-adds per sentence, decoded in batches of equal numbers of pieces and words: nothing is padded.
 
     What a batch does once for all is counted once (in SINET the product of the width table with the classifiers, a
-    millionth of the total).
+    millionth of the total). `given`: relations are decided between the gold entities (`Batch.given`).
     """
     model.eval()
     groups = defaultdict(list)
     for sentence, pieces in zip(sentences, model.encoder.piece_counts(sentences), strict=True):
-        groups[pieces, len(sentence.tokens)].append(sentence.without_labels())
+        groups[pieces, len(sentence.tokens)].append(sentence if given else sentence.without_labels())
     totals = {"encoder": Counter(), "heads": Counter()}
     for lengths in tqdm(sorted(groups), desc=progress, unit="length", disable=progress is None, mininterval=2):
-        for part, counted in count_batch(model, model.collate(groups[lengths])).items():
+        batch = model.collate(groups[lengths])
+        batch.given = given
+        for part, counted in count_batch(model, batch).items():
             totals[part].update(counted)
     mean = {part: sum(counted.values()) / len(sentences) for part, counted in totals.items()}
     return {
@@ -185,6 +192,26 @@ def count_sentences(model: Extractor, sentences: Sequence[Sentence], progress: s
         "total": mean["encoder"] + mean["heads"],
         "operators": {p: {op: n / len(sentences) for op, n in sorted(c.items())} for p, c in totals.items()},
     }
+
+
+@contextlib.contextmanager
+def as_released(model: Extractor) -> Iterator[None]:
+    """The model decodes by the products of its authors' released code: the same figures (`Extractor.released_form`)."""
+    for module in model.modules():
+        module.released = True
+    try:
+        yield
+    finally:
+        for module in model.modules():
+            module.released = False
+
+
+def count_forms(model: Extractor, count: Callable[[], dict]) -> dict:
+    """What `count` says of a model as it decodes here (`ours`) and as `released`; how they differ (`released_form`)."""
+    ours = count()
+    with as_released(model):
+        released = count() if model.released_form else ours
+    return {"released_form": model.released_form, "ours": ours, "released": released}
 
 
 def of_words(sentences: Sequence[Sentence], words: int, count: int) -> list[Sentence]:
@@ -221,12 +248,20 @@ def count_lengths(model: Extractor, sentences: Sequence[Sentence], each: int = O
     return counted
 
 
-def count_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None, untrained: Sequence[dict]) -> None:
+def count_run(model: Extractor, sentences: Sequence[Sentence], everything: Sequence[Sentence], name: str) -> dict:
+    """Mean multiply-adds over some `sentences` of a split, and `by_words` over sentences made of all of it."""
+    return count_sentences(model, sentences, f"FLOPs of {name}") | {"by_words": count_lengths(model, everything)}
+
+
+def count_runs(
+    runs: dict[str, Path], test: Path, out: Path, count: int | None, untrained: Sequence[tuple[dict, int | None]]
+) -> None:
     """Count finished runs (model name -> folder); on the CPU, where counts are the same.
 
     Args:
         count: sentences of the test split, at even steps of length, None for all; besides, sentences of `WORDS` words.
-        untrained: declared encoder architectures, in which every run's system is counted with random weights.
+        untrained: declared encoder architectures, in which every run's system is counted with random weights, and on
+            how many sentences, None for all.
     """
     machine.use_device()
     everything = read_sentences(test)
@@ -234,13 +269,7 @@ def count_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None, 
     for name, folder in runs.items():
         model, made[name] = load_run(folder, torch.device("cpu"))
         sentences = sample_by_length(everything, model.encoder.piece_counts(everything), count)
-        counted[name] = count_sentences(model, sentences, progress=f"FLOPs of {name}")
-        counted[name]["by_words"] = count_lengths(model, everything)
-        counted[name]["formulations"] = {}
-        for title, settings in model.formulations.items():
-            other, _ = load_run(folder, torch.device("cpu"), settings)
-            figures = count_sentences(other, sentences, progress=f"FLOPs of {name}, {title}")
-            counted[name]["formulations"][title] = figures | {"by_words": count_lengths(other, everything)}
+        counted[name] = count_forms(model, functools.partial(count_run, model, sentences, everything, name))
         labels = model.labels
     write_json(
         out,
@@ -250,75 +279,58 @@ def count_runs(runs: dict[str, Path], test: Path, out: Path, count: int | None, 
             "of_sentences": len(everything),
             "systems": counted,
             "architectures": {
-                declared["name"]: count_architecture(declared, made, labels, everything) for declared in untrained
+                declared["name"]: count_architecture(declared, made, labels, everything, n) for declared, n in untrained
             },
             "peak_memory_mib": machine.peak_memory_mib(torch.device("cpu")),
         },
     )
 
 
+class Sizes(Encoder):
+    """An encoder without weights or work: it answers with arbitrary states, and what it would have multiplied is
+    counted on torch's device for shapes without data."""
+
+    def __init__(self, model: nn.Module, tokenizer: object) -> None:
+        super().__init__(model.to("meta").eval(), tokenizer)
+        self.asked: list[tuple[int, int]] = []
+        self.known: dict[tuple[int, int], Counter] = {}
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        self.asked.append(shape := tuple(map(int, input_ids.shape)))
+        return torch.randn(*shape, self.hidden_size, generator=torch.Generator().manual_seed(0))
+
+    def all_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        config, (rows, pieces) = self.model.config, map(int, input_ids.shape)
+        maps = torch.full((rows, config.num_attention_heads, pieces, pieces), 1 / pieces)
+        layers = config.num_hidden_layers
+        return (layers + 1) * (self(input_ids, attention_mask),), layers * (maps,)
+
+    def multiply_adds(self) -> Counter:
+        """Of all that was asked since `asked` was emptied."""
+        for shape in self.asked:
+            if shape not in self.known:
+                inputs = torch.zeros(shape, dtype=torch.long, device="meta"), torch.ones(shape, device="meta")
+                self.known[shape] = _analysis(Encoder(self.model, self.tokenizer), inputs, {}).by_operator()
+        return sum((self.known[shape] for shape in self.asked), Counter())
+
+
 def count_architecture(
-    declared: dict, made: dict[str, dict], labels: object, sentences: Sequence[Sentence]
-) -> dict[str, dict]:
-    """Multiply-adds of systems (name -> `model.json`) around an architecture with random weights: name -> `by_words`,
-    and `formulations`, in which each other formulation has its own.
+    declared: dict, made: dict[str, dict], labels: object, everything: Sequence[Sentence], count: int | None
+) -> dict:
+    """Multiply-adds of systems (name -> `model.json`) around an architecture without weights, over `count` sentences
+    as of a run: which `tokenizer` cuts them, and the forms of the `systems`.
 
     An untrained system sees entities everywhere, so relations are decided between the gold ones (`Batch.given`), where
-    a system goes through entities. One sentence of each length: the encoder is run once for all systems.
+    a system goes through entities.
     """
-    encoder = load_encoder(declared, locate_encoder(declared)).eval()
-    chosen = [sentence for words in (*SHORTER, *WORDS) for sentence in of_words(sentences, words, 1)]
-    remembered: dict[str, tuple] = {}
-    counted: dict[str, dict] = {}
-
-    def by_words(description: dict, settings: dict) -> dict[str, dict]:
-        model = systems.load(description["system"])(labels, encoder, **description["settings"] | settings).eval()
-        return {str(len(s.tokens)): _count_around(model, encoder, s, remembered) for s in chosen}
-
-    for name, description in tqdm(made.items(), desc=f"FLOPs with {declared['name']}", unit="system", mininterval=2):
-        others = systems.load(description["system"]).formulations
-        counted[name] = {
-            "by_words": by_words(description, {}),
-            "formulations": {title: by_words(description, settings) for title, settings in others.items()},
-        }
-    return counted
-
-
-def _count_around(model: Extractor, encoder: Encoder, sentence: Sentence, remembered: dict[str, tuple]) -> dict:
-    """Multiply-adds of a system over a sentence, of which the encoder's states and count are `remembered`."""
-    batch = model.collate([sentence])
-    batch.given = True
-    if sentence.id not in remembered:
-        with torch.no_grad():
-            remembered[sentence.id] = _encoder_outputs(encoder, batch)
-    states, attentions, multiply_adds = remembered[sentence.id]
-    with _in_place_of(encoder, states, attentions):
-        parts = count_batch(model, batch)
-    # PURE reads the sentence with a second encoder, which is none of the heads
-    encoders, heads = multiply_adds + sum(parts["encoder"].values()), sum(parts["heads"].values())
-    return {
-        "encoder": encoders,
-        "heads": heads,
-        "total": encoders + heads,
-        "word_pieces": batch["input_ids"].shape[1],
-    }
-
-
-def _encoder_outputs(encoder: Encoder, batch: Batch) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], int]:
-    """All states, all attentions, and the multiply-adds of the encoder over a batch."""
-    inputs = batch["input_ids"], batch["attention_mask"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        total = int(_analysis(encoder, inputs, {}).total())
-    return *encoder.all_layers(*inputs), total
-
-
-@contextlib.contextmanager
-def _in_place_of(encoder: Encoder, states: tuple[Tensor, ...], attentions: tuple[Tensor, ...]) -> Iterator[None]:
-    """The encoder answers with what it gave before: the same figures, no products."""
-    encoder.forward = lambda input_ids, attention_mask: states[-1]
-    encoder.all_layers = lambda input_ids, attention_mask: (states, attentions)
-    try:
-        yield
-    finally:
-        del encoder.forward, encoder.all_layers
+    located = locate_encoder(declared)
+    with torch.device("meta"):
+        encoder = load_encoder(declared, located)
+    encoder = Sizes(encoder.model, encoder.tokenizer)
+    sentences = sample_by_length(everything, encoder.piece_counts(everything), count)
+    counted = {}
+    for name, description in made.items():
+        model = systems.load(description["system"])(labels, encoder, **description["settings"]).eval()
+        progress = f"FLOPs of {name} with {declared['name']}"
+        counted[name] = count_forms(model, functools.partial(count_sentences, model, sentences, progress, given=True))
+    return {"tokenizer": located.name, "systems": counted}

@@ -269,14 +269,14 @@ def time_runs(
     out: Path,
     count: int | None = None,
     seconds: float = SECONDS,
-    untrained: Sequence[tuple[dict, int]] = (),
+    untrained: Sequence[tuple[dict, int | None]] = (),
 ) -> None:
     """Time finished runs (model name -> folder) on `count` sentences of a test split, or on all of it, each system,
     batch and precision for `seconds` at least.
 
     Args:
-        untrained: declared encoder architectures, and on how many of those sentences every run's system is timed with
-            random weights.
+        untrained: declared encoder architectures, and on how many of those sentences (None for all) every run's system
+            is timed with random weights.
 
     Raises:
         UserError: runs with different encoders, of which none is the limit of all.

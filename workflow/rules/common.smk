@@ -22,7 +22,7 @@ from sinet.kept import kept_runs
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 from sinet.paper import missing
 from sinet.paper.titles import dataset_title
-from sinet.published import is_system
+from sinet.published import EFFICIENCY_ENCODERS, is_system
 from sinet.recipes import trainings
 
 # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
@@ -229,6 +229,20 @@ def sentences_option(key):
     """How many sentences are counted or timed, as an option; none for all of them."""
     count = config["efficiency"][key]
     return "" if count is None else f"--sentences {count}"
+
+
+def unmeasured_sizes(architectures):
+    """Those of which the encoder that has these sizes is not measured with weights, on the dataset on which the
+    published efficiency table has it."""
+    named = lambda kind, name: config[kind][name].get("published")
+    there = {(named("datasets", dataset), named("encoders", encoder)) for dataset, encoder in MEASURED}
+    measured = {encoder for dataset, encoder in EFFICIENCY_ENCODERS.items() if (dataset, encoder) in there}
+    return [name for name in architectures if named("encoders", name) not in measured]
+
+
+def untrained(counts):
+    """The declarations of those among architectures that map to numbers of sentences, with these, as JSON."""
+    return json.dumps([[grid.encoder_declaration(config, name), counts[name]] for name in unmeasured_sizes(counts)])
 
 
 # the first seed of each system beside the studied one

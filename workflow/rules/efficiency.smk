@@ -5,7 +5,7 @@ rule count_flops:
     input:
         weights=measured_inputs("model.safetensors"),
         test=f"{DATA}/test.jsonl",
-        encoders=fetched(*config["efficiency"]["architectures"]),
+        encoders=fetched(*unmeasured_sizes(config["efficiency"]["architectures"])),
     output:
         flops=f"{EFFICIENCY}/flops.json",
     log:
@@ -22,7 +22,9 @@ rule count_flops:
     params:
         runs=measured_runs,
         sentences=sentences_option("counted_sentences"),
-        untrained=json.dumps([grid.encoder_declaration(config, n) for n in config["efficiency"]["architectures"]]),
+        untrained=untrained(
+            dict.fromkeys(config["efficiency"]["architectures"], config["efficiency"]["architecture_sentences"])
+        ),
         code=measured_code("sinet.run.flops"),
     shell:
         "python -m sinet flops --runs {params.runs:q} --test {input.test:q} --out {output.flops:q} --log {log:q}"
@@ -49,9 +51,7 @@ rule time_inference:
         runs=measured_runs,
         sentences=sentences_option("timed_sentences"),
         seconds=config["efficiency"]["timed_seconds"],
-        untrained=json.dumps(
-            [[grid.encoder_declaration(config, n), k] for n, k in config["efficiency"]["timed_architectures"].items()]
-        ),
+        untrained=untrained(config["efficiency"]["timed_architectures"]),
         code=measured_code("sinet.run.timing"),
     shell:
         "python -m sinet time --runs {params.runs:q} --test {input.test:q} --out {output.timing:q} --log {log:q}"
