@@ -158,7 +158,6 @@ def case_study(config: dict, plan: Plan) -> tuple[Run | None, list[Run], list[Ru
     return first, beside, [run for run in beside if run.model == model]
 
 
-<<<<<<< HEAD
 def declarations(config: dict, plan: Plan, kept: list[str]) -> dict:
     """What tables and comparisons have to know of a grid: `sinet.paper.grid.Grid.declared`, before any run has failed.
 
@@ -182,23 +181,16 @@ def declarations(config: dict, plan: Plan, kept: list[str]) -> dict:
     }
 
 
-def encoder_declaration(config: dict, name: str) -> dict:
-    """An encoder's declaration with its name, its tokenizer's declaration in place of a name, without what only tables
-    read."""
-    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k not in ("title", "published")}
-    if "tokenizer" in declared:
-        declared["tokenizer"] = encoder_declaration(config, declared["tokenizer"])
-=======
 TOKENIZERS = {"tokenizer", "own_tokenizer"}
 """What an architecture without weights declares of another encoder."""
 
 
 def encoder_declaration(config: dict, name: str) -> dict:
-    """An encoder's declaration with its name, its tokenizers' declarations in place of names, and no title."""
-    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k != "title"}
+    """An encoder's declaration with its name, its tokenizers' declarations in place of names, without what
+    only tables read."""
+    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k not in ("title", "published")}
     for key in TOKENIZERS & declared.keys():
         declared[key] = encoder_declaration(config, declared[key])
->>>>>>> e42fc301236d2efc48c6d036fa3df97da3a5b21e
     return declared
 
 

@@ -74,19 +74,13 @@ class Extractor(nn.Module):
     """Words of a sentence that are read; None for as many as the encoder can."""
     stage: str | None = None
     """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
-<<<<<<< HEAD
     trains_encoder: ClassVar[bool] = True
     """Whether the encoder learns, and a recipe has to give its rate."""
-    formulations: ClassVar[dict[str, dict]] = {}
-    """Settings under which the same figures are computed in another way whose multiply-adds are counted too, by
-    title."""
-=======
     released_form: ClassVar[str | None] = None
     """What the authors' released code multiplies for the same figures that is not multiplied here; None where nothing
     is known to differ. With `released` set on a system and its modules (`sinet.run.flops.as_released`), for counting
     alone, decoding multiplies it too."""
     released = False
->>>>>>> e42fc301236d2efc48c6d036fa3df97da3a5b21e
     operators: ClassVar[dict[str, Callable[..., int]]] = {}
     """Operators of its own that decoding calls while it is traced, by name ("namespace::name"), and their multiply-adds
     from the shapes of the arguments and `out`. The count is held against the products that torch sees untraced."""

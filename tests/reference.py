@@ -5,6 +5,7 @@ Nothing here knows a shape: sizes, labels and weights are read from the files, s
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -45,28 +46,33 @@ class Reference:
         return {n.removeprefix(prefix): self[n] for n in self.arrays.files if n.startswith(prefix)}
 
     def groups(self, stem: str) -> list[str]:
-        """`sentence0`, `sentence1`, ... in order."""
-        names = {n.split("/")[0] for n in self.arrays.files if n.startswith(stem)}
-        return sorted(names, key=lambda n: int(n.removeprefix(stem)))
+        """`sentence0`, `sentence1`, ... in order, those that there are."""
+        found = (re.match(rf"{re.escape(stem)}(\d+)/", n) for n in self.arrays.files)
+        return [f"{stem}{number}" for number in sorted({int(m[1]) for m in found if m})]
 
 
 class Vocabulary:
     """Stands in for a tokenizer where a test brings word pieces of its own: a word is its piece ids, `"5 17 3"`."""
 
-    unk_token_id, pad_token_id = 100, 0
+    def __init__(self, config: dict) -> None:
+        self.cls_token_id, self.sep_token_id = config["cls_token_id"], config["sep_token_id"]
+        self.pad_token_id, self.unk_token_id = config.get("pad_token_id", 0), config.get("unk_token_id", 100)
 
-    def __init__(self, cls: int = 101, sep: int = 102) -> None:
-        self.cls_token_id, self.sep_token_id = cls, sep
+    def get_vocab(self) -> dict[str, int]:
+        """Nothing but what markers are taken from."""
+        return {f"[unused{n}]": n for n in range(1, 994)}
 
     def __call__(self, words: list[str], add_special_tokens: bool) -> dict:
         assert not add_special_tokens
         return {"input_ids": [[int(piece) for piece in word.split()] for word in words]}
 
 
-def bert_encoder(sizes: dict, **special: int) -> Encoder:
-    """A BERT of the reference's sizes, weights still random."""
-    config = BertConfig(**sizes, pad_token_id=0, attn_implementation="eager")
-    return Encoder(BertModel(config, add_pooling_layer=False), Vocabulary(**special))
+def stored_encoder(config: dict) -> Encoder:
+    """A BERT of the sizes in a file's `config`, without dropout, weights still random."""
+    vocabulary = Vocabulary(config)
+    sizes = config["encoder"] | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    bert = BertConfig(**{"pad_token_id": vocabulary.pad_token_id, "attn_implementation": "eager"} | sizes)
+    return Encoder(BertModel(bert, add_pooling_layer=False), vocabulary)
 
 
 def words_of(input_ids: torch.Tensor, word_offsets: torch.Tensor) -> tuple[str, ...]:
