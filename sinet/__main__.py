@@ -307,6 +307,20 @@ def _efficiency_steps(step: Step) -> None:
         metavar="RULE",
         help="only-right, out-of-triple, hard-failure, or ids of sentences",
     )
+    s.add_argument("--what", required=True, help="whose attention this is, for the captions")
+    s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
+
+    s = step(
+        "find-triples",
+        steps.find_triples,
+        "find the sentences of the case study by gold triples, attend and predict them",
+        "Searches all splits of the prepared datasets; what none of them holds is said.",
+    )
+    s.add_argument("--triples", required=True, metavar="JSON", help="[[head, TYPE, tail], ...] in words")
+    s.add_argument(
+        "--places", required=True, metavar="JSON", help="datasets to search: title, what, data, runs compared by model"
+    )
+    s.add_argument("--model", required=True, metavar="NAME", help="the studied one of them")
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
     s = step(
@@ -353,9 +367,10 @@ def _paper_steps(step: Step) -> None:
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
     s = step("plot-attention", steps.plot_attention, "draw the case study (pdf, png), each sentence with its caption")
-    s.add_argument("--cases", type=Path, required=True, metavar="FILE", help="what `case-study` wrote")
+    s.add_argument(
+        "--cases", type=Path, nargs="+", required=True, metavar="FILE", help="what `case-study`, `find-triples` wrote"
+    )
     s.add_argument("--titles", required=True, metavar="JSON", help="titles of the models")
-    s.add_argument("--what", required=True, help="what was measured, for the captions")
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for attention_1.pdf and so on")
 
     s = step("plot-claim", steps.plot_claim, "tables (csv, md, tex) and figure of attention shares and of NER by group")

@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -149,13 +149,24 @@ def resolve(config: dict, offline: bool | None = None) -> Plan:
     return Plan(tuple(runs), tuple(left_out))
 
 
-def case_study(config: dict, plan: Plan) -> tuple[Run | None, list[Run], list[Run]]:
-    """The first run of the studied model, all runs on its dataset with its encoder, and those of them that are its
-    own."""
-    model = config["case_study"]["model"]
-    first = next((run for run in plan.runs if run.model == model), None)
-    beside = [run for run in plan.runs if first and (run.dataset, run.encoder) == (first.dataset, first.encoder)]
-    return first, beside, [run for run in beside if run.model == model]
+def first_folds(config: dict, runs: Iterable[Run]) -> list[str]:
+    """Datasets of runs in their order; of one in folds the first fold alone."""
+    first: dict[str, str] = {}
+    for run in runs:
+        first.setdefault(config["datasets"][run.dataset].get("fold_of", run.dataset), run.dataset)
+    return list(first.values())
+
+
+def case_study(config: dict, runs: Sequence[Run]) -> list[list[Run]]:
+    """For each dataset with a run of the studied model (of one in folds the first such fold) all runs on it with one of
+    that model's encoders: the one under which most models are compared, of equal ones the first."""
+    studied = [run for run in runs if run.model == config["case_study"]["model"]]
+    places = []
+    for dataset in first_folds(config, studied):
+        encoders = dict.fromkeys(run.encoder for run in studied if run.dataset == dataset)
+        compared = ([run for run in runs if (run.dataset, run.encoder) == (dataset, e)] for e in encoders)
+        places.append(max(compared, key=lambda beside: len({run.model for run in beside})))
+    return places
 
 
 def declarations(config: dict, plan: Plan, kept: list[str]) -> dict:
@@ -451,6 +462,13 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
     in_grid = {model for block in config["grid"] for model in block["models"]}
     if (model := config["case_study"]["model"]) not in in_grid:
         yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid)}"
+    relation_types = {kind for dataset in config["datasets"].values() for kind in dataset["relation_types"]}
+    for number, triple in enumerate(config["case_study"]["triples"]):
+        if len(triple) != 3:
+            yield f"case_study.triples[{number}]: {triple} should be a head's words, a relation type, a tail's words"
+        elif triple[1] not in relation_types:
+            hint = nearest(triple[1], relation_types)
+            yield f"case_study.triples[{number}]: {triple[1]!r} is no relation type of any dataset, {hint}"
     yield from _title_mistakes(config)
     yield from _column_mistakes(config)
     yield from _published_mistakes(config["models"])

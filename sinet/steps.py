@@ -323,12 +323,20 @@ def attend(options: argparse.Namespace) -> None:
 
 
 def case_study(options: argparse.Namespace) -> None:
-    from sinet.score.cases import write_cases
+    from sinet.files import write_json
+    from sinet.score.cases import chosen_cases
 
     predictions = _named(options.predictions, "--predictions")
-    write_cases(
-        options.gold, options.labels, options.attention, predictions, options.model, options.sentences, options.out
-    )
+    files = options.gold, options.labels, options.attention, predictions
+    cases = chosen_cases(*files, options.model, options.sentences, options.what)
+    write_json(options.out, {"cases": cases})
+
+
+def find_triples(options: argparse.Namespace) -> None:
+    from sinet.run.triples import find_triples
+
+    triples, places = _json(options.triples, "--triples"), _json(options.places, "--places")
+    find_triples(triples, places, options.model, options.out)
 
 
 def attention_shares(options: argparse.Namespace) -> None:
@@ -360,7 +368,7 @@ def tables(options: argparse.Namespace) -> None:
 def plot_attention(options: argparse.Namespace) -> None:
     from sinet.paper.attention import draw_cases
 
-    draw_cases(options.cases, _json(options.titles, "--titles"), options.what, options.out)
+    draw_cases(options.cases, _json(options.titles, "--titles"), options.out)
 
 
 def plot_claim(options: argparse.Namespace) -> None:

@@ -1,12 +1,18 @@
 """The case study: sentences found by rules, where attention falls, NER of entities in a triple and in none."""
 
 import json
+import re
+import shutil
+import subprocess
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from sinet.config import Run, case_study
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.paper.attention import draw_cases
@@ -14,12 +20,13 @@ from sinet.paper.claim import write_claim
 from sinet.paper.table import escape
 from sinet.run.attend import attend
 from sinet.run.train import train_run
-from sinet.score.cases import LONGEST, choose, outcome, write_cases
+from sinet.run.triples import find_triples
+from sinet.score.cases import LONGEST, choose, chosen_cases, holds_triple, outcome
 from sinet.score.groups import argument_entities, figures, group_counts, score_groups
 from sinet.score.metrics import score
 from sinet.score.shares import attention_shares, sentence_shares, uniform_shares, word_groups
 from sinet.score.stats import intervals
-from tests.conftest import CORPUS, LABELS, tiny_run
+from tests.conftest import CORPUS, LABELS, copy_project, tiny_grid, tiny_run
 
 TITLES = {"sinet": "SINET", "spert": "SpERT", "sinet-base": "SINET Base"}
 
@@ -187,11 +194,12 @@ def studied(prepared, tiny_mirror, tmp_path_factory) -> Path:
     return folder
 
 
-def cases(folder: Path, prepared: Path, model: str, *wanted: str) -> dict:
+def cases(folder: Path, prepared: Path, model: str, *wanted: str) -> list[dict]:
     predictions = {"sinet": folder / "right.jsonl", "sinet-base": folder / "nothing.jsonl"}
-    data = prepared / "test.jsonl", prepared / "labels.json"
-    write_cases(*data, folder / f"{model}.json", predictions, model, wanted, folder / "cases.json")
-    return json.loads((folder / "cases.json").read_text())
+    files = prepared / "test.jsonl", prepared / "labels.json", folder / f"{model}.json"
+    found = chosen_cases(*files, predictions, model, wanted, "somewhere")
+    (folder / "cases.json").write_text(json.dumps({"cases": found}))
+    return found
 
 
 def test_attention_is_written_for_every_sentence(studied, prepared):
@@ -206,24 +214,130 @@ def test_attention_is_written_for_every_sentence(studied, prepared):
 
 def test_figures_and_captions_set_gold_beside_the_systems(studied, prepared, tmp_path):
     found = cases(studied, prepared, "sinet", "only-right", "hard-failure", read_sentences(CORPUS)[0].id)
-    assert ["gold" in case for case in found["cases"]] == [True, False, True]
-    draw_cases(studied / "cases.json", TITLES, "somewhere", tmp_path)
+    assert ["gold" in case for case in found] == [True, False, True]
+    draw_cases([studied / "cases.json"], TITLES, tmp_path)
     caption = (tmp_path / "attention_1.md").read_text()
     assert "| **gold** |" in caption and "| SINET | ✓ " in caption and "| SINET Base | none | none |" in caption
     assert "found by a rule only-right" in caption and "✗" not in caption.split("|\n|---")[1]
     assert "no sentence fulfils the rule hard-failure" in (tmp_path / "attention_2.md").read_text()
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    draw_cases(studied / "cases.json", TITLES, "somewhere", tmp_path)
+    draw_cases([studied / "cases.json"], TITLES, tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before and len(before) == 9
 
 
 def test_a_model_without_attention_is_named_so(studied, prepared, tmp_path):
     cases(studied, prepared, "sinet-base", "hard-failure")
-    draw_cases(studied / "cases.json", TITLES, "somewhere", tmp_path)
+    draw_cases([studied / "cases.json"], TITLES, tmp_path)
     assert "no sentence fulfils" in (tmp_path / "attention_1.md").read_text()
     cases(studied, prepared, "sinet-base", read_sentences(CORPUS)[0].id)
-    draw_cases(studied / "cases.json", TITLES, "somewhere", tmp_path)
+    draw_cases([studied / "cases.json"], TITLES, tmp_path)
     assert "n/a: SINET Base has no cross-task attention" in (tmp_path / "attention_1.md").read_text()
+
+
+NAMED = ["kernels", "Compare", "graph kernels"]  # annotated the other way round
+UNKNOWN = ["Kernels", "Compare", "graph kernels"]
+
+
+def test_a_triple_is_held_word_for_word_and_of_a_symmetric_type_in_either_direction():
+    held = {s.id: s for s in read_sentences(CORPUS)}
+    assert holds_triple(held["ten-3"], ["graph kernels", "Compare", "kernels"], frozenset())
+    assert holds_triple(held["ten-3"], NAMED, LABELS.symmetric)
+    assert not holds_triple(held["ten-3"], NAMED, frozenset()), "a directed type"
+    assert not holds_triple(held["ten-3"], UNKNOWN, LABELS.symmetric), "case counts"
+    assert not holds_triple(held["ten-3"], ["graph", "Compare", "kernels"], LABELS.symmetric), "all words count"
+    assert not holds_triple(held["ten-3"], ["kernels", "Used-for", "graph kernels"], LABELS.symmetric)
+
+
+def two_datasets(folder: Path, prepared: Path) -> None:
+    """Prepared datasets `ten`, and `more`, whose splits dev and train alone hold the graph kernels."""
+    ten = read_sentences(CORPUS)
+    for name, splits in (
+        ("ten", {"test": ten[:2], "dev": ten[:1], "train": ten[:2]}),
+        ("more", {"test": ten[:1], "dev": [ten[4], ten[3]], "train": [replace(ten[3], id="later")]}),
+    ):
+        (folder / name).mkdir(parents=True)
+        shutil.copy(prepared / "labels.json", folder / name)
+        for split, sentences in splits.items():
+            write_sentences(folder / name / f"{split}.jsonl", sentences)
+
+
+def test_triples_are_found_in_any_split_of_any_dataset_and_what_is_in_none_is_said(studied, prepared, tmp_path, caplog):
+    two_datasets(tmp_path, prepared)
+    runs = {name: str(studied / name) for name in ("sinet", "sinet-base")}
+    places = [
+        {"title": name.title(), "what": f"SINET on {name.title()}", "data": str(tmp_path / name), "runs": runs}
+        for name in ("ten", "more")
+    ]
+    everywhere = ["neural parsers", "Used-for", "semantic parsing"]
+    find_triples([NAMED, UNKNOWN, everywhere], places, "sinet", tmp_path / "triples.json")
+    draw_cases([tmp_path / "triples.json"], TITLES, tmp_path)
+    found, absent, first = [(tmp_path / f"attention_{n}.md").read_text() for n in (1, 2, 3)]
+    assert "Cross-task attention, SINET on More, dev split; attention in float32" in found
+    assert "sentence `ten-3`" in found and "⟨kernels, Compare, graph kernels⟩" in found and "| SINET Base |" in found
+    assert "such sentences: 1 in More dev, 1 in More train)" in found
+    said = "no sentence holds the golden triple ⟨Kernels, Compare, graph kernels⟩ (searched: Ten, More; test, dev"
+    assert absent.startswith(f"n/a: {said}") and said in caplog.text
+    assert "SINET on Ten, test split" in first
+    assert "1 in Ten test, 1 in Ten dev, 1 in Ten train, 1 in More test)" in first
+    (case, _, _) = json.loads((tmp_path / "triples.json").read_text())["cases"]
+    attended = json.loads((studied / "sinet.json").read_text())["sentences"][3]["attention"]
+    for direction, heads in case["attention"].items():
+        np.testing.assert_allclose(heads, attended[direction], rtol=1e-2, atol=1e-6)
+
+
+def test_each_dataset_is_studied_with_the_encoder_under_which_most_models_are_compared():
+    def run(dataset: str, encoder: str, model: str) -> Run:
+        return Run(dataset, encoder, model, 0, {})
+
+    runs = [run("ten", "a", "sinet"), run("ade-1", "a", "sinet"), run("ade-2", "b", "sinet"), run("other", "a", "pfn")]
+    runs += [run("ten", encoder, model) for encoder in "bc" for model in ("pfn", "sinet")]
+    runs += [run("ten", "d", model) for model in ("pfn", "spert", "pure")]
+    declared = {"ten": {}, "other": {}, "ade-1": {"fold_of": "ade"}, "ade-2": {"fold_of": "ade"}}
+    places = case_study({"case_study": {"model": "sinet"}, "datasets": declared}, runs)
+    assert [[r.path for r in place] for place in places] == [["ten/b/pfn/0", "ten/b/sinet/0"], ["ade-1/a/sinet/0"]]
+
+
+def test_the_workflow_draws_a_figure_for_every_triple(studied, prepared, tiny_mirror, tmp_path):
+    project = copy_project(tmp_path / "project")
+    results = project / "results" / "tiny"
+    grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": {"epochs": 1, "batch_size": 4, "selection": "last"}})
+    grid["datasets"]["more"] = grid["datasets"]["ten"] | {"title": "More", "folder": "ten"}
+    grid["case_study"] |= {"triples": [NAMED, UNKNOWN]}
+    common = {"encoders": ["tiny"], "seeds": [0], "recipe": "tiny"}
+    grid["grid"] = [
+        common | {"datasets": ["ten"], "models": ["sinet"]},
+        common | {"datasets": ["more"], "models": ["sinet", "sinet-base"]},
+    ]
+    (project / "tiny.yaml").write_text(yaml.safe_dump(grid))
+
+    def snakemake(*arguments: str) -> str:
+        call = ["snakemake", "--cores", "all", "--configfile", "tiny.yaml", *arguments]
+        done = subprocess.run(call, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    runs = {f"{dataset}/tiny/{model}/0": model for dataset, model in product(("ten", "more"), ("sinet", "sinet-base"))}
+    del runs["ten/tiny/sinet-base/0"]
+    planned = snakemake("-n")
+    (search,) = [rule for rule in planned.split("rule ") if rule.startswith("find_triples:")]
+    assert all(f"runs/{run}/model.safetensors" in search and f"data/{run[:3]}" in search for run in runs)
+    assert "figures/attention_3.pdf" in planned and "attention_4" not in planned
+
+    two_datasets(results / "data", prepared)  # from here on what is trained is not trained again
+    (results / "encoders").mkdir()
+    (results / "encoders" / "tiny.json").write_text("{}")
+    for run, model in runs.items():
+        shutil.copytree(studied / model, results / "runs" / run, copy_function=shutil.copyfile)
+        (results / "runs" / run / "tokenizer").touch()
+    attend(studied / "sinet", results / "data" / "ten" / "test.jsonl", results / "runs/ten/tiny/sinet/0/attention.json")
+    shutil.copy(results / "data" / "ten" / "test.jsonl", results / "runs/ten/tiny/sinet/0/predictions.jsonl")
+    made = snakemake("--", "draw_attention")
+    assert set(re.findall(r"^(?:local)?rule (\w+):", made, re.M)) == {"choose_cases", "find_triples", "draw_attention"}
+    ruled, found, absent = [(results / f"figures/attention_{n}.md").read_text() for n in (1, 2, 3)]
+    assert "SINET on Ten, tiny, seed 0, recipe tiny, test split" in ruled
+    assert "SINET on More, tiny, seed 0, recipe tiny, dev split" in found and found.count("\n| SINET") == 2
+    assert absent.startswith("n/a: no sentence holds") and "(searched: Ten, More; test, dev, train)" in absent
+    assert "⟨Kernels, Compare" in (results / "logs" / "find_triples.log").read_text()
 
 
 def test_predictions_of_other_sentences_are_refused(studied, prepared):
@@ -236,7 +350,7 @@ def test_predictions_of_other_sentences_are_refused(studied, prepared):
         score_groups(prepared / "test.jsonl", {"sinet": {"0": studied / "others.jsonl"}}, studied / "x.json")
     data = prepared / "test.jsonl", prepared / "labels.json", studied / "sinet.json"
     with pytest.raises(UserError, match=r"short\.jsonl: not the sentences of"):
-        write_cases(*data, {"sinet": studied / "short.jsonl"}, "sinet", ["only-right"], studied / "x.json")
+        chosen_cases(*data, {"sinet": studied / "short.jsonl"}, "sinet", ["only-right"], "somewhere")
 
 
 @pytest.mark.parametrize("model, rows", [("sinet", 2 * (1 + 2)), ("sinet-base", 0)])

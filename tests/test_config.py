@@ -68,6 +68,9 @@ MISTAKES = {
     "encoders: {scibert-sizes: {tokenizer: nowhere}}": r"encoders.scibert-sizes.tokenizer: 'nowhere' is no declared",
     "case_study: {model: sinnet}": r"case_study.model: 'sinnet' is in no block of the grid, did you mean 'sinet'\?",
     "case_study: {sentences: 3}": r"case_study.sentences: 3 is a number, should be a list",
+    "case_study: {triples: [[his, buddies]]}": r"triples\[0\]: \['his', 'buddies'\] should be a head's words, a ",
+    "case_study: {triples: [[a, Usedfor, b]]}": r"'Usedfor' is no relation type of any dataset, did you",
+    "case_study: {triples: [[no, Used-for, b]]}": r"triples\[0\]\[0\]: False is true/false, should be text",
 }
 
 

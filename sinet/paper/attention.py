@@ -1,7 +1,7 @@
 """The figures of the case study: cross-task attention of both directions, all heads, over the words of a sentence; and
 captions that set gold beside what each system predicts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -18,28 +18,25 @@ from sinet.score.metrics import facts
 from sinet.score.shares import word_groups
 
 
-def draw_cases(cases: Path, titles: Mapping[str, str], what: str, out: Path) -> None:
-    """Draw every sentence of a `cases.json` as `attention_N`.pdf and .png in `out`, N from 1, with its caption as .md.
+def draw_cases(files: Sequence[Path], titles: Mapping[str, str], out: Path) -> None:
+    """Draw every sentence of the files of cases as `attention_N`.pdf and .png in `out`, N from 1, with its caption as
+    .md.
 
-    A rule that no sentence fulfils, or a model without cross-task attention, gives a figure that says so.
+    A rule that no sentence fulfils, a triple that none holds, or a model without cross-task attention, gives a figure
+    that says so.
     """
-    written = read_json(cases)
     use_style()
-    measured = (
-        f"{what}; attention in {written['precision']}, {written['device_name']} ({written['device']}, "
-        f"{written['threads']} threads)"
-    )
-    for number, case in enumerate(written["cases"], 1):
+    for number, case in enumerate((case for path in files for case in read_json(path)["cases"]), 1):
         stem = out / f"attention_{number}"
         if "gold" not in case:
-            save(_absent(case["choice"]), stem, f"n/a: {case['choice']} ({measured}).")
+            save(_absent(case["choice"]), stem, f"n/a: {escape(case['choice'])} ({case['measured']}).")
             continue
         if case["attention"]:
             figure, shown = _heatmaps(case), "Cross-task attention"
         else:
-            reason = f"{titles[written['model']]} has no cross-task attention"
+            reason = f"{titles[case['model']]} has no cross-task attention"
             figure, shown = _absent(reason), f"Attention n/a: {reason}"
-        save(figure, stem, _caption(case, shown, measured, written, titles))
+        save(figure, stem, _caption(case, shown, titles))
 
 
 def _absent(reason: str) -> plt.Figure:
@@ -114,10 +111,10 @@ def _over_words(weights: np.ndarray) -> np.ndarray:
     return shares
 
 
-def _caption(case: dict, shown: str, measured: str, written: dict, titles: Mapping[str, str]) -> str:
+def _caption(case: dict, shown: str, titles: Mapping[str, str]) -> str:
     gold = parse_sentence(case["gold"], "gold", "")
     systems = {name: parse_sentence(record, name, "") for name, record in case["predicted"].items()}
-    symmetric = frozenset(written["symmetric"])
+    symmetric = frozenset(case["symmetric"])
     rows = [("**gold**", _annotations(gold, None, symmetric))]
     rows += [(titles[name], _annotations(s, gold, symmetric)) for name, s in systems.items()]
     table = "\n".join(f"| {name} | {entities} | {triples} |" for name, (entities, triples) in rows)
@@ -130,7 +127,8 @@ def _caption(case: dict, shown: str, measured: str, written: dict, titles: Mappi
         else ""
     )
     return (
-        f"{shown}, {measured}; sentence `{gold.id}`: “{escape(' '.join(gold.tokens))}” ({case['choice']}). {explained}"
+        f"{shown}, {case['measured']}; sentence `{gold.id}`: “{escape(' '.join(gold.tokens))}” "
+        f"({escape(case['choice'])}). {explained}"
         "Below: what each system predicts; ✓ right, ✗ wrong (strict, symmetric types direction-free).\n\n"
         f"| | entities | triples |\n|---|---|---|\n{table}"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sinet.data.sentence import Labels, Sentence, read_sentences, sentence_to_json
 from sinet.errors import UserError, nearest
-from sinet.files import read_json, write_json
+from sinet.files import read_json
 from sinet.score.groups import argument_entities, read_predicted
 from sinet.score.metrics import facts
 
@@ -104,20 +104,22 @@ def choose(outcomes: Sequence[Outcome], wanted: Sequence[str]) -> list[int | Non
     return chosen
 
 
-def write_cases(
+def chosen_cases(
     gold_path: Path,
     labels_path: Path,
     attention_path: Path,
     predictions: Mapping[str, Path],
     model: str,
     wanted: Sequence[str],
-    out: Path,
-) -> None:
-    """Write `cases.json`: for each of `wanted` the rule, the sentence, its attention, and every system's prediction.
+    what: str,
+) -> list[dict]:
+    """For each of `wanted` the rule, what was measured and, where one is found, the sentence, its attention and every
+    system's prediction.
 
     Args:
         predictions: of every system of the grid on the same split, by model name.
         model: the studied one of them, of which the attention is.
+        what: whose attention this is, for captions.
     """
     gold = read_sentences(gold_path)
     symmetric = Labels.read(labels_path).symmetric
@@ -131,24 +133,31 @@ def write_cases(
     outcomes = [
         outcome(sentence, predicted[model][i], [o[i] for o in others], symmetric) for i, sentence in enumerate(gold)
     ]
-    record = {k: attended[k] for k in ("device", "device_name", "threads", "precision")} | {
-        "model": model,
-        "symmetric": sorted(symmetric),
-        "cases": [
-            {"choice": _choice(name, place)}
-            | (
-                {}
-                if place is None
-                else {
-                    "gold": sentence_to_json(gold[place]),
-                    "attention": attended["sentences"][place]["attention"],
-                    "predicted": {system: sentence_to_json(s[place]) for system, s in predicted.items()},
-                }
-            )
-            for name, place in zip(wanted, choose(outcomes, wanted), strict=True)
-        ],
-    }
-    write_json(out, record)
+    device = "{precision}, {device_name} ({device}, {threads} threads)".format_map(attended)
+    common = {"model": model, "symmetric": sorted(symmetric), "measured": f"{what}; attention in {device}"}
+    return [
+        {"choice": _choice(name, place)}
+        | common
+        | (
+            {}
+            if place is None
+            else {
+                "gold": sentence_to_json(gold[place]),
+                "attention": attended["sentences"][place]["attention"],
+                "predicted": {system: sentence_to_json(s[place]) for system, s in predicted.items()},
+            }
+        )
+        for name, place in zip(wanted, choose(outcomes, wanted), strict=True)
+    ]
+
+
+def holds_triple(sentence: Sentence, triple: tuple[str, str, str], symmetric: frozenset[str]) -> bool:
+    """Whether a sentence has a relation between these words (of the head, the tail) of this type; of a `symmetric` type
+    in either direction."""
+    head, kind, tail = triple
+    words = [" ".join(sentence.tokens[e.start : e.end]) for e in sentence.entities]
+    ends = {(words[r.head], words[r.tail]) for r in sentence.relations if r.type == kind}
+    return (head, tail) in ends or (kind in symmetric and (tail, head) in ends)
 
 
 def _legible(case: Outcome) -> bool:

@@ -27,8 +27,17 @@ rule attend:
 
 if CASE:
     CASE_WHAT = place_title(CASE.dataset, CASE.encoder)
-    CASE_RECIPE = "recipe " + ", ".join(dict.fromkeys(run.details["recipe"]["name"] for run in BESIDE_CASE))
     CASE_DATA = f"{RESULTS}/data/{CASE.dataset}"
+    CASE_SYSTEMS = case_systems(BESIDE_CASE)
+
+    def recipes_of(runs):
+        return "recipe " + ", ".join(dict.fromkeys(run.details["recipe"]["name"] for run in runs))
+
+    def studied_at(compared):
+        """Whose attention is shown, for captions."""
+        run = compared[CASE.model]
+        where = f"{config['models'][run.model]['title']} on {place_title(run.dataset, run.encoder)}"
+        return f"{where}, seed {run.seed}, {recipes_of(compared.values())}"
 
     rule choose_cases:
         input:
@@ -48,15 +57,54 @@ if CASE:
             predictions=[f"{model}={RESULTS}/runs/{run.path}/predictions.jsonl" for model, run in CASE_SYSTEMS.items()],
             model=CASE.model,
             sentences=CASE_SENTENCES,
+            what=f"{studied_at(CASE_SYSTEMS)}, test split",
             code=code("sinet.score.cases"),
         shell:
             "python -m sinet case-study --gold {input.gold:q} --labels {input.labels:q} --attention {input.attention:q}"
             " --predictions {params.predictions:q} --model {params.model:q} --sentences {params.sentences:q}"
-            " --out {output.cases:q} --log {log:q}"
+            " --what {params.what:q} --out {output.cases:q} --log {log:q}"
+
+    rule find_triples:
+        input:
+            data=[
+                f"{RESULTS}/data/{dataset}/{name}"
+                for dataset in TRIPLE_PLACES
+                for name in ("train.jsonl", "dev.jsonl", "test.jsonl", "labels.json")
+            ],
+            weights=[f"{RESULTS}/runs/{run.path}/model.safetensors" for run in TRIPLE_RUNS],
+        output:
+            cases=f"{RESULTS}/case_study/triples.json",
+        log:
+            f"{LOGS}/find_triples.log",
+        benchmark:
+            f"{LOGS}/find_triples.benchmark.tsv"
+        conda:
+            ENVIRONMENT
+        threads: CORES_EACH
+        resources:
+            **site.resources(SITE, cpus=8, mem_mb=8000, runtime=30, gpu=True),
+        params:
+            triples=json.dumps(TRIPLES),
+            places=json.dumps(
+                [
+                    {
+                        "title": dataset_title(dataset, config["datasets"][dataset]),
+                        "what": studied_at(compared),
+                        "data": f"{RESULTS}/data/{dataset}",
+                        "runs": {model: f"{RESULTS}/runs/{run.path}" for model, run in compared.items()},
+                    }
+                    for dataset, compared in TRIPLE_PLACES.items()
+                ]
+            ),
+            model=CASE.model,
+            code=code("sinet.run.triples", *(systems.module_name(run.details["system"]) for run in TRIPLE_RUNS)),
+        shell:
+            "python -m sinet find-triples --triples {params.triples:q} --places {params.places:q}"
+            " --model {params.model:q} --out {output.cases:q} --log {log:q}"
 
     rule draw_attention:
         input:
-            cases=f"{RESULTS}/case_study/cases.json",
+            cases=[f"{RESULTS}/case_study/{name}.json" for name in ["cases"] + ["triples"] * bool(TRIPLES)],
         output:
             pdf=expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=CASE_FIGURES),
             png=report(
@@ -72,12 +120,13 @@ if CASE:
         conda:
             ENVIRONMENT
         params:
-            titles=json.dumps({model: config["models"][model]["title"] for model in CASE_SYSTEMS}),
-            what=f"{config['models'][CASE.model]['title']} on {CASE_WHAT} (test split), seed {CASE.seed}, {CASE_RECIPE}",
+            titles=json.dumps(
+                {run.model: config["models"][run.model]["title"] for run in [*CASE_SYSTEMS.values(), *TRIPLE_RUNS]}
+            ),
             out=lambda wildcards, output: str(Path(output[0]).parent),
             code=code("sinet.paper.attention"),
         shell:
-            "python -m sinet plot-attention --cases {input.cases:q} --titles {params.titles:q} --what {params.what:q}"
+            "python -m sinet plot-attention --cases {input.cases:q} --titles {params.titles:q}"
             " --out {params.out:q} --log {log:q}"
 
     rule share_attention:
@@ -151,7 +200,7 @@ if CASE:
             declared=json.dumps(
                 {"models": DECLARED["models"], "remark": DECLARED["remark"], "studied": CASE.model}, sort_keys=True
             ),
-            what=f"{CASE_WHAT}, {CASE_RECIPE}",
+            what=f"{CASE_WHAT}, {recipes_of(BESIDE_CASE)}",
             tables=lambda wildcards, output: str(Path(output.shares[0]).parent),
             figures=subpath(output.pdf, parent=True),
             code=code("sinet.paper.claim"),

@@ -42,7 +42,8 @@ try:
     # a job on a node sees what the call saw: what was still to be fetched then is no reason to leave a run out
     PLAN = grid.resolve(config, offline=OFFLINE == "1" and not workflow.remote_exec)
     SITE = site.load_site(Path(workflow.basedir) / "site.yaml")
-    CASE, BESIDE_CASE, CASE_SEEDS = grid.case_study(config, PLAN)
+    BESIDE_CASE = next(iter(grid.case_study(config, PLAN.runs)), [])
+    CASE_SEEDS = [run for run in BESIDE_CASE if run.model == config["case_study"]["model"]]
     KEPT, refused = (
         kept_runs(Path(config["kept"]), PLAN.runs, {run.path for run in CASE_SEEDS}, Path(config["results"]))
         if config["kept"]
@@ -245,25 +246,35 @@ def untrained(counts):
     return json.dumps([[grid.encoder_declaration(config, name), counts[name]] for name in unmeasured_sizes(counts)])
 
 
-# the first seed of each system beside the studied one
-CASE_SYSTEMS = {}
-for run in sorted(BESIDE_CASE, key=lambda run: run.seed != CASE.seed):
-    CASE_SYSTEMS.setdefault(run.model, run)
-CASE_SENTENCES = config["case_study"]["sentences"]
-# of a dataset in folds the first that is in the grid
-FIRST_FOLD = {}
-for run in PLAN.runs:
-    FIRST_FOLD.setdefault(config["datasets"][run.dataset].get("fold_of", run.dataset), run.dataset)
+def case_systems(beside):
+    """Of runs beside each other the studied model's first, and one of each other model, of its seed where there is."""
+    seed = next(run.seed for run in beside if run.model == config["case_study"]["model"])
+    systems = {}
+    for run in sorted(beside, key=lambda run: run.seed != seed):
+        systems.setdefault(run.model, run)
+    return systems
+
+
+CASE = next(iter(CASE_SEEDS), None)
+CASE_SENTENCES, TRIPLES = config["case_study"]["sentences"], config["case_study"]["triples"]
+# sentences that a triple names are predicted anew, for which a kept run lacks the weights
+TRIPLE_PLACES = {
+    beside[0].dataset: case_systems(beside)
+    for beside in grid.case_study(config, [run for run in PLAN.runs if run.path not in KEPT])
+    if TRIPLES
+}
+TRIPLE_RUNS = [run for compared in TRIPLE_PLACES.values() for run in compared.values()]
+FIRST_FOLDS = grid.first_folds(config, PLAN.runs)
 PLACES = sorted(
     {
         (run.dataset, run.encoder)
         for run in PLAN.runs
-        if run.dataset in FIRST_FOLD.values() and measured_models(run.dataset, run.encoder)
+        if run.dataset in FIRST_FOLDS and measured_models(run.dataset, run.encoder)
     }
 )
 # all systems of a place are counted and timed together, or none where one of them was kept without its weights
 MEASURED = [place for place in PLACES if not any(run.path in KEPT for run in measured_models(*place).values())]
-CASE_FIGURES = [f"attention_{number}" for number in range(1, len(CASE_SENTENCES) + 1)] if CASE else []
+CASE_FIGURES = [f"attention_{number}" for number, _ in enumerate(CASE_SENTENCES + TRIPLES, 1)] if CASE else []
 CASE_TABLES = ["attention_shares", "triple_groups"] if CASE else []
 FIGURES = CASE_FIGURES + CASE_TABLES[:1]
 RESULT_FIGURES = ["curves", "lengths", "significance"]
