@@ -59,23 +59,19 @@ def measure(tmp_path, place: str, seconds: dict[str, float], sizes: dict | None 
     """Writes measured figures of a dataset and encoder: of each system its time, and ten million times that counted."""
     folder = tmp_path / place
     folder.mkdir(parents=True)
-    architectures = {
-        "sizes": {"tokenizer": "minilm", "systems": {m: counted(1e7 * s) for m, s in (sizes or {}).items()}}
-    }
+    counts = {"tokenizer": "minilm", "systems": {m: counted(1e7 * s) for m, s in (sizes or {}).items()}}
+    times = {"sentences": 4, "systems": {m: timed(4 * s) for m, s in (sizes or {}).items()}}
     count = {
         "of_sentences": 30,
         "systems": {m: counted(1e7 * s) for m, s in seconds.items()},
-        "architectures": architectures if sizes else {},
+        "architectures": {"sizes": counts} if sizes else {},
     }
     clock = {
         **{"sentences": 10, "of_sentences": 30, "least_seconds": 10, "not_timed": "bfloat16 not timed: emulated"},
         **{"device": "cpu", "device_name": "A CPU", "threads": 2, "tokenising_s": {"sinet": 0.01}},
         "other_work_cpus": 0.02,
         "systems": {m: {"float32": {"batch_1": timed(2 * s), "best": timed(s)}} for m, s in seconds.items()},
-        "architectures": {
-            "sizes": {"sentences": 4, "systems": {m: timed(4 * s) for m, s in (sizes or {}).items()}}
-            for _ in sizes or ()
-        },
+        "architectures": {"sizes": times} if sizes else {},
     }
     (folder / "flops.json").write_text(json.dumps(count))
     (folder / "timing.json").write_text(json.dumps(clock))
@@ -134,7 +130,7 @@ def test_ours_stand_under_the_papers_rows_whatever_variant_of_the_encoder(tmp_pa
     assert (alone["", "Counted on"], alone["", "Timed on"]) == ("10 of 30, 20.0 pieces (minilm)", "4 of 30, batch 1")
     assert alone["Inference", "/ SINET's"] == "1.20"
     text = markdown(table)
-    assert "It multiplies besides: Slow: everything; SINET: everything; More: everything." in text
+    assert "It multiplies besides: SINET: everything; More: everything; Slow: everything." in text
     assert "bfloat16 not timed: emulated" in text and "A CPU (cpu, 2 threads)" in text
     tidy = {(t.system, t.encoder, t.figure): t.mean for t in table.tidy.itertuples()}
     assert tidy["Slow", "Uncased", "Total FLOPs (M), released form"] == 4.5
