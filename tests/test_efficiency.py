@@ -157,8 +157,8 @@ def test_without_figures_the_systems_stand_there_with_the_reason(tmp_path):
 
 
 def test_like_for_like_pfn_multiplies_what_the_paper_says_in_ratio_to_sinet(tmp_path):
-    """Three sentences of SciERC's test split at even steps of length, in SciBERT's sizes. Nine give 1.19, the whole
-    split 1.20: the paper does not say on which its 1517.51 / 1279.25 = 1.19 rests."""
+    """Three sentences of SciERC's test split at even steps of length, in SciBERT's sizes. Nine counted give
+    1.19, closed formulas over the whole split 1.20; the paper does not say on what its ratio, 1.19, rests."""
     config = load_config()
     prepare("scierc", config["datasets"]["scierc"], [str(DATASETS)], tmp_path)
     test, labels = read_sentences(tmp_path / "test.jsonl"), Labels.from_json(config["datasets"]["scierc"])
