@@ -287,7 +287,7 @@ def table_sequence_variants() -> list[tuple[Reference, str, dict, table_sequence
 def table_sequence_batches(reference: Reference, variant: str) -> list[tuple[str, tuple, torch.Tensor]]:
     """Prefix of the stored arrays, network input, mask, of each stored batch."""
     found = []
-    for prefix in reference.groups(f"{variant}/batch"):
+    for prefix in reference.groups(f"{variant}/batch")[: reference.config["variants"][variant]["batches"]]:
         maps = f"{prefix}/lm_attention"
         maps = reference[maps] if maps in reference.arrays.files else None
         found.append((prefix, (reference[f"{prefix}/word_inputs"], maps), reference[f"{prefix}/mask"].bool()))
