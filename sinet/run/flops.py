@@ -26,7 +26,8 @@ from sinet.contract import Batch, Entity, Extractor, Relation, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.files import write_json
 from sinet.model.encoder import Encoder
-from sinet.model.pretrained import load_encoder, locate_encoder
+from sinet.model.located import locate_encoder
+from sinet.model.pretrained import load_encoder
 from sinet.run import machine
 from sinet.run.batches import sample_by_length
 from sinet.run.predict import load_run
@@ -41,7 +42,7 @@ UNCOUNTED = frozenset(
         # element-wise
         "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp frexp log pow sqrt tanh sigmoid",
         "sigmoid_ softmax gelu gelu_ relu elu ceil clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where",
-        "masked_fill masked_fill_ fill_",
+        "sign sin cos masked_fill masked_fill_ fill_",
         "dropout logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
         # reductions and searches without products
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
