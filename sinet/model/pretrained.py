@@ -66,6 +66,8 @@ def load_encoder(declared: dict, located: Located) -> Encoder:
             _check_weights(where, model, told)
         encoder = Encoder(model, tokenizer)
         _check_fit(where, encoder)
+        if folder is not None:
+            _check_reading(where, encoder)
     return encoder
 
 
@@ -232,8 +234,7 @@ def _check_weights(where: str, model: nn.Module, told: dict) -> None:
 
 
 def _check_fit(where: str, encoder: Encoder) -> None:
-    """Raise `UserError` for pieces without a row in the embedding and for an encoder that does not read, warn of limits
-    and padding that are not the same."""
+    """Raise `UserError` for pieces without a row in the embedding, warn of limits and padding that are not the same."""
     tokenizer, model, most = encoder.tokenizer, encoder.model, encoder.max_pieces
     pieces, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().num_embeddings
     if pieces > rows:
@@ -249,6 +250,11 @@ def _check_fit(where: str, encoder: Encoder) -> None:
     if model.config.pad_token_id not in (None, tokenizer.pad_token_id):
         padding = model.config.pad_token_id, tokenizer.pad_token_id
         log.warning("%s: pad_token_id is %d in the configuration, %d in the tokenizer, which is used", where, *padding)
+
+
+def _check_reading(where: str, encoder: Encoder) -> None:
+    """Raise `UserError` where the state of [CLS] is not a finite one that depends on the pieces behind it."""
+    tokenizer, model = encoder.tokenizer, encoder.model
     cls, sep, unk = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id
     ids = torch.tensor([[cls, unk, sep], [cls, sep, sep]])
     trained = model.training
