@@ -176,7 +176,8 @@ def count_sentences(
     What a batch does once for all is counted once (in SINET the product of the width table with the classifiers, a
     millionth of the total). `given`: relations are decided between the gold entities (`Batch.given`).
     """
-    model.eval()
+    # torch's counter fails where a weight that learns goes into a module, as DeBERTa's table of distances does
+    model.eval().requires_grad_(False)
     groups = defaultdict(list)
     for sentence, pieces in zip(sentences, model.encoder.piece_counts(sentences), strict=True):
         groups[pieces, len(sentence.tokens)].append(sentence if given else sentence.without_labels())
