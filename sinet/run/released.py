@@ -260,11 +260,11 @@ def _readme(out: Path, made: dict, model: Extractor) -> str:
     system, authors = made["system"], RELEASED[made["system"]]
     settings = systems.default_settings(system) | made["settings"]
     lowercase = _lowercase(model.encoder.tokenizer)
-    sees = "none is known: what this run was trained with sees padding too, so figures depend on the batch"
-    difference = authors.difference if settings.get("mask_padding", True) else sees
+    masks = settings.get("mask_padding", True)
+    trained = "" if masks else ". That is so in prediction; in training this run saw padding as there (`mask_padding`)"
     notes = [
         "The state dict holds `bert.pooler`, which the released constructor builds and nothing reads, as zeros.",
-        f"Known difference that remains: {difference}.",
+        f"Known difference that remains: {authors.difference}{trained}.",
         "Names and shapes are those of that commit. Files and options are those of neighbouring "
         "commits; nothing here was run with it.",
     ]
@@ -441,9 +441,8 @@ def _mapping(path: Path) -> dict:
 
 def _lines(path: Path) -> list[str]:
     try:
-        return (
-            path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        )  # not splitlines: pieces may be such signs
+        # not splitlines: pieces may be such signs
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from None
 
@@ -483,9 +482,8 @@ def _listed(types: list[str]) -> tuple[str, ...]:
 
 
 def _by_index(numbered: dict[str, int]) -> tuple[str, ...]:
-    if any(type(number) is not int for number in numbered.values()) or sorted(numbered.values()) != list(
-        range(len(numbered))
-    ):
+    whole = all(type(number) is int for number in numbered.values())  # True is 1 as well
+    if not whole or sorted(numbered.values()) != list(range(len(numbered))):
         raise ValueError
     return tuple(sorted(numbered, key=numbered.get))
 
