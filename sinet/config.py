@@ -364,7 +364,7 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
         case "enum":
             yield f"{key}: {value!r} is unknown, {nearest(value, [v for v in error.validator_value if v is not None])}"
         case "oneOf" if key.startswith("encoders."):
-            yield f"{key}: needs one of package + folder, hub + revision, architecture + tokenizer"
+            yield f"{key}: needs one of package + folder, hub + revision, path, architecture + tokenizer"
         case "oneOf" if ".files." in key:
             yield f"{key}: should be a file (path, url, sha256) or a list of at least one"
         case "oneOf" if key.endswith(".batch_size"):

@@ -81,7 +81,8 @@ def check(options: argparse.Namespace) -> int:
     from sinet.data.check import check_files
     from sinet.data.sentence import Labels
     from sinet.errors import counted, nearest
-    from sinet.model.pretrained import locate_encoder, read_tokenizer
+    from sinet.model.located import locate_encoder
+    from sinet.model.pretrained import load_encoder
 
     config, labels, published = load_config(), None, {}
     if options.dataset:
@@ -99,10 +100,13 @@ def check(options: argparse.Namespace) -> int:
     name = options.encoder or "minilm"
     if name not in config["encoders"]:
         raise UserError(f"--encoder {name!r}: not declared, {nearest(name, config['encoders'])}")
-    count, most = read_tokenizer(locate_encoder(encoder_declaration(config, name), config["mirrors"]))
+    declared = encoder_declaration(config, name)
+    encoder = load_encoder(declared, locate_encoder(declared, config["mirrors"]))
+    most = encoder.max_pieces
 
     def too_long(words: Sequence[str]) -> str | None:
-        pieces = count(words) + 2
+        # not `word_pieces`, which keeps of a word what fits
+        pieces = 2 + sum(max(1, len(ids)) for ids in encoder.tokenizer(words, add_special_tokens=False)["input_ids"])
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
     report = check_files(options.files, labels, too_long, published)

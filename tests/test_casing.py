@@ -11,14 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import AlbertForPreTraining, AutoConfig, AutoModel, BertForPreTraining
+from transformers import AlbertForPreTraining, AutoConfig, AutoModel, BertForPreTraining, T5Config
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from sinet.config import SCHEMA, encoder_declaration, load_config, schema_mistakes
 from sinet.errors import UserError
 from sinet.model.encoder import max_pieces
 from sinet.model.fetch import fetch_encoder
-from sinet.model.pretrained import load_encoder, locate_encoder, read_tokenizer, rebuild_encoder, save_encoder
+from sinet.model.located import locate_encoder
+from sinet.model.pretrained import load_encoder, rebuild_encoder, save_encoder
 from sinet.provenance import ROOT
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
@@ -237,8 +238,6 @@ def test_a_wrong_declaration_is_refused_before_training_starts(small, tmp_path):
     small.make("bert", True)
     declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": False}
     with pytest.raises(UserError, match="declare cased: true"):
-        read_tokenizer(locate_encoder(declared, [str(small.mirror)]))
-    with pytest.raises(UserError, match="declare cased: true"):
         fetch_encoder(declared, [str(small.mirror)], tmp_path / "small.json")
     assert not (tmp_path / "small.json").exists()
 
@@ -258,13 +257,109 @@ def test_missing_weights_are_refused(small):
             del weights[name]
 
     change_weights(small.make("bert", True), lose)
-    assert "weights missing: 4, the first is encoder.layer.0.output.LayerNorm.bias; config.json" in small.refusal(True)
+    assert "weights missing: 4 of 21, the first is encoder.layer.0.output.LayerNorm.bias; config.json" in small.refusal(
+        True
+    )
 
 
 def test_weights_of_another_size_are_refused(small):
     name = "embeddings.position_embeddings.weight"
     change_weights(small.make("bert", True), lambda weights: weights.update({name: torch.zeros(20, 8)}))
     assert f"weights of another size than config.json says: 1, the first is {name}" in small.refusal(True)
+
+
+def configured(**change):
+    """A change of config.json."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    return edit
+
+
+def weighted(change):
+    """A change of model.safetensors."""
+    return lambda folder: change_weights(folder, change)
+
+
+def written(name: str, content: bytes):
+    return lambda folder: (folder / name).write_bytes(content)
+
+
+def cut_short(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def wrapped(weights: dict) -> None:
+    """As a wrapper saves them."""
+    for name in list(weights):
+        weights[f"module.{name}"] = weights.pop(name)
+
+
+def pickled(content: object):
+    def edit(folder: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        if isinstance(content, bytes):
+            (folder / "pytorch_model.bin").write_bytes(content)
+        else:
+            torch.save(content, folder / "pytorch_model.bin")
+
+    return edit
+
+
+class Code:
+    def __reduce__(self):
+        return (pytest.fail, ("this would have run",))
+
+
+WORDS = "embeddings.word_embeddings.weight"
+BROKEN = {
+    "names of a wrapper": (weighted(wrapped), "missing: 21 of 21, the first is embeddings.LayerNorm.bias; the file's "),
+    "fewer rows": (configured(vocab_size=120), rf"1, the first is {WORDS} \(\(500, 8\), should be \(120, 8\)\)"),
+    "more layers": (configured(num_hidden_layers=2), "weights missing: 16 of 37"),
+    "no layers": (configured(num_hidden_layers=0), "the state of its first piece does not depend on those behind it"),
+    "negative layers": (configured(num_hidden_layers=-1), "the state of its first piece does not depend"),
+    "negative heads": (configured(num_attention_heads=-2), "no encoder can be made of config.json and the weights"),
+    "no rows": (configured(vocab_size=-1), "no encoder can be made of config.json and the weights"),
+    "odd heads": (configured(num_attention_heads=3), "weights of another size than config.json says: 6"),
+    "text for a size": (configured(hidden_size="8"), "no encoder can be made of config.json .*hidden_size"),
+    "a list": (written("config.json", b"[]"), "config.json: no mapping of settings"),
+    "an activation of no kind": (configured(hidden_act="odd"), "config.json and the weights .*odd"),
+    "decoder": (configured(is_decoder=True), "bert is a decoder"),
+    "another decoder": (configured(model_type="gpt2"), "gpt2 is a decoder"),
+    "encoder-decoder": (lambda folder: T5Config().save_pretrained(folder), "t5 is a decoder"),
+    "no model of text": (configured(model_type="vit"), "vit is a decoder, or no model of text"),
+    "of no kind": (configured(model_type="odd"), "no encoder can be made of config.json "),
+    "cut short": (cut_short, "no encoder can be made of .*incomplete"),
+    "no safetensors": (written("model.safetensors", b"abc"), "no encoder can be made of .*header"),
+    "no checkpoint": (pickled(b"abc"), "no encoder can be made of config.json and the weights"),
+    "a list of tensors": (pickled([torch.zeros(1)]), "no encoder can be made of config.json and the weights"),
+    "code": (pickled({WORDS: Code()}), "weights pickled with other things, which are not read; save safetensors"),
+    "no numbers": (weighted(lambda w: w.update({WORDS: w[WORDS] / 0})), rf"finite numbers: 1, the first is {WORDS}"),
+    "no tokenizer": (lambda folder: (folder / "vocab.txt").unlink(), "no vocabulary for BertTokenizer; put its"),
+    "no text": (written("vocab.txt", b"[PAD]\n\xff"), "the tokenizer's files .*UTF-8"),
+    "settings that are none": (written("tokenizer_config.json", b"null"), "tokenizer_config.json: no mapping"),
+    "text for a truth": (written("tokenizer_config.json", b'{"do_lower_case": "false"}'), "do_lower_case is 'false'"),
+    "text for a number": (written("tokenizer_config.json", b'{"model_max_length": "9"}'), "model_max_length is '9'"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_or_foreign_folder_is_refused_in_one_line(broken, small, tmp_path):
+    edit, told = BROKEN[broken]
+    edit(small.make("bert", True))
+    declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": True}
+    with pytest.raises(UserError, match=f"small.*{told}") as refused:
+        fetch_encoder(declared, [str(small.mirror)], tmp_path / "small.json")
+    assert "\n" not in str(refused.value) and not (tmp_path / "small.json").exists()
+
+
+def test_more_layers_in_the_file_are_refused(small):
+    deeper = {f"encoder.layer.1.{part}": torch.zeros(8) for part in ("output.LayerNorm.bias", "output.dense.bias")}
+    change_weights(small.make("bert", True), lambda weights: weights.update(deeper))
+    assert "weights of more layers than config.json says, the first is encoder.layer.1" in small.refusal(True)
 
 
 def test_weights_that_are_not_read_are_told(small, caplog):
@@ -285,6 +380,31 @@ def test_a_pooler_and_heads_of_pretraining_are_left_out_in_silence(kind, small, 
 
 
 # -- what the tokenizer and the model say of each other ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["own-files", "tokenizer.json", "PreTrainedTokenizerFast"])
+def test_bytes_are_cut_as_those_of_a_word(form, small, tmp_path):
+    """RoBERTa's tokenizer as published: a word at a text's beginning is cut as part of another."""
+    special = {f"{role}_token": token for role, token in SPECIAL["roberta"].items()} | {"tokenizer_class": form}
+    more = special if form == "PreTrainedTokenizerFast" else {}
+    small.make("roberta", True, file=None if form == "own-files" else False, **more)
+    encoder = small.load(True)
+    config = json.loads(json.dumps(save_encoder(encoder, tmp_path / "saved")))
+    for one in (encoder, rebuild_encoder(config, tmp_path / "saved")):
+        pieces = one.tokenizer.convert_ids_to_tokens(one.word_pieces(["the"])[0])
+        assert "".join(pieces) == "\u0120the", pieces
+
+
+def test_files_of_two_releases_are_refused(small):
+    folder = small.make("bert", True, says=False)
+    pieces = pieces_of("bert", True)
+    tokenizer_file("bert", pieces[:6] + pieces[:5:-1], True, False).save(str(folder / "tokenizer.json"))
+    assert re.search(r"small/vocab.txt: piece '\S+' is number \d+, by the tokenizer's other files", small.refusal(True))
+
+
+def test_settings_of_two_releases_are_refused(small):
+    small.make("bert", True, says=False, file=False, strip_accents=True)
+    assert "tokenizer.json and tokenizer_config.json differ in what becomes of accents" in small.refusal(True)
 
 
 def test_a_special_token_beyond_the_vocabulary_is_refused(small):
@@ -311,7 +431,7 @@ def test_pieces_without_a_row_are_refused(small):
 @pytest.mark.parametrize(("kind", "most"), [("bert", 40), ("mpnet", 38)])
 def test_a_limit_below_the_positions_is_told(kind, most, small, caplog):
     small.make(kind, True, model_max_length=most - 1)
-    assert max_pieces(small.load(True).model.config) == most
+    assert max_pieces(small.load(True).model) == most
     assert caplog.messages[0].endswith(
         f"model_max_length is {most - 1}; {most} word pieces are read, as many as it has positions"
     )
@@ -346,10 +466,8 @@ def test_code_of_a_folder_is_refused_and_never_asked_about(name, kind, small, mo
     said = json.loads((folder / name).read_text()) | {"auto_map": code}
     (folder / name).write_text(json.dumps(said | ({"model_type": kind} if name == "config.json" else {})))
     declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": True}
-    located = locate_encoder(declared, [str(small.mirror)])
-    for read in (lambda: load_encoder(declared, located), lambda: read_tokenizer(located)):
-        with pytest.raises(UserError, match=rf"^\S*{name}: auto_map names code to run, which is never done.*it$"):
-            read()
+    with pytest.raises(UserError, match=rf"^\S*{name}: auto_map names code to run, which is never done.*it$"):
+        load_encoder(declared, locate_encoder(declared, [str(small.mirror)]))
 
 
 def test_a_run_with_code_in_its_configuration_is_rebuilt_without_it(small, tmp_path, monkeypatch):
@@ -360,6 +478,8 @@ def test_a_run_with_code_in_its_configuration_is_rebuilt_without_it(small, tmp_p
 
 
 LOADERS = {"from_pretrained", "from_config", "pipeline", "SentenceTransformer", "snapshot_download"}
+LOADING = {"sinet/model/located.py": 1, "sinet/model/pretrained.py": 4}
+"""How often a source calls one; a hub's client in the first runs nothing."""
 
 
 def loader_calls(path: Path) -> list[ast.Call]:
@@ -371,10 +491,7 @@ def loader_calls(path: Path) -> list[ast.Call]:
 def test_one_module_calls_the_loaders_and_never_runs_code():
     sources = [path for folder in ("sinet", "baselines", "workflow") for path in (ROOT / folder).rglob("*.py")]
     calling = {path.relative_to(ROOT).as_posix(): calls for path in sources if (calls := loader_calls(path))}
-    assert list(calling) == ["sinet/model/pretrained.py"]
-    (calls,) = calling.values()
-    trusting = [c for c in calls if getattr(c.func, "id", None) != "snapshot_download"]
-    assert len(trusting) == 4
-    for call in trusting:
+    assert {name: len(calls) for name, calls in calling.items()} == LOADING
+    for call in calling["sinet/model/pretrained.py"]:
         given = {k.arg: k.value for k in call.keywords}.get("trust_remote_code")
         assert isinstance(given, ast.Constant) and given.value is False, f"line {call.lineno}"

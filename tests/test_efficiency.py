@@ -156,6 +156,25 @@ def test_without_figures_the_systems_stand_there_with_the_reason(tmp_path):
     assert [row[OURS, "whole"] for row in absent][:4] == ["n.r.", "left out", "n.r.", "not run"]
 
 
+@pytest.mark.parametrize("lost", ["slow", "sinet"])
+def test_a_count_that_cannot_be_had_leaves_its_columns_empty_with_the_reason(lost, tmp_path):
+    folder = measure(tmp_path, "mine/cased", {"sinet": 0.1, "slow": 0.3}, sizes={"sinet": 0.5, "slow": 0.6})
+    flops = json.loads((folder / "flops.json").read_text())
+    for systems in (flops["systems"], flops["architectures"]["sizes"]["systems"]):
+        systems[lost] = {"not_counted": "operators without a count: aten::odd"}
+    (folder / "flops.json").write_text(json.dumps(flops))
+    table = table_of([folder], [("mine/cased", "sinet"), ("mine/cased", "slow")])
+    titles = {"sinet": "SINET", "slow": "Slow"}
+    for encoder in ("Cased", "Sizes"):
+        rows = {r["", "System"]: r for r in rows_of(table) if r["", "On"] == f"Mine, {encoder}"}
+        absent, there = rows.pop(f"{titles[lost]} (ours)"), *rows.values()
+        assert {absent[form, c] for form in (PUBLISHED, OURS) for c in ("whole", "without encoder")} == {"not counted"}
+        assert absent["", "Counted on"] == "not counted" and absent["Inference", "/ SINET's"] != "n/a"
+        assert there[OURS, "whole"] not in ("not counted", "n/a")
+        told = f"Not counted: {titles[lost]} with {encoder}: operators without a count: aten::odd."
+        assert told in markdown(table)
+
+
 def test_like_for_like_pfn_multiplies_what_the_paper_says_in_ratio_to_sinet(tmp_path):
     """Three sentences of SciERC's test split at even steps of length, in SciBERT's sizes. Nine counted give
     1.19, closed formulas over the whole split 1.20; the paper does not say on what its ratio, 1.19, rests."""

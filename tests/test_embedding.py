@@ -5,8 +5,10 @@ import copy
 import pytest
 import torch
 from torch import nn
+from transformers import BertModel
 
 from sinet.model.embedding import RowEmbedding, replace_embeddings
+from tests.conftest import CONFIGS
 
 
 def steps(embedding: nn.Embedding, batches: list[list[torch.Tensor]]) -> list[torch.Tensor]:
@@ -56,9 +58,15 @@ def test_gradients_add_up_until_they_are_cleared():
 
 
 def test_a_model_keeps_its_weights_and_names():
-    model = nn.Sequential(nn.Embedding(4, 3, padding_idx=0), nn.Linear(3, 2))
+    model = BertModel(CONFIGS["bert"])
+    model.distances = nn.Module()
+    model.distances.table = nn.Embedding(4, 32)  # as DeBERTa's, which is read whole: the row-wise one would not learn
     before = {name: p.data_ptr() for name, p in model.named_parameters()}
     replace_embeddings(model)
-    assert type(model[0]) is RowEmbedding and {n: p.data_ptr() for n, p in model.named_parameters()} == before
+    assert {n: p.data_ptr() for n, p in model.named_parameters()} == before
+    kinds = {name.split(".")[-1]: type(m) for name, m in model.named_modules() if isinstance(m, nn.Embedding)}
+    beside = ("word_embeddings", "position_embeddings", "token_type_embeddings")
+    assert kinds == dict.fromkeys(beside, RowEmbedding) | {"table": nn.Embedding}
     with torch.inference_mode():
-        assert torch.equal(model[0](torch.tensor([2])), model[0].weight[2:3])
+        words = model.get_input_embeddings()
+        assert torch.equal(words(torch.tensor([2])), words.weight[2:3])

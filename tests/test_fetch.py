@@ -6,9 +6,10 @@ import shutil
 import pytest
 
 from sinet.errors import UserError
-from sinet.model import pretrained
 from sinet.model.fetch import fetch_encoder
-from sinet.model.pretrained import load_encoder, locate_encoder
+from sinet.model.located import COMMIT as COMMIT_FILE
+from sinet.model.located import locate_encoder
+from sinet.model.pretrained import load_encoder
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -50,7 +51,8 @@ def test_another_declared_revision_is_fetched_anew(hub, tmp_path):
     fetch_encoder(declared, [], tmp_path / "small.json")
     fetch_encoder(declared | {"revision": COMMIT}, [], tmp_path / "small.json")
     assert hub == [("somebody/small", "main"), ("somebody/small", COMMIT)]
-    kept = json.loads((tmp_path / "data/mirror/encoders/small" / pretrained.COMMIT).read_text())
+    kept = json.loads((tmp_path / "data/mirror/encoders/small" / COMMIT_FILE).read_text())
+    assert kept.pop("sha256").keys() >= {"config.json", "model.safetensors", "vocab.txt"}
     assert kept == {"hub": "somebody/small", "revision": COMMIT, "commit": COMMIT}
 
 

@@ -151,3 +151,7 @@ def test_flops_say_how_many_sentences_stand_for_a_length(grid, counts, said, tmp
     assert (
         said in caption and "Runs: recipe short, selection last, seeds 0 / 1, float32, CPU (cpu, 2 threads)" in caption
     )
+    counted["systems"] |= {"spert": {"not_counted": "why"}}
+    (tmp_path / "flops.json").write_text(json.dumps(counted))
+    draw_flops(tmp_path / "flops.json", grid[0][:2], MODELS, "Ten, Tiny", tmp_path / "flops")
+    assert "Not counted, for the reasons under the table of efficiency: SpERT." in (tmp_path / "flops.md").read_text()

@@ -255,3 +255,70 @@ def test_code_in_a_pickle_is_refused(run, tmp_path, capsys):
     torch.save([torch.zeros(1)], path)
     refused(capsys, imported(path, trained, out), "tensors by name")
     assert not out.exists()
+
+
+def numbers(change):
+    """A change of one tensor of a state dict."""
+    return lambda state: state.update({"linear_s.weight": change(state["linear_s.weight"])})
+
+
+PLAIN = "plain tensors by name"
+WEIGHTS = {
+    "none": (
+        numbers(lambda w: w / 0),
+        "1 tensor that should be finite numbers with a point, first linear_s.weight (float",
+    ),
+    "whole": (numbers(lambda w: w.long()), "finite numbers with a point, first linear_s.weight (int64)"),
+    "complex": (numbers(lambda w: w.to(torch.complex64)), "linear_s.weight (complex64)"),
+    "sparse": (numbers(lambda w: w.to_sparse()), PLAIN),
+    "quantised": (numbers(lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8)), PLAIN),
+    "absent": (numbers(lambda w: w.to("meta")), PLAIN),
+    "named by numbers": (lambda state: state.update({5: torch.zeros(1)}), PLAIN),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_weights_that_are_no_plain_numbers_are_refused(kind, run, tmp_path, capsys):
+    (change, told), trained, there = WEIGHTS[kind], run("sinet"), tmp_path / "there"
+    assert export(trained, there) == 0
+    refused(capsys, imported(changed(there, change), trained, tmp_path / "out"), told)
+    assert not (tmp_path / "out").exists()
+
+
+TYPES = "types as the authors"
+FILES = [
+    ("sinet", "tokenizer_config.json", b'{"do_lower_case": false}', "do_lower_case is false, the tokenizer of"),
+    ("sinet", "tokenizer_config.json", b"[]", "a mapping"),
+    ("sinet", "vocab.txt", b"[PAD]\n\xff", "is not UTF-8"),
+    ("spert", "types.json", b'{"entities": {"A": {}}, "relations": {"r": {"symmetric": "false"}}}', TYPES),
+    ("pfn", "ner2idx.json", b'{"a": true, "b": false, "c": 2}', TYPES),
+    ("pfn", "ner2idx.json", b'{"a": 0.0, "b": 1.0, "c": 2.0}', TYPES),
+    ("pure", "entity/label_list.json", b'["no entity", "Task", "Task", "Task"]', TYPES),
+    ("pure", "relation/label_list.json", b"[0, 1, 2, 3, 4]", TYPES),
+    ("pure", "entity/label_list.json", b'"abcd"', TYPES),
+    ("pure", "relation/special_tokens.json", b"null", "a mapping"),
+    ("pure", "relation/special_tokens.json", b'{"SUBJ_START=Method": ["x"]}', "is no word piece"),
+]
+
+
+@pytest.mark.parametrize(("system", "name", "content", "told"), FILES)
+def test_files_that_say_something_else_are_refused(system, name, content, told, run, tmp_path, capsys):
+    trained, there = run(system), tmp_path / "there"
+    assert export(trained, there) == 0
+    (there / name).write_bytes(content)
+    refused(capsys, imported(there, trained, tmp_path / "out"), name, told)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("system", ["sinet", "pfn"])
+def test_the_difference_that_remains_is_the_runs_own(system, run, tmp_path):
+    for masks in (True, False):
+        assert export(run(system, f"run-{masks}", mask_padding=masks), tmp_path / str(masks)) == 0
+        text = (tmp_path / str(masks) / "README.md").read_text()
+        assert RELEASED[system].difference in text
+        assert ("in training this run saw padding as there" in text) == (not masks)
+
+
+def test_the_option_that_names_a_full_folder(run, tmp_path, capsys):
+    refused(capsys, export(run("spert"), tmp_path), f"--released {tmp_path}: is there already")

@@ -482,6 +482,10 @@ def test_an_operator_without_a_count_is_an_error(tiny_encoder):
     model = Odd(LABELS, tiny_encoder, **System.tiny).eval()
     with pytest.raises(RuntimeError, match=r"without a count: .*aten::linalg_inv"):
         flops.count_batch(model, model.collate(read_sentences(CORPUS)[:1]))
+    for kind, lost in ((Odd, True), (System, False)):
+        model, sentences = kind(LABELS, tiny_encoder, **System.tiny), read_sentences(CORPUS)[:1]
+        counted = flops.count_or_reason("it", functools.partial(flops.count_sentences, model, sentences))
+        assert ("aten::linalg_inv" in counted.get("not_counted", "")) == lost and ("total" in counted) != lost
 
 
 def test_fused_attention_is_noticed(tiny_encoder):

@@ -13,7 +13,8 @@ from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.model import spans as S
 from sinet.model.encoder import Encoder
-from sinet.model.pretrained import Located, load_encoder
+from sinet.model.located import Located
+from sinet.model.pretrained import load_encoder
 from sinet.run import flops, machine
 from sinet.run.optimiser import parameter_groups
 from sinet.run.predict import predict

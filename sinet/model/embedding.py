@@ -86,9 +86,12 @@ class _Rows(torch.autograd.Function):
 
 
 def replace_embeddings(model: nn.Module) -> None:
-    """Put this embedding in the place of every plain `nn.Embedding` of a model."""
-    for module in model.modules():
-        for name, child in list(module.named_children()):
-            plain = type(child) is nn.Embedding and child.max_norm is None
-            if plain and not child.sparse and not child.scale_grad_by_freq:
-                setattr(module, name, RowEmbedding(child))
+    """Put this embedding in the place of every plain `nn.Embedding` that lies beside a model's word pieces; others may
+    be read whole, as DeBERTa's table of distances."""
+    for module in list(model.modules()):
+        children = dict(module.named_children())
+        if model.get_input_embeddings() in children.values():
+            for name, child in children.items():
+                plain = type(child) is nn.Embedding and child.max_norm is None
+                if plain and not child.sparse and not child.scale_grad_by_freq:
+                    setattr(module, name, RowEmbedding(child))

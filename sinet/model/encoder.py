@@ -62,7 +62,7 @@ class Encoder(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size
-        self.max_pieces: int = max_pieces(model.config)
+        self.max_pieces: int = max_pieces(model)
         self._words: dict[str, tuple[int, ...]] = {}
         self._packed: PackedEncoder | None = None
         self._least_width = 0
@@ -174,8 +174,10 @@ class Encoder(nn.Module):
         return beyond
 
 
-def max_pieces(config: object) -> int:
-    """Word pieces that an encoder of this configuration can read at once, [CLS] and [SEP] counted."""
-    # MPNet and RoBERTa start counting positions behind the padding index, so two positions are never used
-    shifted = config.model_type in {"mpnet", "roberta", "xlm-roberta", "camembert"}
-    return config.max_position_embeddings - (config.pad_token_id + 1 if shifted else 0)
+def max_pieces(model: nn.Module) -> int:
+    """Word pieces that an encoder can read at once, [CLS] and [SEP] counted: by its table of positions, where it has
+    one, else by its configuration."""
+    tables = (m for name, m in model.named_modules() if "position" in name and isinstance(m, nn.Embedding))
+    # MPNet and RoBERTa count positions from behind the padding index, so those up to it are never used
+    rooms = [table.num_embeddings - (-1 if table.padding_idx is None else table.padding_idx) - 1 for table in tables]
+    return min(rooms, default=model.config.max_position_embeddings)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sinet.files import link_or_copy, write_json
 from sinet.mirrors import DOWNLOADS
-from sinet.model.pretrained import COMMIT, locate_encoder, read_tokenizer
+from sinet.model.located import COMMIT, locate_encoder
+from sinet.model.pretrained import load_encoder
 
 
 def fetch_encoder(declared: dict, mirrors: Sequence[str], out: Path) -> None:
@@ -15,10 +16,10 @@ def fetch_encoder(declared: dict, mirrors: Sequence[str], out: Path) -> None:
     What no mirror has is fetched from the hub into `data/mirror/encoders/NAME/`, a mirror from then on.
 
     Raises:
-        UserError: it is not to be had, or its tokenizer is not what is declared.
+        UserError: it is not to be had, or its files are not what is declared.
     """
     located = locate_encoder(declared, mirrors)
-    read_tokenizer(located)  # a declaration that its files contradict is refused now, not when a training starts
+    load_encoder(declared, located)  # what its files contradict is refused now, not when a training starts
     target = DOWNLOADS / "encoders" / declared["name"]
     if located.revision and located.folder.resolve() != target.resolve():
         partial = target.with_name(f".{target.name}.part")
@@ -28,7 +29,7 @@ def fetch_encoder(declared: dict, mirrors: Sequence[str], out: Path) -> None:
             if path.is_file():
                 link_or_copy(path.resolve(), partial / path.name)
         commit = {"hub": declared["hub"], "revision": declared["revision"], "commit": located.revision}
-        write_json(partial / COMMIT, commit)
+        write_json(partial / COMMIT, commit | {"sha256": located.sha256})
         shutil.rmtree(target, ignore_errors=True)
         partial.replace(target)
     write_json(out, {"encoder": declared["name"]} | located.record())

@@ -1,29 +1,30 @@
-"""Where an encoder's weights come from: an installed package, a mirror folder, the hub, or nowhere.
-
-Whatever the source, weights are read from a local folder, hashed, and held against a declared SHA-256 before use. Only
-safetensors and weights-only checkpoints are read, and no code from a hub is run. Declarations: `config/encoders.yaml`.
+"""Encoders as their files and their declaration have them, or refused in one line; no code from a folder is run.
 
 transformers fills in what a folder does not say (a tokenizer that lower-cases, random weights, tokens beyond the
-vocabulary) and says so nowhere; here that is an error or a warning. Nothing else in this project calls its loaders.
+vocabulary) and says so nowhere; here what was loaded is held against what was wanted. Only safetensors and weights-only
+checkpoints are read. Nothing else in this project calls its loaders.
 """
 
-import importlib.util
+import contextlib
+import inspect
 import json
 import logging
+import pickle
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer
-from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from tokenizers.pre_tokenizers import ByteLevel, Sequence
+from torch import nn
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from sinet.errors import UserError
-from sinet.mirrors import DOWNLOADS, mirror_folders
-from sinet.model.encoder import Encoder, max_pieces
-from sinet.provenance import file_sha256
+from sinet.files import read_json
+from sinet.model.encoder import Encoder
+from sinet.model.located import Located
 
 hf_logging.set_verbosity_error()
 hf_logging.disable_progress_bar()
@@ -32,108 +33,42 @@ log = logging.getLogger("sinet")
 # attention is eager because FLOPs are counted on the model as it runs (fused kernels are invisible to the counter)
 # and because it is the faster kind on a CPU for sentences
 ATTENTION = "eager"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-COMMIT = "commit.json"
-"""In a folder that `fetch_encoder` made: which commit of the hub it holds, under which declaration."""
-UNUSED = re.compile(r"(^|\.)(pooler|cls|lm_head|predictions|sop_classifier|position_ids)(\.|$)")
+UNUSED = re.compile(
+    r"(^|\.)(pooler|cls|\w*lm_head|\w*predictions|vocab_\w+|head|decoder|sop_classifier|position_ids)(\.|$)"
+)
 """Weights in a checkpoint that no encoder here has: the pooler, heads of pre-training, a buffer of old versions."""
 CONTROL = re.compile(r"\[.*\]|<.*>")
 """Pieces that stand for no text, such as [CLS] and <mask>."""
-
-
-@dataclass(frozen=True)
-class Located:
-    """An encoder's files on this machine; `folder` is None for an architecture with random weights.
-
-    `name` and `cased` are what is declared of the encoder whose tokenizer is used.
-    """
-
-    folder: Path | None
-    tokenizer: Path
-    source: str
-    revision: str | None
-    sha256: dict[str, str]
-    name: str
-    cased: bool
-
-    def record(self) -> dict:
-        """What a run's record says of it."""
-        return {"source": self.source, "revision": self.revision, "sha256": self.sha256}
-
-
-def locate_encoder(declared: dict, mirrors: Sequence[str] = ()) -> Located:
-    """Find or fetch a declared encoder and check its weights.
-
-    Args:
-        declared: `name` and either `cased` with one of `package` + `folder` and `hub` + `revision`, or
-            `architecture` + `tokenizer`; an `own_tokenizer` is taken instead where its files are in a mirror.
-
-    Raises:
-        UserError: when the files are nowhere to be had, the weights are not the declared ones, or `cased` is missing.
-    """
-    if "architecture" in declared:
-        own = declared.get("own_tokenizer")
-        found = _mirrored(own, mirrors) if own else None
-        of, folder = (own, found[0]) if found else (declared["tokenizer"], None)
-        folder = folder or locate_encoder(of, mirrors).tokenizer
-        return Located(None, folder, "architecture, random weights", None, {}, of["name"], of["cased"])
-    if not isinstance(declared.get("cased"), bool):
-        raise UserError(f"encoder {declared['name']!r}: declare cased: true, or false if its vocabulary is lower-case")
-    folder, source, revision = _find(declared, mirrors)
-    expected_sums = declared.get("sha256", {})
-    used = next((name for name in WEIGHTS if (folder / name).is_file()), None)
-    sums = {n: file_sha256(folder / n) for n in {used, *expected_sums} if n and (folder / n).is_file()}
-    for name, expected in expected_sums.items():
-        if name not in sums:
-            raise UserError(f"encoder {declared['name']!r}: {folder / name} is missing; fetch the encoder again")
-        if sums[name] != expected:
-            raise UserError(
-                f"{folder / name}: SHA-256 is {sums[name]}, the encoder {declared['name']!r} declares {expected}; "
-                "delete the file and fetch it again"
-            )
-    if not sums:
-        raise UserError(f"encoder {declared['name']!r}: {folder} holds none of {', '.join(WEIGHTS)}")
-    return Located(folder, folder, source, revision, sums, declared["name"], declared["cased"])
+TYPES = {"do_lower_case": bool, "strip_accents": bool, "model_max_length": (int, float)}
+"""Of settings in tokenizer_config.json, which transformers does not check."""
 
 
 def load_encoder(declared: dict, located: Located) -> Encoder:
     """Build a located encoder; raises `UserError` when its files cannot be read or are not what is declared."""
-    tokenizer = _declared_tokenizer(located)
-    if located.folder is None:
-        model = _from_config(dict(declared["architecture"]))
-    else:
-        model, told = _readable(
-            located.folder,
-            lambda: AutoModel.from_pretrained(
-                located.folder,
-                attn_implementation=ATTENTION,
-                add_pooling_layer=False,
+    where, folder = f"encoder {located.name!r}: {located.tokenizer}", located.folder
+    if folder is not None:
+        with _readable(where, "config.json"):
+            config = _encoder_config(where, folder)
+    with _readable(where, "the tokenizer's files"):
+        tokenizer = _declared_tokenizer(where, located)
+    with _readable(where, "config.json and the weights"):
+        if folder is None:
+            model = _from_config(dict(declared["architecture"]))
+        else:
+            model, told = AutoModel.from_pretrained(
+                folder,
+                config=config,
                 output_loading_info=True,
                 ignore_mismatched_sizes=True,  # they are told, and refused below by name
                 trust_remote_code=False,
-            ),
-        )
-        _check_weights(located, told)
-    _check_fit(located, tokenizer, model.config)
-    return Encoder(model, tokenizer)
-
-
-def read_tokenizer(located: Located) -> tuple[Callable[[Sequence[str]], int], int]:
-    """How many word pieces some words are, and how many the encoder takes with [CLS] and [SEP]; no weights are read.
-
-    Raises:
-        UserError: the tokenizer cannot be read or is not what is declared.
-    """
-    tokenizer = _declared_tokenizer(located)
-    config = _readable(
-        located.tokenizer, lambda: AutoConfig.from_pretrained(located.tokenizer, trust_remote_code=False)
-    )
-    _check_fit(located, tokenizer, config)
-
-    def count(words: Sequence[str]) -> int:
-        return sum(max(1, len(ids)) for ids in tokenizer(list(words), add_special_tokens=False)["input_ids"])
-
-    return count, max_pieces(config)
+                **_settings(config),
+            )
+            _check_weights(where, model, told)
+        encoder = Encoder(model, tokenizer)
+        _check_fit(where, encoder)
+        if folder is not None:
+            _check_reading(where, encoder)
+    return encoder
 
 
 def save_encoder(encoder: Encoder, folder: Path) -> dict:
@@ -149,53 +84,81 @@ def rebuild_encoder(config: dict, folder: Path) -> Encoder:
     return Encoder(_from_config(dict(config)), _tokenizer(folder))
 
 
-def _from_config(config: dict) -> object:
+def _from_config(config: dict) -> nn.Module:
     config = AutoConfig.for_model(config.pop("model_type"), **config)
-    return AutoModel.from_config(
-        config, attn_implementation=ATTENTION, add_pooling_layer=False, trust_remote_code=False
-    )
+    return AutoModel.from_config(config, trust_remote_code=False, **_settings(config))
+
+
+def _settings(config: object) -> dict:
+    """In float32, whatever the files are stored in; without a pooler, where the architecture has one."""
+    pools = "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    return {"attn_implementation": ATTENTION, "dtype": torch.float32} | ({"add_pooling_layer": False} if pools else {})
+
+
+def _encoder_config(where: str, folder: Path) -> object:
+    """The configuration; raises `UserError` for a model that is no encoder by transformers' own tables."""
+    _json(folder / "config.json")
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
+    if decodes or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
+        raise UserError(f"{where}: {config.model_type} is a decoder, or no model of text; take an encoder such as BERT")
+    return config
 
 
 def _tokenizer(folder: Path, **settings: bool) -> object:
     for name in ("config.json", "tokenizer_config.json"):
-        if "auto_map" in _json(folder / name):
-            raise UserError(
-                f"{folder / name}: auto_map names code to run, which is never done; take an encoder without it"
-            )
-    return _readable(folder, lambda: AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **settings))
+        _json(folder / name)
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **settings)
 
 
-def _declared_tokenizer(located: Located) -> object:
-    """The tokenizer with the declared casing; raises `UserError` where its files contradict the declaration."""
+def _declared_tokenizer(where: str, located: Located) -> object:
+    """The tokenizer with the declared casing, for words one by one; raises `UserError` where its files contradict the
+    declaration or each other."""
     folder, cased = located.tokenizer, located.cased
-    where = f"encoder {located.name!r}: {folder}"
+    said = _json(folder / "tokenizer_config.json")
+    for key, kind in TYPES.items():
+        if not isinstance(said.get(key), (kind, type(None))):
+            raise UserError(f"{where}/tokenizer_config.json: {key} is {said[key]!r}, of another type than it should be")
     # transformers lower-cases where tokenizer_config.json does not say otherwise, whatever tokenizer.json does
-    silent = _json(folder / "tokenizer_config.json").get("do_lower_case") is None
-    tokenizer = _tokenizer(folder, **({"do_lower_case": not cased} if silent else {}))
+    silent = said.get("do_lower_case") is None
+    settings = {"do_lower_case": not cased} if silent else {}
+    tokenizer = _tokenizer(folder, **settings)
     if not tokenizer.is_fast:
         raise UserError(f"{where}: {type(tokenizer).__name__} is no tokenizer of the tokenizers library; take another")
-    cutters, known = {}, tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
-    if (folder / "tokenizer.json").is_file():
-        file = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        file.no_padding()
-        cutters["/tokenizer.json"] = lambda word: file.encode(word, add_special_tokens=False).tokens
-        known = file.get_vocab()
-    cutters["" if silent else "/tokenizer_config.json"] = tokenizer.tokenize
+    if _byte_levels(tokenizer):
+        # a word without a space before it would be cut as part of another; the setting is for the copy that is saved
+        tokenizer = _tokenizer(folder, add_prefix_space=True, **settings)
+        for part in _byte_levels(tokenizer):
+            part.add_prefix_space = True
+    words = sorted(_texts(tokenizer))
+    if not any(words):
+        raise UserError(
+            f"{where}: no vocabulary for {type(tokenizer).__name__}; put its tokenizer.json or vocab.txt there"
+        )
+    file = Tokenizer.from_file(str(folder / "tokenizer.json")) if (folder / "tokenizer.json").is_file() else None
+    known = (file or tokenizer.backend_tokenizer).get_vocab(with_added_tokens=file is not None)
     for role in ("cls", "sep", "pad", "unk"):
         # transformers gives one that its files lack a number beyond the vocabulary: the row of another piece, or none
         token, number = getattr(tokenizer, f"{role}_token"), getattr(tokenizer, f"{role}_token_id")
         if token is None or known.get(token) != number:
             raise UserError(f"{where}: its vocabulary has no {role}_token ({token}); the encoder needs one")
+    _check_vocabularies(where, folder, tokenizer, file)
 
-    words = sorted(_texts(tokenizer))
     capital = next((word for word in words if word != word.lower()), None)
     if capital and not cased:
         raise UserError(f"{where}: its vocabulary holds capital letters ({capital!r}); declare cased: true, not false")
     if not capital and cased:
         raise UserError(f"{where}: its vocabulary holds no capital letter; declare cased: false, not true")
+    cutters = {
+        "" if silent else "/tokenizer_config.json": lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
+    }
+    if file:
+        file.no_padding()
+        file.no_truncation()
+        cutters = {"/tokenizer.json": lambda text: file.encode(text, add_special_tokens=False).ids} | cutters
     cuttable = [word for word in words if word.isalpha() and word.upper().lower() == word != word.upper()]
     for file_name, cut in cutters.items():
-        word = next((w for w in cuttable if tokenizer.unk_token not in cut(w)), None)
+        word = next((w for w in cuttable if tokenizer.unk_token_id not in cut(w)), None)
         if word is None:
             raise UserError(f"{where}{file_name}: no word of its vocabulary can be cut, so cased cannot be checked")
         if (cut(word) == cut(word.upper())) == cased:
@@ -204,7 +167,35 @@ def _declared_tokenizer(located: Located) -> object:
                 f"{where}{file_name}: this tokenizer {does}, against the declared cased: {str(cased).lower()}; its "
                 f"vocabulary is {'cased' if cased else 'lower-case'}, so put files of the same release there"
             )
+    accented = f" {word}\u0301"
+    if len({tuple(cut(accented)) for cut in cutters.values()}) > 1:
+        raise UserError(
+            f"{where}: tokenizer.json and tokenizer_config.json differ in what becomes of accents; put files of the "
+            "same release there"
+        )
     return tokenizer
+
+
+def _byte_levels(tokenizer: object) -> list[ByteLevel]:
+    """The parts of a tokenizer that cut bytes, of which a space marks a word's beginning."""
+    first = tokenizer.backend_tokenizer.pre_tokenizer
+    return [part for part in (first if isinstance(first, Sequence) else [first]) if isinstance(part, ByteLevel)]
+
+
+def _check_vocabularies(where: str, folder: Path, tokenizer: object, file: Tokenizer | None) -> None:
+    """Raise `UserError` where a file numbers a piece otherwise than the tokenizer that was made of them all."""
+    tables = {"tokenizer.json": file.get_vocab() if file else {}, "vocab.json": _json(folder / "vocab.json")}
+    if (path := folder / "vocab.txt").is_file():
+        tables[path.name] = {piece: n for n, piece in enumerate(path.read_text(encoding="utf-8").split("\n"))}
+    # readers of vocab.txt differ in the white space that they strip; of equal pieces the last one holds
+    loaded = {piece.strip(): n for piece, n in sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])}
+    for name, table in tables.items():
+        for piece, number in {piece.strip(): n for piece, n in table.items()}.items():
+            if piece and loaded.get(piece, number) != number:
+                raise UserError(
+                    f"{where}/{name}: piece {piece!r} is number {number}, by the tokenizer's other files "
+                    f"{loaded[piece]}; put files of the same release there"
+                )
 
 
 def _texts(tokenizer: object) -> set[str]:
@@ -216,86 +207,83 @@ def _texts(tokenizer: object) -> set[str]:
     return {piece.removeprefix("##").removeprefix("\u2581") for piece in pieces}
 
 
-def _check_weights(located: Located, told: dict) -> None:
-    """Raise `UserError` for weights that would stay random, warn of those that would be left unread."""
-    where = f"encoder {located.name!r}: {located.folder}"
-    sized = {name for name, *_ in told["mismatched_keys"]}
-    for wrong, names in (("missing", told["missing_keys"]), ("of another size than config.json says", sized)):
-        if names:
-            raise UserError(
-                f"{where}: weights {wrong}: {len(names)}, the first is {min(names)}; "
-                "config.json and the weights must be of the same release"
-            )
-    if unread := sorted(name for name in told["unexpected_keys"] if not UNUSED.search(name)):
+def _check_weights(where: str, model: nn.Module, told: dict) -> None:
+    """Raise `UserError` for weights that would stay random or are no numbers, warn of those that are left unread."""
+    weights, unread = model.state_dict(), set(told["unexpected_keys"])
+    release = "config.json and the weights must be of the same release"
+    if missing := told["missing_keys"]:
+        first = min(missing)
+        prefix = next((name.removesuffix(first) for name in sorted(unread) if name.endswith(f".{first}")), None)
+        cure = f"the file's names begin with {prefix!r}: save the encoder itself" if prefix else release
+        raise UserError(f"{where}: weights missing: {len(missing)} of {len(weights)}, the first is {first}; {cure}")
+    if sized := sorted(told["mismatched_keys"]):
+        (name, *shapes), of = sized[0], "of another size than config.json says"
+        shapes = "{}, should be {}".format(*map(tuple, shapes))
+        raise UserError(f"{where}: weights {of}: {len(sized)}, the first is {name} ({shapes}); {release}")
+
+    def unnumbered(name: str) -> str:
+        return re.sub(r"\d+", "#", name)
+
+    layers = {unnumbered(name) for name in weights}
+    if beyond := sorted(name for name in unread if unnumbered(name) in layers):
+        raise UserError(f"{where}: weights of more layers than config.json says, the first is {beyond[0]}; {release}")
+    if broken := sorted(name for name, value in weights.items() if not value.isfinite().all()):
+        raise UserError(f"{where}: weights that are no finite numbers: {len(broken)}, the first is {broken[0]}")
+    if unread := sorted(name for name in unread if not UNUSED.search(name)):
         log.warning("%s: %d weights that its architecture does not have: %s", where, len(unread), ", ".join(unread))
 
 
-def _check_fit(located: Located, tokenizer: object, config: object) -> None:
+def _check_fit(where: str, encoder: Encoder) -> None:
     """Raise `UserError` for pieces without a row in the embedding, warn of limits and padding that are not the same."""
-    where = f"encoder {located.name!r}: {located.tokenizer}"
-    if (pieces := max(tokenizer.get_vocab().values()) + 1) > config.vocab_size:
+    tokenizer, model, most = encoder.tokenizer, encoder.model, encoder.max_pieces
+    pieces, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().num_embeddings
+    if pieces > rows:
         raise UserError(
-            f"{where}: the tokenizer has {pieces} pieces, the embedding {config.vocab_size} rows (vocab_size); "
+            f"{where}: the tokenizer has {pieces} pieces, the embedding {rows} rows (vocab_size); "
             "the files must be of the same release"
         )
-    if tokenizer.model_max_length < max_pieces(config):
-        limits = tokenizer.model_max_length, max_pieces(config)
-        log.warning("%s: model_max_length is %d; %d word pieces are read, as many as it has positions", where, *limits)
-    if config.pad_token_id not in (None, tokenizer.pad_token_id):
-        padding = config.pad_token_id, tokenizer.pad_token_id
+    if tokenizer.model_max_length < most:
+        limit = tokenizer.model_max_length
+        log.warning(
+            "%s: model_max_length is %d; %d word pieces are read, as many as it has positions", where, limit, most
+        )
+    if model.config.pad_token_id not in (None, tokenizer.pad_token_id):
+        padding = model.config.pad_token_id, tokenizer.pad_token_id
         log.warning("%s: pad_token_id is %d in the configuration, %d in the tokenizer, which is used", where, *padding)
 
 
+def _check_reading(where: str, encoder: Encoder) -> None:
+    """Raise `UserError` where the state of [CLS] is not a finite one that depends on the pieces behind it."""
+    tokenizer, model = encoder.tokenizer, encoder.model
+    cls, sep, unk = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id
+    ids = torch.tensor([[cls, unk, sep], [cls, sep, sep]])
+    trained = model.training
+    with torch.inference_mode():
+        first, second = encoder.eval()(ids, torch.ones_like(ids))[:, 0]
+    encoder.train(trained)
+    if first.shape != (encoder.hidden_size,) or not first.isfinite().all() or first.equal(second):
+        raise UserError(f"{where}: the state of its first piece does not depend on those behind it; take an encoder")
+
+
 def _json(path: Path) -> dict:
-    return _readable(path.parent, lambda: json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    """A file's mapping, {} where it is not there; raises `UserError` where it names code to run."""
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: no mapping of settings")
+    if "auto_map" in found:
+        raise UserError(f"{path}: auto_map names code to run, which is never done; take an encoder without it")
+    return found
 
 
-def _readable(folder: Path, load: Callable[[], object]) -> object:
+@contextlib.contextmanager
+def _readable(where: str, what: str) -> Iterator[None]:
+    """Turns whatever the libraries make of broken files into a `UserError`."""
     try:
-        return load()
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{folder}: no encoder that can be read: {str(error).strip().splitlines()[0]}") from None
-
-
-def _find(declared: dict, mirrors: Sequence[str]) -> tuple[Path, str, str | None]:
-    """Folder, a description of the source, and the resolved revision."""
-    name = declared["name"]
-    if "package" in declared:
-        package = importlib.util.find_spec(declared["package"])
-        if package is None:
-            raise UserError(f"encoder {name!r}: the package {declared['package']} is not installed; run `make setup`")
-        return Path(package.submodule_search_locations[0]) / declared["folder"], f"package {declared['package']}", None
-    if found := _mirrored(declared, mirrors):
-        return found
-    folder = _snapshot(declared, ["*.json", "*.txt", "*.model", "*.safetensors"])
-    if not any((folder / weights).is_file() for weights in WEIGHTS):
-        folder = _snapshot(declared, ["pytorch_model.bin"])
-    return folder, f"hub {declared['hub']}", folder.name  # the hub's cache names a snapshot's folder by its commit
-
-
-def _mirrored(declared: dict, mirrors: Sequence[str]) -> tuple[Path, str, str | None] | None:
-    """The same of an encoder of a hub, where its files are in a mirror or were fetched."""
-    for mirror in (*mirror_folders(mirrors), DOWNLOADS):
-        folder = mirror / "encoders" / declared["name"]
-        if (folder / COMMIT).is_file():
-            fetched = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
-            if (fetched["hub"], fetched["revision"]) == (declared["hub"], declared["revision"]):
-                return folder, f"hub {declared['hub']}", fetched["commit"]
-        elif (folder / "config.json").is_file():
-            return folder, f"mirror, declared revision {declared['revision']}", None
-    return None
-
-
-def _snapshot(declared: dict, patterns: list[str]) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(declared["hub"], revision=declared["revision"], allow_patterns=patterns, max_workers=2)
-        )
-    except Exception as error:  # the hub's client raises some thirty kinds
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(
-            f"encoder {declared['name']!r}: not in a mirror and not to be had from the hub: {first} "
-            f"Go online once, or put its files into data/mirror/encoders/{declared['name']}/"
-        ) from None
+        yield
+    except UserError:
+        raise
+    except pickle.UnpicklingError:
+        raise UserError(f"{where}: weights pickled with other things, which are not read; save safetensors") from None
+    except Exception as error:  # they raise some thirty kinds
+        why = f"{type(error).__name__}: {' '.join(str(error).split()):.200}"
+        raise UserError(f"{where}: no encoder can be made of {what} ({why})") from None

@@ -17,7 +17,8 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
         records: of the runs that were counted. models: all declared models with `title` and `system`. what: dataset
             and encoder, for the caption. out: path without its ending.
     """
-    counted = read_json(flops)["systems"]
+    everything = read_json(flops)["systems"]
+    counted = {name: figures for name, figures in everything.items() if "not_counted" not in figures}
     use_style()
     style = looks({model: declared["system"] for model, declared in models.items()})
     lines = {}
@@ -39,7 +40,8 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
                 **look,
             )
         if not any(by_words for by_words, _ in lines.values()):
-            axis.text(0.5, 0.5, "n/a: too few test words for one sentence", ha="center", va="center", fontsize=6)
+            why = "too few test words for one sentence" if counted else "not counted"
+            axis.text(0.5, 0.5, f"n/a: {why}", ha="center", va="center", fontsize=6)
             continue
         axis.set(xscale="log", yscale="log", xlabel="words", ylabel="FLOPs (M)")
         axis.set_title(label, fontsize=7, loc="left")
@@ -55,4 +57,6 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
         "logarithmic. Left the whole system, right what it adds to the encoder. Runs: "
         f"{Runs(records, models).measured_on()}."
     )
+    if lost := [models[name]["title"] for name in everything if name not in counted]:
+        caption += f" Not counted, for the reasons under the table of efficiency: {', '.join(lost)}."
     save(figure, out, caption)

@@ -89,8 +89,8 @@ def _published_system(grid: Grid, entry: Entry) -> str | None:
 def _trained(grid: Grid, places: dict) -> list[Entry]:
     entries = []
     for (dataset, encoder), (flops, timing) in places.items():
-        for model, forms in flops["systems"].items():
-            kinds = timing["systems"][model]
+        for model, found in flops["systems"].items():
+            forms, kinds = _forms(found), timing["systems"][model]
             best = kinds["float32"]["best"]
             speeds = {
                 f"Sentences/s, {precision}, {kind.replace('_', ' ')}": timed["sentences_per_s"]
@@ -111,14 +111,21 @@ def _untrained(places: dict) -> list[Entry]:
             counted = flops["architectures"].get(encoder, {"systems": {}})
             timed = timing["architectures"].get(encoder, {"systems": {}})
             for model in dict.fromkeys((*counted["systems"], *timed["systems"])):
-                forms, clock = counted["systems"].get(model), timed["systems"].get(model)
-                on = _counted(flops, forms, counted["tokenizer"]) if forms else NOT_COUNTED
+                forms, clock = _forms(counted["systems"].get(model)), timed["systems"].get(model)
+                on = _counted(flops, forms, counted.get("tokenizer"))
                 during = _timed(timing, timed, clock | {"batch": 1}) if clock else NOT_TIMED
                 entries.append(Entry(dataset, encoder, model, RANDOM_WEIGHTS, on, during, forms, clock))
     return entries
 
 
-def _counted(flops: dict, forms: dict, tokenizer: str) -> str:
+def _forms(counted: dict | None) -> dict | None:
+    """None where a system was not counted, for whatever reason."""
+    return None if counted is None or "not_counted" in counted else counted
+
+
+def _counted(flops: dict, forms: dict | None, tokenizer: str) -> str:
+    if forms is None:
+        return NOT_COUNTED
     ours = forms["ours"]
     return f"{ours['sentences']} of {flops['of_sentences']}, {ours['word_pieces']:.1f} pieces ({tokenizer})"
 
@@ -228,10 +235,16 @@ def _row(system: str, where: str, source: str, cells: dict[tuple[str, str], str]
 
 
 def _notes(grid: Grid, places: dict) -> list[str]:
-    forms = {}
-    for flops, _ in places.values():
-        for systems in (flops["systems"], *(of["systems"] for of in flops["architectures"].values())):
-            forms |= {grid.title("models", model): counted["released_form"] for model, counted in systems.items()}
+    forms, lost = {}, {}
+    for (_, encoder), (flops, _) in places.items():
+        architectures = flops["architectures"].items()
+        for name, systems in ((encoder, flops["systems"]), *((kind, of["systems"]) for kind, of in architectures)):
+            for model, counted in systems.items():
+                title = grid.title("models", model)
+                if "not_counted" in counted:
+                    lost[f"{title} with {grid.title('encoders', name)}"] = counted["not_counted"]
+                else:
+                    forms[title] = counted["released_form"]
     differ = "; ".join(f"{title}: {text}" for title, text in forms.items() if text)
     same = ", ".join(title for title, text in forms.items() if not text)
     return [
@@ -245,6 +258,7 @@ def _notes(grid: Grid, places: dict) -> list[str]:
         "Inference (s): median [quartiles] of one pass over the sentences timed, token ids to triples, float32, the "
         f"batch that is fastest. {RANDOM_WEIGHTS.capitalize()}: the encoder's sizes alone, relations between gold "
         "entities, sentence by sentence.",
+        *(f"{NOT_COUNTED.capitalize()}: {what}: {why}." for what, why in lost.items()),
         *(note for place, (_, timing) in places.items() for note in _place_notes(grid, place, timing)),
     ]
 

@@ -22,7 +22,8 @@ from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import read_json, write_json
-from sinet.model.pretrained import load_encoder, locate_encoder
+from sinet.model.located import locate_encoder
+from sinet.model.pretrained import load_encoder
 from sinet.recipes import trainings
 from sinet.run import machine, timing
 from sinet.run.batches import sample_by_length, training_batches

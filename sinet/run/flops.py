@@ -2,11 +2,12 @@
 
 fvcore counts one multiply-add as one FLOP and traces the model, so it sees every operator. An operator it has no
 count for must be on `UNCOUNTED` (element-wise arithmetic, comparisons, moving data: no multiply-adds of products);
-any other is an error. Attention must be eager: fused kernels are invisible to the counter.
+any other leaves the system uncounted, with the reason. Attention must be eager: the counter does not see fused kernels.
 """
 
 import contextlib
 import functools
+import logging
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -26,10 +27,13 @@ from sinet.contract import Batch, Entity, Extractor, Relation, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.files import write_json
 from sinet.model.encoder import Encoder
-from sinet.model.pretrained import load_encoder, locate_encoder
+from sinet.model.located import locate_encoder
+from sinet.model.pretrained import load_encoder
 from sinet.run import machine
 from sinet.run.batches import sample_by_length
 from sinet.run.predict import load_run
+
+log = logging.getLogger("sinet")
 
 WORDS = (16, 32, 64, 128)
 """Lengths, in words, of the sentences that are counted one by one."""
@@ -41,7 +45,7 @@ UNCOUNTED = frozenset(
         # element-wise
         "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp frexp log pow sqrt tanh sigmoid",
         "sigmoid_ softmax gelu gelu_ relu elu ceil clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where",
-        "masked_fill masked_fill_ fill_",
+        "sign sin cos masked_fill masked_fill_ fill_",
         "dropout logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
         # reductions and searches without products
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
@@ -52,7 +56,7 @@ UNCOUNTED = frozenset(
         "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
         "narrow unflatten movedim flip index index_select index_copy index_copy_ index_put_",
         "index_put gather scatter scatter_ index_add index_add_",
-        "repeat repeat_interleave broadcast_tensors expand expand_as pad constant_pad_nd embedding",
+        "reshape_as repeat repeat_interleave broadcast_tensors expand expand_as pad constant_pad_nd embedding",
     )
     for name in names.split()
 )
@@ -172,7 +176,8 @@ def count_sentences(
     What a batch does once for all is counted once (in SINET the product of the width table with the classifiers, a
     millionth of the total). `given`: relations are decided between the gold entities (`Batch.given`).
     """
-    model.eval()
+    # torch's counter fails where a weight that learns goes into a module, as DeBERTa's table of distances does
+    model.eval().requires_grad_(False)
     groups = defaultdict(list)
     for sentence, pieces in zip(sentences, model.encoder.piece_counts(sentences), strict=True):
         groups[pieces, len(sentence.tokens)].append(sentence if given else sentence.without_labels())
@@ -212,6 +217,15 @@ def count_forms(model: Extractor, count: Callable[[], dict]) -> dict:
     with as_released(model):
         released = count() if model.released_form else ours
     return {"released_form": model.released_form, "ours": ours, "released": released}
+
+
+def count_or_reason(name: str, count: Callable[[], dict]) -> dict:
+    """What is counted of a system, or `not_counted`: why it cannot be; the others are counted all the same."""
+    try:
+        return count()
+    except RuntimeError as error:
+        log.warning("%s is not counted: %s", name, error)
+        return {"not_counted": str(error).splitlines()[0]}
 
 
 def of_words(sentences: Sequence[Sentence], words: int, count: int) -> list[Sentence]:
@@ -269,7 +283,8 @@ def count_runs(
     for name, folder in runs.items():
         model, made[name] = load_run(folder, torch.device("cpu"))
         sentences = sample_by_length(everything, model.encoder.piece_counts(everything), count)
-        counted[name] = count_forms(model, functools.partial(count_run, model, sentences, everything, name))
+        count_all = functools.partial(count_run, model, sentences, everything, name)
+        counted[name] = count_or_reason(name, functools.partial(count_forms, model, count_all))
         labels = model.labels
     write_json(
         out,
@@ -332,5 +347,6 @@ def count_architecture(
     for name, description in made.items():
         model = systems.load(description["system"])(labels, encoder, **description["settings"]).eval()
         progress = f"FLOPs of {name} with {declared['name']}"
-        counted[name] = count_forms(model, functools.partial(count_sentences, model, sentences, progress, given=True))
+        count_all = functools.partial(count_sentences, model, sentences, progress, given=True)
+        counted[name] = count_or_reason(name, functools.partial(count_forms, model, count_all))
     return {"tokenizer": located.name, "systems": counted}

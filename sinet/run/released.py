@@ -139,9 +139,9 @@ def _authors(system: str, folder: Path) -> Released:
     return RELEASED[system]
 
 
-def _is_new(out: Path) -> None:
+def _is_new(option: str, out: Path) -> None:
     if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"--out {out}: is there already and not empty; name a new folder")
+        raise UserError(f"{option} {out}: is there already and not empty; name a new folder")
 
 
 # -- ours to theirs ------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def export_run(run: Path, out: Path) -> None:
     """
     made = described(run)
     authors = _authors(made["system"], run)
-    _is_new(out)
+    _is_new("--released", out)
     kind = made["encoder_config"].get("model_type")
     if kind != "bert":
         raise UserError(f"{run}: its encoder is of the kind {kind!r}, the released code's names are those of 'bert'")
@@ -260,9 +260,11 @@ def _readme(out: Path, made: dict, model: Extractor) -> str:
     system, authors = made["system"], RELEASED[made["system"]]
     settings = systems.default_settings(system) | made["settings"]
     lowercase = _lowercase(model.encoder.tokenizer)
+    masks = settings.get("mask_padding", True)
+    trained = "" if masks else ". That is so in prediction; in training this run saw padding as there (`mask_padding`)"
     notes = [
         "The state dict holds `bert.pooler`, which the released constructor builds and nothing reads, as zeros.",
-        f"Known difference that remains: {authors.difference}.",
+        f"Known difference that remains: {authors.difference}{trained}.",
         "Names and shapes are those of that commit. Files and options are those of neighbouring "
         "commits; nothing here was run with it.",
     ]
@@ -330,7 +332,7 @@ def import_run(source: Path, like: Path, out: Path) -> None:
     """
     made = described(like)
     authors = _authors(made["system"], like)
-    _is_new(out)
+    _is_new("--out", out)
     if not source.exists():
         raise UserError(f"--released {source}: no such file or folder")
     folder = source if source.is_dir() else source.parent
@@ -347,7 +349,7 @@ def import_run(source: Path, like: Path, out: Path) -> None:
         sums[f"{place}/{path.name}".lstrip("/")] = file_sha256(path)
         theirs = {n: v for n, v in _tensors(path).items() if not any(part in n for part in UNREAD)}
         _check_fit(path, theirs, released(ours, names))
-        _check_vocabulary(path.parent / "vocab.txt", model.encoder.tokenizer, like)
+        _check_tokenizer(path.parent, model.encoder.tokenizer, like)
         ours |= renamed(theirs, names)
     if "markers" in ours:
         ours["markers"] = _markers(folder / "relation", model)
@@ -381,13 +383,20 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     except (pickle.UnpicklingError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
         why = " ".join(str(error).split())
         raise UserError(f"{path}: no state dict of plain tensors, so it is not read ({why:.150})") from None
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{path}: should hold a state dict, tensors by name; save model.state_dict()")
+    if not isinstance(state, dict) or not all(isinstance(n, str) and _is_plain(v) for n, v in state.items()):
+        raise UserError(f"{path}: should hold a state dict, plain tensors by name; save model.state_dict()")
     return state
 
 
+def _is_plain(value: object) -> bool:
+    """Whether it is a dense tensor with its figures in memory, not quantised."""
+    kept = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
+    return kept and not value.is_quantized
+
+
 def _check_fit(path: Path, theirs: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Raise `UserError` that names the first missing, unexpected or mis-shaped tensor and how many there are."""
+    """Raise `UserError` that names the first missing, unexpected, mis-shaped or non-numerical tensor and how many there
+    are."""
     shaped = {n: (tuple(theirs[n].shape), tuple(expected[n].shape)) for n in theirs.keys() & expected.keys()}
     wrong: dict[str, tuple[list[str], Callable[[str], str]]] = {
         "missing": (sorted(expected.keys() - theirs.keys()), str),
@@ -396,15 +405,25 @@ def _check_fit(path: Path, theirs: dict[str, Tensor], expected: dict[str, Tensor
             sorted(n for n, (a, b) in shaped.items() if a != b),
             lambda n: "{} ({}, should be {})".format(n, *shaped[n]),
         ),
+        "that should be finite numbers with a point": (
+            sorted(n for n in shaped if not (theirs[n].is_floating_point() and theirs[n].isfinite().all())),
+            lambda n: f"{n} ({str(theirs[n].dtype).removeprefix('torch.')})",
+        ),
     }
     told = [f"{counted(len(n), 'tensor')} {what}, first {say(n[0])}" for what, (n, say) in wrong.items() if n]
     if told:
         raise UserError(f"{path}: does not fit the run given as --like: {'; '.join(told)}")
 
 
-def _check_vocabulary(path: Path, tokenizer: object, like: Path) -> None:
-    """Raise `UserError` where the released vocabulary gives a word piece another id than the run's tokenizer."""
-    if path.is_file():
+def _check_tokenizer(folder: Path, tokenizer: object, like: Path) -> None:
+    """Raise `UserError` where the released files give a word piece another id than the run's tokenizer, or case another
+    treatment."""
+    if (path := folder / "tokenizer_config.json").is_file():
+        said, ours = _mapping(path).get("do_lower_case"), _lowercase(tokenizer)
+        if said not in (None, ours):
+            told = f"do_lower_case is {json.dumps(said)}, the tokenizer of {like} has {json.dumps(ours)}"
+            raise UserError(f"{path}: {told}; give a run of the same encoder as --like")
+    if (path := folder / "vocab.txt").is_file():
         pieces = _lines(path)
         for piece, number in tokenizer.get_vocab().items():
             if number < len(pieces) and pieces[number] != piece:
@@ -414,8 +433,18 @@ def _check_vocabulary(path: Path, tokenizer: object, like: Path) -> None:
                 )
 
 
+def _mapping(path: Path) -> dict:
+    if not isinstance(found := read_json(path), dict):
+        raise UserError(f"{path}: should hold a mapping")
+    return found
+
+
 def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # not splitlines: pieces may be such signs
+    try:
+        # not splitlines: pieces may be such signs
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start})") from None
 
 
 def _labels(system: str, folder: Path, like: Labels) -> Labels:
@@ -426,7 +455,10 @@ def _labels(system: str, folder: Path, like: Labels) -> Labels:
             if (path := next(iter(sorted(folder.glob("*types.json"))), None)) is not None:
                 types = read_json(path, "entities", "relations")
                 entities, relations = tuple(types["entities"]), tuple(types["relations"])
-                symmetric = frozenset(t for t in relations if types["relations"][t]["symmetric"])
+                both_ways = {t: types["relations"][t]["symmetric"] for t in relations}
+                if not all(isinstance(value, bool) for value in both_ways.values()):
+                    raise ValueError
+                symmetric = frozenset(t for t, value in both_ways.items() if value)
         elif system == "pfn":
             if (path := folder / "ner2idx.json").is_file():
                 entities = _by_index(read_json(path))
@@ -434,16 +466,24 @@ def _labels(system: str, folder: Path, like: Labels) -> Labels:
                 relations = _by_index(read_json(path))
         else:  # the first is none; only `export_run` writes the list of entity types
             if (path := folder / "entity" / "label_list.json").is_file():
-                entities = tuple(read_json(path)[1:])
+                entities = _listed(read_json(path))
             if (path := folder / "relation" / "label_list.json").is_file():
-                relations = tuple(read_json(path)[1:])
+                relations = _listed(read_json(path))
     except (KeyError, TypeError, AttributeError, ValueError):
         raise UserError(f"{path}: does not hold types as the authors' code writes them") from None
     return Labels(entities, relations, symmetric & set(relations))
 
 
+def _listed(types: list[str]) -> tuple[str, ...]:
+    """Of a list whose first entry stands for none of them."""
+    if not isinstance(types, list) or not all(isinstance(t, str) for t in types) or len(set(types)) < len(types):
+        raise ValueError
+    return tuple(types[1:])
+
+
 def _by_index(numbered: dict[str, int]) -> tuple[str, ...]:
-    if sorted(numbered.values()) != list(range(len(numbered))):
+    whole = all(type(number) is int for number in numbered.values())  # True is 1 as well
+    if not whole or sorted(numbered.values()) != list(range(len(numbered))):
         raise ValueError
     return tuple(sorted(numbered, key=numbered.get))
 
@@ -452,13 +492,13 @@ def _markers(folder: Path, model: Extractor) -> Tensor:
     """PURE's marker ids, (types, 2, 2), by `special_tokens.json` and the vocabulary beside it."""
     if not (path := folder / "special_tokens.json").is_file():
         raise UserError(f"{path}: missing; it says which word pieces the markers are")
-    special, markers = read_json(path), model.markers.clone()
+    special, markers = _mapping(path), model.markers.clone()
     ids = model.encoder.tokenizer.get_vocab()
     if (vocabulary := folder / "vocab.txt").is_file():
         ids = {piece: i for i, piece in enumerate(_lines(vocabulary))}
     for number, (role, end, kind) in _marker_names(model).items():
         name = f"{role}{end}={kind}"
-        if (piece := special.get(name)) not in ids:
+        if not isinstance(piece := special.get(name), str) or piece not in ids:
             raise UserError(f"{path}: {name!r} is no word piece of the vocabulary; the entity types of --like differ?")
         markers[model.markers == number] = ids[piece]
     return markers

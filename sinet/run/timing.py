@@ -27,7 +27,8 @@ from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.files import write_json
-from sinet.model.pretrained import load_encoder, locate_encoder
+from sinet.model.located import locate_encoder
+from sinet.model.pretrained import load_encoder
 from sinet.run import machine
 from sinet.run.batches import by_length, sample_by_length
 from sinet.run.predict import inference, load_run

@@ -22,7 +22,8 @@ from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.files import link_or_copy, read_json, write_json
 from sinet.model.encoder import Encoder
-from sinet.model.pretrained import Located, load_encoder, locate_encoder, save_encoder
+from sinet.model.located import Located, locate_encoder
+from sinet.model.pretrained import load_encoder, save_encoder
 from sinet.recipes import SELECTIONS, trainings
 from sinet.run import machine
 from sinet.run.optimiser import parameter_groups

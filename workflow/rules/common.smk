@@ -20,6 +20,7 @@ from sinet.data.sources import annotations, find_file, release_folders, source_o
 from sinet.errors import UserError
 from sinet.kept import kept_runs
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
+from sinet.model.located import changed_files
 from sinet.paper import missing
 from sinet.paper.titles import dataset_title
 from sinet.published import EFFICIENCY_ENCODERS, is_system
@@ -145,10 +146,10 @@ def declaration(wildcards):
 
 
 def fetched(*encoders):
-    """What has to be fetched from a hub before these encoders (or their tokenizers) can be used."""
+    """What has to be fetched from a hub, or found sound, before these encoders (or their tokenizers) can be used."""
     declared = (grid.encoder_declaration(config, name) for name in encoders)
-    hubs = (d if "hub" in d else d.get("tokenizer", {}) for d in declared)
-    return sorted({f"{RESULTS}/encoders/{d['name']}.json" for d in hubs if "hub" in d})
+    of_files = (d.get("tokenizer", d) for d in declared)
+    return sorted({f"{RESULTS}/encoders/{d['name']}.json" for d in of_files if "hub" in d or "path" in d})
 
 
 def undeclared_sums(wildcards):
