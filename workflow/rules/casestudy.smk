@@ -30,15 +30,6 @@ if CASE:
     CASE_DATA = f"{RESULTS}/data/{CASE.dataset}"
     CASE_SYSTEMS = case_systems(BESIDE_CASE)
 
-    def recipes_of(runs):
-        return "recipe " + ", ".join(dict.fromkeys(run.details["recipe"]["name"] for run in runs))
-
-    def studied_at(compared):
-        """Whose attention is shown, for captions."""
-        run = compared[CASE.model]
-        where = f"{config['models'][run.model]['title']} on {place_title(run.dataset, run.encoder)}"
-        return f"{where}, seed {run.seed}, {recipes_of(compared.values())}"
-
     rule choose_cases:
         input:
             gold=f"{CASE_DATA}/test.jsonl",

@@ -281,3 +281,15 @@ FIGURES = CASE_FIGURES + CASE_TABLES[:1]
 RESULT_FIGURES = ["curves", "lengths", "significance"]
 FIGURES += [f"{name}_{d}_{e}" for d, e in PLACES for name in RESULT_FIGURES]
 FIGURES += [f"{name}_{d}_{e}" for d, e in MEASURED for name in ("flops", "speed")]
+
+
+def recipes_of(runs):
+    """Their recipes, for captions."""
+    return "recipe " + ", ".join(dict.fromkeys(run.details["recipe"]["name"] for run in runs))
+
+
+def studied_at(compared):
+    """Whose attention is shown, for captions."""
+    run = compared[CASE.model]
+    where = f"{config['models'][run.model]['title']} on {place_title(run.dataset, run.encoder)}"
+    return f"{where}, seed {run.seed}, {recipes_of(compared.values())}"
