@@ -109,7 +109,7 @@ def test_numbers_of_things_are_whole(arguments, message, capsys):
 def test_plan_prints_runs_and_what_is_left_out(capsys):
     assert main(["plan", "--config", "config/paper.yaml"]) == 0
     out, err = capsys.readouterr()
-    assert all(json.loads(line)["system"] == "sinet" for line in out.splitlines())
+    assert all(json.loads(line)["recipe"]["name"] == "own" for line in out.splitlines())
     assert "left out: ace04" in err
 
 
