@@ -39,9 +39,7 @@ rule fetch_encoder:
     params:
         declared=lambda wildcards: json.dumps(grid.encoder_declaration(config, wildcards.encoder), sort_keys=True),
         # files that were changed or replaced are checked again, and what was trained with them is trained anew
-        changed=lambda wildcards: changed_files(
-            grid.encoder_declaration(config, wildcards.encoder), config["mirrors"]
-        ),
+        changed=lambda wildcards: changed_files(grid.encoder_declaration(config, wildcards.encoder), config["mirrors"]),
         offline=OFFLINE,
         code=code("sinet.model.fetch"),
     shell:
