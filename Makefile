@@ -4,6 +4,7 @@
 # make keep      the finished runs of CONFIGS without their weights into the folder that each names as `kept:`
 # make test      set up, run the whole test suite                             make lint    formatters and linters
 # make test-slurm  the workflow through a real SLURM of one host, and its jobs killed; root of a Debian gets it installed
+# make rehearsal the paper's grids whole on stand-ins for weights and corpora, and a check of all they make; results/rehearsal
 # make bench     speed of the trained runs of CONFIG against their encoder and the machine: a table, results/bench.json
 # make tune      the trials of config/trials/trials.yaml (MODELS="pfn pure": only these), dev scores into config/trials/trials.csv
 CONFIG ?= config.yaml
@@ -11,7 +12,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables report results keep quick bench tune setup test slurm test-slurm lint format lock
+.PHONY: tables report results keep quick bench tune setup test slurm test-slurm rehearsal lint format lock
 .DELETE_ON_ERROR:
 
 tables: setup
@@ -54,6 +55,9 @@ test: setup
 
 test-slurm: setup slurm
 	python -m pytest tests/slurm
+
+rehearsal: setup
+	@python -m tests.rehearsal results/rehearsal
 
 slurm:
 	@PATH=$$PATH:/usr/sbin; { command -v slurmd && command -v munged; } > /dev/null || \

@@ -3,9 +3,7 @@
 
 import html
 import json
-import re
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 import pytest
 
@@ -17,6 +15,7 @@ from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.data.sources import release_folders
 from sinet.errors import UserError
 from sinet.score.metrics import score
+from tests.annotation import Annotation
 from tests.conftest import DATASETS
 
 SOURCE = """<DOC>
@@ -73,57 +72,6 @@ I agree with Núñez.
 <ENDTIME> 2003-03-04T10:30:00 </ENDTIME>
 </DOC>
 """
-
-
-class Annotation:
-    """Builds an annotation by naming words of the text; offsets are found in the source without its tags."""
-
-    def __init__(self, name: str, release: str, source: str = SOURCE) -> None:
-        self.name, self.release = name, release
-        self.source = source.format(name=name)
-        self.plain = re.sub(r"<[^>]*>", "", self.source.replace("\r\n", "\n"))
-        self.entities, self.relations, self.texts = [], [], {}
-
-    def mention(self, id: str, kind: str, text: str, nth: int = 0, annotated: str | None = None) -> None:
-        start = -1
-        for _ in range(nth + 1):
-            start = self.plain.index(text, start + 1)
-        plain = html.unescape(annotated or text)
-        self.texts[id] = (kind, "".join(plain.split()))
-        place = f'<charseq START="{start}" END="{start + len(text) - 1}">{escape(plain)}</charseq>'
-        extent = f'<extent><charseq START="0" END="{len(self.plain) - 1}">...</charseq></extent>'
-        self.entities.append(
-            f'<entity ID="E{id}" TYPE="{kind}" SUBTYPE="x" CLASS="SPC">'
-            f'<entity_mention ID="{id}" TYPE="NAM" LDCTYPE="NAM">{extent}'
-            f"<head>{place}</head></entity_mention></entity>"
-        )
-
-    def relation(self, kind: str, first: str | None, second: str | None) -> None:
-        arguments = [(1, first), (2, second)]
-        if self.release == "ace05":
-            body = "".join(
-                f'<relation_mention_argument REFID="{a}" ROLE="Arg-{n}"/>' for n, a in arguments if a is not None
-            )
-            body += '<relation_mention_argument REFID="T1" ROLE="Time-Within"/>'
-        else:
-            body = "".join(f'<rel_mention_arg ENTITYMENTIONID="{a}" ARGNUM="{n}"/>' for n, a in arguments if a)
-        self.relations.append(
-            f'<relation ID="R{len(self.relations)}" TYPE="{kind}" SUBTYPE="x"><relation_mention ID="M">{body}'
-            "</relation_mention></relation>"
-        )
-
-    def write(self, folder: Path, encoding: str = "utf-8") -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{self.name}.sgm").write_bytes(self.source.encode(encoding))
-        path = folder / f"{self.name}.apf.xml"
-        body = "\n".join([*self.entities, *self.relations])
-        path.write_text(
-            f'<?xml version="1.0"?>\n<!DOCTYPE source_file SYSTEM "apf.v5.1.1.dtd">\n'
-            f'<source_file URI="x"><document DOCID="{self.name}">\n{body}\n</document></source_file>',
-            encoding=encoding,
-            newline="\r\n" if "\r\n" in self.source else "\n",
-        )
-        return path
 
 
 def example(release: str = "ace05", name: str = "DOC1", source: str = SOURCE) -> Annotation:

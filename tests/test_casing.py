@@ -379,6 +379,25 @@ def test_a_pooler_and_heads_of_pretraining_are_left_out_in_silence(kind, small, 
     assert not caplog.records
 
 
+@pytest.mark.parametrize("cased", [True, False])
+def test_a_configuration_without_model_type_is_berts(cased, small):
+    folder = small.make("bert", cased)
+    older_than_model_type(folder)
+    encoder = small.load(cased)
+    as_declared(encoder, cased)
+    assert type(encoder.model).__name__ == "BertModel"
+
+
+def test_one_without_model_type_that_is_not_berts_is_refused(small):
+    older_than_model_type(small.make("albert", False))
+    assert "its vocabulary has no pad_token ([PAD])" in small.refusal(False)
+
+
+def older_than_model_type(folder: Path) -> None:
+    said = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in said.items() if k != "model_type"}))
+
+
 # -- what the tokenizer and the model say of each other ------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from sinet.config import load_config, resolve
 from sinet.provenance import ROOT, closure
 from tests.browser import chromium, in_a_browser, texts
 from tests.conftest import snakemake
+from tests.tex import compile_tables, has_tex
 
 FIGURES = {"draw_flops", "draw_results", "draw_speed"}
 CASE_STUDY = {"choose_cases", "draw_attention", "share_attention", "score_groups", "draw_claim"}
@@ -125,29 +125,10 @@ def test_the_report_of_a_grid_renders_whole(finished, tmp_path):
     assert (tmp_path / "report.png").stat().st_size > 10_000
 
 
-def has_tex() -> bool:
-    """Whether pdflatex is there with the package siunitx, which the tables need."""
-    return (
-        bool(shutil.which("kpsewhich"))
-        and not subprocess.run(["kpsewhich", "siunitx.sty"], capture_output=True).returncode
-    )
-
-
 @pytest.mark.skipif(not has_tex(), reason="pdflatex with siunitx is not installed; .ci/run installs it")
 def test_tex_tables_compile(finished, tmp_path):
     tables = sorted((finished / "results" / "quick" / "tables").glob("*.tex"))
-    body = "\n".join(f"\\input{{{path.resolve()}}}" for path in tables)
-    document = (
-        f"\\documentclass{{article}}\\usepackage{{booktabs,graphicx,siunitx}}\\begin{{document}}{body}\\end{{document}}"
-    )
-    (tmp_path / "t.tex").write_text(document)
-    done = subprocess.run(
-        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "t.tex"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-2000:]
+    assert compile_tables(tables, tmp_path) is None
     assert len(tables) == len(list((finished / "results" / "quick" / "tables").glob("*.md"))) > 8
 
 

@@ -18,7 +18,7 @@ import torch
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel, Sequence
 from torch import nn
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer
+from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, BertConfig
 from transformers.utils import logging as hf_logging
 
 from sinet.errors import UserError
@@ -97,17 +97,24 @@ def _settings(config: object) -> dict:
 
 def _encoder_config(where: str, folder: Path) -> object:
     """The configuration; raises `UserError` for a model that is no encoder by transformers' own tables."""
-    _json(folder / "config.json")
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    config = _config(folder)
     decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
     if decodes or type(config) not in MODEL_FOR_MASKED_LM_MAPPING:
         raise UserError(f"{where}: {config.model_type} is a decoder, or no model of text; take an encoder such as BERT")
     return config
 
 
-def _tokenizer(folder: Path, **settings: bool) -> object:
-    for name in ("config.json", "tokenizer_config.json"):
-        _json(folder / name)
+def _config(folder: Path) -> object:
+    """What config.json says. One without `model_type` is BERT's: SciBERT's archive is older than that key. Of another
+    architecture the tokenizer or the weights are refused."""
+    kind = AutoConfig if "model_type" in _json(folder / "config.json") else BertConfig
+    return kind.from_pretrained(folder, trust_remote_code=False)
+
+
+def _tokenizer(folder: Path, **settings: object) -> object:
+    _json(folder / "tokenizer_config.json")
+    if (folder / "config.json").is_file():
+        settings["config"] = _config(folder)
     return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **settings)
 
 

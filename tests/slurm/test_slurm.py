@@ -14,10 +14,12 @@ import pytest
 import yaml
 
 from sinet.config import load_config, resolve
+from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import train
 from sinet.site import cores_each, gpu_here
+from tests import rehearsal
 from tests.conftest import DATASETS, copy_project, tiny_grid, tiny_run
 from tests.slurm.cluster import Cluster, missing
 
@@ -107,6 +109,32 @@ def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_
         assert (through_slurm / name).read_bytes() == (local / name).read_bytes(), name
     tables = [list(csv.DictReader((f / "tables/efficiency.csv").open())) for f in (local, through_slurm)]
     assert [without_clock(row) for row in tables[0]] == [without_clock(row) for row in tables[1]]
+
+
+def test_the_papers_grid_runs_by_the_command_as_it_is_typed(cluster, tmp_path):
+    """A run and a half of it, on stand-ins; the shorter training stands in the base configuration, not on the command
+    line, whose --configfile would take the place of the profile's."""
+    project, mirrors = rehearsal.prepare(tmp_path)
+    base = yaml.safe_load((project / "config.yaml").read_text())
+    overlay = yaml.safe_load(rehearsal.OVERLAY.read_text())
+    (project / "config.yaml").write_text(yaml.safe_dump(base | {key: overlay[key] for key in ("datasets", "recipes")}))
+    limits = {"cpus": CPUS, "mem_mb": 3000, "runtime": 10}
+    (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "limits": limits}))
+    made = [
+        "results/paper/runs/ace05/albert-xxlarge/sinet/0/record.json",
+        "results/paper/runs/scierc/scibert-uncased/pfn/2/model.safetensors",
+    ]
+    done = subprocess.run(
+        ["snakemake", "--cores", "all", "--profile", "slurm", *made],
+        cwd=project,
+        env=cluster.environment | {MIRRORS_VARIABLE: mirrors},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-6000:]
+    assert all((project / path).is_file() for path in made)
+    names = ("train_wildcards_ace05_albert-xxlarge_sinet_0", "train_wildcards_scierc_scibert-uncased_pfn_2")
+    assert all(jobs(cluster)[f"rule_{name}"]["state"] == "COMPLETED" for name in names)
 
 
 def without_clock(row: dict) -> dict:
