@@ -237,6 +237,8 @@ def test_every_product_is_counted(system, few, tiny_encoder, monkeypatch):
     rare = [Sentence("pieces", ("Nasal", "parsers")), Sentence("many pieces", ("neural", "abcdefghijklmnopqrst"))]
     flops.count_batch(model, model.collate(rare[:1]))
     flops.count_batch(model, model.collate(rare))
+    # one word of many pieces among many of one: their maxima are read from a table
+    flops.count_batch(model, model.collate([Sentence("table", ("parsers",) * 40 + rare[1].tokens)]))
     counted = flops.count_batch(model, model.collate(read_sentences(CORPUS)[:2]))
     assert sum(counted["encoder"].values()) > 0 and sum(counted["heads"].values()) > 0
 

@@ -120,7 +120,7 @@ def word_maxima(batch: Batch, rows: Tensor) -> Tensor:
     kinds = slice(1 if rows.ndim == 2 else len(rows))
     start, split, pieces = (batch[name][kinds] for name in ("word_rows", "split_words", "split_rows"))
     if pieces.shape[2] > FEW_PIECES:
-        longest = pieces.shape[2]
+        longest = int(pieces.shape[2])  # while a model is traced sizes are tensors
         return range_max(rows.movedim(-2, 0), batch["word_start"], batch["word_end"], longest).movedim(0, -2)
     flat = rows.flatten(0, -2)
     words = flat.index_select(0, start.flatten())
