@@ -75,6 +75,22 @@ def _data_steps(step: Step) -> None:
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
     s.add_argument("--recipes", action="store_true", help="print the recipes instead, spelled out, with their runs")
 
+    s.add_argument(
+        "--cost", action="store_true", help="print what they cost instead: steps, FLOPs, hours, memory, disk"
+    )
+    s.add_argument("--peak-tflops", type=_seconds, metavar="N", help="of the device; default: fitted to --records")
+    s.add_argument("--efficiency", type=_seconds, default=0.3, metavar="X", help="share of the peak reached (0.3)")
+    s.add_argument("--operator-us", type=_seconds, default=10.0, metavar="N", help="to call an operator, in us (10)")
+    s.add_argument("--memory-gb", type=_seconds, metavar="N", help="of the device: runs that need more are marked !")
+    s.add_argument(
+        "--records",
+        type=Path,
+        nargs="+",
+        default=[Path("results")],
+        metavar="DIR",
+        help="folders of finished trainings to calibrate on (results)",
+    )
+
     s = step(
         "prepare",
         steps.prepare,
