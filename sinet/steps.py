@@ -66,8 +66,8 @@ def _print_costs(config: dict, planned: object, options: argparse.Namespace) -> 
         f"Device: {device.name}: {device.flops_per_s / 1e9:,.0f} GFLOP/s, {device.operator_s * 1e6:.0f} us an operator."
     )
     print(
-        "Figures of each run are those of one. PFLOP and hours: with looks at dev. memory, state, disk in GB: memory in "
-        "float32, on the device, without what torch itself takes; state while it trains."
+        "Figures are of one run. PFLOP and hours: with looks at dev. Sizes in GB: memory on the device in float32, "
+        "without what torch itself takes; state while it trains; disk afterwards."
     )
     for remark in material.remarks.values():
         print(f"- {remark}")

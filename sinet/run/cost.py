@@ -34,6 +34,7 @@ from sinet.data.prepare import prepare
 from sinet.data.sources import as_list, find_file
 from sinet.errors import UserError, counted
 from sinet.files import read_json
+from sinet.mirrors import DOWNLOADS
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import load_without_weights, locate_encoder
 from sinet.recipes import trainings
@@ -103,8 +104,8 @@ def _is_view(function: object) -> bool:
 
 
 class _Counter(TorchDispatchMode):
-    """Counts what is run within it, FLOPs as `FlopCounterMode` does. `saved`: bytes that are kept for the backward pass,
-    each tensor once, without the `weights`."""
+    """Counts what is run within it, FLOPs as `FlopCounterMode` does. `saved`: bytes that are kept for the backward
+    pass, each tensor once, without the `weights`."""
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
         super().__init__()
@@ -217,7 +218,7 @@ def _relative_fit(measures: Sequence[Sequence[float]], values: Sequence[float]) 
 
 
 def run_cost(run: dict, data: Data, encoder: Encoder) -> Cost:
-    """What a run of a plan costs on some data; `encoder` is without data (`load_without_weights`), and not used again."""
+    """What a run of a plan costs on some data; `encoder` has none (`load_without_weights`), and is not used again."""
     stages = trainings(run["recipe"])
     train = [*data.train, *data.dev] if any(t["train_on"] == "train+dev" for _, t in stages) else data.train
     encoder.word_pieces([word for sentence in train for word in sentence.tokens])  # at once is faster
@@ -253,7 +254,7 @@ class Material:
     """
 
     def __init__(self, config: dict) -> None:
-        self.config = config
+        self.config = config | {"mirrors": [*config["mirrors"], str(DOWNLOADS)]}
         self.remarks: dict[str, str] = {}
 
     def encoder(self, name: str) -> Encoder:
@@ -267,7 +268,7 @@ class Material:
         whole = encoder_declaration(self.config, name)
         return load_without_weights(whole, locate_encoder(whole, self.config["mirrors"]))
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - lives as long as the command
+    @functools.cache  # noqa: B019 - lives as long as the command
     def data(self, name: str) -> Data | None:
         """A dataset as it was prepared or can be from the mirrors; else as many sentences as are declared, taken from
         another dataset; None where nobody says how many those are."""
@@ -293,7 +294,7 @@ class Material:
         }
         return Data(labels, made["train"], made["dev"])
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019
+    @functools.cache  # noqa: B019
     def _here(self, name: str) -> Data | None:
         prepared = Path(self.config["results"]) / "data" / name
         if (prepared / "train.jsonl").is_file():
@@ -434,8 +435,10 @@ def table(costs: Sequence[tuple[list[Run], Cost | None]], device: Device, memory
     known = sum(len(group) for group, cost in costs if cost)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [
-        "  ".join(f"{cell:<{w}}" if i < 3 else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(line, widths)))
-        for line in lines
+        "  ".join(
+            cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in lines
     ]
     return "\n".join(
         [
