@@ -36,7 +36,8 @@ from sinet.errors import UserError, counted
 from sinet.files import read_json
 from sinet.mirrors import DOWNLOADS
 from sinet.model.encoder import Encoder
-from sinet.model.pretrained import load_without_weights, locate_encoder
+from sinet.model.located import locate_encoder
+from sinet.model.pretrained import load_encoder
 from sinet.recipes import trainings
 from sinet.run.optimiser import parameter_groups
 from sinet.run.state import KEPT
@@ -218,7 +219,7 @@ def _relative_fit(measures: Sequence[Sequence[float]], values: Sequence[float]) 
 
 
 def run_cost(run: dict, data: Data, encoder: Encoder) -> Cost:
-    """What a run of a plan costs on some data; `encoder` has none (`load_without_weights`), and is not used again."""
+    """What a run of a plan costs on some data; `encoder` is on "meta", and not used again."""
     stages = trainings(run["recipe"])
     train = [*data.train, *data.dev] if any(t["train_on"] == "train+dev" for _, t in stages) else data.train
     encoder.word_pieces([word for sentence in train for word in sentence.tokens])  # at once is faster
@@ -266,7 +267,9 @@ class Material:
             self.remarks[name] = f"{name} is not here: the sizes of {declared['sizes']}, another's tokenizer"
             name = declared["sizes"]
         whole = encoder_declaration(self.config, name)
-        return load_without_weights(whole, locate_encoder(whole, self.config["mirrors"]))
+        located = locate_encoder(whole, self.config["mirrors"])
+        with torch.device("meta" if located.folder is None else "cpu"):
+            return load_encoder(whole, located).to(META)
 
     @functools.cache  # noqa: B019 - lives as long as the command
     def data(self, name: str) -> Data | None:
