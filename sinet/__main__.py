@@ -75,6 +75,26 @@ def _data_steps(step: Step) -> None:
     s.add_argument("--config", type=Path, action="append", default=[], metavar="FILE", help="laid over config.yaml")
     s.add_argument("--recipes", action="store_true", help="print the recipes instead, spelled out, with their runs")
 
+    s.add_argument(
+        "--cost", action="store_true", help="print what they cost instead: steps, FLOPs, hours, memory, disk"
+    )
+    s.add_argument("--peak-tflops", type=_above_zero(), metavar="N", help="of the device; default: fitted to --records")
+    s.add_argument("--efficiency", type=_above_zero(), default=0.3, metavar="X", help="share of the peak reached (0.3)")
+    s.add_argument(
+        "--operator-us", type=_above_zero(), default=10.0, metavar="N", help="to call an operator, in us (10)"
+    )
+    s.add_argument(
+        "--memory-gb", type=_above_zero(), metavar="N", help="of the device: runs that need more are marked !"
+    )
+    s.add_argument(
+        "--records",
+        type=Path,
+        nargs="+",
+        default=[Path("results")],
+        metavar="DIR",
+        help="folders of finished trainings to calibrate on (results)",
+    )
+
     s = step(
         "prepare",
         steps.prepare,
@@ -246,7 +266,13 @@ def _efficiency_steps(step: Step) -> None:
             help="only N of them, at even steps of length; default: all",
         )
         if name == "time":
-            s.add_argument("--seconds", type=_seconds, default=10.0, metavar="S", help="at least, for each pass (10)")
+            s.add_argument(
+                "--seconds",
+                type=_above_zero("of seconds "),
+                default=10.0,
+                metavar="S",
+                help="at least, for each pass (10)",
+            )
             s.add_argument(
                 "--untrained",
                 default="[]",
@@ -454,13 +480,16 @@ def _grid_steps(step: Step) -> None:
     s.add_argument("--out", type=Path, default=Path("results/README.md"), metavar="FILE", help="Markdown to write")
 
 
-def _seconds(text: str) -> float:
-    try:
-        if 0 < float(text) < math.inf:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} should be a number of seconds above 0")
+def _above_zero(what: str = "") -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            if 0 < float(text) < math.inf:
+                return float(text)
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"{text!r} should be a number {what}above 0")
+
+    return number
 
 
 def _at_least(least: int) -> Callable[[str], int]:

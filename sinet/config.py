@@ -126,7 +126,7 @@ def resolve(config: dict, offline: bool | None = None) -> Plan:
     mistakes = list(schema_mistakes(config, SCHEMA)) or list(_reference_mistakes(config))
     if mistakes:
         raise UserError("\n".join(mistakes))
-    reasons = {name: _absent(config, name) for block in config["grid"] for name in block["datasets"]}
+    reasons = {name: absent(config, name) for block in config["grid"] for name in block["datasets"]}
     named = {name for block in config["grid"] for name in _named_in(config, block)["encoders"]}
     offline = os.environ.get(HUB_OFFLINE, "0") == "1" if offline is None else offline
     weights = {name: _absent_weights(config, name) if offline else None for name in named}
@@ -198,8 +198,9 @@ TOKENIZERS = {"tokenizer", "own_tokenizer"}
 
 def encoder_declaration(config: dict, name: str) -> dict:
     """An encoder's declaration with its name, its tokenizers' declarations in place of names, without what
-    only tables read."""
-    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k not in ("title", "published")}
+    no training reads."""
+    others = ("title", "published", "sizes")
+    declared = {"name": name} | {k: v for k, v in config["encoders"][name].items() if k not in others}
     for key in TOKENIZERS & declared.keys():
         declared[key] = encoder_declaration(config, declared[key])
     return declared
@@ -280,7 +281,7 @@ def dataset_files(declared: dict) -> list[dict]:
     return [file for files in declared["files"].values() for file in as_list(files)]
 
 
-def _absent(config: dict, dataset: str) -> str | None:
+def absent(config: dict, dataset: str) -> str | None:
     """Why a dataset is not to be had; None where it is. Begins with what is absent, in short, up to a colon."""
     declared = config["datasets"][dataset]
     folder = declared.get("folder", dataset)
@@ -298,19 +299,25 @@ def _absent(config: dict, dataset: str) -> str | None:
 
 
 def _absent_weights(config: dict, encoder: str) -> str | None:
-    """Why an encoder of the hub is not to be had without a network; None where it is. Begins as `_absent`'s."""
+    """Why an encoder of the hub is not to be had without a network; None where it is. Begins as `absent`'s."""
+    if encoder_at_hand(config, encoder):
+        return None
     declared = config["encoders"][encoder]
-    mirrors = mirror_folders([*config["mirrors"], str(DOWNLOADS)])
-    if "hub" not in declared or any((folder / "encoders" / encoder).is_dir() for folder in mirrors):
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    if isinstance(try_to_load_from_cache(declared["hub"], "config.json", revision=declared["revision"]), str):
-        return None
     return (
         f"weights absent: {declared['title']}: encoders/{encoder}/ is in none of the mirrors, {declared['hub']} not in "
         f"the hub's cache, and {HUB_OFFLINE}=1 forbids to fetch it"
     )
+
+
+def encoder_at_hand(config: dict, encoder: str) -> bool:
+    """Whether an encoder is here without a network: in a package, a folder or a mirror, or in the hub's cache."""
+    declared = config["encoders"][encoder]
+    mirrors = mirror_folders([*config["mirrors"], str(DOWNLOADS)])
+    if "hub" not in declared or any((folder / "encoders" / encoder).is_dir() for folder in mirrors):
+        return True
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(declared["hub"], "config.json", revision=declared["revision"]), str)
 
 
 # -- mistakes against the schema ---------------------------------------------------------------------------------
@@ -459,6 +466,9 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
         for key in sorted(TOKENIZERS & encoder.keys()):
             if "architecture" in config["encoders"].get(encoder[key], {"architecture": None}):
                 yield f"encoders.{name}.{key}: {encoder[key]!r} is no declared encoder with a tokenizer of its own"
+        sizes = encoder.get("sizes")
+        if sizes and "architecture" not in config["encoders"].get(sizes, {}):
+            yield f"encoders.{name}.sizes: {sizes!r} is no declared architecture"
     in_grid = {model for block in config["grid"] for model in block["models"]}
     if (model := config["case_study"]["model"]) not in in_grid:
         yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid)}"

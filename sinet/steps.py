@@ -20,9 +20,13 @@ PLANNED_RUNS = 1000
 def plan(options: argparse.Namespace) -> None:
     from sinet.config import load_config, resolve
 
-    planned = resolve(load_config(*options.config))
+    config = load_config(*options.config)
+    planned = resolve(config)
     if options.recipes:
         _print_recipes(planned.runs)
+        return
+    if options.cost:
+        _print_costs(config, planned, options)
         return
     for run in planned.runs:
         print(json.dumps(run.details))
@@ -41,6 +45,34 @@ def _print_recipes(runs: Sequence) -> None:
     for text, paths in trained.items():
         print(f"# {', '.join(paths)}")
         print(yaml.safe_dump(json.loads(text), sort_keys=False))
+
+
+def _print_costs(config: dict, planned: object, options: argparse.Namespace) -> None:
+    """What the runs of a plan cost, those left out among them, and what that rests on."""
+    from sinet.run import cost
+
+    material = cost.Material(config)
+    if options.peak_tflops:
+        name = (
+            f"{options.peak_tflops:g} TFLOP/s x {options.efficiency:g}, {options.operator_us:g} us an operator (stated)"
+        )
+        device = cost.Device(name, options.peak_tflops * options.efficiency * 1e12, options.operator_us * 1e-6)
+    elif (device := cost.calibrate(options.records, material)) is None:
+        folders = ", ".join(map(str, options.records))
+        raise UserError(f"no finished training below {folders} to calibrate on; state the device: --peak-tflops N")
+    costs = cost.grid_costs([*planned.runs, *(run for run, _ in planned.left_out)], material)
+    print(cost.table(costs, device, options.memory_gb))
+    print(
+        f"Device: {device.name}: {device.flops_per_s / 1e9:,.0f} GFLOP/s, {device.operator_s * 1e6:.0f} us an operator."
+    )
+    print(
+        "Figures are of one run. PFLOP and hours: with looks at dev. Sizes in GB: memory on the device in float32, "
+        "without what torch itself takes; state while it trains; disk afterwards."
+    )
+    for remark in material.remarks.values():
+        print(f"- {remark}")
+    for run, reason in planned.left_out:
+        print(f"left out: {run.path}: {reason}", file=sys.stderr)
 
 
 def _json(text: str, option: str) -> object:

@@ -23,18 +23,15 @@ SAVE_SECONDS = 300.0
 """Between two saves within an epoch; every epoch is saved besides."""
 
 
-class Training:
-    """A model, or one of its parts, in training, and all that a later process needs to go on with the same bits.
+class Steps:
+    """Which items each step of a training takes, how many steps there are, and after which dev is looked at.
 
     Args:
         items: what batches are made of (`Extractor.training_items`). recipe: one training, spelled out.
     """
 
-    def __init__(
-        self, model: Extractor, items: Sequence, recipe: dict, seed: int, device: torch.device, precision: str
-    ) -> None:
-        self.model, self.items, self.recipe, self.seed = model, items, recipe, seed
-        self.device, self.precision = device, precision
+    def __init__(self, model: Extractor, items: Sequence, recipe: dict, seed: int) -> None:
+        self.items, self.recipe, self.seed = items, recipe, seed
         self._lengths = model.item_lengths(items)
         self._documents = [item.document for item in items] if recipe["batch_size"] == "document" else []
         if not (batches := self.batches(1)):
@@ -43,20 +40,10 @@ class Training:
             )
         self.steps_per_epoch = len(batches)
         self.steps: int = recipe["steps"] or recipe["epochs"] * self.steps_per_epoch
-        self.optimizer = new_optimizer(model, recipe)
-        self.schedule = schedule(self.optimizer, recipe, self.steps)
-        self.step = 0
-        self.next_round()
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Positions of the items of each batch of an epoch, counted from 1."""
         return training_batches(self._lengths, self.recipe, self.seed, epoch, self._documents)
-
-    @property
-    def epoch(self) -> float:
-        """How many epochs have been trained, the begun one by its share."""
-        whole, begun = divmod(self.step, self.steps_per_epoch)
-        return whole + begun / self.steps_per_epoch if begun else whole
 
     def evaluates(self, step: int) -> bool:
         """Whether the recipe looks at dev after so many steps: every so many steps or epochs, or so often in an
@@ -69,6 +56,26 @@ class Training:
         # PURE counts whole steps within each epoch
         steps = max(1, int(round(every * self.steps_per_epoch, 6)))
         return (step % self.steps_per_epoch or self.steps_per_epoch) % steps == 0
+
+
+class Training(Steps):
+    """A model, or one of its parts, in training, and all that a later process needs to go on with the same bits."""
+
+    def __init__(
+        self, model: Extractor, items: Sequence, recipe: dict, seed: int, device: torch.device, precision: str
+    ) -> None:
+        super().__init__(model, items, recipe, seed)
+        self.model, self.device, self.precision = model, device, precision
+        self.optimizer = new_optimizer(model, recipe)
+        self.schedule = schedule(self.optimizer, recipe, self.steps)
+        self.step = 0
+        self.next_round()
+
+    @property
+    def epoch(self) -> float:
+        """How many epochs have been trained, the begun one by its share."""
+        whole, begun = divmod(self.step, self.steps_per_epoch)
+        return whole + begun / self.steps_per_epoch if begun else whole
 
     def next_round(self) -> None:
         """Begin the steps up to the next look at dev, or the end: no loss, no time."""
