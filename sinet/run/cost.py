@@ -9,6 +9,7 @@ that a GPU sees of small batches. Both are stated of a device, or fitted to fini
 """
 
 import collections
+import copy
 import csv
 import dataclasses
 import functools
@@ -259,7 +260,12 @@ class Material:
         self.remarks: dict[str, str] = {}
 
     def encoder(self, name: str) -> Encoder:
-        """The declared encoder without its weights; of one that is not here the `sizes`, with another's tokenizer."""
+        """The declared encoder on "meta", a copy; of one that is not here the `sizes`, with another's tokenizer."""
+        loaded = self._loaded(name)
+        return Encoder(copy.deepcopy(loaded.model), loaded.tokenizer)
+
+    @functools.cache  # noqa: B019 - lives as long as the command
+    def _loaded(self, name: str) -> Encoder:
         declared = self.config["encoders"][name]
         if not encoder_at_hand(self.config, name):
             if "sizes" not in declared:
@@ -271,7 +277,7 @@ class Material:
         with torch.device("meta" if located.folder is None else "cpu"):
             return load_encoder(whole, located).to(META)
 
-    @functools.cache  # noqa: B019 - lives as long as the command
+    @functools.cache  # noqa: B019
     def data(self, name: str) -> Data | None:
         """A dataset as it was prepared or can be from the mirrors; else as many sentences as are declared, taken from
         another dataset; None where nobody says how many those are."""
