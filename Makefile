@@ -5,6 +5,7 @@
 # make test      set up, run the whole test suite                             make lint    formatters and linters
 # make test-slurm  the workflow through a real SLURM of one host, and its jobs killed; root of a Debian gets it installed
 # make rehearsal the paper's grids whole on stand-ins for weights and corpora, and a check of all they make; results/rehearsal
+# make test-gpu  at most eight minutes on a GPU, into results/gpu/DEVICE.json: PYTHON=... whose torch has CUDA (envs/ pins a CPU's)
 # make bench     speed of the trained runs of CONFIG against their encoder and the machine: a table, results/bench.json
 # make tune      the trials of config/trials/trials.yaml (MODELS="pfn pure": only these), dev scores into config/trials/trials.csv
 CONFIG ?= config.yaml
@@ -12,7 +13,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables report results keep quick bench tune setup test slurm test-slurm rehearsal lint format lock
+.PHONY: tables report results keep quick bench tune setup test slurm test-slurm test-gpu rehearsal lint format lock
 .DELETE_ON_ERROR:
 
 tables: setup
@@ -58,6 +59,10 @@ test-slurm: setup slurm
 
 rehearsal: setup
 	@python -m tests.rehearsal results/rehearsal
+
+# no setup: the Python is one that has what envs/requirements.in names, with torch built for the machine's CUDA
+test-gpu:
+	timeout 480 $(PYTHON) -m tests.gpu
 
 slurm:
 	@PATH=$$PATH:/usr/sbin; { command -v slurmd && command -v munged; } > /dev/null || \

@@ -19,7 +19,7 @@ from sinet.run import flops, machine
 from sinet.run.optimiser import parameter_groups
 from sinet.run.predict import predict
 from sinet.run.state import write_weights
-from sinet.run.training import new_optimizer, train_step
+from sinet.run.training import batch_parts, new_optimizer, train_step
 from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS
 
@@ -195,7 +195,8 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(mask_padding, system
             optimizer = new_optimizer(model, recipe)
             optimizer.step = lambda: None  # the weights stay
             rates = SimpleNamespace(step=lambda: None)
-            terms = train_step(model, items, optimizer, rates, recipe, CPU, "float32")
+            parts = batch_parts(model, items, recipe)
+            terms = train_step(model, parts, optimizer, rates, recipe, CPU, "float32")
             return terms, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
 
         terms, whole = gradients(None)

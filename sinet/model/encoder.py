@@ -5,6 +5,7 @@ neighbours, so each distinct word is cut once and remembered.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from sinet.model.packed import PackedEncoder
 
 WORD_CACHE = 1 << 18
 """Distinct words remembered with their pieces; a stream of raw text must not grow the memory without bound."""
+CUTTING = threading.Lock()
+"""Held while words are cut: one thread may collate (`sinet.run.prefetch`) while another does."""
 
 
 @dataclass
@@ -104,15 +107,18 @@ class Encoder(nn.Module):
     def word_pieces(self, words: Sequence[str]) -> list[tuple[int, ...]]:
         """The piece ids of each word; a word that the tokenizer drops altogether becomes its unknown piece, one with
         more pieces than the encoder has positions loses those beyond."""
-        new = [word for word in dict.fromkeys(words) if word not in self._words]
-        if new:
-            if len(self._words) + len(new) > WORD_CACHE:
-                self._words.clear()
-                new = list(dict.fromkeys(words))
-            ids = self.tokenizer(new, add_special_tokens=False)["input_ids"]
-            unknown, room = (self.tokenizer.unk_token_id,), self.max_pieces - 2
-            self._words.update((word, tuple(pieces[:room]) or unknown) for word, pieces in zip(new, ids, strict=True))
-        return [self._words[word] for word in words]
+        with CUTTING:
+            new = [word for word in dict.fromkeys(words) if word not in self._words]
+            if new:
+                if len(self._words) + len(new) > WORD_CACHE:
+                    self._words.clear()
+                    new = list(dict.fromkeys(words))
+                ids = self.tokenizer(new, add_special_tokens=False)["input_ids"]
+                unknown, room = (self.tokenizer.unk_token_id,), self.max_pieces - 2
+                self._words.update(
+                    (word, tuple(pieces[:room]) or unknown) for word, pieces in zip(new, ids, strict=True)
+                )
+            return [self._words[word] for word in words]
 
     def forget_words(self) -> None:
         """Cut every word anew from now on; for measuring what that takes."""

@@ -30,9 +30,10 @@ from sinet.run.batches import sample_by_length, training_batches
 from sinet.run.exactness import CLOSE, COMPARED, EXACT, exactness, verdict
 from sinet.run.flops import encoder_multiply_adds
 from sinet.run.predict import CHUNK, load_run, predict_file
+from sinet.run.prefetch import prefetched
 from sinet.run.schedules import schedule
 from sinet.run.train import new_model
-from sinet.run.training import new_optimizer, train_step
+from sinet.run.training import batch_parts, new_optimizer, train_step
 
 log = logging.getLogger("sinet")
 
@@ -40,11 +41,20 @@ TRAINING_SENTENCES = 128
 TRAINING_REPEATS = 5
 
 
-def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: int | None, streamed: int) -> str:
+def bench(
+    results: Path,
+    plan: Plan,
+    mirrors: Sequence[str],
+    out: Path,
+    count: int | None,
+    streamed: int,
+    seconds: float = timing.SECONDS,
+) -> str:
     """Measure the first trained seed of every system of the grid, one dataset and encoder; returns the table.
 
     Args:
         count: test sentences that inference is timed on, None for all. streamed: length of the stream, 0 for none.
+        seconds: of inference, each system and batch, at least.
 
     Raises:
         UserError: when no run of the grid has been trained, or a stream is too short to show whether memory grows.
@@ -70,7 +80,7 @@ def bench(results: Path, plan: Plan, mirrors: Sequence[str], out: Path, count: i
     )
     with machine.OtherWork() as others:
         timed = timing.by_system(
-            {p: timing.time_precision(models, sentences, device, p, limits=True) for p in precisions}
+            {p: timing.time_precision(models, sentences, device, p, seconds, limits=True) for p in precisions}
         )
     limits = timed.pop(timing.LIMITS)
     peaks = {p: limit["matmul_peak_gflops"] for p, limit in limits.items()}
@@ -186,8 +196,9 @@ def training_speed(
 
     def steps() -> None:
         model.train()
-        for batch in chosen:
-            train_step(model, batch, optimizer, rates, recipe, device, precision)
+        with prefetched(lambda items: batch_parts(model, items, recipe), chosen, device) as prepared:
+            for _, parts in prepared:
+                train_step(model, parts, optimizer, rates, recipe, device, precision)
 
     passes = {"steps": steps, "bare": _encoder_steps(model, batches, device, precision)}
     times = timing.measure(timing.clocked(passes, device), TRAINING_REPEATS, seconds=0.0)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tqdm import tqdm
 
 from sinet import systems
-from sinet.contract import Extractor, Labels, Sentence
+from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import iter_sentences, sentence_line
 from sinet.errors import UserError
 from sinet.files import write_atomically
@@ -20,6 +20,7 @@ from sinet.model.packed import packed
 from sinet.model.pretrained import rebuild_encoder
 from sinet.run import machine
 from sinet.run.batches import by_length
+from sinet.run.prefetch import prefetched
 
 log = logging.getLogger("sinet")
 
@@ -48,10 +49,14 @@ def predict(
 ) -> list[Sentence]:
     """The sentences with the model's annotations, in the order given; the model sees no gold labels."""
     found: list[Sentence | None] = [None] * len(sentences)
-    with inference(model, device, precision):
-        for positions in by_length(model.encoder.piece_counts(sentences), batch_size):
-            batch = model.collate([sentences[i].without_labels() for i in positions]).to(device)
-            for i, prediction in zip(positions, model.decode(batch), strict=True):
+
+    def collate(positions: list[int]) -> list[Batch]:
+        return [model.collate([sentences[i].without_labels() for i in positions])]
+
+    batches = by_length(model.encoder.piece_counts(sentences), batch_size)
+    with inference(model, device, precision), prefetched(collate, batches, device) as prepared:
+        for positions, (batch,) in prepared:
+            for i, prediction in zip(positions, model.decode(batch.to(device)), strict=True):
                 found[i] = sentences[i].with_labels(prediction.entities, prediction.relations)
     return found
 

@@ -3,19 +3,20 @@
 import math
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from sinet.contract import Extractor
+from sinet.contract import Batch, Extractor
 from sinet.errors import UserError
 from sinet.model.embedding import RowEmbedding
 from sinet.run import machine
 from sinet.run.batches import training_batches
 from sinet.run.optimiser import RowAdamW, parameter_groups
+from sinet.run.prefetch import prefetched
 from sinet.run.schedules import schedule
 from sinet.run.state import StopSignal
 
@@ -124,44 +125,60 @@ class Training(Steps):
         """
         self.model.train()
         began, last_saved = time.perf_counter() - self.seconds, time.monotonic()
-        epoch, batches = 0, []
         while self.step < self.steps and not (self.round_steps and self.evaluates(self.step)):
-            if epoch != (epoch := self.step // self.steps_per_epoch + 1):
-                batches = self.batches(epoch)
-            items = [self.items[i] for i in batches[self.step % self.steps_per_epoch]]
-            try:
-                terms = train_step(
-                    self.model, items, self.optimizer, self.schedule, self.recipe, self.device, self.precision
-                )
-            except torch.OutOfMemoryError:
-                longest = max(self.model.item_lengths(items))
-                at_once = self.recipe["micro_batch_size"] or len(items)
-                raise UserError(
-                    f"{self._where()}: out of GPU memory at {at_once} of a batch of {len(items)} with up to {longest} "
-                    "word pieces; lower micro_batch_size in the recipe: the batch is cut, its gradient stays the same"
-                ) from None
-            self.loss += sum(terms.values())
-            self.step += 1
-            self.round_steps += 1
-            self.round_items += len(items)
-            bar.update(len(items))
-            save_now = bool(stop.asked) or time.monotonic() - last_saved > SAVE_SECONDS
-            # a GPU is asked now and then only, as reading the loss waits for it, and before what it did is saved
-            ends = self.step == self.steps or self.evaluates(self.step)
-            look = self.device.type == "cpu" or self.step % 50 == 0 or ends or save_now
-            if look and not torch.isfinite(self.loss):
-                told = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
-                raise UserError(
-                    f"{self._where()}: the loss is {float(sum(terms.values()))} ({told}): it diverged; lower "
-                    "encoder_lr or head_lr in the recipe"
-                )
-            self.seconds = time.perf_counter() - began
-            if save_now:
+            with prefetched(self._parts, self._upcoming(), self.device) as prepared:
+                for items, parts in prepared:
+                    terms = self._step(items, parts)
+                    self.loss += sum(terms.values())
+                    self.step += 1
+                    self.round_steps += 1
+                    self.round_items += len(items)
+                    bar.update(len(items))
+                    save_now = bool(stop.asked) or time.monotonic() - last_saved > SAVE_SECONDS
+                    # a GPU is asked now and then only, as reading the loss waits for it, and before its work is saved
+                    ends = self.step == self.steps or self.evaluates(self.step)
+                    look = self.device.type == "cpu" or self.step % 50 == 0 or ends or save_now
+                    if look and not torch.isfinite(self.loss):
+                        told = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
+                        raise UserError(
+                            f"{self._where()}: the loss is {float(sum(terms.values()))} ({told}): it diverged; lower "
+                            "encoder_lr or head_lr in the recipe"
+                        )
+                    self.seconds = time.perf_counter() - began
+                    if save_now:
+                        break
+            if save_now:  # what was prepared ahead is no part of the state
                 save()
                 last_saved = time.monotonic()
                 stop.obey()
         self.optimizer.settle()
         return float(self.loss) / self.round_steps
+
+    def _upcoming(self) -> Iterator[list]:
+        """The items of each batch from here on up to the next look at dev, or the end."""
+        epoch, batches = 0, []
+        for step in range(self.step, self.steps):
+            if epoch != (epoch := step // self.steps_per_epoch + 1):
+                batches = self.batches(epoch)
+            yield [self.items[i] for i in batches[step % self.steps_per_epoch]]
+            if self.evaluates(step + 1):
+                return
+
+    def _parts(self, items: list) -> list[Batch]:
+        return batch_parts(self.model, items, self.recipe)
+
+    def _step(self, items: list, parts: list[Batch]) -> dict[str, Tensor]:
+        try:
+            return train_step(
+                self.model, parts, self.optimizer, self.schedule, self.recipe, self.device, self.precision
+            )
+        except torch.OutOfMemoryError:
+            longest = max(self.model.item_lengths(items))
+            at_once = self.recipe["micro_batch_size"] or len(items)
+            raise UserError(
+                f"{self._where()}: out of GPU memory at {at_once} of a batch of {len(items)} with up to {longest} "
+                "word pieces; lower micro_batch_size in the recipe: the batch is cut, its gradient stays the same"
+            ) from None
 
     def _where(self) -> str:
         return f"epoch {math.ceil(self.epoch) or 1}, step {self.step} of {self.steps}"
@@ -179,24 +196,28 @@ def new_optimizer(model: Extractor, recipe: dict) -> RowAdamW:
     )
 
 
+def batch_parts(model: Extractor, items: Sequence, recipe: dict) -> list[Batch]:
+    """A batch of training items, on the CPU; with `micro_batch_size` cut into parts of so many, which have the whole
+    batch's padding where it enters the loss."""
+    size = recipe["micro_batch_size"] or len(items)
+    whole_width = model.collate(items)["input_ids"].shape[1] if size < len(items) and not model.mask_padding else 0
+    with model.encoder.padded_to(whole_width):
+        return [model.training_batch(items[i : i + size]) for i in range(0, len(items), size)]
+
+
 def train_step(
     model: Extractor,
-    items: Sequence,
+    parts: Sequence[Batch],
     optimizer: RowAdamW,
     schedule: torch.optim.lr_scheduler.LRScheduler,
     recipe: dict,
     device: torch.device,
     precision: str,
 ) -> dict[str, Tensor]:
-    """One step on a batch of training items; returns the terms of its loss, scalars.
+    """One step on a batch in `parts`; returns the terms of its loss, scalars.
 
-    With `micro_batch_size` the batch is cut into parts, whose gradients are added up: what a term is averaged over is
-    counted over the whole batch first, and where padding enters the loss the parts have the whole batch's.
+    The gradients of the parts are added up: what a term is averaged over is counted over the whole batch first.
     """
-    size = recipe["micro_batch_size"] or len(items)
-    whole_width = model.collate(items)["input_ids"].shape[1] if size < len(items) and not model.mask_padding else 0
-    with model.encoder.padded_to(whole_width):
-        parts = [model.training_batch(items[i : i + size]) for i in range(0, len(items), size)]
     divisors = model.divisors(parts)
     optimizer.zero_grad(set_to_none=True)
     whole: dict[str, Tensor] = {}
