@@ -415,7 +415,7 @@ def test_the_order_of_batches_is_the_recipe_s():
     whole = made("shuffled", batch_size="document")
     assert sorted(whole) == [list(range(i, min(i + 10, 53))) for i in range(0, 53, 10)] and whole != sorted(whole)
     assert made("data", batch_size="document") == sorted(whole)
-    assert made("shuffled", drop_last=True, batch_size=64), "a split smaller than a batch is still trained on"
+    assert not made("shuffled", drop_last=True, batch_size=64), "which the trainer refuses"
 
 
 # -- FLOPs -----------------------------------------------------------------------------------------------------------
