@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 
 from sinet.files import read_json
 from sinet.paper.runs import Runs
-from sinet.paper.style import COLUMN_INCHES, DASHES, looks, save, use_style
+from sinet.paper.style import COLUMN_INCHES, looks, save, use_style
 
 
 def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict], what: str, out: Path) -> None:
@@ -25,8 +25,6 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
     for name, figures in counted.items():
         title = models[name]["title"]
         lines[title] = figures["ours"]["by_words"], style[name]
-        if figures["released_form"]:
-            lines[f"{title}, released form"] = figures["released"]["by_words"], style[name] | {"linestyle": DASHES[1]}
     figure, axes = plt.subplots(1, 2, figsize=(COLUMN_INCHES * 2, 2.3), layout="constrained", sharex=True)
     for axis, part, label in ((axes[0], "total", "Whole system"), (axes[1], "heads", "Without the encoder")):
         for title, (by_words, look) in lines.items():
@@ -54,7 +52,7 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
     caption = (
         f"Millions of FLOPs (one multiply-add = 1, fvcore) of one sentence by its number of words, {what}: {each} "
         f"sentence{'s' * (each != '1')} of each length, consecutive test sentences laid end to end; both axes "
-        "logarithmic. Left the whole system, right what it adds to the encoder. Runs: "
+        "logarithmic. In our form. Left the whole system, right what it adds to the encoder. Runs: "
         f"{Runs(records, models).measured_on()}."
     )
     if lost := [models[name]["title"] for name in everything if name not in counted]:

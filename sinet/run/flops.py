@@ -251,7 +251,7 @@ def of_words(sentences: Sequence[Sentence], words: int, count: int) -> list[Sent
     return made
 
 
-def count_lengths(model: Extractor, sentences: Sequence[Sentence], each: int = OF_EACH_LENGTH) -> dict[str, dict]:
+def count_lengths(model: Extractor, sentences: Sequence[Sentence], each: int) -> dict[str, dict]:
     """Multiply-adds by number of words, `{words: {encoder, heads, total, ...}}`, means over `each` sentences."""
     counted = {}
     for words in WORDS:
@@ -262,9 +262,13 @@ def count_lengths(model: Extractor, sentences: Sequence[Sentence], each: int = O
     return counted
 
 
-def count_run(model: Extractor, sentences: Sequence[Sentence], everything: Sequence[Sentence], name: str) -> dict:
-    """Mean multiply-adds over some `sentences` of a split, and `by_words` over sentences made of all of it."""
-    return count_sentences(model, sentences, f"FLOPs of {name}") | {"by_words": count_lengths(model, everything)}
+def count_run(
+    model: Extractor, sentences: Sequence[Sentence], everything: Sequence[Sentence], name: str, each: int
+) -> dict:
+    """Mean multiply-adds over some `sentences` of a split in both forms, and in ours `by_words`, over `each` sentences
+    of every length, made of all of it."""
+    forms = count_forms(model, functools.partial(count_sentences, model, sentences, f"FLOPs of {name}"))
+    return forms | {"ours": forms["ours"] | {"by_words": count_lengths(model, everything, each)}}
 
 
 def count_runs(
@@ -283,8 +287,9 @@ def count_runs(
     for name, folder in runs.items():
         model, made[name] = load_run(folder, torch.device("cpu"))
         sentences = sample_by_length(everything, model.encoder.piece_counts(everything), count)
-        count_all = functools.partial(count_run, model, sentences, everything, name)
-        counted[name] = count_or_reason(name, functools.partial(count_forms, model, count_all))
+        each = min(OF_EACH_LENGTH, len(sentences))
+        count_all = functools.partial(count_run, model, sentences, everything, name, each)
+        counted[name] = count_or_reason(name, count_all)
         labels = model.labels
     write_json(
         out,
