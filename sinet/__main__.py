@@ -281,6 +281,14 @@ def _efficiency_steps(step: Step) -> None:
             )
         if name == "flops":
             s.add_argument(
+                "--words",
+                type=_at_least(1),
+                nargs="*",
+                default=[],
+                metavar="N",
+                help="lengths counted besides, in words",
+            )
+            s.add_argument(
                 "--untrained",
                 default="[]",
                 metavar="JSON",

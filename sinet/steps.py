@@ -324,7 +324,7 @@ def flops(options: argparse.Namespace) -> None:
     from sinet.run.flops import count_runs
 
     untrained = _json(options.untrained, "--untrained")
-    count_runs(_named(options.runs), options.test, options.out, options.sentences, untrained)
+    count_runs(_named(options.runs), options.test, options.out, options.sentences, options.words, untrained)
 
 
 def time(options: argparse.Namespace) -> None:

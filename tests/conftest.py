@@ -120,7 +120,13 @@ def tiny_grid(folder: Path, mirror: str, systems: dict[str, dict]) -> dict:
         },
         "encoders": {"tiny": {key: value for key, value in run["encoder"].items() if key != "name"}},
         "recipes": {"tiny": {s: common | recipe | {"settings": dict(load(s).tiny)} for s, recipe in systems.items()}},
-        "efficiency": {"counted_sentences": 4, "timed_sentences": 4, "timed_seconds": 0.1, "architectures": []},
+        "efficiency": {
+            "counted_sentences": 4,
+            "counted_words": [8],
+            "timed_sentences": 4,
+            "timed_seconds": 0.1,
+            "architectures": [],
+        },
         "case_study": {"model": "sinet", "sentences": ["only-right"]},
     }
 

@@ -35,9 +35,8 @@ from sinet.run.predict import load_run
 
 log = logging.getLogger("sinet")
 
-WORDS = (16, 32, 64, 128)
-"""Lengths, in words, of the sentences that are counted one by one."""
 OF_EACH_LENGTH = 4
+"""Sentences that are counted of each length."""
 
 UNCOUNTED = frozenset(
     "aten::" + name
@@ -251,10 +250,12 @@ def of_words(sentences: Sequence[Sentence], words: int, count: int) -> list[Sent
     return made
 
 
-def count_lengths(model: Extractor, sentences: Sequence[Sentence], each: int) -> dict[str, dict]:
+def count_lengths(
+    model: Extractor, sentences: Sequence[Sentence], lengths: Sequence[int], each: int
+) -> dict[str, dict]:
     """Multiply-adds by number of words, `{words: {encoder, heads, total, ...}}`, means over `each` sentences."""
     counted = {}
-    for words in WORDS:
+    for words in lengths:
         if not (chosen := of_words(sentences, words, each)):
             continue  # the split has fewer words than that in all
         figures = count_sentences(model, chosen)
@@ -262,22 +263,19 @@ def count_lengths(model: Extractor, sentences: Sequence[Sentence], each: int) ->
     return counted
 
 
-def count_run(
-    model: Extractor, sentences: Sequence[Sentence], everything: Sequence[Sentence], name: str, each: int
-) -> dict:
-    """Mean multiply-adds over some `sentences` of a split in both forms, and in ours `by_words`, over `each` sentences
-    of every length, made of all of it."""
-    forms = count_forms(model, functools.partial(count_sentences, model, sentences, f"FLOPs of {name}"))
-    return forms | {"ours": forms["ours"] | {"by_words": count_lengths(model, everything, each)}}
-
-
 def count_runs(
-    runs: dict[str, Path], test: Path, out: Path, count: int | None, untrained: Sequence[tuple[dict, int | None]]
+    runs: dict[str, Path],
+    test: Path,
+    out: Path,
+    count: int | None,
+    lengths: Sequence[int],
+    untrained: Sequence[tuple[dict, int | None]],
 ) -> None:
     """Count finished runs (model name -> folder); on the CPU, where counts are the same.
 
     Args:
-        count: sentences of the test split, at even steps of length, None for all; besides, sentences of `WORDS` words.
+        count: sentences of the test split, at even steps of length, None for all, counted in both forms.
+        lengths: numbers of words of further sentences, made of the split, counted in our form alone (`by_words`).
         untrained: declared encoder architectures, in which every run's system is counted with random weights, and on
             how many sentences, None for all.
     """
@@ -287,9 +285,12 @@ def count_runs(
     for name, folder in runs.items():
         model, made[name] = load_run(folder, torch.device("cpu"))
         sentences = sample_by_length(everything, model.encoder.piece_counts(everything), count)
-        each = min(OF_EACH_LENGTH, len(sentences))
-        count_all = functools.partial(count_run, model, sentences, everything, name, each)
-        counted[name] = count_or_reason(name, count_all)
+        count_all = functools.partial(count_sentences, model, sentences, f"FLOPs of {name}")
+        counted[name] = count_or_reason(name, functools.partial(count_forms, model, count_all))
+        if "ours" in counted[name]:
+            each = min(OF_EACH_LENGTH, len(sentences))
+            by_words = count_lengths(model, everything, lengths, each)
+            counted[name] |= {"ours": counted[name]["ours"] | {"by_words": by_words}}
         labels = model.labels
     write_json(
         out,

@@ -22,13 +22,14 @@ rule count_flops:
     params:
         runs=measured_runs,
         sentences=sentences_option("counted_sentences"),
+        words=config["efficiency"]["counted_words"],
         untrained=untrained(
             dict.fromkeys(config["efficiency"]["architectures"], config["efficiency"]["architecture_sentences"])
         ),
         code=measured_code("sinet.run.flops"),
     shell:
         "python -m sinet flops --runs {params.runs:q} --test {input.test:q} --out {output.flops:q} --log {log:q}"
-        " {params.sentences} --untrained {params.untrained:q}"
+        " {params.sentences} --words {params.words} --untrained {params.untrained:q}"
 
 
 # alone: it asks for every core of the machine, or for a node of a cluster, so nothing else is started beside it
