@@ -78,8 +78,8 @@ def rehearse(configs: Sequence[Path], project: Path, environment: dict) -> None:
 
 def check(configs: Sequence[Path], project: Path, environment: dict) -> Iterator[str]:
     """What a finished grid should hold, a line each that begins with `ok` or `FAILED`."""
-    config = load_config(*configs)
     # the mirrors of the grid are what the rehearsal gives, here as well
+    config = load_config(*configs) | {"mirrors": environment[MIRRORS_VARIABLE].split(os.pathsep)}
     results, plan = project / config["results"], resolve(config, offline=False)
     where = configs[0].name
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
@@ -507,3 +508,10 @@ def test_other_encoders_stand_after_all_published_rows(tmp_path):
     table = published_table(grid, deck)
     assert table.frame.empty and table.tidy.empty and "Measured, and not published: Ten with Tiny (PFN)." in table.notes
     write(table, tmp_path)
+
+
+def test_notes_too_long_for_a_caption_stand_behind_the_table():
+    one = frame([{("", "System"): name, ("", "F1"): "1.0"} for name in ("a", "b")])
+    short, long = (latex(Table("x", "Title", one, pd.DataFrame(), ("Words. " * n,))) for n in (10, 500))
+    assert "\\caption{Title. Words." in short and short.endswith("\\end{table*}\n")
+    assert "\\caption{Title.}" in long and "\\end{table*}\n\\noindent{\\footnotesize Words." in long

@@ -13,6 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 NO_FIGURE = "n/a"
+_CAPTION_LETTERS = 2500
+"""TeX's longest line, 5.7 m, holds some more."""
 _PROSE, _PROSE_LETTERS = r">{\raggedright\arraybackslash}p{7cm}", 40
 """A column of prose, and about how many letters stand in a line of it."""
 _PAGE_LINES = 50
@@ -107,7 +109,8 @@ def latex(table: Table) -> str:
     r"""`table*` floats for `\input`; needs the packages booktabs, graphicx and siunitx (version 3).
 
     A table too long for a page becomes several, each with the header; what is the same in all rows is said in the
-    caption instead of in a column, as width costs legibility.
+    caption instead of in a column, as width costs legibility. Notes too long for a caption, which TeX lays out in one
+    line first, stand behind the float.
     """
     texts, common = _without_common_columns(table.frame)
     cells = texts.map(_cell)
@@ -122,6 +125,10 @@ def latex(table: Table) -> str:
         tabular = style.to_latex(hrules=True, multicol_align="c", column_format=formats)
         title = table.title if len(parts) == 1 else f"{table.title}, part {number} of {len(parts)}"
         caption = [f"{title}.", *common, *table.notes] if number == 1 else [f"{title}."]
+        notes = ""
+        if len(" ".join(caption)) > _CAPTION_LETTERS:
+            caption = [f"{title}."]
+            notes = f"\\noindent{{\\footnotesize {_escape(' '.join([*common, *table.notes]))}\\par}}\n"
         label = table.name if number == 1 else f"{table.name}-{number}"
         floats.append(
             "\\begin{table*}[tp]\n\\centering\n"
@@ -132,7 +139,7 @@ def latex(table: Table) -> str:
             + "}}\n"  # as wide as the page, unless it would be too tall for its caption
             "\\ifdim\\dimexpr\\ht0+\\dp0\\relax>0.7\\textheight\\resizebox{!}{0.7\\textheight}{\\usebox0}"
             "\\else\\usebox0\\fi\n\\caption{" + _escape(" ".join(caption)) + "}\n\\label{tab:" + label + "}\n"
-            "\\end{table*}\n"
+            "\\end{table*}\n" + notes
         )
     return "% needs booktabs, graphicx and siunitx 3\n" + "".join(floats)
 

@@ -43,7 +43,7 @@ from sinet.recipes import trainings
 from sinet.run.optimiser import parameter_groups
 from sinet.run.state import KEPT
 from sinet.run.train import Data
-from sinet.run.training import Steps, train_step
+from sinet.run.training import Steps, batch_parts, train_step
 
 COUNTED_ITEMS = 16
 """Of each training, in at least two batches, at even steps of the batches' lengths."""
@@ -190,8 +190,9 @@ class Counted:
     def step(self, items: Sequence, recipe: dict) -> tuple[Work, float]:
         """The work of a step on training items, the optimiser's own arithmetic apart, and the bytes that its backward
         pass needs."""
+        parts = batch_parts(self.model, items, recipe)
         with _Counter(self.model.parameters()) as counter:
-            train_step(self.model, items, self._into_encoders, self._into_encoders, recipe, CPU, "float32")
+            train_step(self.model, parts, self._into_encoders, self._into_encoders, recipe, CPU, "float32")
         return Work(counter.flops, counter.operators), counter.saved
 
     def mean_step(self, steps: Steps) -> tuple[Work, Work, float]:
