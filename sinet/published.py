@@ -9,6 +9,9 @@ DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 EFFICIENCY_ENCODERS = {"scierc": "SciB", "ace05": "ALB"}
 """The encoder of the published efficiency table on each of its datasets."""
 
+REFERENCE, FULL, BASE = "SINET", "Base+TAP+CTAM", "Base"
+"""The system that the others are compared with, as `published` names it, and two settings of its ablation."""
+
 
 def tables() -> dict:
     """The published figures (`sinet/paper/published.yaml`)."""

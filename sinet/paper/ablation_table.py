@@ -23,8 +23,8 @@ from sinet.paper.grid import (
     split_of,
 )
 from sinet.paper.table import Table, frame, signed, tidy_line
+from sinet.published import BASE
 from sinet.published import DATASETS as PUBLISHED_DATASETS
-from sinet.score.compare import BASE
 
 
 def ablation_table(grid: Grid, published: dict) -> Table:

@@ -11,7 +11,7 @@ from sinet.errors import UserError, counted
 from sinet.paper.table import NO_FIGURE, mean_sd
 from sinet.paper.titles import dataset_title
 from sinet.published import DATASETS as PUBLISHED_DATASETS
-from sinet.score.compare import FULL
+from sinet.published import FULL
 
 METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}

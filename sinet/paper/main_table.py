@@ -21,8 +21,8 @@ from sinet.paper.grid import (
 )
 from sinet.paper.table import Table, frame, tidy_line
 from sinet.published import DATASETS as PUBLISHED_DATASETS
-from sinet.published import is_system
-from sinet.score.compare import REFERENCE, pairs_to_compare
+from sinet.published import REFERENCE, is_system
+from sinet.score.compare import pairs_to_compare
 
 
 def main_table(grid: Grid, published: list[dict]) -> Table:

@@ -26,7 +26,7 @@ from sinet.paper.grid import (
 )
 from sinet.paper.table import NO_FIGURE, Table, frame, signed, tidy_line
 from sinet.published import DATASETS as PUBLISHED_DATASETS
-from sinet.score.compare import REFERENCE
+from sinet.published import REFERENCE
 
 DIFFERS = "What differs"
 IN_SD = "in published sd"

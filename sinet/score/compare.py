@@ -18,12 +18,9 @@ from numpy.typing import NDArray
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError
 from sinet.files import read_json
-from sinet.published import is_system
+from sinet.published import BASE, FULL, REFERENCE, is_system
 from sinet.score import stats
 from sinet.score.metrics import METRICS, facts
-
-REFERENCE, FULL, BASE = "SINET", "Base+TAP+CTAM", "Base"
-"""The system that the others are compared with, as `published` names it, and two settings of its ablation."""
 
 
 @dataclass(frozen=True)

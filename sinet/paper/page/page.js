@@ -9,7 +9,7 @@ const number = text => { const m = text.trim().match(/^[<>≥≤[]?\s*([-−+]?[
 const NONE = /^(n\.r\.|n\/a|n < \d+|not (run|timed|counted)|left out|failed|no gold|none)?( \(.*\))?$/;
 
 function sortable(table) {
-  const body = table.tBodies[0], original = [...body.rows], heads = [...table.tHead.rows[0].cells];
+  const body = table.tBodies[0] ?? table.createTBody(), original = [...body.rows], heads = [...table.tHead.rows[0].cells];
   for (const row of original) {
     for (const cell of row.cells) {
       const text = cell.textContent.trim();
@@ -17,7 +17,7 @@ function sortable(table) {
       cell.classList.toggle("none", NONE.test(text));
       cell.classList.toggle("number", !Number.isNaN(number(text)) && !/[a-z]{3}/i.test(text));
       cell.classList.toggle("long", text.length > 60);
-      if (text === "published") row.classList.add("published");
+      if (/^published\b/.test(text)) row.classList.add("published");
     }
   }
   heads.forEach((head, column) => {
