@@ -104,6 +104,7 @@ class System(Extractor):
         "entity": ("encoder.", "width.", "entity_model."),
         "relation": ("relation_encoder.", "relation_model."),
     }
+    judged_by: ClassVar[dict] = {"entity": "ent", "relation": "rel"}
     allowed: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),

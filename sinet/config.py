@@ -220,16 +220,21 @@ def block_models(config: dict, block: dict) -> dict[str, dict]:
     return {model: common | (own or {}) for model, own in models.items()}
 
 
-def _runs_of(config: dict, block: dict) -> Iterator[Run]:
+def _cells(config: dict, block: dict) -> Iterator[tuple[str, str, str, list[int]]]:
+    """Dataset, encoder, model and its seeds, of each that a block of the grid asks for, in its order."""
     models = block_models(config, block)
     encoders = dict.fromkeys(encoder for own in models.values() for encoder in own["encoders"])
     for dataset, encoder, (model, own) in itertools.product(block["datasets"], encoders, models.items()):
-        if encoder not in own["encoders"]:
-            continue
+        if encoder in own["encoders"]:
+            yield dataset, encoder, model, own["seeds"]
+
+
+def _runs_of(config: dict, block: dict) -> Iterator[Run]:
+    for dataset, encoder, model, seeds in _cells(config, block):
         declared = config["models"][model]
         training, settings = _spelled_out(config, block["recipe"], declared["system"], recipe_key(config, dataset))
         settings |= declared.get("settings", {})
-        for seed in own["seeds"]:
+        for seed in seeds:
             details = {
                 "dataset": dataset,
                 "encoder": encoder_declaration(config, encoder),
@@ -526,19 +531,15 @@ def _column_mistakes(config: dict) -> Iterator[str]:
     """Models that stand twice, on two datasets, in one published column: a row has one figure there."""
     stands: dict[tuple, str] = {}
     for block in config["grid"]:
-        for dataset in block["datasets"]:
+        for dataset, encoder, model, _ in _cells(config, block):
             declared = config["datasets"].get(dataset, {})
-            if (column := declared.get("published")) is None:
-                continue
-            whole = declared.get("fold_of", dataset)
-            for model, own in block_models(config, block).items():
-                for encoder in own["encoders"]:
-                    there = stands.setdefault((column, model, encoder, block["recipe"]), whole)
-                    if there != whole:
-                        yield (
-                            f"datasets.{whole}.published: {model} with {encoder} stands under {column} already, "
-                            f"on {there}; give it one of them"
-                        )
+            column, whole = declared.get("published"), declared.get("fold_of", dataset)
+            there = column and stands.setdefault((column, model, encoder, block["recipe"]), whole)
+            if there and there != whole:
+                yield (
+                    f"datasets.{whole}.published: {model} with {encoder} stands under {column} already, "
+                    f"on {there}; give it one of them"
+                )
 
 
 def _published_mistakes(models: dict) -> Iterator[str]:

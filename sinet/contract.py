@@ -72,6 +72,8 @@ class Extractor(nn.Module):
     parts: ClassVar[dict[str, tuple[str, ...]]] = {"": ("",)}
     """The parts of the system by name, each by the prefixes of its parameters: more than one where models share no
     weight and no loss. Their gradients are clipped apart, and a recipe may train them one after another (`stage`)."""
+    judged_by: ClassVar[dict[str, str]] = {}
+    """Of each such part the figure that its training changes, `ent` or `rel`: what its weights may be selected by."""
     mask_padding: bool = True
     """Whether training leaves padding out, or computes with it as some released code does."""
     max_words: int | None = None
@@ -97,6 +99,10 @@ class Extractor(nn.Module):
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Turn sentences into tensors on the CPU; gold tensors are made of whatever labels they carry."""
         raise NotImplementedError  # abstract: each system's own
+
+    def truncated_words(self, sentences: Sequence[Sentence]) -> int:
+        """How many words of the sentences are not read: beyond the encoder, or beyond `max_words`."""
+        return self.encoder.truncated_words(sentences, self.max_words)
 
     def training_items(self, sentences: Sequence[Sentence]) -> Sequence:
         """What a training batch is made of, in the order of the data: sentences, or with a model over pairs the

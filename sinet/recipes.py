@@ -96,7 +96,8 @@ def mistakes(training: dict, system: str) -> Iterator[str]:
                 yield f"{where}order: {t['order']} is by length, which documents are not; write shuffled or data"
             if parts:
                 yield f"{where}batch_size: document is for systems of one model; write a number"
-        if {"entity": "rel", "relation": "ent"}.get(name, "-") in SELECTIONS[t["selection"]]:
-            yield f"{where}selection: {t['selection']} is not what the {name} model changes; write dev_{name[:3]}"
+        figure = systems.judged_by(system).get(name, "")
+        if not all(metric.startswith(figure) for metric in SELECTIONS[t["selection"]]):
+            yield f"{where}selection: {t['selection']} is not what the {name} model changes; write dev_{figure}"
     if len({t["train_on"] for _, t in trainings(training)}) > 1:
         yield "stages: train_on should be the same for all; what one trains on is no measure for another"

@@ -54,6 +54,11 @@ def part_names(system: str) -> tuple[str, ...]:
     return tuple(_literal(system, "parts", ()))
 
 
+def judged_by(system: str) -> dict[str, str]:
+    """`Extractor.judged_by` of a system."""
+    return _literal(system, "judged_by", {})
+
+
 def trains_encoder(system: str) -> bool:
     """`Extractor.trains_encoder` of a system."""
     return _literal(system, "trains_encoder", True)

@@ -137,7 +137,7 @@ class Loaded:
         unread = 0
         while chunk := list(itertools.islice(numbered, CHUNK)):
             given = [sentence for _, _, sentence in chunk]
-            unread += self.model.encoder.truncated_words(given)
+            unread += self.model.truncated_words(given)
             found = predict(self.model, given, self.device, self.precision)
             for (document, words, _), prediction in zip(chunk, found, strict=True):
                 yield Text(document, words, prediction)

@@ -40,7 +40,8 @@ def parameter_groups(model: Extractor, recipe: dict) -> list[dict]:
     groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
     names = [name for name, _ in model.named_parameters()]
     if idle := [prefix for prefix in recipe["lr_of"] if not any(name.startswith(prefix) for name in names)]:
-        raise ValueError(f"lr_of: no parameter begins with {idle[0]!r}; they begin with {', '.join(_begins(names))}")
+        begin = ", ".join(sorted({name.split(".")[0] for name in names}))
+        raise ValueError(f"lr_of: no parameter begins with {idle[0]!r}; they begin with {begin}")
     decays = recipe["weight_decay"] if recipe["encoder_weight_decay"] is None else recipe["encoder_weight_decay"]
     for name, parameter in model.named_parameters():
         part = next((p for p, prefixes in model.parts.items() if name.startswith(prefixes)), None)
@@ -63,10 +64,6 @@ def parameter_groups(model: Extractor, recipe: dict) -> list[dict]:
         {"params": group, "lr": rate, "weight_decay": decay, "part": part}
         for (rate, decay, part), group in groups.items()
     ]
-
-
-def _begins(names: list[str]) -> list[str]:
-    return sorted({name.split(".")[0] for name in names})
 
 
 class RowAdamW(torch.optim.AdamW):

@@ -136,7 +136,7 @@ def predict_file(
         ):
             done, unread, stream = 0, 0, iter_sentences(source, labels=False)
             while given := list(itertools.islice(stream, chunk or CHUNK)):
-                unread += model.encoder.truncated_words(given)
+                unread += model.truncated_words(given)
                 for sentence in predict(model, given, device, precision):
                     file.write(sentence_line(sentence))
                 done += len(given)

@@ -123,8 +123,11 @@ def _train(
             "take a dataset with documents such as scierc-documents"
         )
     model = new_model(run, data.labels, load_encoder(run["encoder"], located), device)
-    if unread := model.encoder.truncated_words(data.train, model.max_words):
-        log.warning("%d words of the training sentences lie beyond what is read of one, and teach nothing", unread)
+    if unread := model.truncated_words(data.train):
+        log.warning(
+            "%d words of the training sentences lie beyond what the encoder reads, or the system, and teach nothing",
+            unread,
+        )
     for model.stage, _ in stages:
         if not model.training_items(data.train):
             what = "sentence" if model.stage is None else f"item for the {model.stage} model"
@@ -270,7 +273,7 @@ def _finish(
             "trained_on": trainings(run["recipe"])[0][1]["train_on"],
             "train_sentences": len(data.train),
             "dev_sentences": len(data.dev),
-            "truncated_words": model.encoder.truncated_words([*data.train, *data.dev], model.max_words),
+            "truncated_words": model.truncated_words([*data.train, *data.dev]),
             "parameters": sum(p.numel() for p in model.parameters()),
             "seconds": {"train": sum(r["train_s"] for r in rows), "dev": sum(r["dev_s"] for r in rows)},
             "sentences_per_s": sum(r["sentences_per_s"] for r in rows) / len(rows),
