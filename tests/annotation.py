@@ -6,6 +6,24 @@ from pathlib import Path
 from xml.sax.saxutils import escape
 
 
+def news(headline: str, body: str) -> str:
+    """The source of a newswire document, its `{name}` still to be filled in."""
+    return f"""<DOC>
+<DOCID> {{name}} </DOCID>
+<DOCTYPE SOURCE="newswire"> NEWS STORY </DOCTYPE>
+<DATETIME> 2003-03-04 </DATETIME>
+<BODY>
+<HEADLINE>
+{headline}
+</HEADLINE>
+<TEXT>
+{body}
+</TEXT>
+</BODY>
+</DOC>
+"""
+
+
 class Annotation:
     """A document of a release, `ace04` or `ace05`, whose annotation is built by naming words or characters of the
     source without its tags."""

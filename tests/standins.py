@@ -27,24 +27,10 @@ from sinet.data.formats import read
 from sinet.data.sentence import Labels
 from sinet.data.sources import as_list, obtain_file
 from sinet.mirrors import mirror_folders
-from tests.annotation import Annotation
+from tests.annotation import Annotation, news
 
 # -- the ACE corpora -------------------------------------------------------------------------------------------------
 
-SOURCE = """<DOC>
-<DOCID> {name} </DOCID>
-<DOCTYPE SOURCE="newswire"> NEWS STORY </DOCTYPE>
-<DATETIME> 2003-03-04 </DATETIME>
-<BODY>
-<HEADLINE>
-{{headline}}
-</HEADLINE>
-<TEXT>
-{{body}}
-</TEXT>
-</BODY>
-</DOC>
-"""
 WORDS = {
     "person": ["John Smith", "Ann Lee", "Tom", "Hillary Clinton", "Mary Jones", "José Núñez"],
     "role": ["soldiers", "workers", "president", "leader", "reporters", "doctor", "troops"],
@@ -95,7 +81,7 @@ def document(release: str, name: str, chosen: random.Random, first: tuple | None
         begin += len(text) + 1
     # lines are wrapped as in the releases: in the middle of sentences and of names
     body = textwrap.fill(" ".join(texts), 50, break_on_hyphens=False, break_long_words=False)
-    source = SOURCE.format(name=name).format(headline=f"{chosen.choice(WORDS['city'])} news", body=body)
+    source = news(f"{chosen.choice(WORDS['city'])} news", body)
     made = Annotation(name, release, source)
     place = made.plain.index(body)
     for id, kind, start, end in mentions:

@@ -15,19 +15,12 @@ from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.data.sources import release_folders
 from sinet.errors import UserError
 from sinet.score.metrics import score
-from tests.annotation import Annotation
+from tests.annotation import Annotation, news
 from tests.conftest import DATASETS
 
-SOURCE = """<DOC>
-<DOCID> {name} </DOCID>
-<DOCTYPE SOURCE="newswire"> NEWS STORY </DOCTYPE>
-<DATETIME> 2003-03-04 </DATETIME>
-<BODY>
-<HEADLINE>
-AT&amp;T names chief
-</HEADLINE>
-<TEXT>
-AT&amp;T chief John
+SOURCE = news(
+    "AT&amp;T names chief",
+    """AT&amp;T chief John
 Smith met ex-president Bill Clinton's wife, Hillary, in New-York. They
 flew to Paris.
 
@@ -42,11 +35,8 @@ Yahoo! Inc. hired
 Ann at
 10:30 sharp. Bank
 
-of Iowa closed.
-</TEXT>
-</BODY>
-</DOC>
-"""
+of Iowa closed.""",
+)
 
 # characters of one to four bytes, composed and decomposed, references of every kind, speakers inside the text
 CONVERSATION = """<DOC>

@@ -21,10 +21,7 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
     counted = {name: figures for name, figures in everything.items() if "not_counted" not in figures}
     use_style()
     style = looks({model: declared["system"] for model, declared in models.items()})
-    lines = {}
-    for name, figures in counted.items():
-        title = models[name]["title"]
-        lines[title] = figures["ours"]["by_words"], style[name]
+    lines = {models[name]["title"]: (f["ours"]["by_words"], style[name]) for name, f in counted.items()}
     figure, axes = plt.subplots(1, 2, figsize=(COLUMN_INCHES * 2, 2.3), layout="constrained", sharex=True)
     for axis, part, label in ((axes[0], "total", "Whole system"), (axes[1], "heads", "Without the encoder")):
         for title, (by_words, look) in lines.items():

@@ -263,6 +263,15 @@ def count_lengths(
     return counted
 
 
+def count_run(
+    model: Extractor, name: str, sentences: Sequence[Sentence], everything: Sequence[Sentence], lengths: Sequence[int]
+) -> dict:
+    """Both forms over some `sentences` of a split, ours also `by_words`, over sentences made of all of it."""
+    forms = count_forms(model, functools.partial(count_sentences, model, sentences, f"FLOPs of {name}"))
+    by_words = count_lengths(model, everything, lengths, min(OF_EACH_LENGTH, len(sentences)))
+    return forms | {"ours": forms["ours"] | {"by_words": by_words}}
+
+
 def count_runs(
     runs: dict[str, Path],
     test: Path,
@@ -285,12 +294,7 @@ def count_runs(
     for name, folder in runs.items():
         model, made[name] = load_run(folder, torch.device("cpu"))
         sentences = sample_by_length(everything, model.encoder.piece_counts(everything), count)
-        count_all = functools.partial(count_sentences, model, sentences, f"FLOPs of {name}")
-        counted[name] = count_or_reason(name, functools.partial(count_forms, model, count_all))
-        if "ours" in counted[name]:
-            each = min(OF_EACH_LENGTH, len(sentences))
-            by_words = count_lengths(model, everything, lengths, each)
-            counted[name] |= {"ours": counted[name]["ours"] | {"by_words": by_words}}
+        counted[name] = count_or_reason(name, functools.partial(count_run, model, name, sentences, everything, lengths))
         labels = model.labels
     write_json(
         out,
