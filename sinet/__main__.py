@@ -181,6 +181,7 @@ def _run_steps(step: Step) -> None:
     s.add_argument(
         "--output", type=Path, metavar="FILE", help="JSON lines, a sentence a line, in the order of the input"
     )
+    s.add_argument("--checksum", action="store_true", help="also write OUTPUT.sha256, checked when it is read again")
     s.add_argument("--lines", action="store_true", help="a line break ends a sentence of raw text, too")
     s.add_argument("--html", type=Path, metavar="FILE", help="also draw entities and relations as a page")
 

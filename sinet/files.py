@@ -1,4 +1,8 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and that show when they were changed afterwards.
+
+What a step makes carries its checksum: JSON as its last key (`write_sealed`), another file in a file of `sha256sum`'s
+form beside it (`write_sum`). They guard against damage and slips of an editor, not against forgery.
+"""
 
 import contextlib
 import json
@@ -11,6 +15,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from sinet.errors import UserError
+from sinet.provenance import digest_of, file_sha256
+
+SEAL = "checksum"
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -76,6 +83,40 @@ def write_json(path: Path, record: object) -> None:
     """Indented JSON, atomically."""
     text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
     write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def write_sealed(path: Path, record: dict, indent: int | None = 2) -> None:
+    """JSON whose last key is the checksum of all it says otherwise, atomically."""
+    said = {key: value for key, value in record.items() if key != SEAL}
+    text = json.dumps(said | {SEAL: digest_of(said)}, indent=indent, ensure_ascii=False) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+def read_sealed(path: Path, *keys: str) -> dict:
+    """What `write_sealed` was given; raises `UserError` when the file says anything else by now, and as `read_json`."""
+    found = read_json(path, *keys, SEAL)
+    if found.pop(SEAL) != digest_of(found):
+        raise UserError(f"{path}: changed since it was made (its checksum differs); delete it, to have it made again")
+    return found
+
+
+def write_sum(path: Path) -> None:
+    """The checksum of a file as `NAME.sha256` beside it; `sha256sum --check` reads it as well."""
+    line = f"{file_sha256(path)}  {path.name}\n"
+    write_atomically(_sum_of(path), lambda partial: partial.write_text(line, encoding="utf-8"))
+
+
+def check_sum(path: Path) -> None:
+    """Raises `UserError` when a file is not what its checksum beside it says; most files of users have none."""
+    beside = _sum_of(path)
+    if beside.is_file() and beside.read_text(encoding="utf-8", errors="replace").split()[:1] != [file_sha256(path)]:
+        raise UserError(
+            f"{path}: changed since it was made ({beside.name} differs); delete both, to have it made again"
+        )
+
+
+def _sum_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -11,7 +11,6 @@ commit that it was trained at.
 
 import functools
 import gzip
-import json
 import shutil
 import zlib
 from collections.abc import Collection, Iterable, Sequence
@@ -19,10 +18,10 @@ from pathlib import Path
 
 from sinet.config import Plan, Run
 from sinet.errors import UserError
-from sinet.files import read_json, write_atomically
+from sinet.files import check_sum, read_sealed, write_atomically
 
-PLAIN = ("log.csv", "training.json")
-"""The second is written last: where it is, a kept run is whole."""
+PLAIN = ("log.csv", "log.csv.sha256", "predictions.jsonl.sha256", "training.json")
+"""The last is written last: where it is, a kept run is whole."""
 PREDICTIONS, ATTENTION = "predictions.jsonl", "attention.json"
 
 
@@ -35,15 +34,15 @@ def kept_runs(
         attended: paths of the runs whose attention is needed. results: where weights are, there is nothing to take.
 
     Raises:
-        UserError: a `training.json` that is damaged.
+        UserError: a `training.json` that is not what it was.
     """
     taken, refused = [], []
     for run in runs:
         kept = folder / run.path
         if not (kept / "training.json").is_file() or (results / "runs" / run.path / "model.safetensors").is_file():
             continue
-        needed = ["log.csv", f"{PREDICTIONS}.gz", *[f"{ATTENTION}.gz"] * (run.path in attended)]
-        if _training(kept)["run"] != run.details:
+        needed = [*PLAIN, f"{PREDICTIONS}.gz", *[f"{ATTENTION}.gz"] * (run.path in attended)]
+        if read_sealed(kept / "training.json", "run")["run"] != run.details:
             refused.append(f"{kept}: kept under other settings than the configuration's; it is trained anew")
         elif missing := [name for name in needed if not (kept / name).is_file()]:
             refused.append(f"{kept}: kept without {missing[0]}, which this grid needs; it is trained anew")
@@ -84,7 +83,7 @@ def keep(results: Path, plan: Plan, out: Path) -> list[str]:
 def _finished(folder: Path, run: Run) -> bool:
     if not all((folder / name).is_file() for name in ("training.json", "record.json", PREDICTIONS)):
         return False
-    trained, record = (read_json(folder / f"{n}.json") for n in ("training", "record"))
+    trained, record = (read_sealed(folder / f"{n}.json") for n in ("training", "record"))
     # a training begun anew leaves the old predictions and their record lying: they are of other seconds
     return trained.pop("run") == run.details and trained.items() <= record.items()
 
@@ -94,22 +93,14 @@ def _compress(path: Path, to: Path) -> None:
     write_atomically(to / f"{path.name}.gz", lambda partial: partial.write_bytes(packed))
 
 
-def _training(kept: Path) -> dict:
-    try:
-        found = json.loads((kept / "training.json").read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) and "run" in found else {"run": None}
-    except ValueError as error:
-        raise UserError(f"{kept / 'training.json'} is damaged ({error}); take it from the repository again") from None
-
-
 def restore(kept: Path, names: Sequence[str], out: Path) -> None:
-    """Put files of the kept run in the folder `kept` into the run's folder `out`.
+    """Put files of the kept run in the folder `kept` into the run's folder `out`, with their checksums.
 
     Raises:
-        UserError: a file that is damaged.
+        UserError: a file that is damaged, or not what it was.
     """
     out.mkdir(parents=True, exist_ok=True)
-    for name in names:
+    for name in (*names, *(f"{name}.sha256" for name in names if f"{name}.sha256" in PLAIN)):
         path = kept / (name if name in PLAIN else f"{name}.gz")
         data = path.read_bytes()
         try:
@@ -117,3 +108,5 @@ def restore(kept: Path, names: Sequence[str], out: Path) -> None:
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{path} is damaged ({error}); take it from the repository again") from None
         write_atomically(out / name, lambda partial, data=data: partial.write_bytes(data))
+    for name in names:
+        check_sum(out / name)

@@ -59,7 +59,8 @@ def digest(*modules: str) -> str:
 
 def digest_of(value: object) -> str:
     """SHA-256 of a JSON value, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    plain = json.loads(json.dumps(value))  # keys that are numbers become texts, and are sorted as such
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def file_sha256(path: Path) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sinet.errors import UserError
-from sinet.files import read_json
+from sinet.files import read_json, write_sum
 
 PLANNED_RUNS = 1000
 """Runs whose plan `bench` measures."""
@@ -203,6 +203,8 @@ def predict(options: argparse.Namespace) -> None:
     if options.lines:
         raise UserError(f"--lines: {options.input} holds sentences of words; it is for raw text")
     predict_file(options.run, options.input, options.output)
+    if options.checksum:
+        write_sum(options.output)
     if options.html:
         draw_file(options.run, options.output, options.html, options.input.name)
 
@@ -285,14 +287,14 @@ def _held_against_gold(what: Callable[..., dict], options: argparse.Namespace) -
 
 
 def compare(options: argparse.Namespace) -> None:
-    from sinet.files import write_json
+    from sinet.files import write_sealed
     from sinet.score.compare import compare, read_runs
 
     if options.resamples < 1:
         raise UserError(f"--resamples: {options.resamples} should be at least 1")
     declared = _declared(options.declared, "datasets", "models", "left_out", "failed")
     runs = read_runs(options.records, options.data)
-    write_json(options.out, compare(runs, declared, options.resamples))
+    write_sealed(options.out, compare(runs, declared, options.resamples))
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -359,13 +361,13 @@ def attend(options: argparse.Namespace) -> None:
 
 
 def case_study(options: argparse.Namespace) -> None:
-    from sinet.files import write_json
+    from sinet.files import write_sealed
     from sinet.score.cases import chosen_cases
 
     predictions = _named(options.predictions, "--predictions")
     files = options.gold, options.labels, options.attention, predictions
     cases = chosen_cases(*files, options.model, options.sentences, options.what)
-    write_json(options.out, {"cases": cases})
+    write_sealed(options.out, {"cases": cases})
 
 
 def find_triples(options: argparse.Namespace) -> None:

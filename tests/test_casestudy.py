@@ -15,6 +15,7 @@ import yaml
 from sinet.config import Run, case_study
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.files import write_sealed
 from sinet.paper.attention import draw_cases
 from sinet.paper.claim import write_claim
 from sinet.paper.table import escape
@@ -144,7 +145,7 @@ def attended(folder: Path, *weights: list) -> dict:
         {"id": n, "pieces": [1] * 4, "attention": {"entity": np.atleast_2d(w).tolist()}}
         for n, w in zip("xy", weights, strict=True)
     ]
-    (folder / "attention.json").write_text(json.dumps(machine | {"sentences": sentences}))
+    write_sealed(folder / "attention.json", machine | {"sentences": sentences})
     attention_shares(folder / "test.jsonl", {"0": folder / "attention.json"}, folder / "shares.json")
     return json.loads((folder / "shares.json").read_text())
 
@@ -198,7 +199,7 @@ def cases(folder: Path, prepared: Path, model: str, *wanted: str) -> list[dict]:
     predictions = {"sinet": folder / "right.jsonl", "sinet-base": folder / "nothing.jsonl"}
     files = prepared / "test.jsonl", prepared / "labels.json", folder / f"{model}.json"
     found = chosen_cases(*files, predictions, model, wanted, "somewhere")
-    (folder / "cases.json").write_text(json.dumps({"cases": found}))
+    write_sealed(folder / "cases.json", {"cases": found})
     return found
 
 
@@ -365,7 +366,7 @@ def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, ro
     about = {"dataset": "ten", "model": "sinet", "selection": "last", "split": "test", "test_sentences": 10}
     records = [tmp_path / f"{seed}.json" for seed in range(2)]
     for seed, path in enumerate(records):
-        path.write_text(json.dumps(machine | about | {"seed": seed, "recipe": {"name": "odd"}}))
+        write_sealed(path, machine | about | {"seed": seed, "recipe": {"name": "odd"}})
     write_claim(*files, records, declared, "ten sentences", tmp_path / "tables", tmp_path / "figures")
     shares = (tmp_path / "tables" / "attention_shares.md").read_text()
     assert shares.count("\n| NER [CLS]") + shares.count("\n| RE [CLS]") == rows

@@ -8,6 +8,7 @@ import pytest
 from sinet.__main__ import main
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.files import write_sealed
 from sinet.score import stats
 from sinet.score.compare import Scored, compare, pairs_to_compare, read_runs, sentence_counts
 from sinet.score.metrics import METRICS, score
@@ -129,7 +130,7 @@ def test_the_step_reads_predictions_beside_records(tmp_path, prepared, capsys):
         run.mkdir()
         predicted = [s.with_labels(s.entities[:kept], s.relations[:0]) for s in gold]
         place = {"dataset": "d", "encoder": "e", "model": model, "seed": 0, "recipe": {"name": "r"}}
-        (run / "record.json").write_text(json.dumps(place | {"scores": score(gold, predicted, LABELS)}))
+        write_sealed(run / "record.json", place | {"scores": score(gold, predicted, LABELS)})
         write_sentences(run / "predictions.jsonl", predicted)
     records = [str(tmp_path / m / "record.json") for m in ("ours", "other")]
     given = ["--data", str(tmp_path / "data"), "--declared", json.dumps(DECLARED), "--resamples", "100"]
@@ -145,7 +146,7 @@ def test_predictions_must_be_those_of_the_record(tmp_path, prepared, other):
     gold = read_sentences(CORPUS)
     place = {"dataset": "d", "encoder": "e", "model": "ours", "seed": 0, "recipe": {"name": "r"}}
     (tmp_path / "d").symlink_to(prepared)
-    (tmp_path / "record.json").write_text(json.dumps(place | {"scores": score(gold, gold, LABELS)}))
+    write_sealed(tmp_path / "record.json", place | {"scores": score(gold, gold, LABELS)})
     write_sentences(tmp_path / "predictions.jsonl", gold[other])
     with pytest.raises(UserError, match=r"predictions.jsonl: not what record.json has the scores of"):
         read_runs([tmp_path / "record.json"], tmp_path)

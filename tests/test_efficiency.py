@@ -8,6 +8,7 @@ from sinet.config import encoder_declaration, load_config
 from sinet.contract import Labels
 from sinet.data.prepare import prepare
 from sinet.data.sentence import read_sentences
+from sinet.files import write_sealed
 from sinet.paper.efficiency_table import efficiency_table
 from sinet.paper.grid import Grid
 from sinet.paper.table import Table, markdown
@@ -73,8 +74,8 @@ def measure(tmp_path, place: str, seconds: dict[str, float], sizes: dict | None 
         "systems": {m: {"float32": {"batch_1": timed(2 * s), "best": timed(s)}} for m, s in seconds.items()},
         "architectures": {"sizes": times} if sizes else {},
     }
-    (folder / "flops.json").write_text(json.dumps(count))
-    (folder / "timing.json").write_text(json.dumps(clock))
+    write_sealed(folder / "flops.json", count)
+    write_sealed(folder / "timing.json", clock)
     return folder
 
 
@@ -162,7 +163,7 @@ def test_a_count_that_cannot_be_had_leaves_its_columns_empty_with_the_reason(los
     flops = json.loads((folder / "flops.json").read_text())
     for systems in (flops["systems"], flops["architectures"]["sizes"]["systems"]):
         systems[lost] = {"not_counted": "operators without a count: aten::odd"}
-    (folder / "flops.json").write_text(json.dumps(flops))
+    write_sealed(folder / "flops.json", flops)
     table = table_of([folder], [("mine/cased", "sinet"), ("mine/cased", "slow")])
     titles = {"sinet": "SINET", "slow": "Slow"}
     for encoder in ("Cased", "Sizes"):

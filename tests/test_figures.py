@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sinet.data.sentence import read_sentences, write_sentences
+from sinet.files import write_sealed
 from sinet.paper import figures
 from sinet.paper.efficiency import draw_flops
 from sinet.paper.figures import draw_results, draw_speed
@@ -43,14 +44,14 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
             run = folder / "runs" / "ten" / "tiny" / model / str(seed)
             run.mkdir(parents=True)
             write_sentences(run / "predictions.jsonl", predicted)
-            (run / "analysis.json").write_text(json.dumps(analyse(gold, predicted, LABELS)))
+            write_sealed(run / "analysis.json", analyse(gold, predicted, LABELS))
             (run / "log.csv").write_text("epoch,loss,dev_rel_plus\n" + f"1,4.0,\n2,{2 + seed}.0,{10 + seed}\n")
             record = {
                 **{"dataset": "ten", "encoder": "tiny", "model": model, "seed": seed, "split": "test"},
                 **{"recipe": {"name": "short"}, "selection": "last", "scores": score(gold, predicted, LABELS)},
                 **{"test_sentences": 40, "precision": "float32", "device": "cpu", "device_name": "CPU", "threads": 2},
             }
-            (run / "record.json").write_text(json.dumps(record))
+            write_sealed(run / "record.json", record)
             records.append(run / "record.json")
     timed = {m: {"float32": {"best": {"sentences_per_s": 20.0 + 30 * i}}} for i, m in enumerate(("sinet", "spert"))}
     timing = {
@@ -61,10 +62,10 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
         "device_name": "CPU",
         "threads": 2,
     }
-    (folder / "timing.json").write_text(json.dumps(timing))
+    write_sealed(folder / "timing.json", timing)
     declared = {"models": MODELS, "datasets": {"ten": {}}, "left_out": [], "failed": []}
     made = compare(read_runs(records, folder / "data"), declared, resamples=2000)
-    (folder / "comparisons.json").write_text(json.dumps(made))
+    write_sealed(folder / "comparisons.json", made)
     return records, folder / "timing.json", folder / "comparisons.json"
 
 
@@ -87,7 +88,7 @@ def test_all_are_drawn_and_drawn_the_same_again(grid, tmp_path):
 def test_what_is_over_all_folds_says_so(grid, tmp_path):
     made = json.loads(grid[2].read_text())
     made["comparisons"] = [c | {"dataset": "tens"} for c in made["comparisons"]]
-    (tmp_path / "comparisons.json").write_text(json.dumps(made))
+    write_sealed(tmp_path / "comparisons.json", made)
     draw_results(grid[0], tmp_path / "comparisons.json", MODELS, ("tens", "tiny"), "Ten, fold 0", tmp_path / "out")
     said = {n: "Over all folds" in (tmp_path / f"{n}_out.md").read_text() for n in ("lengths", "significance")}
     assert said == {"lengths": False, "significance": True}
@@ -145,13 +146,13 @@ def test_a_system_looks_the_same_in_every_grid():
 def test_flops_say_how_many_sentences_stand_for_a_length(grid, counts, said, tmp_path):
     by_words = {str(16 * 2**i): {"total": 2e6, "heads": 1e6, "sentences": n} for i, n in enumerate(counts)}
     counted = {"systems": {"sinet": {"released_form": None, "ours": {"by_words": by_words}}}}
-    (tmp_path / "flops.json").write_text(json.dumps(counted))
+    write_sealed(tmp_path / "flops.json", counted)
     draw_flops(tmp_path / "flops.json", grid[0][:2], MODELS, "Ten, Tiny", tmp_path / "flops")
     caption = (tmp_path / "flops.md").read_text()
     assert (
         said in caption and "Runs: recipe short, selection last, seeds 0 / 1, float32, CPU (cpu, 2 threads)" in caption
     )
     counted["systems"] |= {"spert": {"not_counted": "why"}}
-    (tmp_path / "flops.json").write_text(json.dumps(counted))
+    write_sealed(tmp_path / "flops.json", counted)
     draw_flops(tmp_path / "flops.json", grid[0][:2], MODELS, "Ten, Tiny", tmp_path / "flops")
     assert "Not counted, for the reasons under the table of efficiency: SpERT." in (tmp_path / "flops.md").read_text()

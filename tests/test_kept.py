@@ -1,5 +1,6 @@
 """Runs kept without weights: what they are made of, and a grid whose tables are made of nothing else."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import pytest
 
 from sinet.config import load_config, resolve
 from sinet.errors import UserError
+from sinet.files import read_sealed, write_sealed, write_sum
 from sinet.kept import keep, kept_runs, restore
 from tests.conftest import copy_project, snakemake
 from tests.test_workflow import jobs
@@ -27,11 +29,12 @@ def results(plan, tmp_path):
         folder = tmp_path / "results" / "runs" / run.path
         folder.mkdir(parents=True)
         training = {"run": run.details, "seconds": {"train": 1.5}}
-        (folder / "training.json").write_text(json.dumps(training))
+        write_sealed(folder / "training.json", training)
         for name in ("log.csv", "model.safetensors", *["predictions.jsonl"] * done):
             (folder / name).write_text(f"{name} of {run.model}\n")
+            write_sum(folder / name)
         if done:
-            (folder / "record.json").write_text(json.dumps({"seconds": {"train": 1.5}, "scores": {}}))
+            write_sealed(folder / "record.json", {"seconds": {"train": 1.5}, "scores": {}})
     return tmp_path / "results"
 
 
@@ -42,13 +45,14 @@ def test_a_finished_run_is_kept_without_its_weights_and_comes_back_the_same(plan
     assert keep(results, plan, tmp_path / "kept") == [FIRST]
     kept = tmp_path / "kept" / FIRST
     first = {path.name: path.read_bytes() for path in kept.iterdir()}
-    assert sorted(first) == ["log.csv", "predictions.jsonl.gz", "training.json"]
+    sums = ["log.csv.sha256", "predictions.jsonl.sha256"]
+    assert sorted(first) == sorted(["log.csv", "predictions.jsonl.gz", "training.json", *sums])
     keep(results, plan, tmp_path / "kept")
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == first, "the same run gives the same bytes"
 
     names = ("training.json", "log.csv", "predictions.jsonl")
     restore(kept, names, tmp_path / "back")
-    for name in names:
+    for name in (*names, *sums):
         assert (tmp_path / "back" / name).read_bytes() == (results / "runs" / FIRST / name).read_bytes()
 
 
@@ -67,7 +71,7 @@ def test_what_an_unfinished_training_left_lying_is_not_kept(plan, results, tmp_p
     if stale is None:
         training.unlink()
     else:
-        training.write_text(json.dumps(json.loads(training.read_text()) | stale))
+        write_sealed(training, read_sealed(training) | stale)
     with pytest.raises(UserError, match=r"runs: none of the 2 runs of this grid is finished; run it first"):
         keep(results, plan, tmp_path / "kept")
     assert {path.name: path.read_bytes() for path in (tmp_path / "kept" / FIRST).iterdir()} == before
@@ -93,9 +97,13 @@ def test_damage_is_said(plan, results, tmp_path):
         with pytest.raises(UserError, match=r"predictions.jsonl.gz is damaged \(.+\); take it from the repository"):
             restore(kept, ["predictions.jsonl"], tmp_path / "back")
     assert not (tmp_path / "back" / "predictions.jsonl").exists()
-    (kept / "training.json").write_text("{")
-    with pytest.raises(UserError, match=r"training.json is damaged \(.+\); take it from the repository"):
-        kept_runs(tmp_path / "kept", plan.runs, (), tmp_path / "new")
+    (kept / "predictions.jsonl.gz").write_bytes(gzip.compress(b"whole, and of another run\n"))
+    with pytest.raises(UserError, match=r"predictions.jsonl: changed since it was made"):
+        restore(kept, ["predictions.jsonl"], tmp_path / "back")
+    for text, said in (("{", "broken JSON"), ((kept / "training.json").read_text().replace("1.5", "1.4"), "changed")):
+        (kept / "training.json").write_text(text)
+        with pytest.raises(UserError, match=f"training.json: {said}"):
+            kept_runs(tmp_path / "kept", plan.runs, (), tmp_path / "new")
 
 
 def test_only_a_run_that_is_whole_and_has_the_same_settings_is_taken(plan, results, tmp_path):
@@ -110,9 +118,9 @@ def test_only_a_run_that_is_whole_and_has_the_same_settings_is_taken(plan, resul
     assert found([FIRST])[1] == [f"{kept}: kept without attention.json.gz, which this grid needs; it is trained anew"]
     (kept / "log.csv").unlink()
     assert found() == ([], [f"{kept}: kept without log.csv, which this grid needs; it is trained anew"])
-    changed = json.loads((kept / "training.json").read_text())
+    changed = read_sealed(kept / "training.json")
     changed["run"]["recipe"]["epochs"] += 1
-    (kept / "training.json").write_text(json.dumps(changed))
+    write_sealed(kept / "training.json", changed)
     assert found() == ([], [f"{kept}: kept under other settings than the configuration's; it is trained anew"])
 
 

@@ -11,11 +11,11 @@ from sinet import systems
 from sinet.__main__ import main
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
-from sinet.files import write_json
+from sinet.files import write_sealed
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import save_encoder
 from sinet.run import released
-from sinet.run.predict import load_run, predict
+from sinet.run.predict import load_run, predict, run_sums
 from sinet.run.released import RELEASED
 from sinet.run.state import write_weights
 from tests.conftest import CORPUS, LABELS, tiny_tokenizer
@@ -31,8 +31,10 @@ def write_run(folder, system, model, settings, labels=LABELS):
     (folder / "tokenizer").mkdir(parents=True)
     config = save_encoder(model.encoder, folder / "tokenizer")
     write_weights(folder / "model.safetensors", model)
-    made = {"system": system, "settings": settings, "labels": labels.to_json(), "encoder": "tiny"}
-    write_json(folder / "model.json", made | {"encoder_config": config, "precision": "float32"})
+    made = {"system": system, "settings": settings, "labels": labels.to_json(), "files": run_sums(folder)}
+    write_sealed(
+        folder / "model.json", made | {"encoder_config": config, "precision": "float32", "files": run_sums(folder)}
+    )
     return folder
 
 
@@ -188,7 +190,7 @@ def test_export_refuses_what_the_released_code_has_not(run, tmp_path, capsys):
     trained = run("spert")
     made = json.loads((trained / "model.json").read_text())
     made["encoder_config"]["model_type"] = "albert"
-    write_json(trained / "model.json", made)
+    write_sealed(trained / "model.json", made)
     refused(capsys, export(trained, out), "'albert'", "'bert'")
     assert not out.exists()
     out.mkdir()

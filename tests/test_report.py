@@ -14,6 +14,7 @@ from sinet.__main__ import main
 from sinet.config import Plan, load_config
 from sinet.data.sentence import Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.files import read_sealed, write_sealed
 from sinet.paper.report import write_report
 from sinet.paper.results import write_results
 from sinet.score.errors import sentence_errors
@@ -80,7 +81,7 @@ def results(tmp_path_factory) -> tuple[Path, dict]:
             **{"precision": "float32", "device": "cpu", "device_name": "A <fast> machine", "threads": 2},
             **{"git_commit": "a" * 40, "versions": {"python": "3.11"}},
         }
-        (run / "record.json").write_text(json.dumps(record))
+        write_sealed(run / "record.json", record)
     for name in ("tables", "figures"):
         (folder / name).mkdir()
     (folder / "tables" / "scores.md").write_text(TABLE)
@@ -156,7 +157,7 @@ def test_a_fold_is_named_as_such(results, tmp_path):
     for kind in ("data", "runs"):
         (tmp_path / "folds" / kind / "ten").rename(tmp_path / "folds" / kind / "all-3")
     for record in (tmp_path / "folds").rglob("record.json"):
-        record.write_text(record.read_text().replace('"dataset": "ten"', '"dataset": "all-3"'))
+        write_sealed(record, read_sealed(record) | {"dataset": "all-3"})
     shown["runs"] = [path.replace("ten/", "all-3/") for path in plan["runs"]]
     write_report(tmp_path / "folds", shown, tmp_path / "folds.html")
     text = (tmp_path / "folds.html").read_text()
@@ -180,7 +181,7 @@ def finished(results: Path, config: str) -> tuple[Path, Path, Plan]:
     (results / "figures" / "curve.md").write_text(f"Of {config}.\n")
     record = {"seconds": {"train": 60}, "device_name": "A", "device": "cpu", "threads": 1, "precision": "float32"}
     trained = {"recipe": {"name": "short", "epochs": 2}, "settings": {"width_size": 25}}
-    (results / "runs/d/e/m/0/record.json").write_text(json.dumps(record | trained | {"git_commit": "a" * 40}))
+    write_sealed(results / "runs/d/e/m/0/record.json", record | trained | {"git_commit": "a" * 40})
     return Path(config), results, Plan((SimpleNamespace(path="d/e/m/0", details=trained),), ())
 
 

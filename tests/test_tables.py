@@ -2,7 +2,6 @@
 
 import csv
 import itertools
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from sinet import published
 from sinet.config import Plan, Run, declarations, load_config, resolve
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
+from sinet.files import write_sealed
 from sinet.paper.ablation_table import ablation_table
 from sinet.paper.breakdown_tables import _pooled_f1
 from sinet.paper.grid import METRICS, Grid, Place, f1_of
@@ -88,13 +88,13 @@ def write_grid(
         run = folder / dataset / model / str(seed)
         run.mkdir(parents=True)
         made = record(model, seed, dataset)
-        (run / "record.json").write_text(json.dumps(made))
-        (run / "analysis.json").write_text(json.dumps(analyse(GOLD, predict(model, seed), LABELS)))
+        write_sealed(run / "record.json", made)
+        write_sealed(run / "analysis.json", analyse(GOLD, predict(model, seed), LABELS))
         counts = sentence_counts(GOLD, predict(model, seed), LABELS.symmetric)
         scored.append(Scored(dataset, "tiny", "full", model, seed, counts))
         records.append(run / "record.json")
     planned = declared([f"{d}/tiny/{m}/{s}" for d, (m, s) in itertools.product(datasets, runs)], failed, left_out)
-    (folder / "comparisons.json").write_text(json.dumps(compare(scored, planned, resamples=1000)))
+    write_sealed(folder / "comparisons.json", compare(scored, planned, resamples=1000))
     write_tables(records, folder / "comparisons.json", [], planned, folder / "tables")
     return {path.stem: path.read_text() for path in (folder / "tables").glob("*.md")}
 

@@ -9,7 +9,7 @@ import yaml
 
 from sinet.config import load_config
 from sinet.errors import UserError
-from sinet.files import write_json
+from sinet.files import write_sealed
 from sinet.provenance import ROOT
 from sinet.recipes import spell_out
 from sinet.run import tune
@@ -66,7 +66,7 @@ def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkey
     def train(run, data, out, state, mirrors):
         out.mkdir(parents=True)
         scores = {m: 10.0 * run["recipe"]["epochs"] + run["seed"] for m in ("ent", "rel", "rel_plus")}
-        write_json(
+        write_sealed(
             out / "training.json",
             {"run": run, "dev": scores, "device_name": "abacus", "threads": 1, "precision": "float32"},
         )

@@ -15,6 +15,7 @@ from sinet.data.formats import read
 from sinet.data.sentence import Labels, Sentence, write_sentences
 from sinet.data.sources import as_list, obtain_file, release_folders, source_of
 from sinet.errors import UserError, nearest
+from sinet.files import write_sum
 from sinet.mirrors import mirror_folders
 from sinet.provenance import digest_of, file_sha256
 
@@ -74,6 +75,8 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
             write_sentences(made / f"{split}.jsonl", sentences)
         for file, record in (("labels.json", labels.to_json()), ("card.json", card)):
             (made / file).write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for path in sorted(made.iterdir()):
+            write_sum(path)
         (made / "card.md").write_text(card_markdown(card), encoding="utf-8")
         out.mkdir(exist_ok=True)
         for file in made.iterdir():

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from sinet.data.decode import Fault, decoded, utf8_lines
 from sinet.errors import UserError, nearest
+from sinet.files import check_sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class Labels:
     def read(cls, path: Path) -> "Labels":
         """The labels of a `labels.json`; raises `UserError` for a file that holds none, and `OSError`."""
         try:
+            check_sum(path)
             labels = cls.from_json(json.loads(path.read_text(encoding="utf-8")))
             if not all(isinstance(t, str) for t in (*labels.entity_types, *labels.relation_types, *labels.symmetric)):
                 raise TypeError
@@ -249,6 +251,7 @@ def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:
 
     Without `labels` entities and relations are passed over, whatever they are.
     """
+    check_sum(path)
     for number, line in utf8_lines(path):
         if line.strip():
             record = decoded(line, f"{path}:{number}")

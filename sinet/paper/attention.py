@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.patches import Patch
 
 from sinet.data.sentence import Sentence, parse_sentence
-from sinet.files import read_json
+from sinet.files import read_sealed
 from sinet.paper.style import COLUMN_INCHES, DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
 from sinet.paper.table import escape
 from sinet.score.cases import LONGEST
@@ -26,7 +26,7 @@ def draw_cases(files: Sequence[Path], titles: Mapping[str, str], out: Path) -> N
     that says so.
     """
     use_style()
-    for number, case in enumerate((case for path in files for case in read_json(path)["cases"]), 1):
+    for number, case in enumerate((case for path in files for case in read_sealed(path)["cases"]), 1):
         stem = out / f"attention_{number}"
         if "gold" not in case:
             save(_absent(case["choice"]), stem, f"n/a: {escape(case['choice'])} ({case['measured']}).")

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from sinet.files import read_json
+from sinet.files import read_sealed
 from sinet.paper.runs import Runs
 from sinet.paper.style import DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
 from sinet.paper.table import NO_FIGURE, Table, frame, mean_sd, write
@@ -40,8 +40,8 @@ def write_claim(
             `remark`, `studied`: the model whose attention it is.
         what: what was measured, without the model.
     """
-    attention = read_json(shares)
-    scores = read_json(groups)
+    attention = read_sealed(shares)
+    scores = read_sealed(groups)
     tables.mkdir(parents=True, exist_ok=True)
     measured_on = f"Runs: {Runs(records, declared['models']).measured_on()}"
     for table in (shares_table(attention, declared, what), groups_table(scores, declared, f"{what}. {measured_on}")):

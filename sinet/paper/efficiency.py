@@ -5,7 +5,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from sinet.files import read_json
+from sinet.files import read_sealed
 from sinet.paper.runs import Runs
 from sinet.paper.style import COLUMN_INCHES, looks, save, use_style
 
@@ -17,7 +17,7 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
         records: of the runs that were counted. models: all declared models with `title` and `system`. what: dataset
             and encoder, for the caption. out: path without its ending.
     """
-    everything = read_json(flops)["systems"]
+    everything = read_sealed(flops)["systems"]
     counted = {name: figures for name, figures in everything.items() if "not_counted" not in figures}
     use_style()
     style = looks({model: declared["system"] for model, declared in models.items()})

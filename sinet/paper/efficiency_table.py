@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sinet.files import read_json
+from sinet.files import read_sealed
 from sinet.paper.grid import FAILED, LEFT_OUT, NOT_REPORTED, NOT_RUN, PUBLISHED_ENCODERS, Grid, path_of
 from sinet.paper.table import NO_FIGURE, Table, frame, tidy_line
 from sinet.published import DATASETS, EFFICIENCY_ENCODERS, is_system
@@ -48,7 +48,7 @@ def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Ta
     the dataset and the encoder are the paper's, whatever variant of the encoder; else its architecture alone, on
     whichever dataset.
     """
-    places = {f.parts[-2:]: tuple(read_json(f / f"{name}.json") for name in ("flops", "timing")) for f in folders}
+    places = {f.parts[-2:]: tuple(read_sealed(f / f"{name}.json") for name in ("flops", "timing")) for f in folders}
     places = dict(sorted(places.items()))
     unmeasured, notes = _unmeasured(grid, {(grid.whole(dataset), encoder) for dataset, encoder in places})
     groups: dict[tuple, list[Entry]] = {}

@@ -2,7 +2,6 @@
 the differences that are significant. A system has the same colour and marker in all of them."""
 
 import csv
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullLocator
 
-from sinet.files import read_json
+from sinet.files import read_sealed
 from sinet.paper.grid import METRICS, sign, test_of
 from sinet.paper.runs import Runs
 from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, save, use_style
@@ -42,7 +41,7 @@ def draw_results(
     for name, draw in (
         ("curves", lambda: _curves(runs)),
         ("lengths", lambda: _lengths(runs)),
-        ("significance", lambda: _significance(read_json(comparisons), place, models)),
+        ("significance", lambda: _significance(read_sealed(comparisons), place, models)),
     ):
         figure, caption = draw()
         caption += over if name == "significance" else ""
@@ -53,7 +52,7 @@ def draw_speed(records: Sequence[Path], timing: Path, models: Mapping[str, dict]
     """Draw F1 against sentences a second as `out` with its endings; arguments as those of `draw_results`."""
     runs = Runs(records, models)
     use_style()
-    figure, caption = _speed(runs, read_json(timing))
+    figure, caption = _speed(runs, read_sealed(timing))
     save(figure, out, f"{what}. {caption} Runs: {runs.measured_on()}.")
 
 
@@ -65,7 +64,7 @@ def _curves(runs: Runs) -> tuple[plt.Figure, str]:
     measured = False
     for model in runs.records:
         look = runs.looks[model]
-        logs = [list(csv.DictReader(text.splitlines())) for text in runs.read(model, "log.csv")]
+        logs = [list(csv.DictReader(path.read_text("utf-8").splitlines())) for path in runs.files(model, "log.csv")]
         # of parts trained one after another the last
         logs = [[row for row in rows if row.get("stage") == rows[-1].get("stage")] for rows in logs]
         epochs = [float(row["epoch"]) for row in min(logs, key=len)]
@@ -128,7 +127,7 @@ def _lengths(runs: Runs) -> tuple[plt.Figure, str]:
     figure, axes = plt.subplots(1, 2, figsize=(PAGE_INCHES, 2.4), layout="constrained", sharex=True)
     for axis, metric in zip(axes, ("ent", "rel_plus"), strict=True):
         for model in runs.records:
-            slices = [json.loads(text)["slices"]["length"] for text in runs.read(model, "analysis.json")]
+            slices = [read_sealed(path)["slices"]["length"] for path in runs.files(model, "analysis.json")]
             classes = [name for name, figures in slices[0].items() if figures["sentences"]]
             values = [statistics.fmean(s[name][metric]["f1"] for s in slices) for name in classes]
             axis.plot(range(len(classes)), values, markersize=3, linewidth=1, **runs.looks[model])

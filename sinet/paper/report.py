@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from sinet.data.sentence import Labels, Sentence, read_sentences
-from sinet.files import read_json, write_atomically
+from sinet.files import read_sealed, write_atomically
 from sinet.paper.titles import dataset_title
 from sinet.recipes import length, trainings
 from sinet.score.errors import ENTITY_KINDS, KINDS, RELATION_KINDS, sentence_errors
@@ -35,7 +35,7 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
     Raises:
         OSError: naming an output that is not there.
     """
-    records = {path: read_json(results / "runs" / path / "record.json") for path in plan["runs"]}
+    records = {path: read_sealed(results / "runs" / path / "record.json") for path in plan["runs"]}
     titles = {
         kind: {name: dataset_title(name, d) for name, d in plan[f"{kind}s"].items()}
         for kind in ("dataset", "encoder", "model")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sinet.config import Plan
 from sinet.errors import UserError
-from sinet.files import read_json, write_atomically
+from sinet.files import read_sealed, write_atomically
 from sinet.paper.grid import short_commit
 
 OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
@@ -66,7 +66,7 @@ def _check(config: Path, results: Path, plan: Plan) -> None:
         raise UserError(f"{missing[0]} is missing; run the grid first: make tables CONFIG={config}")
     for run in plan.runs:
         path = results / "runs" / run.path / "record.json"
-        record = read_json(path, "recipe", "settings")
+        record = read_sealed(path, "recipe", "settings")
         if changed := [key for key in ("recipe", "settings") if record[key] != run.details[key]]:
             raise UserError(f"{path}: another {changed[0]} than now; run the grid again: make tables CONFIG={config}")
 
@@ -74,7 +74,7 @@ def _check(config: Path, results: Path, plan: Plan) -> None:
 def _made(config: Path, results: Path, plan: Plan) -> str:
     """Command, date, commit, machine and time of a grid's trainings."""
     paths = [results / "runs" / run.path / "record.json" for run in plan.runs]
-    records = [read_json(path) for path in paths]
+    records = [read_sealed(path) for path in paths]
     last = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
     minutes = sum(sum(record["seconds"].values()) for record in records) / 60
     machines = dict.fromkeys(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from sinet.files import read_json
+from sinet.files import check_sum, read_sealed
 from sinet.paper.style import looks
 
 
@@ -15,7 +15,7 @@ class Runs:
         self.folders: dict[str, list[Path]] = {}
         self.records: dict[str, list[dict]] = {}
         for path in records:
-            record = read_json(path, "dataset", "model", "seed", "recipe", "selection", "precision", "test_sentences")
+            record = read_sealed(path, "dataset", "model", "seed", "recipe", "selection", "precision", "test_sentences")
             self.datasets.add(record["dataset"])
             self.folders.setdefault(record["model"], []).append(path.parent)
             self.records.setdefault(record["model"], []).append(record)
@@ -26,9 +26,12 @@ class Runs:
         """F1 x 100 of each seed."""
         return [record["scores"]["symmetric"][metric]["f1"] for record in self.records[model]]
 
-    def read(self, model: str, name: str) -> list[str]:
-        """A file of each seed's run."""
-        return [(folder / name).read_text(encoding="utf-8") for folder in self.folders[model]]
+    def files(self, model: str, name: str) -> list[Path]:
+        """A file of each seed's run, found to be what it was."""
+        paths = [folder / name for folder in self.folders[model]]
+        for path in paths:
+            check_sum(path)
+        return paths
 
     def measured_on(self) -> str:
         """Recipe, selection, seeds, precision, device and split of the runs, as a caption says it."""

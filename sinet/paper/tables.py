@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sinet import published
-from sinet.files import read_json
+from sinet.files import read_sealed
 from sinet.paper.ablation_table import ablation_table
 from sinet.paper.breakdown_tables import errors_table, examples_table, slices_table, types_table
 from sinet.paper.efficiency_table import efficiency_table
@@ -29,7 +29,7 @@ def write_tables(
     Raises:
         UserError: when the records are not exactly the runs of the grid.
     """
-    grid = Grid([_read_run(path) for path in records], declared, read_json(comparisons))
+    grid = Grid([_read_run(path) for path in records], declared, read_sealed(comparisons))
     grid.check()
     deck = published.tables()
     out.mkdir(parents=True, exist_ok=True)
@@ -48,4 +48,4 @@ def write_tables(
 
 
 def _read_run(record: Path) -> dict:
-    return read_json(record) | {"analysis": read_json(record.with_name("analysis.json"))}
+    return read_sealed(record) | {"analysis": read_sealed(record.with_name("analysis.json"))}

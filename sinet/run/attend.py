@@ -1,12 +1,11 @@
 """Cross-task attention of every sentence of a split: what the case study draws and the shares are computed from."""
 
-import json
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sinet.data.sentence import read_sentences
-from sinet.files import write_atomically
+from sinet.files import write_sealed
 from sinet.run import machine
 from sinet.run.predict import load_run
 
@@ -34,4 +33,4 @@ def attend(run: Path, test: Path, out: Path) -> None:
         pieces = [len(word) for word in model.encoder.word_pieces(sentence.tokens)][:read]
         sentences.append({"id": sentence.id, "pieces": pieces, "attention": maps})
     record = {k: described[k] for k in ("device", "device_name", "threads", "precision")} | {"sentences": sentences}
-    write_atomically(out, lambda partial: partial.write_text(json.dumps(record) + "\n", encoding="utf-8"))
+    write_sealed(out, record, indent=None)

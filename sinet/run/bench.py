@@ -21,7 +21,7 @@ from sinet.config import Plan
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
-from sinet.files import read_json, write_json
+from sinet.files import read_sealed, write_json
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder
 from sinet.recipes import trainings
@@ -121,7 +121,7 @@ def bench(
     read = torch.tensor(sorted({p for s in train for word in first.encoder.word_pieces(s.tokens) for p in word}))
     with machine.OtherWork() as others:
         for name in models:
-            run = read_json(runs[name] / "training.json")["run"]
+            run = read_sealed(runs[name] / "training.json")["run"]
             log.info("training %s", name)
             own = trainings(run["recipe"])[0][1]["batch_size"]
             for key, batch in (("training", own if own != "document" else 8), ("training_batch_4", 4)):

@@ -34,7 +34,7 @@ from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.prepare import prepare
 from sinet.data.sources import as_list, find_file
 from sinet.errors import UserError, counted
-from sinet.files import read_json
+from sinet.files import read_sealed
 from sinet.mirrors import DOWNLOADS
 from sinet.model.encoder import Encoder
 from sinet.model.located import locate_encoder
@@ -367,7 +367,7 @@ class Finished:
     @classmethod
     def read(cls, training: Path) -> "Finished":
         """From `training.json` and the `log.csv` beside it."""
-        record = read_json(training, "run")
+        record = read_sealed(training, "run")
         rounds: dict[str, list[float]] = {}
         with open(training.with_name("log.csv"), newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from sinet import systems
 from sinet.contract import Batch, Entity, Extractor, Relation, Sentence
 from sinet.data.sentence import read_sentences
-from sinet.files import write_json
+from sinet.files import write_sealed
 from sinet.model.encoder import Encoder
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder
@@ -296,7 +296,7 @@ def count_runs(
         sentences = sample_by_length(everything, model.encoder.piece_counts(everything), count)
         counted[name] = count_or_reason(name, functools.partial(count_run, model, name, sentences, everything, lengths))
         labels = model.labels
-    write_json(
+    write_sealed(
         out,
         {
             "counter": "fvcore",

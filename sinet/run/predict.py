@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -15,9 +14,10 @@ from sinet import systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import iter_sentences, sentence_line
 from sinet.errors import UserError
-from sinet.files import write_atomically
+from sinet.files import read_sealed, write_atomically
 from sinet.model.packed import packed
 from sinet.model.pretrained import rebuild_encoder
+from sinet.provenance import file_sha256
 from sinet.run import machine
 from sinet.run.batches import by_length
 from sinet.run.prefetch import prefetched
@@ -26,10 +26,11 @@ log = logging.getLogger("sinet")
 
 BATCH = 32
 """Sentences a batch; they are sorted by length."""
-DESCRIBED = ("system", "settings", "labels", "encoder_config", "precision")
+DESCRIBED = ("system", "settings", "labels", "encoder_config", "precision", "files")
 """What `model.json` says of a run, and loading it needs."""
 CHUNK = 4096
 """Sentences of a file that are in memory at once."""
+AGAIN = "copy the run again, or train it"
 
 
 @contextlib.contextmanager
@@ -67,15 +68,19 @@ def load_run(folder: Path, device: torch.device, settings: dict | None = None) -
     `settings` replace some that the weights do not depend on.
 
     Raises:
-        UserError: a file is missing or damaged, or the system of that name has other settings or weights by now.
+        UserError: a file is not what it was, or the system of that name has other settings or weights by now.
     """
     made = described(folder)
+    if changed := sorted(name for name, _ in made["files"].items() ^ run_sums(folder).items()):
+        raise UserError(f"{folder / changed[0]}: not as it was trained (model.json has another checksum); {AGAIN}")
     with readable(folder / "tokenizer"):
         encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
     with readable(folder / "model.json"):
         labels, settings = Labels.from_json(made["labels"]), made["settings"] | (settings or {})
     with readable(folder / "model.safetensors"):
         weights = load_file(folder / "model.safetensors")
+    if broken := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise UserError(f"{folder / 'model.safetensors'}: {broken[0]} holds what is no finite number; train it again")
     try:
         model = systems.load(made["system"])(labels, encoder, **settings)
         model.load_state_dict(weights)
@@ -94,7 +99,7 @@ def readable(path: Path) -> Iterator[None]:
         yield
     except Exception as error:  # the tokenizers' library raises no narrower kind
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: cannot be read; copy the run again ({why:.200})") from None
+        raise UserError(f"{path}: cannot be read; {AGAIN} ({why:.200})") from None
 
 
 def described(folder: Path) -> dict:
@@ -103,11 +108,13 @@ def described(folder: Path) -> dict:
     if not description.is_file():
         what = "no model.json, so no finished run; train it first" if folder.is_dir() else "no such folder of a run"
         raise UserError(f"{folder}: {what}")
-    with readable(description):
-        made = json.loads(description.read_text(encoding="utf-8"))
-        if missing := [key for key in DESCRIBED if key not in made]:
-            raise ValueError(f"{', '.join(missing)} missing")
-    return made
+    return read_sealed(description, *DESCRIBED)
+
+
+def run_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of what a run's model is read from beside `model.json`: its weights and the tokenizer's files."""
+    files = [folder / "model.safetensors", *sorted((folder / "tokenizer").glob("*"))]
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path.is_file()}
 
 
 def run_labels(folder: Path) -> Labels:

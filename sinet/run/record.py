@@ -10,7 +10,7 @@ import yaml
 from sinet import recipes
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError, nearest
-from sinet.files import read_json, write_json
+from sinet.files import read_sealed, write_sealed
 from sinet.provenance import ROOT
 from sinet.score.analyse import analyse
 from sinet.score.metrics import score
@@ -60,7 +60,7 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
         UserError: predictions of other sentences. jsonschema.ValidationError: a record that is not of the documented
         form.
     """
-    trained = read_json(training, "run")
+    trained = read_sealed(training, "run")
     run = trained.pop("run")
     declared = Labels.read(labels)
     wanted, found = read_sentences(gold), read_sentences(predictions)
@@ -79,5 +79,5 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
         **trained,
     }
     jsonschema.validate(made, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
-    write_json(analysis, analyse(wanted, found, declared))
-    write_json(record, made)
+    write_sealed(analysis, analyse(wanted, found, declared))
+    write_sealed(record, made)

@@ -20,10 +20,10 @@ from torch import Tensor
 from sinet import systems
 from sinet.contract import Extractor, Labels
 from sinet.errors import UserError, counted
-from sinet.files import read_json, write_atomically, write_json
+from sinet.files import read_json, write_atomically, write_json, write_sealed
 from sinet.model.pretrained import rebuild_encoder
 from sinet.provenance import file_sha256
-from sinet.run.predict import described, load_run, readable
+from sinet.run.predict import described, load_run, readable, run_sums
 from sinet.run.state import write_weights
 
 # prefixes of parameters: released -> ours
@@ -360,9 +360,14 @@ def import_run(source: Path, like: Path, out: Path) -> None:
         write_atomically(out / "tokenizer" / path.name, lambda partial, path=path: shutil.copyfile(path, partial))
     write_weights(out / "model.safetensors", model)
     # last: the file by which a finished run is known
-    write_json(
+    write_sealed(
         out / "model.json",
-        made | {"labels": labels.to_json(), "released": {"repository": authors.repository, "sha256": sums}},
+        made
+        | {
+            "labels": labels.to_json(),
+            "files": run_sums(out),
+            "released": {"repository": authors.repository, "sha256": sums},
+        },
     )
 
 

@@ -26,7 +26,7 @@ from sinet import systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
-from sinet.files import write_json
+from sinet.files import write_sealed
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder
 from sinet.run import machine
@@ -306,7 +306,7 @@ def time_runs(
                 for declared, n in untrained
             },
         }
-    write_json(
+    write_sealed(
         out,
         {
             "unit": "seconds per pass over the sentences, token ids to triples",

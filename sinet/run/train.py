@@ -20,14 +20,14 @@ from sinet import provenance, systems
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
-from sinet.files import link_or_copy, read_json, write_json
+from sinet.files import link_or_copy, read_sealed, write_sealed, write_sum
 from sinet.model.encoder import Encoder
 from sinet.model.located import Located, locate_encoder
 from sinet.model.pretrained import load_encoder, save_encoder
 from sinet.recipes import SELECTIONS, trainings
 from sinet.run import machine
 from sinet.run.optimiser import parameter_groups
-from sinet.run.predict import predict
+from sinet.run.predict import predict, run_sums
 from sinet.run.state import StateFolder, StopSignal, write_weights
 from sinet.run.training import Training
 from sinet.score.metrics import METRICS, score
@@ -102,8 +102,9 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
     for name in OUTPUTS:
         link_or_copy(finished / name, out / name)
     # what a run is called is no part of its result: two names may share one state
-    measured = read_json(finished / "measured.json")
-    write_json(out / "training.json", {"run": run} | measured)
+    write_sum(out / "log.csv")
+    measured = read_sealed(finished / "measured.json")
+    write_sealed(out / "training.json", {"run": run} | measured)
 
 
 def _train(
@@ -252,7 +253,7 @@ def _finish(
     (state.folder / "tokenizer").mkdir(exist_ok=True)
     encoder_config = save_encoder(model.encoder, state.folder / "tokenizer")
     link_or_copy(_selected(state, len(trainings(run["recipe"])) - 1), state.folder / "model.safetensors")
-    write_json(
+    write_sealed(
         state.folder / "model.json",
         {
             "system": run["system"],
@@ -261,9 +262,10 @@ def _finish(
             "encoder": run["encoder"]["name"],
             "encoder_config": encoder_config,
             "precision": described["precision"],
+            "files": run_sums(state.folder),
         },
     )
-    write_json(
+    write_sealed(
         state.folder / "measured.json",
         {
             "cites": model.cites,

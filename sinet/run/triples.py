@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sinet.data.sentence import Labels, Sentence, read_sentences, write_sentences
-from sinet.files import write_json
+from sinet.files import write_sealed
 from sinet.run.attend import attend
 from sinet.run.predict import predict_file
 from sinet.score.cases import chosen_cases, holds_triple
@@ -44,7 +44,7 @@ def find_triples(triples: Sequence[tuple[str, str, str]], places: Sequence[Mappi
         where = ", ".join(f"{count} in {title} {split}" for (title, split), count in counts.items())
         choice = {"choice": f"the first sentence that holds the golden triple {shown}; such sentences: {where}"}
         cases.append(_case(*found[0], model) | choice)
-    write_json(out, {"cases": cases})
+    write_sealed(out, {"cases": cases})
 
 
 def _holding(data: Path, split: str, triple: tuple[str, str, str]) -> list[Sentence]:

@@ -17,7 +17,7 @@ import yaml
 from sinet import recipes
 from sinet.config import Run, resolve
 from sinet.errors import UserError, nearest
-from sinet.files import read_json, write_atomically
+from sinet.files import read_sealed, write_atomically
 from sinet.run.train import train_run
 
 log = logging.getLogger("sinet")
@@ -96,7 +96,7 @@ def _rows(planned: list[tuple[str, str, Run]], out: Path, table: Path) -> Iterat
         runs = [run for m, t, run in planned if (m, t) == (model, trial)]
         recipe = json.dumps({k: runs[0].details[k] for k in ("recipe", "settings")}, sort_keys=True)
         paths = [_folder(out, model, trial, run) / "training.json" for run in runs]
-        records = [read_json(path) for path in paths if path.is_file()]
+        records = [read_sealed(path) for path in paths if path.is_file()]
         if [record["run"] for record in records] != [run.details for run in runs]:
             if (model, trial, recipe) in known:
                 yield known[model, trial, recipe]

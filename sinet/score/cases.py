@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sinet.data.sentence import Labels, Sentence, read_sentences, sentence_to_json
 from sinet.errors import UserError, nearest
-from sinet.files import read_json
+from sinet.files import read_sealed
 from sinet.score.groups import argument_entities, read_predicted
 from sinet.score.metrics import facts
 
@@ -126,7 +126,7 @@ def chosen_cases(
     predicted = {name: read_predicted(path, gold, gold_path) for name, path in predictions.items()}
     if model not in predicted:
         raise UserError(f"--model {model!r}: has no predictions here, {nearest(model, predicted)}")
-    attended = read_json(attention_path)
+    attended = read_sealed(attention_path)
     if [a["id"] for a in attended["sentences"]] != [s.id for s in gold]:
         raise UserError(f"{attention_path}: not the sentences of {gold_path}")
     others = [sentences for name, sentences in predicted.items() if name != model]

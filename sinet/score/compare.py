@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError
-from sinet.files import read_json
+from sinet.files import read_sealed
 from sinet.published import BASE, FULL, REFERENCE, is_system
 from sinet.score import stats
 from sinet.score.metrics import METRICS, facts
@@ -55,7 +55,7 @@ def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
     gold: dict[str, tuple[list[Sentence], Labels]] = {}
     runs = []
     for path in records:
-        record = read_json(path, "dataset", "encoder", "recipe", "model", "seed", "scores")
+        record = read_sealed(path, "dataset", "encoder", "recipe", "model", "seed", "scores")
         dataset = record["dataset"]
         if dataset not in gold:
             labels = Labels.read(data / dataset / "labels.json")

@@ -15,7 +15,7 @@ import numpy as np
 
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
-from sinet.files import write_json
+from sinet.files import write_sealed
 from sinet.score.metrics import facts
 from sinet.score.stats import RESAMPLES, intervals
 
@@ -84,4 +84,4 @@ def score_groups(gold_path: Path, predictions: Mapping[str, Mapping[str, Path]],
             | {"gold": int(counts[:, 0, g, 2].sum())}
             for g, group in enumerate(GROUPS)
         }
-    write_json(out, {"sentences": len(gold), "resamples": RESAMPLES, "split": gold_path.stem, "models": models})
+    write_sealed(out, {"sentences": len(gold), "resamples": RESAMPLES, "split": gold_path.stem, "models": models})

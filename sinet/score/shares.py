@@ -13,7 +13,7 @@ import numpy as np
 
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
-from sinet.files import read_json, write_json
+from sinet.files import read_sealed, write_sealed
 from sinet.score.groups import argument_entities
 from sinet.score.stats import RESAMPLES, intervals
 
@@ -58,7 +58,7 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
         attended: `attention.json` by seed; a model without attention gives no directions.
     """
     gold = read_sentences(gold_path)
-    records = {seed: read_json(path) for seed, path in attended.items()}
+    records = {seed: read_sealed(path) for seed, path in attended.items()}
     for seed, record in records.items():
         if [a["id"] for a in record["sentences"]] != [s.id for s in gold]:
             raise UserError(f"{attended[seed]}: not the sentences of {gold_path}")
@@ -91,7 +91,7 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
         "uniform": dict(zip(GROUPS, uniform.mean(axis=0).tolist(), strict=True)),
         "directions": directions,
     }
-    write_json(out, record)
+    write_sealed(out, record)
 
 
 def _figures(shares: np.ndarray, uniform: np.ndarray) -> list[dict]:

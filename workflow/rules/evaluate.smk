@@ -23,7 +23,7 @@ rule predict:
         code=system_code("sinet.run.predict"),
     shell:
         "python -m sinet predict --run {params.run:q} --input {input.test:q} --output {output.predictions:q}"
-        " --log {log:q}"
+        " --checksum --log {log:q}"
 
 
 rule evaluate:
