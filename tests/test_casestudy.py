@@ -18,7 +18,6 @@ from sinet.errors import UserError
 from sinet.files import write_sealed
 from sinet.paper.attention import draw_cases
 from sinet.paper.claim import write_claim
-from sinet.paper.table import escape
 from sinet.run.attend import attend
 from sinet.run.train import train_run
 from sinet.run.triples import find_triples
@@ -274,7 +273,7 @@ def test_triples_are_found_in_any_split_of_any_dataset_and_what_is_in_none_is_sa
     draw_cases([tmp_path / "triples.json"], TITLES, tmp_path)
     found, absent, first = [(tmp_path / f"attention_{n}.md").read_text() for n in (1, 2, 3)]
     assert "Cross-task attention, SINET on More, dev split; attention in float32" in found
-    assert "sentence `ten-3`" in found and "⟨kernels, Compare, graph kernels⟩" in found and "| SINET Base |" in found
+    assert "sentence ten-3" in found and "⟨kernels, Compare, graph kernels⟩" in found and "| SINET Base |" in found
     assert "such sentences: 1 in More dev, 1 in More train)" in found
     said = "no sentence holds the golden triple ⟨Kernels, Compare, graph kernels⟩ (searched: Ten, More; test, dev"
     assert absent.startswith(f"n/a: {said}") and said in caplog.text
@@ -382,7 +381,3 @@ def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, ro
     assert measured_on in groups and measured_on in caption
     assert "NER recall and F1 of each group" in caption and "it depends on no predicted relation" in caption
     assert (tmp_path / "figures" / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
-
-
-def test_marks_of_markdown_in_words_stand_for_themselves():
-    assert escape("a|b *c* [d]") == r"a\|b \*c\* \[d\]"

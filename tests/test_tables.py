@@ -19,7 +19,7 @@ from sinet.paper.breakdown_tables import _pooled_f1
 from sinet.paper.grid import METRICS, Grid, Place, f1_of
 from sinet.paper.main_table import main_table
 from sinet.paper.published_table import published_table
-from sinet.paper.table import Table, frame, latex, markdown, mean_sd, signed, write
+from sinet.paper.table import Bold, Table, frame, latex, markdown, mean_sd, signed, write
 from sinet.paper.tables import write_tables
 from sinet.recipes import selection, trainings
 from sinet.score.analyse import analyse
@@ -213,7 +213,7 @@ def test_every_system_has_examples_of_its_errors(tables):
 
 
 def test_words_of_examples_stand_for_themselves():
-    cells = {("", "Gold"): "<b> *a* `b` a_b|c [T]", ("", "F1"): "**1.00**"}
+    cells = {("", "Gold"): "<b> *a* `b` a_b|c [T]", ("", "F1"): Bold("1.00")}
     text = markdown(Table("t", "T", frame([cells]), frame([cells]), (), prose=("Gold",)))
     html = MarkdownIt("commonmark").enable("table").render(text)
     assert "&lt;b&gt; *a* `b` a_b|c [T]</td>" in html and "<strong>1.00</strong>" in html
@@ -306,9 +306,9 @@ def test_what_was_left_out_altogether_has_its_row_and_column(tmp_path):
 
 def test_texts_of_cells():
     assert (signed(0.004), signed(-0.5), signed(1.25, 1)) == ("0.00", "-0.50", "+1.2")
-    cells = [{("", "a|b"): "x | y_1", ("", "c"): "**+1.20 ± 0.30**"}]
+    cells = [{("", "a|b"): "x | y_1", ("", "c"): Bold("+1.20 ± 0.30")}]
     table = Table("t", "T", frame(cells), frame(cells), ("50 % of \u03b3 and é.",))
-    assert "x \\| y_1" in markdown(table)
+    assert "x \\| y_1" in markdown(table) and "**+1.20 ± 0.30**" in markdown(table)
     made = latex(table)
     assert r"x $|$ y\_1" in made and r"\textbf{\num{+1.20 \pm 0.30}}" in made and r"50 \% of ? and e." in made
 

@@ -11,8 +11,8 @@ from matplotlib.patches import Patch
 
 from sinet.data.sentence import Sentence, parse_sentence
 from sinet.files import read_sealed
+from sinet.markup import markdown
 from sinet.paper.style import COLUMN_INCHES, DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
-from sinet.paper.table import escape
 from sinet.score.cases import LONGEST
 from sinet.score.metrics import facts
 from sinet.score.shares import word_groups
@@ -29,14 +29,14 @@ def draw_cases(files: Sequence[Path], titles: Mapping[str, str], out: Path) -> N
     for number, case in enumerate((case for path in files for case in read_sealed(path)["cases"]), 1):
         stem = out / f"attention_{number}"
         if "gold" not in case:
-            save(_absent(case["choice"]), stem, f"n/a: {escape(case['choice'])} ({case['measured']}).")
+            save(_absent(case["choice"]), stem, f"n/a: {case['choice']} ({case['measured']}).")
             continue
         if case["attention"]:
             figure, shown = _heatmaps(case), "Cross-task attention"
         else:
             reason = f"{titles[case['model']]} has no cross-task attention"
             figure, shown = _absent(reason), f"Attention n/a: {reason}"
-        save(figure, stem, _caption(case, shown, titles))
+        save(figure, stem, *_caption(case, shown, titles))
 
 
 def _absent(reason: str) -> plt.Figure:
@@ -111,13 +111,14 @@ def _over_words(weights: np.ndarray) -> np.ndarray:
     return shares
 
 
-def _caption(case: dict, shown: str, titles: Mapping[str, str]) -> str:
+def _caption(case: dict, shown: str, titles: Mapping[str, str]) -> tuple[str, str]:
+    """The caption, and as Markdown the table that belongs below it."""
     gold = parse_sentence(case["gold"], "gold", "")
     systems = {name: parse_sentence(record, name, "") for name, record in case["predicted"].items()}
     symmetric = frozenset(case["symmetric"])
     rows = [("**gold**", _annotations(gold, None, symmetric))]
-    rows += [(titles[name], _annotations(s, gold, symmetric)) for name, s in systems.items()]
-    table = "\n".join(f"| {name} | {entities} | {triples} |" for name, (entities, triples) in rows)
+    rows += [(markdown(titles[name]), _annotations(s, gold, symmetric)) for name, s in systems.items()]
+    lines = [f"| {name} | {' | '.join(map(markdown, annotations))} |" for name, annotations in rows]
     explained = (
         "Each row of the figure is a head of the attention module, the last their mean attention; a word's pieces are "
         "summed. Colours divide what a head gives to words, so that they sum to 1; the numbers are what it gives to "
@@ -127,10 +128,9 @@ def _caption(case: dict, shown: str, titles: Mapping[str, str]) -> str:
         else ""
     )
     return (
-        f"{shown}, {case['measured']}; sentence `{gold.id}`: “{escape(' '.join(gold.tokens))}” "
-        f"({escape(case['choice'])}). {explained}"
-        "Below: what each system predicts; ✓ right, ✗ wrong (strict, symmetric types direction-free).\n\n"
-        f"| | entities | triples |\n|---|---|---|\n{table}"
+        f"{shown}, {case['measured']}; sentence {gold.id}: “{' '.join(gold.tokens)}” ({case['choice']}). {explained}"
+        "Below: what each system predicts; ✓ right, ✗ wrong (strict, symmetric types direction-free).",
+        "\n".join(["", "| | entities | triples |", "|---|---|---|", *lines, ""]),
     )
 
 
@@ -155,6 +155,6 @@ def _annotations(sentence: Sentence, gold: Sentence | None, symmetric: frozenset
 
 
 def mention(sentence: Sentence, entity: int) -> str:
-    """Words and type of an entity, as Markdown."""
+    """Words and type of an entity."""
     e = sentence.entities[entity]
-    return f"{escape(' '.join(sentence.tokens[e.start : e.end]))} [{e.type}]"
+    return f"{' '.join(sentence.tokens[e.start : e.end])} [{e.type}]"

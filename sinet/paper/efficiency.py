@@ -40,6 +40,7 @@ def draw_flops(flops: Path, records: Sequence[Path], models: Mapping[str, dict],
             continue
         axis.set(xscale="log", yscale="log", xlabel="words", ylabel="FLOPs (M)")
         axis.set_title(label, fontsize=7, loc="left")
+        axis.yaxis.set_major_formatter("{x:,g}")
         axis.minorticks_off()
         axis.set_xticks(words, map(str, words))
         axis.grid(linewidth=0.3)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sinet import recipes
 from sinet.errors import UserError, counted
-from sinet.paper.table import NO_FIGURE, mean_sd
+from sinet.paper.table import NO_FIGURE, Bold, mean_sd
 from sinet.paper.titles import dataset_title
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.published import FULL
@@ -296,4 +296,4 @@ def shown(values: Sequence[float] | str) -> str:
 
 
 def bold(text: str, when: bool) -> str:
-    return f"**{text}**" if when else text
+    return Bold(text) if when else text

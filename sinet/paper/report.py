@@ -22,7 +22,8 @@ log = logging.getLogger("sinet")
 
 PAGE = Path(__file__).with_name("page")
 MEDIA = {"csv": "text/csv", "tex": "text/x-tex", "png": "image/png", "pdf": "application/pdf"}
-MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
+MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
+"""No file of a grid links to anything, and the page loads nothing."""
 
 
 def write_report(results: Path, plan: dict, out: Path) -> None:
@@ -103,10 +104,10 @@ def _card(path: Path) -> dict:
     return {"name": path.parent.name, "title": title, "body": body}
 
 
-def _titled(text: str) -> tuple[str, Markup]:
-    """The heading that opens a Markdown file, and the rest as HTML."""
+def _titled(text: str) -> tuple[Markup, Markup]:
+    """The heading that opens a Markdown file, and the rest, as HTML."""
     first, _, rest = text.partition("\n")
-    return first.lstrip("# "), _html(rest)
+    return Markup(MARKDOWN.renderInline(first.removeprefix("# "))), _html(rest)
 
 
 def _html(text: str) -> Markup:

@@ -9,6 +9,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
 
+from sinet.markup import markdown
+
 COLUMN_INCHES, PAGE_INCHES = 3.3, 6.9
 """Widths of a column and of the text of a two-column paper."""
 GROUP_COLORS = ("#0072b2", "#d55e00", "#7f7f7f")
@@ -23,7 +25,13 @@ def use_style() -> None:
     """Fonts, sizes and a palette that every kind of colour vision tells apart."""
     sns.set_theme(context="paper", style="white", font_scale=0.7, palette="colorblind")
     plt.rcParams.update(
-        {"svg.hashsalt": "sinet", "pdf.fonttype": 42, "font.family": "DejaVu Sans", "axes.linewidth": 0.6}
+        {
+            "text.parse_math": False,  # a $ in a title or a word is a dollar
+            "svg.hashsalt": "sinet",
+            "pdf.fonttype": 42,
+            "font.family": "DejaVu Sans",
+            "axes.linewidth": 0.6,
+        }
     )
 
 
@@ -45,10 +53,10 @@ def looks(systems: Mapping[str, str]) -> dict[str, dict]:
     return styles
 
 
-def save(figure: plt.Figure, out: Path, caption: str) -> None:
-    """`out`.pdf, `out`.png and the caption as `out`.md."""
+def save(figure: plt.Figure, out: Path, caption: str, below: str = "") -> None:
+    """`out`.pdf, `out`.png and the caption, a plain text, with what is Markdown `below` it as `out`.md."""
     out.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(out.with_suffix(".pdf"), bbox_inches="tight", metadata={"CreationDate": None, "ModDate": None})
     figure.savefig(out.with_suffix(".png"), bbox_inches="tight", dpi=300, metadata={"Software": None})
     plt.close(figure)
-    out.with_suffix(".md").write_text(caption + "\n", encoding="utf-8")
+    out.with_suffix(".md").write_text(f"{markdown(caption)}\n{below}", encoding="utf-8")

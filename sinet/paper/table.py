@@ -5,12 +5,14 @@ Rebuilt from the same records they are the same bytes: no date, no order that de
 
 import re
 import statistics
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+
+from sinet import markup
+from sinet.markup import spreadsheet
 
 NO_FIGURE = "n/a"
 _CAPTION_LETTERS = 2500
@@ -22,12 +24,15 @@ _PAGE_LINES = 50
 _NUMBER = re.compile(r"[+-]?[\d,]+(\.\d+)?( ± [\d,]+(\.\d+)?)?")
 
 
+class Bold(str):
+    """A text of a table's frame that is printed bold."""
+
+
 @dataclass(frozen=True)
 class Table:
     """A table ready to be written: a frame of texts (two header lines), a tidy frame, and its caption lines.
 
-    A text in `**` is bold. Columns named in `prose` hold words of others, which stand for themselves and break over
-    lines in LaTeX.
+    Columns named in `prose` break over lines in LaTeX.
     """
 
     name: str
@@ -40,7 +45,7 @@ class Table:
 
 def write(table: Table, out: Path) -> None:
     """Write `NAME.csv`, `NAME.md` and `NAME.tex` into a folder."""
-    table.tidy.to_csv(out / f"{table.name}.csv", index=False, lineterminator="\n")
+    table.tidy.map(spreadsheet).to_csv(out / f"{table.name}.csv", index=False, lineterminator="\n")
     (out / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
     (out / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
 
@@ -85,24 +90,21 @@ def tidy_line(
 
 def frame(rows: Sequence[dict[tuple[str, str], str]], columns: Sequence[tuple[str, str]] = ()) -> pd.DataFrame:
     """A frame of texts under two header lines; `columns` are needed where there may be no row."""
-    made = pd.DataFrame(list(rows), columns=None if rows else pd.MultiIndex.from_tuples(columns))
+    # as objects: pandas' own texts forget which are bold
+    made = pd.DataFrame(list(rows), columns=None if rows else pd.MultiIndex.from_tuples(columns), dtype=object)
     made.columns = pd.MultiIndex.from_tuples(made.columns)
     return made
 
 
 def markdown(table: Table) -> str:
     """The table as Markdown, its two header lines in one."""
-    flat = table.frame.map(lambda text: text.replace("|", "\\|"))
-    for column in (c for c in table.frame.columns if c[-1] in table.prose):
-        flat[column] = table.frame[column].map(escape)
-    flat.columns = [" ".join(part for part in column if part).replace("|", "\\|") for column in flat.columns]
+    flat = table.frame.map(
+        lambda text: f"**{markup.markdown(text)}**" if isinstance(text, Bold) else markup.markdown(text)
+    )
+    flat.columns = [markup.markdown(" ".join(part for part in column if part)) for column in flat.columns]
     body = flat.to_markdown(index=False, disable_numparse=True)
-    return f"# {table.title}\n\n{body}\n\n" + "".join(f"- {note}\n" for note in table.notes)
-
-
-def escape(text: str) -> str:
-    """Words that hold what Markdown takes for marks, made to stand for themselves."""
-    return re.sub(r"([\\`*_{}\[\]<>|#$~])", r"\\\1", text)
+    notes = "".join(f"- {markup.markdown(note)}\n" for note in table.notes)
+    return f"# {markup.markdown(table.title)}\n\n{body}\n\n{notes}"
 
 
 def latex(table: Table) -> str:
@@ -114,7 +116,7 @@ def latex(table: Table) -> str:
     """
     texts, common = _without_common_columns(table.frame)
     cells = texts.map(_cell)
-    cells.columns = pd.MultiIndex.from_tuples([tuple(map(_escape, c)) for c in texts.columns])
+    cells.columns = pd.MultiIndex.from_tuples([tuple(map(markup.latex, c)) for c in texts.columns])
     breaking = [c for c in texts.columns if c[-1] in table.prose and texts[c].str.len().max() > _PROSE_LETTERS]
     formats = "".join(_PROSE if c in breaking else _column_format(texts[c]) for c in texts.columns)
     heights = [max((-(-len(text) // _PROSE_LETTERS) for text in row), default=1) for row in texts[breaking].to_numpy()]
@@ -128,7 +130,7 @@ def latex(table: Table) -> str:
         notes = ""
         if len(" ".join(caption)) > _CAPTION_LETTERS:
             caption = [f"{title}."]
-            notes = f"\\noindent{{\\footnotesize {_escape(' '.join([*common, *table.notes]))}\\par}}\n"
+            notes = f"\\noindent{{\\footnotesize {markup.latex(' '.join([*common, *table.notes]))}\\par}}\n"
         label = table.name if number == 1 else f"{table.name}-{number}"
         floats.append(
             "\\begin{table*}[tp]\n\\centering\n"
@@ -138,7 +140,7 @@ def latex(table: Table) -> str:
             + tabular.rstrip()
             + "}}\n"  # as wide as the page, unless it would be too tall for its caption
             "\\ifdim\\dimexpr\\ht0+\\dp0\\relax>0.7\\textheight\\resizebox{!}{0.7\\textheight}{\\usebox0}"
-            "\\else\\usebox0\\fi\n\\caption{" + _escape(" ".join(caption)) + "}\n\\label{tab:" + label + "}\n"
+            "\\else\\usebox0\\fi\n\\caption{" + markup.latex(" ".join(caption)) + "}\n\\label{tab:" + label + "}\n"
             "\\end{table*}\n" + notes
         )
     return "% needs booktabs, graphicx and siunitx 3\n" + "".join(floats)
@@ -147,7 +149,7 @@ def latex(table: Table) -> str:
 def _without_common_columns(frame_: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The frame without the columns that describe all its rows alike, and these as text."""
     same = [c for c in frame_.columns if not c[0] and len(frame_) > 1 and frame_[c].nunique() == 1]
-    same = [c for c in same if not _NUMBER.fullmatch(frame_[c].iloc[0].strip("*"))]
+    same = [c for c in same if not _NUMBER.fullmatch(frame_[c].iloc[0])]
     return frame_.drop(columns=same), [f"{c[-1]}: {frame_[c].iloc[0] or 'none'}." for c in same]
 
 
@@ -163,27 +165,13 @@ def _pages(heights: Sequence[int]) -> list[slice]:
 
 
 def _column_format(column: pd.Series) -> str:
-    return "r" if any(_NUMBER.fullmatch(text.strip("*")) for text in column) else "l"
+    return "r" if any(_NUMBER.fullmatch(text) for text in column) else "l"
 
 
 def _cell(text: str) -> str:
-    plain = text.removeprefix("**").removesuffix("**")
-    if _NUMBER.fullmatch(plain):
-        number = plain.replace(",", "").replace("±", r"\pm")
+    if _NUMBER.fullmatch(text):
+        number = text.replace(",", "").replace("±", r"\pm")
         shown = f"\\num{{{number}}}"
     else:
-        shown = _escape(plain)
-    return shown if plain == text else f"\\textbf{{{shown}}}"
-
-
-def _escape(text: str) -> str:
-    """Text for LaTeX; what pdflatex has no glyph for becomes its nearest ASCII, or a question mark."""
-    known = {"\\": r"\textbackslash{}", "±": r"$\pm$", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    known |= {"<": r"$<$", ">": r"$>$", "|": r"$|$"}
-
-    def one(c: str) -> str:
-        if c in known or c in "&%$#_{}":
-            return known.get(c, f"\\{c}")
-        return c if c.isascii() else unicodedata.normalize("NFKD", c).encode("ascii", "ignore").decode() or "?"
-
-    return "".join(map(one, text))
+        shown = markup.latex(text)
+    return f"\\textbf{{{shown}}}" if isinstance(text, Bold) else shown
