@@ -5,16 +5,17 @@ form beside it (`write_sum`). They guard against damage and slips of an editor, 
 """
 
 import contextlib
+import glob
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 
-from sinet.errors import UserError
+from sinet.errors import Interrupted, UserError
 from sinet.provenance import digest_of, file_sha256
 
 SEAL = "checksum"
@@ -39,11 +40,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         # torch's writer says no more than where in its own source it failed
         if isinstance(error, RuntimeError) and "inline_container" not in str(error):
             raise
-        free = shutil.disk_usage(path.parent).free >> 20
-        raise UserError(
-            f"{path} cannot be written: {_why(error, partial)} ({free} MiB free); make room, or the folder writable, "
-            "and start again: what was there before is whole"
-        ) from None
+        raise UserError(f"{_not_written(path, partial, error)}: what was there before is whole") from None
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -54,14 +51,57 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         os.close(folder)
 
 
-def _why(error: Exception, partial: Path) -> str:
-    if isinstance(error, OSError):
-        return error.strerror
+def write_lines(path: Path, of: object, chunk: int, lines: Callable[[int], Iterable[str]]) -> None:
+    """Write lines that take long to make. They stand in `NAME.DIGEST.partial` until all are there; what a process that
+    was killed left there, of the same `of`, is gone on from.
+
+    Args:
+        of: JSON value of all that determines the lines.
+        chunk: lines after which they are on the disk; only whole chunks are gone on from.
+        lines: gives all lines but the first, as many as it is told.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+        Interrupted: by the user; the lines that are there are kept.
+    """
+    partial = path.with_name(f"{path.name}.{digest_of(of)[:8]}.partial")
+    written = 0
     try:
-        partial.touch()
-    except OSError as refused:
-        return refused.strerror
-    return "no space left"
+        with open(partial, "a+b") as file:
+            file.seek(0)
+            kept, whole = 0, 0
+            for number, line in enumerate(iter(file.readline, b""), 1):
+                if number % chunk == 0 and line.endswith(b"\n"):
+                    kept, whole = file.tell(), number
+            file.truncate(kept)
+            for written, line in enumerate(lines(whole), whole + 1):
+                file.write(line.encode())
+                if written % chunk == 0:
+                    file.flush()
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(f"{_not_written(path, partial, error)}: it goes on from {partial}") from None
+    except KeyboardInterrupt:
+        kept = f"{written} lines are in {partial}"
+        raise Interrupted(f"interrupted; {kept}, and the same command goes on from there") from None
+    for other in path.parent.glob(f"{glob.escape(path.name)}.????????.partial"):
+        other.unlink()
+
+
+def _not_written(path: Path, partial: Path, error: Exception) -> str:
+    """Why a file cannot be written, and what to do."""
+    why = "no space left"  # torch's writer does not say
+    if isinstance(error, OSError):
+        why = error.strerror
+    else:
+        try:
+            partial.touch()
+        except OSError as refused:
+            why = refused.strerror
+    free = shutil.disk_usage(path.parent).free >> 20
+    return f"{path} cannot be written: {why} ({free} MiB free); make room, or the folder writable, and start again"
 
 
 def read_json(path: Path, *keys: str) -> Any:

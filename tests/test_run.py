@@ -590,6 +590,23 @@ def test_a_long_file_is_predicted_in_chunks_with_the_same_result(run, prepared, 
     ]
 
 
+def test_an_interrupted_prediction_goes_on_where_it_was(run, prepared, tmp_path):
+    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    source, written = prepared / "test.jsonl", []
+
+    def stop(done):
+        written.append(done)
+        if written == [3, 6]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Interrupted, match=r"6 lines are in .*parts.jsonl\.\w+\.partial"):
+        predict_file(tmp_path / "out", source, tmp_path / "parts.jsonl", at=stop, chunk=3)
+    predict_file(tmp_path / "out", source, tmp_path / "parts.jsonl", at=stop, chunk=3)
+    assert written == [3, 6, 9, 10]
+    predict_file(tmp_path / "out", source, tmp_path / "whole.jsonl", chunk=3)
+    assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
 def test_a_run_folder_is_enough(run, prepared, tmp_path):
     train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
     predict_file(tmp_path / "out", prepared / "test.jsonl", tmp_path / "here.jsonl")

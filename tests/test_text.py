@@ -95,6 +95,42 @@ def test_a_stream_does_not_depend_on_its_chunks(prepared_run, tmp_path, monkeypa
     assert written[0] == written[1] and len(written[0]) == 7
 
 
+def test_what_was_predicted_before_an_interruption_is_kept_and_gone_on_from(
+    prepared_run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(extract, "CHUNK", 2)
+    source, out = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    source.write_text("We use neural parsers for semantic parsing .\n\n" * 3 + TEXT)
+    predict, given = extract.predict, []
+
+    def until(last):
+        def counted(model, sentences, *others):
+            if len(given) == last:
+                raise KeyboardInterrupt
+            given.append([s.id for s in sentences])
+            return predict(model, sentences, *others)
+
+        return counted
+
+    asked = ["predict", "--run", str(prepared_run), "--input", str(source), "--output", str(out)]
+    monkeypatch.setattr(extract, "predict", until(2))
+    assert main(asked) == 75 and not out.exists()
+    (partial,) = tmp_path.glob("out.jsonl.*.partial")
+    told = f"interrupted; 4 lines are in {partial}, and the same command goes on from there"
+    assert told in capsys.readouterr().err
+    with open(partial, "ab") as file:
+        file.write(b'{"half a li')  # as a killed process leaves it
+    monkeypatch.setattr(extract, "predict", until(None))
+    assert main(asked) == 0 and not list(tmp_path.glob("*.partial"))
+    assert given == [["0", "1"], ["2", "3"], ["4", "5"], ["6"]]
+    whole = out.read_bytes()
+    assert main(asked) == 0 and out.read_bytes() == whole
+
+    partial.write_bytes(b"lines of another text\n" * 4)
+    source.write_text(source.read_text() + "More .")
+    assert main(asked) == 0 and b"another" not in out.read_bytes() and not partial.exists()
+
+
 def test_line_breaks_end_sentences_of_a_file_when_asked(prepared_run, tmp_path):
     (tmp_path / "in.txt").write_text("a title\nwe use parsers\nfor parsing")
     out, counts = tmp_path / "out.jsonl", []

@@ -3,19 +3,19 @@
 import itertools
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
 from sinet.data.decode import decoded, utf8_lines
-from sinet.data.sentence import Labels, Sentence, iter_sentences
+from sinet.data.sentence import Labels, Sentence, parse_sentence
 from sinet.data.text import Word, sentences
 from sinet.errors import UserError
-from sinet.files import write_atomically
+from sinet.files import write_atomically, write_lines
 from sinet.run import draw, machine
-from sinet.run.predict import load_run, predict, run_labels
+from sinet.run.predict import load_run, predict, run_labels, what_determines
 
 log = logging.getLogger("sinet")
 
@@ -85,8 +85,7 @@ class Text:
 
     def drawing(self, labels: Labels) -> str:
         """The sentence as an SVG, spaced as in the text."""
-        apart = [True, *(after.start > before.end for before, after in itertools.pairwise(self.words))]
-        return draw.drawing(self.found, labels, apart)
+        return draw.drawing(self.found, labels, _apart([(word.start, word.end) for word in self.words]))
 
 
 class Loaded:
@@ -100,9 +99,9 @@ class Loaded:
         """Raises `UserError` when the folder is no finished run; it needs nothing outside itself."""
         machine.remember_few_kernels()
         self.device = machine.available_device()
-        self.model, made = load_run(Path(folder), self.device)
+        self.model, self.made = load_run(Path(folder), self.device)
         self.labels: Labels = self.model.labels
-        self.precision = machine.usable_precision(made["precision"], self.device)
+        self.precision = machine.usable_precision(self.made["precision"], self.device)
 
     def predict(self, texts: str | Iterable[str], lines: bool = False) -> list[Text]:
         """The sentences of one text or some, in their order, with entities and relations.
@@ -123,8 +122,9 @@ class Loaded:
                 raise UserError(f"text {i}: not Unicode at character {error.start}; give it in UTF-8") from None
         return list(self.stream(((str(i), 0, text) for i, text in enumerate(texts)), lines))
 
-    def stream(self, parts: Iterable[tuple[str, int, str]], lines: bool = False) -> Iterator[Text]:
-        """The same for parts of documents (document, offset of its first character, text), a chunk at a time."""
+    def stream(self, parts: Iterable[tuple[str, int, str]], lines: bool = False, skip: int = 0) -> Iterator[Text]:
+        """The same for parts of documents (document, offset of its first character, text), a chunk at a time, without
+        the first `skip` sentences."""
         split = (
             (document, [Word(w.text, w.start + offset, w.end + offset) for w in words])
             for document, offset, text in parts
@@ -135,6 +135,7 @@ class Loaded:
             for n, (document, words) in enumerate(split)
         )
         unread = 0
+        numbered = itertools.islice(numbered, skip, None)
         while chunk := list(itertools.islice(numbered, CHUNK)):
             given = [sentence for _, _, sentence in chunk]
             unread += self.model.truncated_words(given)
@@ -205,43 +206,43 @@ def extract_file(run: Path, source: Path, out: Path, page: Path | None, lines: b
         pass  # a fault is told now, not after hours
     size, read, found = source.stat().st_size, 0, 0
 
-    def write(partial: Path, add: Callable[[str], object] | None = None) -> None:
+    def counted() -> Iterator[tuple[str, int, str]]:
+        nonlocal read
+        for part in parts_of(source):
+            yield part
+            read += len(part[2].encode())
+
+    def made(done: int) -> Iterator[str]:
         nonlocal found
-        with (
-            open(partial, "w", encoding="utf-8") as file,
-            tqdm(total=size, unit="B", unit_scale=True, desc="predict", mininterval=2) as bar,
-        ):
-
-            def counted() -> Iterator[tuple[str, int, str]]:
-                nonlocal read
-                for part in parts_of(source):
-                    yield part
-                    read += len(part[2].encode())
-
-            for text in loaded.stream(counted(), lines):
+        found = done
+        with tqdm(total=size, unit="B", unit_scale=True, desc="predict", mininterval=2) as bar:
+            for text in loaded.stream(counted(), lines, done):
                 found += 1
                 bar.update(min(read, size) - bar.n)  # at most a chunk ahead of what is predicted
-                file.write(json.dumps(text.as_json(), ensure_ascii=False) + "\n")
-                if add is not None:
-                    add(text.drawing(loaded.labels))
+                yield json.dumps(text.as_json(), ensure_ascii=False) + "\n"
             bar.update(size - bar.n)
 
-    def write_both(partial: Path) -> None:
-        with draw.page(partial, source.name, loaded.labels) as add:
-            write_atomically(out, lambda file: write(file, add))
-
-    write_atomically(page, write_both) if page is not None else write_atomically(out, write)
+    write_lines(out, what_determines(loaded.made, source, lines), CHUNK, made)
     if not found:
         log.warning("%s: no words in it", source)
+    if page is not None:
+        draw_file(run, out, page, source.name)
 
 
 def draw_file(run: Path, predictions: Path, page: Path, title: str) -> None:
-    """Draw predicted sentences (JSON lines) as a page."""
+    """Draw predicted sentences (JSON lines) as a page, spaced as in the text where it is known."""
     labels = run_labels(run)
 
     def write(partial: Path) -> None:
         with draw.page(partial, title, labels) as add:
-            for sentence in iter_sentences(predictions):
-                add(draw.drawing(sentence, labels))
+            for number, line in utf8_lines(predictions):
+                record = decoded(line, f"{predictions}:{number}")
+                sentence = parse_sentence(record, f"{predictions}:{number}", str(number))
+                add(draw.drawing(sentence, labels, _apart(record["offsets"]) if "offsets" in record else None))
 
     write_atomically(page, write)
+
+
+def _apart(offsets: Sequence[Sequence[int]]) -> list[bool]:
+    """Whether each word (start, end) stands apart from the one before it."""
+    return [True, *(after[0] > before[1] for before, after in itertools.pairwise(offsets))]

@@ -14,10 +14,10 @@ from sinet import systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import iter_sentences, sentence_line
 from sinet.errors import UserError
-from sinet.files import read_sealed, write_atomically
+from sinet.files import read_sealed, write_lines
 from sinet.model.packed import packed
 from sinet.model.pretrained import rebuild_encoder
-from sinet.provenance import file_sha256
+from sinet.provenance import digest, file_sha256
 from sinet.run import machine
 from sinet.run.batches import by_length
 from sinet.run.prefetch import prefetched
@@ -112,8 +112,9 @@ def described(folder: Path) -> dict:
 
 
 def run_sums(folder: Path) -> dict[str, str]:
-    """SHA-256 of what a run's model is read from beside `model.json`: its weights and the tokenizer's files."""
-    files = [folder / "model.safetensors", *sorted((folder / "tokenizer").glob("*"))]
+    """SHA-256 of what a run's model is read from beside `model.json`: its weights and the tokenizer's files; what
+    is hidden there, as Snakemake's time stamp is, nobody reads."""
+    files = [folder / "model.safetensors", *sorted((folder / "tokenizer").glob("[!.]*"))]
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path.is_file()}
 
 
@@ -122,37 +123,42 @@ def run_labels(folder: Path) -> Labels:
     return Labels.from_json(described(folder)["labels"])
 
 
+def what_determines(made: dict, source: Path, *others: object) -> list:
+    """All that the predictions of a file by a run depend on; `made`: its `model.json`."""
+    code = digest("sinet.run.extract", systems.module_name(made["system"]))
+    return [made["files"], made["precision"], file_sha256(source), code, *others]
+
+
 def predict_file(
     run: Path, source: Path, out: Path, at: Callable[[int], object] | None = None, chunk: int | None = None
 ) -> None:
     """Predict a JSON-lines file with a finished run, under the precision it was trained in.
 
     The file may be of any length: `chunk` sentences, by default `CHUNK`, are in memory at once. `at` is called with the
-    number of sentences written after each chunk. Nothing stands at `out` before all are predicted.
+    number of sentences written after each chunk. Nothing stands at `out` before all are predicted; a prediction that
+    was interrupted goes on where it was (`sinet.files.write_lines`).
     """
     device = machine.use_device()
     machine.remember_few_kernels()
     model, made = load_run(run, device)
     precision = machine.usable_precision(made["precision"], device)
     total = sum(1 for _ in iter_sentences(source, labels=False))  # a fault is told now, not after hours
+    chunk, unread = chunk or CHUNK, 0
 
-    def write(path: Path) -> None:
-        with (
-            open(path, "w", encoding="utf-8") as file,
-            tqdm(total=total, unit="sent", desc="predict", mininterval=2) as bar,
-        ):
-            done, unread, stream = 0, 0, iter_sentences(source, labels=False)
-            while given := list(itertools.islice(stream, chunk or CHUNK)):
+    def lines(done: int) -> Iterator[str]:
+        nonlocal unread
+        stream = itertools.islice(iter_sentences(source, labels=False), done, None)
+        with tqdm(total=total, initial=done, unit="sent", desc="predict", mininterval=2) as bar:
+            while given := list(itertools.islice(stream, chunk)):
                 unread += model.truncated_words(given)
-                for sentence in predict(model, given, device, precision):
-                    file.write(sentence_line(sentence))
+                yield from map(sentence_line, predict(model, given, device, precision))
                 done += len(given)
                 bar.update(len(given))
                 if at is not None:
                     at(done)
-        if not done:
-            log.warning("%s: no sentence in it", source)
-        if unread:
-            log.warning("%s: %d words lie beyond what the encoder reads; nothing is found there", source, unread)
 
-    write_atomically(out, write)
+    write_lines(out, what_determines(made, source, chunk), chunk, lines)
+    if not total:
+        log.warning("%s: no sentence in it", source)
+    if unread:
+        log.warning("%s: %d words lie beyond what the encoder reads; nothing is found there", source, unread)
