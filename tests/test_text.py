@@ -15,6 +15,7 @@ from sinet.__main__ import main
 from sinet.data.sentence import Entity, Relation, Sentence
 from sinet.data.text import Word, cut, sentences
 from sinet.errors import UserError
+from sinet.files import write_sealed
 from sinet.model.sinet import System
 from sinet.provenance import ROOT
 from sinet.run import draw, extract
