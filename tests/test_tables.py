@@ -283,10 +283,23 @@ def test_seeds_are_over_the_means_of_their_folds(tmp_path):
 
 
 def test_a_dataset_that_only_shares_a_published_name_has_a_column_of_its_own(tmp_path):
-    write_grid(tmp_path, [("ours", 0), ("pfn", 0)], [], datasets=("scierc",))
+    write_grid(tmp_path, [("ours", 0), ("pfn", 0)], [], datasets=("scierc", "ten"))
     measured = lines(tmp_path / "tables" / "main.md", "PFN (ours)")[0]
-    assert measured[3:12] == ["not run"] * 9 and "not run" not in measured[12:]
-    assert rows(tmp_path / "tables" / "published_vs_measured.csv") == []
+    assert measured[3:9] == ["not run"] * 6 and "not run" not in measured[9:]
+    assert {row["dataset"] for row in rows(tmp_path / "tables" / "published_vs_measured.csv")} == {"SciERC"}
+
+
+def test_the_tables_of_own_data_hold_nothing_of_the_paper(tmp_path):
+    made = write_grid(tmp_path, [("ours", 0), ("pfn", 0), ("base", 0)], [], datasets=("scierc",))
+    tables = tmp_path / "tables"
+    assert [row[0] for row in body(tables / "main.md")] == ["SINET (ours)", "PFN (ours)"]
+    assert len(body(tables / "main.md")[0]) == 6 and [row[3] for row in body(tables / "ablation.md")] == [
+        *["Base+TAP+CTAM", "Base"] * 2
+    ]
+    assert body(tables / "published_vs_measured.md") == [] and rows(tables / "published_vs_measured.csv") == []
+    assert not any("n.r." in text or "Wadden" in text for text in made.values())
+    made = write_grid(tmp_path / "alone", [("pfn", 0)], [], datasets=("scierc",))
+    assert body(tmp_path / "alone" / "tables" / "ablation.md") == []
 
 
 def test_what_was_left_out_altogether_has_its_row_and_column(tmp_path):

@@ -35,7 +35,8 @@ def ablation_table(grid: Grid, published: dict) -> Table:
     """
     settings = {m["setting"]: n for n, m in grid.declared["models"].items() if "setting" in m}
     places = grid.ablated()
-    order = [entry["setting"] for entry in next(iter(published["ablation"].values()))]
+    of_paper = [entry["setting"] for entries in published["ablation"].values() for entry in entries]
+    order = list(dict.fromkeys([*of_paper, *settings]))
     made = []
     for key, entries in published["ablation"].items():
         made += _published(key, entries, published_encoders(published["protocol"]["ablation"][key]["encoders"]))
@@ -43,9 +44,12 @@ def ablation_table(grid: Grid, published: dict) -> Table:
             made += _measured(grid, place, settings, order)
     for place in (place for place in places if grid.column(place.dataset)[0] not in published["ablation"]):
         made += _measured(grid, place, settings, order)
+    of_deck = (
+        " Published: split not stated in the deck, one figure each; the figures do not match its main table, and may "
+        "be of dev."
+    )
     notes = (
-        "Micro F1 x 100. Published: split not stated in the deck, one figure each; the figures do not match its main "
-        f"table, and may be of dev. {WHY_EMPTY}",
+        f"Micro F1 x 100.{of_deck if of_paper else ''} {WHY_EMPTY}",
         f"Ent - {BASE} and so on: difference of the means. Bold: significantly different from {BASE} on test; "
         f"{grid.test_note()}. Figures of dev are not tested. The full model against each other setting: table of "
         "significance.",
@@ -53,7 +57,8 @@ def ablation_table(grid: Grid, published: dict) -> Table:
         *grid.protocol([run for run in grid.runs if run["model"] in settings.values() and grid.place(run) in places]),
     )
     rows, lines = [cells for cells, _ in made], [line for _, of_row in made for line in of_row]
-    return Table("ablation", "Ablation", frame(rows), pd.DataFrame(lines), notes)
+    columns = [*_row(*["Dataset"] * 4), *(("", n) for m in METRICS.values() for n in (m, f"{m} - {BASE}"))]
+    return Table("ablation", "Ablation", frame(rows, columns), pd.DataFrame(lines), notes)
 
 
 def _row(*described: str) -> dict[tuple[str, str], str]:

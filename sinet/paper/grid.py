@@ -88,6 +88,10 @@ class Grid:
         """All places at which runs were planned, in the order of the grid."""
         return list(dict.fromkeys(place for place, _ in self.planned()))
 
+    def datasets(self) -> list[str]:
+        """All datasets (whole) with a run in the grid, or one that was left out."""
+        return list(dict.fromkeys([*(p.dataset for p in self.places()), *(dataset for dataset, _, _ in self.absent())]))
+
     def ablated(self) -> list[Place]:
         """Where settings of the ablation are planned, or without a recipe left out, besides the full model, which is a
         system as others are."""

@@ -26,10 +26,10 @@ from sinet.score.compare import pairs_to_compare
 
 
 def main_table(grid: Grid, published: list[dict]) -> Table:
-    """Systems x datasets: each published row, directly under it what was measured of that system with that encoder, one
-    row for each recipe; last what has no published row."""
-    columns = {key: title for key, title in PUBLISHED_DATASETS.items()}
-    for dataset in [*(place.dataset for place in grid.places()), *(dataset for dataset, _, _ in grid.absent())]:
+    """Systems x datasets: each published row (none of a grid of other datasets), directly under it what was measured of
+    that system with that encoder, one row for each recipe; last what has no published row."""
+    columns = dict(PUBLISHED_DATASETS) if published else {}
+    for dataset in grid.datasets():
         key, title = grid.column(dataset)
         columns.setdefault(key, title)
     rest = _measured_rows(grid, [m for m in grid.models() if is_system(grid.declared["models"][m])])
@@ -39,10 +39,13 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
         made += [_published(grid, columns, row, bool(ours)), *(_measured(grid, columns, *m) for m in ours)]
         rest = [m for m in rest if m not in ours]
     made += [_measured(grid, columns, *m) for m in rest]
+    beside = (
+        f" {UNREPORTED} DyIE, DyIE++: so the deck spells DyGIE, DyGIE++. Under a published row: that system, measured "
+        "here with that encoder, by which recipe, over n seeds, on which split. Measured rows without a published one "
+        "(another encoder) come last."
+    )
     notes = (
-        f"Micro F1 x 100. {UNREPORTED} {WHY_EMPTY} DyIE, DyIE++: so the deck spells DyGIE, DyGIE++.",
-        "Under a published row: that system, measured here with that encoder, by which recipe, over n seeds, on which "
-        "split. Measured rows without a published one (another encoder) come last.",
+        f"Micro F1 x 100. {WHY_EMPTY}{beside if published else ''}",
         f"Bold: {REFERENCE} where it is significantly better than every other system measured here on the same dataset "
         f"with the same encoder and recipe, another system where it is significantly better than {REFERENCE}; "
         f"{grid.test_note()}. Published rows are not tested.",

@@ -68,7 +68,7 @@ def published_table(grid: Grid, published: dict) -> Table:
         "Micro F1 x 100, published and ours of the same system with the same encoder on the same dataset. Difference: "
         f"our mean minus the published figure{in_sd if any(c[1] == IN_SD for c in texts.columns) else ''}. Published "
         "figures are one number each: no test is made of them.",
-        f"{UNREPORTED} {WHY_EMPTY}",
+        f"{UNREPORTED} {WHY_EMPTY}" if rows else "Nothing here is published of these datasets with these encoders.",
         "What differs: published / ours, as the paper, its released code or the deck states it. The ablation's figures "
         "do not match the deck's main table, so that its split may be another: ours are of test and of dev.",
         *(_listed(f"Published, {why}", systems) for why, systems in alone.items()),
