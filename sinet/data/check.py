@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sinet.data.card import card_markdown, count, shared_sentences
 from sinet.data.decode import REPLACEMENT, Fault, read_with_faults
-from sinet.data.formats import FORMS, located, recognise, renamed, spellings
+from sinet.data.formats import FORMS, NotThisForm, located, recognise, renamed, spellings
 from sinet.data.sentence import Entity, Labels, Sentence, mistakes, parse_sentence, whole
 from sinet.errors import UserError, counted, nearest
 
@@ -104,10 +104,12 @@ def _check_file(
     form = recognise(text)
     named: dict[str, str] = {}  # id -> first place
     repeated: set[str] = set()
+    title = f"{FORMS[form].title} (`format: {form}`)"
     for number, (where, record) in enumerate(located(path, form, text)):
         if isinstance(record, Fault):
             file.faults.append(f"{where}: {record}")
             file.illegible = True
+            title = "of no known form" if isinstance(record, NotThisForm) else title
             continue
         if unreadable and REPLACEMENT in str(record):
             file.illegible = True
@@ -137,7 +139,7 @@ def _check_file(
     if known:
         file.faults = [fault for fault in file.faults if fault not in repeated]
     file.description = (
-        f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(file.faults), 'fault')}"
+        f"{path}: {title}, {counted(len(file.faults), 'fault')}"
         + (f"; {counted(len(repeated), 'repetition')}, as published" if known else "")
         + (f"; {ends}" if ends else "")
     )

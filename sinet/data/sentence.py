@@ -10,7 +10,6 @@ clusters by number. Only `tokens` is required, so raw text is read by the same r
 each entity and relation.
 """
 
-import difflib
 import functools
 import json
 import math
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sinet.data.decode import Fault, decoded, utf8_lines
-from sinet.errors import UserError, nearest
+from sinet.errors import UserError, closest, nearest, plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,19 +151,19 @@ def misspelt(record: dict, known: tuple[str, ...]) -> Iterator[Fault]:
     """Lists whose key resembles a known one that the record lacks: annotation that would be lost without a word. Other
     tools' keys may stand beside ours."""
     for key, value in sorted(record.items()):
-        meant = _meant(key, known) if isinstance(value, list) and key not in known else None
+        meant = meant_key(key, known) if isinstance(value, list) and key not in known else None
         if meant is not None and meant not in record:
-            yield Fault(key, f"unknown key, did you mean {meant!r}?")
+            yield Fault(plain(key), f"unknown key, did you mean {meant!r}?")
 
 
 @functools.lru_cache(maxsize=1024)
-def _meant(key: str, known: tuple[str, ...]) -> str | None:
+def meant_key(key: str, known: tuple[str, ...]) -> str | None:
     """The known key that another one abbreviates (`ents`, `entity`), or is a slip of the keyboard for."""
     stem = key.rstrip("sy")
     for name in known:
         if (len(stem) > 2 and name.startswith(stem)) or sorted(key) == sorted(name):
             return name
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.85)), None)
+    return closest(key, known, cutoff=0.85)
 
 
 def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
