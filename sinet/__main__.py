@@ -219,7 +219,9 @@ def _score_steps(step: Step) -> None:
         ("analyse", steps.analyse, "errors of predictions by kind, with examples, and figures by slice; prints JSON"),
     ):
         s = step(name, run, help)
-        s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
+        s.add_argument(
+            "--gold", type=Path, required=True, metavar="FILE", help="gold sentences, in a form that `check` reads"
+        )
         s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the same sentences, predicted")
         s.add_argument(
             "--labels", type=Path, metavar="FILE", help="labels.json of the dataset; default: beside --gold, if there"

@@ -43,6 +43,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(map(plain, names[:LISTED])) + more
 
 
+def quoted(text: str) -> str:
+    """A name between quotation marks, escaped, and shortened where it is long."""
+    return repr(text) if len(text) <= LETTERS else f"{text[:LETTERS]!r}... ({len(text):,} characters)"
+
+
 def plain(text: str, most: int = LETTERS) -> str:
     """A text as it may be printed: control characters escaped, shortened where it is long."""
     cut = text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"

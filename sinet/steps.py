@@ -271,11 +271,9 @@ def analyse(options: argparse.Namespace) -> None:
 
 def _held_against_gold(what: Callable[..., dict], options: argparse.Namespace) -> None:
     """Print or write as JSON what a function says of gold, predictions and their labels."""
-    from sinet.data.sentence import read_sentences
-    from sinet.run.record import labels_for
+    from sinet.run.record import read_pair
 
-    gold, predicted = read_sentences(options.gold), read_sentences(options.predictions)
-    labels = labels_for(options.labels, options.gold.parent / "labels.json", gold, predicted, options.symmetric)
+    gold, predicted, labels = read_pair(options.gold, options.predictions, options.labels, options.symmetric)
     text = json.dumps(what(gold, predicted, labels), indent=2, ensure_ascii=False)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,12 @@
 """Dataset cards: what a dataset holds, counted, and held against what its declaration says it holds."""
 
+import bisect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 
-from sinet.data.sentence import Labels, Sentence
-from sinet.errors import UserError
+from sinet.data.sentence import Entity, Labels, Sentence
+from sinet.errors import UserError, plain
 
 WIDE = 8
 """Entities of more words than this are called wide: the span-based systems enumerate spans of up to 8 words."""
@@ -31,7 +32,7 @@ def count(sentences: Sequence[Sentence], labels: Labels) -> dict:
     for s in sentences:
         entities.update(e.type for e in s.entities)
         relations.update(r.type for r in s.relations)
-        overlapping += sum(a.start < b.end and b.start < a.end for a, b in combinations(s.entities, 2))
+        overlapping += _overlapping(s.entities)
         wide += sum(e.end - e.start > WIDE for e in s.entities)
         duplicate_entities += len(s.entities) - len({(e.type, e.start, e.end) for e in s.entities})
         duplicate_relations += len(s.relations) - len({(r.type, r.head, r.tail) for r in s.relations})
@@ -48,6 +49,12 @@ def count(sentences: Sequence[Sentence], labels: Labels) -> dict:
         "without_entities": sum(not s.entities for s in sentences),
         "longest": max((len(s.tokens) for s in sentences), default=0),
     }
+
+
+def _overlapping(entities: Sequence[Entity]) -> int:
+    """Pairs of entities that share a word: all but those of which one ends before the other starts."""
+    ends = sorted(e.end for e in entities)
+    return len(entities) * (len(entities) - 1) // 2 - sum(bisect.bisect_right(ends, e.start) for e in entities)
 
 
 def table_checksum(sentences: Sequence[Sentence], symmetric: frozenset[str]) -> dict[str, int]:
@@ -107,7 +114,7 @@ def card_markdown(card: dict) -> str:
     def typed(field: str) -> list[tuple[str, list[int]]]:
         counts = column(field)
         kinds = sorted(counts[0], key=lambda t: -counts[0][t])
-        return [("**all**", [sum(c.values()) for c in counts]), *((t, [c[t] for c in counts]) for t in kinds)]
+        return [("**all**", [sum(c.values()) for c in counts]), *((_cell(t), [c[t] for c in counts]) for t in kinds)]
 
     shared = ", ".join(f"{pair} {n}" for pair, n in card["shared_sentences"].items())
     return "\n".join(
@@ -125,6 +132,10 @@ def card_markdown(card: dict) -> str:
             *([_files(card["files"])] if card["files"] else []),
         ]
     )
+
+
+def _cell(name: str) -> str:
+    return plain(name).replace("|", "\\|")
 
 
 def _files(files: Sequence[dict]) -> str:

@@ -6,7 +6,6 @@ that only some splits have, test sentences that occur in the training data.
 """
 
 import dataclasses
-import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +15,14 @@ from sinet.data.card import card_markdown, count, shared_sentences
 from sinet.data.decode import REPLACEMENT, Fault, read_with_faults
 from sinet.data.formats import FORMS, NotThisForm, located, recognise, renamed, spellings
 from sinet.data.sentence import Entity, Labels, Sentence, mistakes, parse_sentence, whole
-from sinet.errors import UserError, counted, nearest
+from sinet.errors import UserError, closest, counted, listed, nearest, quoted
 
 RARE = 20
 """A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
 FEW, MANY = 20, 100
 """Entities of which one should be a single word, and one of several: a hint, and a fault in DyGIE's form."""
+MOST_TYPES = 500
+"""More types than this are not compared by their spelling, whose time grows with the square: none has so many."""
 ALIKE = 0.85
 """How like two types must be spelt for that (difflib's ratio, whatever their case)."""
 
@@ -185,7 +186,7 @@ def _record_faults(
     ):
         for i, item in _typed(record, field):
             if known is not None and item["type"] not in known and item["type"].lower() not in spellings(known):
-                yield f"{field}[{i}].type: unknown type {item['type']!r}, {nearest(item['type'], known)}"
+                yield f"{field}[{i}].type: unknown type {quoted(item['type'])}, {nearest(item['type'], known)}"
             if field == "relations" and whole(item.get("head")) and item["head"] == item.get("tail"):
                 yield f"relations[{i}]: relates entity {item['head']} to itself; head and tail should differ"
     tokens = record.get("tokens")
@@ -226,12 +227,16 @@ def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
                 for i, item in enumerate(getattr(sentence, field)):
                     places.setdefault(item.type, []).append(f"{where}: {field}[{i}].type")
         counts = Counter({kind: len(where) for kind, where in places.items()})
+        if len(counts) > MOST_TYPES:
+            first = next(iter(places.values()))[0]
+            yield f"{first}: {len(counts):,} types in all; a type is a class of a few, is the text written there?"
+            continue
         for kind, where in places.items():
             frequent = {other.lower(): other for other, n in counts.items() if n >= RARE * counts[kind]}
-            if close := difflib.get_close_matches(kind.lower(), frequent, n=1, cutoff=ALIKE):
+            if close := closest(kind.lower(), frequent, cutoff=ALIKE):
                 yield (
-                    f"{where[0]}: {kind!r} occurs {counted(counts[kind], 'time')} in all, "
-                    f"{frequent[close[0]]!r} {counts[frequent[close[0]]]}; "
+                    f"{where[0]}: {quoted(kind)} occurs {counted(counts[kind], 'time')} in all, "
+                    f"{frequent[close]!r} {counts[frequent[close]]}; "
                     "if it is a type of its own, name it in --labels"
                 )
 
@@ -265,7 +270,7 @@ def _named_again(record: object, where: str, form: str, named: dict[str, str]) -
         where = where.rsplit(": sentence ", 1)[0]
     if name is not None and (earlier := named.setdefault(str(name), where)) != where:
         what = "doc_key" if form == "dygie" else "id"
-        yield f"{where}: {what}: {str(name)!r} is also the {what} of {earlier}; give each its own"
+        yield f"{where}: {what}: {quoted(str(name))} is also the {what} of {earlier}; give each its own"
 
 
 def _suspected_ends(form: str, entities: Sequence[Entity]) -> str | None:
@@ -293,9 +298,12 @@ def _new_types(types: dict[str, dict[str, dict[str, str]]], train: str) -> Itera
     for fields in types.values():
         for field, found in fields.items():
             known = types[train][field]
-            for kind, where in found.items():
-                if kind not in known:
-                    yield f"{where}: {field}: type {kind!r} never occurs in {train}, {nearest(kind, known)}"
+            new = [kind for kind in found if kind not in known]
+            if len(new) > MOST_TYPES:
+                yield f"{found[new[0]]}: {field}: {len(new):,} types never occur in {train}: {listed(new)}"
+                continue
+            for kind in new:
+                yield f"{found[kind]}: {field}: type {quoted(kind)} never occurs in {train}, {nearest(kind, known)}"
 
 
 def _lacking_types(types: dict[str, dict[str, dict[str, str]]], train: str) -> Iterator[str]:
@@ -303,7 +311,7 @@ def _lacking_types(types: dict[str, dict[str, dict[str, str]]], train: str) -> I
     for name, fields in types.items():
         for field, found in fields.items():
             if lacking := sorted(types.get(train, fields)[field].keys() - found.keys()):
-                yield f"{name}: no {field} of the types {', '.join(lacking)}, which {train} has"
+                yield f"{name}: no {field} of the types {listed(lacking)}, which {train} has"
 
 
 def _repeated(splits: dict[str, list[tuple[str, Sentence]]], train: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ from sinet.data.misread import (
     has_words,
     lost_annotation,
 )
-from sinet.data.sentence import Labels, Sentence, check_types, misspelt, parse_sentence, whole
+from sinet.data.sentence import Labels, Sentence, check_types, controlled, misspelt, parse_sentence, whole
 from sinet.errors import UserError
 
 JUDGED = 100
@@ -168,6 +168,9 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
     sentences, name = record["sentences"], record.get("doc_key", record.get("doc_id"))
     if whole(name):
         name = str(name)
+    if isinstance(name, str) and (what := controlled(name)):
+        yield Fault("doc_key", what)
+        name = None
     ner = record.get("ner") or [[] for _ in sentences]
     related = record.get("relations") or [[] for _ in sentences]
     clusters = record.get("clusters") or []
@@ -363,17 +366,18 @@ def _of_whole_file(form: str, records: list[tuple[int, object]], text: str) -> t
     return counted_characters(legible, keys) or next(lost_annotation(legible, keys), None)
 
 
-def read(path: Path, form: str, labels: Labels | None = None) -> list[Sentence]:
+def read(path: Path, form: str | None, labels: Labels | None = None) -> list[Sentence]:
     """All sentences of a file.
 
     Args:
+        form: None to recognise it.
         labels: the types that may occur; files may write them in another case. None for any.
 
     Raises:
         UserError: the first mistake, as `file:line: field: what would be right`.
     """
-    found = []
-    for number, (where, record) in enumerate(located(path, form, read_text(path))):
+    found, text = [], read_text(path)
+    for number, (where, record) in enumerate(located(path, form or recognise(text), text)):
         if isinstance(record, Fault):
             raise UserError(f"{where}: {record}")
         sentence = parse_sentence(record, where, default_id=f"{path.stem}-{number}")

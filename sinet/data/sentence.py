@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sinet.data.decode import Fault, decoded, utf8_lines
-from sinet.errors import UserError, closest, nearest, plain
+from sinet.errors import CONTROL, UserError, closest, nearest, plain, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +85,18 @@ class Labels:
     def read(cls, path: Path) -> "Labels":
         """The labels of a `labels.json`; raises `UserError` for a file that holds none, and `OSError`."""
         try:
-            labels = cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-            if not all(isinstance(t, str) for t in (*labels.entity_types, *labels.relation_types, *labels.symmetric)):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            labels = cls.from_json(record)
+            for types in (record["entity_types"], record["relation_types"], record.get("symmetric", [])):
+                if not isinstance(types, list) or not all(map(_is_type, types)) or len(set(types)) < len(types):
+                    raise TypeError
+            if not labels.symmetric <= set(labels.relation_types):
                 raise TypeError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            right = '{"entity_types": [...], "relation_types": [...]}'
-            raise UserError(f"{path}: should hold {right}, as a prepared dataset's labels.json") from None
+            right = '{"entity_types": [...], "relation_types": [...], "symmetric": [some relation types]}'
+            raise UserError(
+                f"{path}: should hold {right}, each type once, as a prepared dataset's labels.json"
+            ) from None
         return labels
 
     def to_json(self) -> dict:
@@ -125,6 +131,9 @@ def mistakes(record: object) -> Iterator[Fault]:
             yield Fault(f"tokens[{i}]", f"should be a word without white space, is {token!r:.40}")
     if not isinstance(record.get("document"), str | None):
         yield Fault("document", f"should be a document's name, is {record['document']!r:.40}")
+    for field in ("id", "document"):
+        if isinstance(record.get(field), str) and (what := controlled(record[field])):
+            yield Fault(field, what)
     unlisted = [field for field in ("entities", "relations") if not isinstance(record.get(field, []), list)]
     yield from (Fault(field, f"should be a list, is {record[field]!r:.40}") for field in unlisted)
     if unlisted:
@@ -166,6 +175,11 @@ def meant_key(key: str, known: tuple[str, ...]) -> str | None:
     return closest(key, known, cutoff=0.85)
 
 
+def controlled(name: str) -> str | None:
+    """What is wrong with a name that holds a line break or another control character."""
+    return f"{quoted(name)} holds a line break or control character; remove it" if CONTROL.search(name) else None
+
+
 def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
     if not _typed(item):
         hint = "; lists are Two are Better than One's form, an array (`format: two`)" * isinstance(item, list)
@@ -173,7 +187,7 @@ def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
         return
     start, end = item.get("start"), item.get("end")
     if not (whole(start) and whole(end)):
-        yield "", f"start {start!r} and end {end!r} should be whole numbers"
+        yield "", f"start {start!r:.40} and end {end!r:.40} should be whole numbers"
     elif not 0 <= start < end <= words:
         hint = ""
         if 0 <= start == end < words:
@@ -185,7 +199,7 @@ def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
             f"[{start}, {end}) is no span of the {words} words: 0 <= start < end <= {words} is right (end is exclusive)"
             f"{hint}",
         )
-    yield from _score_mistakes(item)
+    yield from _common_mistakes(item)
 
 
 def _relation_mistakes(item: object, entities: int) -> Iterator[tuple[str, str]]:
@@ -194,11 +208,13 @@ def _relation_mistakes(item: object, entities: int) -> Iterator[tuple[str, str]]
         return
     for role in ("head", "tail"):
         if not whole(item.get(role)) or not 0 <= item[role] < entities:
-            yield f".{role}", f"{item.get(role)!r} is no position in the list of {entities} entities"
-    yield from _score_mistakes(item)
+            yield f".{role}", f"{item.get(role)!r:.40} is no position in the list of {entities} entities"
+    yield from _common_mistakes(item)
 
 
-def _score_mistakes(item: dict) -> Iterator[tuple[str, str]]:
+def _common_mistakes(item: dict) -> Iterator[tuple[str, str]]:
+    if what := controlled(item["type"]):
+        yield ".type", what
     score = item.get("score")
     number = isinstance(score, int | float) and not isinstance(score, bool) and abs(score) < math.inf
     if score is not None and not number:
@@ -207,6 +223,10 @@ def _score_mistakes(item: dict) -> Iterator[tuple[str, str]]:
 
 def _typed(item: object) -> bool:
     return isinstance(item, dict) and isinstance(item.get("type"), str) and bool(item["type"].strip())
+
+
+def _is_type(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and not controlled(name)
 
 
 def whole(value: object) -> bool:
@@ -240,7 +260,9 @@ def check_types(sentence: Sentence, labels: Labels, where: str) -> None:
     ):
         for i, item in enumerate(items):
             if item.type not in known:
-                raise UserError(f"{where}: {kind}[{i}].type: unknown type {item.type!r}, {nearest(item.type, known)}")
+                raise UserError(
+                    f"{where}: {kind}[{i}].type: unknown type {quoted(item.type)}, {nearest(item.type, known)}"
+                )
 
 
 def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:
