@@ -118,6 +118,9 @@ def _data_steps(step: Step) -> None:
     )
     s.add_argument("--dataset", metavar="NAME", help="a declared dataset whose types may occur")
     s.add_argument("--labels", type=Path, metavar="FILE", help="labels.json with the types that may occur")
+    s.add_argument(
+        "--no-relation", nargs="+", default=[], metavar="TYPE", help="relation types that are left out: no relations"
+    )
     s.add_argument("--encoder", metavar="NAME", help="declared encoder that must take the sentences (default: minilm)")
     s.add_argument("--limit", type=_at_least(1), default=50, metavar="N", help="faults listed at most (50)")
 

@@ -116,7 +116,7 @@ def check(options: argparse.Namespace) -> int:
     from sinet.model.located import locate_encoder
     from sinet.model.pretrained import load_encoder
 
-    config, labels, published = load_config(), None, {}
+    config, labels, published, no_relation = load_config(), None, {}, options.no_relation
     if options.dataset:
         if options.dataset not in config["datasets"]:
             raise UserError(
@@ -124,6 +124,7 @@ def check(options: argparse.Namespace) -> int:
             )
         declared = config["datasets"][options.dataset]
         labels = Labels.from_json(declared)
+        no_relation = [*no_relation, *declared.get("no_relation", ())]
         for split in declared.get("counts", {}).values():
             repeated = split.get("duplicate_entities", 0) + split.get("duplicate_relations", 0)
             published[split.get("sentences")] = repeated
@@ -141,7 +142,7 @@ def check(options: argparse.Namespace) -> int:
         pieces = 2 + sum(max(1, len(ids)) for ids in encoder.tokenizer(words, add_special_tokens=False)["input_ids"])
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
-    report = check_files(options.files, labels, too_long, published)
+    report = check_files(options.files, labels, too_long, published, no_relation)
     if report.faults:
         more = len(report.faults) - options.limit
         listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)

@@ -11,10 +11,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sinet.data.card import card_markdown, count, shared_sentences
+from sinet.data.card import card_markdown, count, missed_types, shared_sentences
 from sinet.data.decode import REPLACEMENT, Fault, read_with_faults
 from sinet.data.formats import FORMS, NotThisForm, located, recognise, renamed, spellings
-from sinet.data.sentence import Entity, Labels, Sentence, mistakes, parse_sentence, whole
+from sinet.data.sentence import (
+    Entity,
+    Labels,
+    Sentence,
+    absences,
+    ask_absence,
+    mistakes,
+    parse_sentence,
+    whole,
+    without_relations,
+)
 from sinet.errors import UserError, closest, counted, listed, nearest, quoted
 
 RARE = 20
@@ -41,6 +51,7 @@ def check_files(
     labels: Labels | None,
     too_long: Callable[[Sequence[str]], str | None] | None,
     published: Mapping[int, int] | None = None,
+    no_relation: Sequence[str] = (),
 ) -> Report:
     """Check files that belong together, as splits of one dataset, and describe them.
 
@@ -48,6 +59,7 @@ def check_files(
         labels: the types that may occur; None to judge spelling by frequency.
         too_long: says what is wrong with the number of some words, or None.
         published: repeated entities and relations that a split of so many sentences is known to hold; no faults there.
+        no_relation: relation types that are left out.
 
     Raises:
         UserError: a file that is named twice.
@@ -56,7 +68,8 @@ def check_files(
     if twice := [str(path) for path in paths if same[path.resolve()] > 1]:
         raise UserError(f"{twice[0]}: named {same[Path(twice[0]).resolve()]} times; name each file once")
     train = str(_training(paths))
-    files = {str(path): _check_file(path, labels, too_long, published or {}) for path in paths}
+    known = labels and dataclasses.replace(labels, relation_types=(*labels.relation_types, *no_relation))
+    files = {str(path): _check_file(path, known, too_long, published or {}, no_relation) for path in paths}
     described = [f"training split: {train}"] if len(paths) > 1 else []
     described += [file.description for file in files.values()]
     splits = {name: file.sentences for name, file in files.items() if file.read}
@@ -69,6 +82,8 @@ def check_files(
     if between:
         described.append(f"across the files: {counted(len(between), 'fault')}")
     described += _lacking_types(types, train)
+    if asked := absences(sorted({kind for fields in types.values() for kind in fields["relations"]})):
+        described.append(ask_absence(asked))
     faults = [fault for file in files.values() for fault in file.faults]
     return Report([*faults, *between], "\n".join([*described, "", _card(splits, labels)]))
 
@@ -96,6 +111,7 @@ def _check_file(
     labels: Labels | None,
     too_long: Callable[[Sequence[str]], str | None] | None,
     published: Mapping[int, int],
+    no_relation: Sequence[str],
 ) -> _File:
     try:
         text, unreadable = read_with_faults(path)
@@ -105,6 +121,7 @@ def _check_file(
     form = recognise(text)
     named: dict[str, str] = {}  # id -> first place
     repeated: set[str] = set()
+    left_out = {kind.lower() for kind in no_relation}
     title = f"{FORMS[form].title} (`format: {form}`)"
     for number, (where, record) in enumerate(located(path, form, text)):
         if isinstance(record, Fault):
@@ -119,7 +136,7 @@ def _check_file(
         file.faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
         for kind, first in file.types.items():
             typed = [item["type"] for _, item in _typed(record, kind)]
-            for name in typed:
+            for name in (n for n in typed if kind == "entities" or n.lower() not in left_out):
                 first.setdefault(_declared(name, labels, kind), where)
             file.illegible |= len(typed) < len(_items(record, kind))
         file.faults += _named_again(record, where, form, named)
@@ -127,7 +144,7 @@ def _check_file(
         file.faults += again
         repeated.update(again)
         if not wrong:
-            sentence = parse_sentence(record, where, f"{path.stem}-{number}")
+            sentence = without_relations(parse_sentence(record, where, f"{path.stem}-{number}"), no_relation)
             file.sentences.append((where, renamed(sentence, labels) if labels else sentence))
     if not file.sentences and not file.faults:
         file.faults.append(f"{path}:1: the file holds no sentence")
@@ -157,15 +174,17 @@ def _card(splits: dict[str, list[tuple[str, Sentence]]], labels: Labels | None) 
         tuple(dict.fromkeys((*(labels.relation_types if labels else ()), *_types(everything, "relations")))),
         labels.symmetric if labels else frozenset(),
     )
+    counted = {name: count(sentences, occurring) for name, sentences in plain.items()}
     stems = [Path(name).stem for name in plain]
     titles = dict(zip(plain, stems if len(set(stems)) == len(stems) else plain, strict=True))
     return card_markdown(
         {
             "title": ", ".join(Path(name).name for name in plain),
             "labels": occurring.to_json(),
-            "splits": {titles[name]: count(sentences, occurring) for name, sentences in plain.items()},
+            "splits": {titles[name]: figures for name, figures in counted.items()},
             "shared_sentences": shared_sentences({titles[name]: s for name, s in plain.items()}),
             "files": [],
+            "notes": [f"Warning: {what}." for what in missed_types(counted.values())],
         }
     )
 

@@ -14,12 +14,12 @@ import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sinet.data.decode import Fault, decoded, utf8_lines
-from sinet.errors import CONTROL, UserError, closest, nearest, plain, quoted
+from sinet.errors import CONTROL, UserError, closest, listed, nearest, plain, quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +263,33 @@ def check_types(sentence: Sentence, labels: Labels, where: str) -> None:
                 raise UserError(
                     f"{where}: {kind}[{i}].type: unknown type {quoted(item.type)}, {nearest(item.type, known)}"
                 )
+
+
+NO_RELATION = re.compile(
+    r"o|n|na|nan|no|none|nota|noneoftheabove|nil|null|void|others?|false|neg|negative|unrelated|nothing|no[nt]?rel\w*|"
+    r"no(link|edge|label|type|interaction)"
+)
+"""Lower-case letters of types that stand for the absence of a relation in other corpora."""
+
+
+def absences(types: Iterable[str]) -> list[str]:
+    """The relation types that by their name are the absence of one."""
+    return [kind for kind in types if NO_RELATION.fullmatch(re.sub(r"\(e\d,e\d\)|[^a-z]", "", kind.lower()))]
+
+
+def ask_absence(types: Sequence[str]) -> str:
+    """The question about relation types that by their name are none."""
+    return (
+        f"{listed(types)}: do these relation types stand for the absence of a relation? If so, leave them out: "
+        f"`no_relation: [{', '.join(map(quoted, types))}]` in the dataset's declaration, "
+        f"`check --no-relation {' '.join(map(plain, types))}`"
+    )
+
+
+def without_relations(sentence: Sentence, types: Collection[str]) -> Sentence:
+    """The sentence without relations of some types, whatever their case."""
+    left_out = {kind.lower() for kind in types}
+    return replace(sentence, relations=tuple(r for r in sentence.relations if r.type.lower() not in left_out))
 
 
 def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:
