@@ -13,6 +13,8 @@ from pathlib import Path
 from sinet.errors import UserError
 from sinet.files import read_json
 
+LETTERS_A_PIECE = 1000
+"""Characters for each word piece that an encoder takes from which a sentence is too long beyond doubt."""
 PLANNED_RUNS = 1000
 """Runs whose plan `bench` measures."""
 
@@ -138,6 +140,10 @@ def check(options: argparse.Namespace) -> int:
     most = encoder.max_pieces
 
     def too_long(words: Sequence[str]) -> str | None:
+        if (letters := sum(map(len, words))) > most * LETTERS_A_PIECE:  # beyond doubt, and slow to cut into pieces
+            return (
+                f"{len(words):,} words of {letters:,} characters, {name} takes {most} word pieces; divide the sentence"
+            )
         # not `word_pieces`, which keeps of a word what fits
         pieces = 2 + sum(max(1, len(ids)) for ids in encoder.tokenizer(words, add_special_tokens=False)["input_ids"])
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from sinet.__main__ import main
 from sinet.data.ace import Lost, read_documents
 from sinet.data.check import check_files
 from sinet.data.text import LONGEST, sentences
@@ -132,3 +133,18 @@ def test_deep_annotations_and_giant_heads_are_refused(tmp_path, in_time):
     with pytest.raises(UserError, match=r"mention 0: a head of 20,001 characters; 10,000 at most"):
         source = f"<TEXT>{'Ann ' * N}</TEXT>"
         read_documents(["x"], write_ace(tmp_path, source, mention(0, 0, N)), True, Lost())
+
+
+def test_giant_words_and_sentences_of_words_are_refused_before_they_are_cut(tmp_path, capsys, in_time):
+    path = tmp_path / "x.jsonl"
+    path.write_text(json.dumps({"tokens": ["é&(" * 4000]}) + "\n" + json.dumps({"tokens": ["w"] * 2_000_000}) + "\n")
+    assert main(["check", str(path)]) == 2
+    _, word, _, sentence = capsys.readouterr().err.splitlines()
+    assert "x.jsonl:1: tokens[0]: a word of 12,000 characters, 10,000 at most; divide it" in word
+    assert "x.jsonl:2: tokens: 2,000,000 words of 2,000,000 characters, minilm takes 512 word pieces" in sentence
+
+
+def test_a_mention_that_is_not_its_characters_is_shown_in_short(tmp_path):
+    lost = Lost()
+    read_documents(["x"], write_ace(tmp_path, "<TEXT>Ann</TEXT>", mention(0, 0, 2, "Bob" * N)), True, lost)
+    assert len(lost.mentions[0]) < 300

@@ -25,10 +25,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sinet.data.decode import read_text
-from sinet.data.sentence import Entity, Labels, Relation, Sentence
+from sinet.data.sentence import Entity, Labels, Relation, Sentence, controlled
 from sinet.data.sources import annotations, source_of
 from sinet.data.text import Word, cut, sentences
-from sinet.errors import UserError
+from sinet.errors import UserError, listed, quoted
 
 TAG = re.compile(r"<[^>]*>")
 REFERENCE = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|\w{1,32});")
@@ -112,8 +112,9 @@ def read_documents(
     """
     missing = [name for name in names if name not in found]
     if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise UserError(f"the corpus lacks {len(missing)} of {len(names)} documents of {where}: {listed}")
+        raise UserError(f"the corpus lacks {len(missing)} of {len(names)} documents of {where}: {listed(missing)}")
+    if unfit := next(filter(None, map(controlled, names)), None):
+        raise UserError(f"{where}: the document name {unfit}")
     made = []
     for name in names:
         document = read_document(found[name], lost)
@@ -165,7 +166,7 @@ def read_document(apf: Path, lost: Lost) -> Document:
             if not annotated or " ".join(text[begin:stop].split()) != annotated:
                 shown = " ".join(text[begin:stop].split())
                 lost.mentions.append(
-                    f"{name}: {mention.get('ID')}: {annotated!r} in the annotation, {shown!r} in the text"
+                    f"{name}: {mention.get('ID')}: {quoted(annotated)} in the annotation, {quoted(shown)} in the text"
                 )
                 if begin == stop:
                     continue

@@ -108,6 +108,8 @@ class Labels:
         }
 
 
+LONGEST_WORD = 10_000
+"""Characters of a word: some tokenizers' time grows with the square of them."""
 # white space that ends a word; CoreNLP's words may hold a no-break space ("1 1/2")
 BLANK = re.compile(r"[ \t\n\r\v\f\x85\u2028\u2029]")
 
@@ -127,6 +129,8 @@ def mistakes(record: object) -> Iterator[Fault]:
     for i, token in enumerate(tokens):
         if not isinstance(token, str) or not token.strip():
             yield Fault(f"tokens[{i}]", f"should be a word, is {token!r:.40}")
+        elif len(token) > LONGEST_WORD:
+            yield Fault(f"tokens[{i}]", f"a word of {len(token):,} characters, {LONGEST_WORD:,} at most; divide it")
         elif BLANK.search(token):
             yield Fault(f"tokens[{i}]", f"should be a word without white space, is {token!r:.40}")
     if not isinstance(record.get("document"), str | None):
