@@ -40,6 +40,7 @@ class System(Extractor):
     released_form = "first layers over the concatenation of every span and pair"
     cites = "Wadden et al., EMNLP 2019: Entity, Relation, and Event Extraction with Contextualized Span Representations"
     tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "spans_per_word": 1.0}
+    one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
     allowed: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),

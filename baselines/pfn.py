@@ -126,6 +126,7 @@ class System(Extractor):
 
     cites = "Yan et al., EMNLP 2021: A Partition Filter Network for Joint Entity and Relation Extraction"
     tiny: ClassVar[dict] = {"hidden_size": 32}
+    one_type: ClassVar[tuple[str, ...]] = ()
     released_form = "both tables over the concatenation of every two word pieces"
     allowed: ClassVar[dict] = {
         "hidden_size": (1, 10_000),

@@ -105,6 +105,7 @@ class System(Extractor):
         "relation": ("relation_encoder.", "relation_model."),
     }
     judged_by: ClassVar[dict] = {"entity": "ent", "relation": "rel"}
+    one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
     allowed: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),

@@ -227,6 +227,7 @@ class System(Extractor):
     }
 
     trains_encoder: ClassVar[bool] = False
+    one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
     operators: ClassVar[dict] = {"sinet::table_sweep": sweep_multiply_adds}
 
     def __init__(

@@ -118,6 +118,9 @@ def _data_steps(step: Step) -> None:
     )
     s.add_argument("--dataset", metavar="NAME", help="a declared dataset whose types may occur")
     s.add_argument("--labels", type=Path, metavar="FILE", help="labels.json with the types that may occur")
+    s.add_argument(
+        "--no-relation", nargs="+", default=[], metavar="TYPE", help="relation types that are left out: no relations"
+    )
     s.add_argument("--encoder", metavar="NAME", help="declared encoder that must take the sentences (default: minilm)")
     s.add_argument("--limit", type=_at_least(1), default=50, metavar="N", help="faults listed at most (50)")
 
@@ -220,7 +223,9 @@ def _score_steps(step: Step) -> None:
         ("analyse", steps.analyse, "errors of predictions by kind, with examples, and figures by slice; prints JSON"),
     ):
         s = step(name, run, help)
-        s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences, JSON lines")
+        s.add_argument(
+            "--gold", type=Path, required=True, metavar="FILE", help="gold sentences, in a form that `check` reads"
+        )
         s.add_argument("--predictions", type=Path, required=True, metavar="FILE", help="the same sentences, predicted")
         s.add_argument(
             "--labels", type=Path, metavar="FILE", help="labels.json of the dataset; default: beside --gold, if there"

@@ -80,6 +80,9 @@ class Extractor(nn.Module):
     """Words of a sentence that are read; None for as many as the encoder can."""
     stage: str | None = None
     """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
+    one_type: ClassVar[tuple[str, ...]] = ("span",)
+    """What gets one type alone in a prediction, a literal: a `span` of words, a `pair` (head, tail) of spans. Further
+    gold types there are missed."""
     trains_encoder: ClassVar[bool] = True
     """Whether the encoder learns, and a recipe has to give its rate."""
     released_form: ClassVar[str | None] = None

@@ -1,7 +1,13 @@
 """The one exception whose text is meant for the user: what is wrong, where, what would be right; words for it."""
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""Characters that no name may hold: line breaks, and what steers a terminal."""
+LISTED, LETTERS, MESSAGE = 30, 60, 1000
+"""Names that a message lists, characters that it shows of one name, and of a whole fault."""
 
 
 class UserError(Exception):
@@ -20,5 +26,29 @@ def counted(n: int, what: str) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The hint that ends an error about an unknown `word`: the closest known word, else all of them."""
     known = sorted(map(str, known))
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known) or 'none'}"
+    close = closest(str(word), known, cutoff=0.6)
+    return f"did you mean {close!r}?" if close else f"known: {listed(known) or 'none'}"
+
+
+def closest(word: str, known: Iterable[str], cutoff: float) -> str | None:
+    """The known word most like `word`, if one is alike by `cutoff`; words too long to be shown are like none, as the
+    time of a comparison grows with the square of their length."""
+    short = [other for other in known if len(other) <= LETTERS] if len(word) <= LETTERS else []
+    return next(iter(difflib.get_close_matches(word, short, n=1, cutoff=cutoff)), None)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in one line: the first of them and the number of the others, each shortened and escaped."""
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(map(plain, names[:LISTED])) + more
+
+
+def quoted(text: str) -> str:
+    """A name between quotation marks, escaped, and shortened where it is long."""
+    return repr(text) if len(text) <= LETTERS else f"{text[:LETTERS]!r}... ({len(text):,} characters)"
+
+
+def plain(text: str, most: int = LETTERS) -> str:
+    """A text as it may be printed: control characters escaped, shortened where it is long."""
+    cut = text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
+    return CONTROL.sub(lambda found: repr(found.group())[1:-1], cut)

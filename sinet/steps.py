@@ -13,6 +13,8 @@ from pathlib import Path
 from sinet.errors import UserError
 from sinet.files import read_json, write_sum
 
+LETTERS_A_PIECE = 1000
+"""Characters for each word piece that an encoder takes from which a sentence is too long beyond doubt."""
 PLANNED_RUNS = 1000
 """Runs whose plan `bench` measures."""
 
@@ -116,7 +118,7 @@ def check(options: argparse.Namespace) -> int:
     from sinet.model.located import locate_encoder
     from sinet.model.pretrained import load_encoder
 
-    config, labels, published = load_config(), None, {}
+    config, labels, published, no_relation = load_config(), None, {}, options.no_relation
     if options.dataset:
         if options.dataset not in config["datasets"]:
             raise UserError(
@@ -124,6 +126,7 @@ def check(options: argparse.Namespace) -> int:
             )
         declared = config["datasets"][options.dataset]
         labels = Labels.from_json(declared)
+        no_relation = [*no_relation, *declared.get("no_relation", ())]
         for split in declared.get("counts", {}).values():
             repeated = split.get("duplicate_entities", 0) + split.get("duplicate_relations", 0)
             published[split.get("sentences")] = repeated
@@ -137,11 +140,15 @@ def check(options: argparse.Namespace) -> int:
     most = encoder.max_pieces
 
     def too_long(words: Sequence[str]) -> str | None:
+        if (letters := sum(map(len, words))) > most * LETTERS_A_PIECE:  # beyond doubt, and slow to cut into pieces
+            return (
+                f"{len(words):,} words of {letters:,} characters, {name} takes {most} word pieces; divide the sentence"
+            )
         # not `word_pieces`, which keeps of a word what fits
         pieces = 2 + sum(max(1, len(ids)) for ids in encoder.tokenizer(words, add_special_tokens=False)["input_ids"])
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
-    report = check_files(options.files, labels, too_long, published)
+    report = check_files(options.files, labels, too_long, published, no_relation)
     if report.faults:
         more = len(report.faults) - options.limit
         listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
@@ -273,11 +280,9 @@ def analyse(options: argparse.Namespace) -> None:
 
 def _held_against_gold(what: Callable[..., dict], options: argparse.Namespace) -> None:
     """Print or write as JSON what a function says of gold, predictions and their labels."""
-    from sinet.data.sentence import read_sentences
-    from sinet.run.record import labels_for
+    from sinet.run.record import read_pair
 
-    gold, predicted = read_sentences(options.gold), read_sentences(options.predictions)
-    labels = labels_for(options.labels, options.gold.parent / "labels.json", gold, predicted, options.symmetric)
+    gold, predicted, labels = read_pair(options.gold, options.predictions, options.labels, options.symmetric)
     text = json.dumps(what(gold, predicted, labels), indent=2, ensure_ascii=False)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -59,6 +59,11 @@ def judged_by(system: str) -> dict[str, str]:
     return _literal(system, "judged_by", {})
 
 
+def with_one_type(what: str) -> list[str]:
+    """The systems that predict one type alone of a `span` or a `pair` (`Extractor.one_type`)."""
+    return [system for system in sources() if what in _literal(system, "one_type", ("span",))]
+
+
 def trains_encoder(system: str) -> bool:
     """`Extractor.trains_encoder` of a system."""
     return _literal(system, "trains_encoder", True)

@@ -1,6 +1,7 @@
 """What every system must do; systems are discovered, so a new one needs no test file."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -82,6 +83,22 @@ def test_learns_ten_sentences_and_survives_a_reload(system, tiny_encoder, tmp_pa
         assert list(map(without_scores, other)) == list(map(without_scores, found))
     half = score(sentences, predict(model, sentences, CPU, "bfloat16"), LABELS)["symmetric"]
     assert half["ent"]["f1"] > 90
+
+
+def test_says_what_gets_one_type_alone(system, tiny_encoder):
+    """With every figure above its threshold, a place has several types wherever a system can give it several. No type
+    is symmetric: of those the two directions of a pair are one."""
+    model = build(system, tiny_encoder, replace(LABELS, symmetric=frozenset()))
+    model.threshold = 0.0
+    found = predict(model, read_sentences(CORPUS)[:3], CPU, "float32")
+    spans = [(n, e.start, e.end) for n, s in enumerate(found) for e in s.entities]
+    pairs = [
+        (n, *((e.start, e.end) for e in (s.entities[r.head], s.entities[r.tail])))
+        for n, s in enumerate(found)
+        for r in s.relations
+    ]
+    several = {what for what, places in (("span", spans), ("pair", pairs)) if len(set(places)) < len(places)}
+    assert several == {"span", "pair"} - set(system.one_type)
 
 
 def test_survives_odd_sentences(system, tiny_encoder):

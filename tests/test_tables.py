@@ -219,6 +219,22 @@ def test_words_of_examples_stand_for_themselves():
     assert "&lt;b&gt; *a* `b` a_b|c [T]</td>" in html and "<strong>1.00</strong>" in html
 
 
+def test_data_without_relations_are_shown_alike_in_all_tables(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "GOLD", [s.with_labels(s.entities, ()) for s in GOLD])
+    write_grid(tmp_path, THREE, [])
+    made = tmp_path / "tables"
+    for model in ("SINET (ours)", "PFN (ours)"):
+        (row,) = lines(made / "main.md", model)
+        assert row[-2:] == ["no gold"] * 2 and float(row[-3].strip("*").split()[0]) > 0
+    (full,) = [s for s in lines(made / "ablation.md", "Ten") if s[3] == "Base+TAP+CTAM" and "test" in s[2]]
+    assert full[-4:] == ["no gold"] * 4
+    compared = [cells for cells in lines(made / "significance.md", "Ten") if cells[5] != "Ent"]
+    assert compared and all(cells[6] == cells[8] == "no gold" and set(cells[10:]) == {"n/a"} for cells in compared)
+    (sinet, *_) = (cells for cells in lines(made / "published_vs_measured.md", "SINET") if cells[4] == "test")
+    assert sinet.count("no gold") == 2
+    assert any("no gold" in path.read_text() for path in made.glob("*types*.md"))
+
+
 def test_a_missing_run_is_an_error(tables):
     folder = tables.parent
     planned = declared([f"ten/tiny/{m}/{s}" for m, s in THREE], [], [])

@@ -14,23 +14,24 @@ Header lines are all that stands outside `<TEXT>` (document id, type, dates, hea
 dates that open a turn or a post (`HEADER`). The published systems keep them as sentences.
 """
 
+import bisect
 import html
 import itertools
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sinet.data.decode import read_text
-from sinet.data.sentence import Entity, Labels, Relation, Sentence
+from sinet.data.sentence import Entity, Labels, Relation, Sentence, controlled
 from sinet.data.sources import annotations, source_of
 from sinet.data.text import Word, cut, sentences
-from sinet.errors import UserError
+from sinet.errors import UserError, listed, quoted
 
 TAG = re.compile(r"<[^>]*>")
-REFERENCE = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|\w+);")
+REFERENCE = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|\w{1,32});")
 NAME = re.compile(r"</?\s*([\w-]+)")
 HEADER = {
     *("DOCID", "DOCNO", "DOCTYPE", "DATETIME", "DATE_TIME", "DATE", "ENDTIME", "HEADER", "SLUG", "HEADLINE", "SUBJECT"),
@@ -41,6 +42,8 @@ HEADER = {
 # with one character and a colon (the "Q:" and "A:" of an interview)
 WRAPPED = re.compile(r"(\S)\n(\S[^:])")
 DROPPED_TYPES = {"DISC"}
+DEEPEST, LONGEST_HEAD = 50, 10_000
+"""Elements within one another in an annotation (the releases have seven), and characters of a head."""
 OTHER_ANNOTATORS = {"adj", "fp1", "fp2"}
 """Folders of ACE05 that hold other versions of the documents of `timex2norm`."""
 
@@ -109,8 +112,9 @@ def read_documents(
     """
     missing = [name for name in names if name not in found]
     if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise UserError(f"the corpus lacks {len(missing)} of {len(names)} documents of {where}: {listed}")
+        raise UserError(f"the corpus lacks {len(missing)} of {len(names)} documents of {where}: {listed(missing)}")
+    if unfit := next(filter(None, map(controlled, names)), None):
+        raise UserError(f"{where}: the document name {unfit}")
     made = []
     for name in names:
         document = read_document(found[name], lost)
@@ -131,12 +135,9 @@ def read_document(apf: Path, lost: Lost) -> Document:
     """
     name = apf.name.removesuffix(".apf.xml")
     source = _source(source_of(apf))
-    stripped = TAG.sub("", source)
+    stripped = _without_tags(source)
     text, place = _without_references(stripped)
-    try:
-        root = ElementTree.parse(apf).getroot()
-    except (ElementTree.ParseError, LookupError, ValueError, OSError) as error:
-        raise UserError(f"{apf}: cannot be read as XML: {error}") from None
+    root = _parsed(apf)
 
     distinct: dict[tuple[str, int, int], int] = {}
     position: dict[str, int] = {}
@@ -151,6 +152,11 @@ def read_document(apf: Path, lost: Lost) -> Document:
                 raise UserError(f"{apf}: mention {mention.get('ID')}: START and END should be whole numbers") from None
             if not 0 <= start < end <= len(stripped):
                 raise UserError(f"{apf}: mention {mention.get('ID')}: {start}..{end - 1} lies outside the source")
+            if end - start > LONGEST_HEAD:
+                raise UserError(
+                    f"{apf}: mention {mention.get('ID')}: a head of {end - start:,} characters; "
+                    f"{LONGEST_HEAD:,} at most"
+                )
             begin, stop = place[start], place[end]
             while begin < stop and text[begin].isspace():
                 begin += 1
@@ -160,7 +166,7 @@ def read_document(apf: Path, lost: Lost) -> Document:
             if not annotated or " ".join(text[begin:stop].split()) != annotated:
                 shown = " ".join(text[begin:stop].split())
                 lost.mentions.append(
-                    f"{name}: {mention.get('ID')}: {annotated!r} in the annotation, {shown!r} in the text"
+                    f"{name}: {mention.get('ID')}: {quoted(annotated)} in the annotation, {quoted(shown)} in the text"
                 )
                 if begin == stop:
                     continue
@@ -190,6 +196,30 @@ def read_document(apf: Path, lost: Lost) -> Document:
     return Document(name, text, header, tuple(distinct), tuple(relations))
 
 
+def _parsed(apf: Path) -> ElementTree.Element:
+    """The root of an annotation; its elements are counted while it is read, so that no deep one is built."""
+    depth, root = 0, None
+    try:
+        for event, element in ElementTree.iterparse(apf, ("start", "end")):
+            root = element if root is None else root
+            depth += 1 if event == "start" else -1
+            if depth > DEEPEST:
+                raise UserError(f"{apf}: cannot be read as XML: more than {DEEPEST} elements within one another")
+    except (ElementTree.ParseError, LookupError, ValueError, OSError) as error:
+        raise UserError(f"{apf}: cannot be read as XML: {error}") from None
+    return root
+
+
+def _tags(source: str) -> Iterator[re.Match]:
+    """The tags of a source; behind the last `>` there are none to look for."""
+    return TAG.finditer(source, 0, source.rfind(">") + 1)
+
+
+def _without_tags(source: str) -> str:
+    end = source.rfind(">") + 1
+    return TAG.sub("", source[:end]) + source[end:]
+
+
 def _source(path: Path) -> str:
     if not path.exists():
         raise UserError(f"{path} is missing; it belongs beside the annotation")
@@ -201,7 +231,7 @@ def _header(source: str) -> list[tuple[int, int]]:
     found, removed, opened = [], 0, []
     within = not re.search("<TEXT", source, re.IGNORECASE)  # text that is body unless an element says otherwise
     begin = None if within else 0
-    for tag in TAG.finditer(source):
+    for tag in _tags(source):
         at = tag.start() - removed
         removed += len(tag.group())
         name = NAME.match(tag.group())
@@ -257,13 +287,16 @@ def _arguments(mention: ElementTree.Element) -> dict[int, str]:
 
 def without_header(document: Document, lost: Lost) -> Document:
     """The document with blanks for its header lines, without what is annotated in them."""
-    text = document.text
+    parts, done = [], 0
     for start, end in document.header:
-        text = text[:start] + "\n" * (end - start) + text[end:]
-    kept = [
-        not any(mention[1] < end and start < mention[2] for start, end in document.header)
-        for mention in document.mentions
-    ]
+        parts += [document.text[done:start], "\n" * (end - start)]
+        done = end
+    text = "".join([*parts, document.text[done:]])
+    ends = [end for _, end in document.header]
+    kept = []
+    for _, start, end in document.mentions:
+        near = bisect.bisect_right(ends, start)  # the first header that ends behind the mention's start
+        kept.append(near == len(ends) or document.header[near][0] >= end)
     return replace(_reduced(document, kept, document.relations, "dropped with header lines", lost), text=text)
 
 
@@ -286,18 +319,29 @@ def _reduced(document: Document, kept: list[bool], relations: Sequence[tuple], w
 
 def document_sentences(document: Document) -> list[Sentence]:
     """The sentences of a document with its entities and relations."""
-    edges = {edge for _, start, end in document.mentions for edge in (start, end)}
-    split = [cut(words, edges) for words in sentences(WRAPPED.sub(r"\1 \2", document.text), lines=True)]
+    edges = sorted({edge for _, start, end in document.mentions for edge in (start, end)})
+    split = []
+    for words in sentences(WRAPPED.sub(r"\1 \2", document.text), lines=True):
+        first, last = bisect.bisect_left(edges, words[0].start), bisect.bisect_right(edges, words[-1].end)
+        split.append(cut(words, set(edges[first:last])))
     spans = [(start, end) for _, start, end in document.mentions]
     joined = [*spans]
     for _, head, tail in document.relations:
         joined.append((min(spans[head][0], spans[tail][0]), max(spans[head][1], spans[tail][1])))
+    merged = _merged(split, joined)
+    begins = [words[0].start for words in merged]
+    mentions: list[list[int]] = [[] for _ in merged]  # of each sentence
+    relations: list[list[tuple[str, int, int]]] = [[] for _ in merged]
+    for i, (start, _) in enumerate(spans):
+        mentions[bisect.bisect_right(begins, start) - 1].append(i)
+    for relation in document.relations:
+        relations[bisect.bisect_right(begins, spans[relation[1]][0]) - 1].append(relation)
     made: list[Sentence] = []
-    for words in _merged(split, joined):
+    for words, here, related in zip(merged, mentions, relations, strict=True):
         starts, ends = ({getattr(w, side): i for i, w in enumerate(words)} for side in ("start", "end"))
         inside = {
             i: Entity(kind, starts[start], ends[end] + 1)
-            for i, (kind, start, end) in enumerate(document.mentions)
+            for i, (kind, start, end) in ((i, document.mentions[i]) for i in here)
             if start in starts and end in ends
         }
         number = {i: n for n, i in enumerate(inside)}
@@ -308,7 +352,7 @@ def document_sentences(document: Document) -> list[Sentence]:
                 tuple(inside.values()),
                 tuple(
                     Relation(kind, number[head], number[tail])
-                    for kind, head, tail in document.relations
+                    for kind, head, tail in related
                     if head in number and tail in number
                 ),
                 document.name,
@@ -325,12 +369,13 @@ def _merged(split: list[list[Word]], joined: Sequence[tuple[int, int]]) -> list[
     """Neighbouring sentences put together wherever a stretch of `joined` characters reaches from one into the next."""
     found: list[list[Word]] = []
     reach = -1
-    ends = sorted(joined)
+    ends, next_end = sorted(joined), 0
     for words in split:
         if found and words[0].start < reach:
-            found[-1] = found[-1] + words
+            found[-1].extend(words)
         else:
             found.append(list(words))
-        while ends and ends[0][0] < words[-1].end:
-            reach = max(reach, ends.pop(0)[1])
+        while next_end < len(ends) and ends[next_end][0] < words[-1].end:
+            reach = max(reach, ends[next_end][1])
+            next_end += 1
     return found

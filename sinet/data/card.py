@@ -1,12 +1,16 @@
 """Dataset cards: what a dataset holds, counted, and held against what its declaration says it holds."""
 
+import bisect
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
-from sinet.data.sentence import Labels, Sentence
-from sinet.errors import UserError
+from sinet import systems
+from sinet.data.sentence import Entity, Labels, Sentence
+from sinet.errors import UserError, plain
 
+SHOWN_TYPES = 200
+"""Types that the page of a card lists, the most frequent ones."""
 WIDE = 8
 """Entities of more words than this are called wide: the span-based systems enumerate spans of up to 8 words."""
 
@@ -14,6 +18,8 @@ SCALARS = {
     "sentences": "sentences",
     "tokens": "tokens",
     "overlapping_entities": "overlapping entity pairs",
+    "several_entity_types": "spans of several entity types",
+    "several_relation_types": "pairs of several relation types",
     "wide_entities": f"entities wider than {WIDE} words",
     "duplicate_entities": "exact duplicate entities",
     "duplicate_relations": "exact duplicate relations",
@@ -27,11 +33,15 @@ def count(sentences: Sequence[Sentence], labels: Labels) -> dict:
     """The figures of one split; types that never occur are counted as 0."""
     entities = Counter({t: 0 for t in labels.entity_types})
     relations = Counter({t: 0 for t in labels.relation_types})
-    overlapping = wide = duplicate_entities = duplicate_relations = 0
+    overlapping = wide = duplicate_entities = duplicate_relations = several_entities = several_relations = 0
     for s in sentences:
         entities.update(e.type for e in s.entities)
         relations.update(r.type for r in s.relations)
-        overlapping += sum(a.start < b.end and b.start < a.end for a, b in combinations(s.entities, 2))
+        overlapping += _overlapping(s.entities)
+        several_entities += _several((e.type, e.start, e.end) for e in s.entities)
+        several_relations += _several(
+            (r.type, *((e.start, e.end) for e in (s.entities[r.head], s.entities[r.tail]))) for r in s.relations
+        )
         wide += sum(e.end - e.start > WIDE for e in s.entities)
         duplicate_entities += len(s.entities) - len({(e.type, e.start, e.end) for e in s.entities})
         duplicate_relations += len(s.relations) - len({(r.type, r.head, r.tail) for r in s.relations})
@@ -41,6 +51,8 @@ def count(sentences: Sequence[Sentence], labels: Labels) -> dict:
         "entities": dict(entities),
         "relations": dict(relations),
         "overlapping_entities": overlapping,
+        "several_entity_types": several_entities,
+        "several_relation_types": several_relations,
         "wide_entities": wide,
         "duplicate_entities": duplicate_entities,
         "duplicate_relations": duplicate_relations,
@@ -48,6 +60,28 @@ def count(sentences: Sequence[Sentence], labels: Labels) -> dict:
         "without_entities": sum(not s.entities for s in sentences),
         "longest": max((len(s.tokens) for s in sentences), default=0),
     }
+
+
+def _several(claims: Iterable[tuple]) -> int:
+    """Places that have more than one type, of claims that are a type and a place."""
+    return sum(n > 1 for n in Counter(tuple(place) for _, *place in set(claims)).values())
+
+
+def missed_types(counted: Iterable[Mapping]) -> Iterator[str]:
+    """Which systems cannot find all types of a span or a pair, where splits with these figures have several."""
+    counted = list(counted)
+    for what, of in (("span", "entity"), ("pair", "relation")):
+        if n := sum(figures[f"several_{of}_types"] for figures in counted):
+            yield (
+                f"{what}s with several {of} types: {n}; these systems predict one type a {what} and miss the others: "
+                f"{', '.join(systems.with_one_type(what))}"
+            )
+
+
+def _overlapping(entities: Sequence[Entity]) -> int:
+    """Pairs of entities that share a word: all but those of which one ends before the other starts."""
+    ends = sorted(e.end for e in entities)
+    return len(entities) * (len(entities) - 1) // 2 - sum(bisect.bisect_right(ends, e.start) for e in entities)
 
 
 def table_checksum(sentences: Sequence[Sentence], symmetric: frozenset[str]) -> dict[str, int]:
@@ -107,7 +141,11 @@ def card_markdown(card: dict) -> str:
     def typed(field: str) -> list[tuple[str, list[int]]]:
         counts = column(field)
         kinds = sorted(counts[0], key=lambda t: -counts[0][t])
-        return [("**all**", [sum(c.values()) for c in counts]), *((t, [c[t] for c in counts]) for t in kinds)]
+        rows = [("**all**", [sum(c.values()) for c in counts])]
+        rows += [(_cell(t), [c[t] for c in counts]) for t in kinds[:SHOWN_TYPES]]
+        if rest := kinds[SHOWN_TYPES:]:
+            rows.append((f"{len(rest):,} more types", [sum(c[t] for t in rest) for c in counts]))
+        return rows
 
     shared = ", ".join(f"{pair} {n}" for pair, n in card["shared_sentences"].items())
     return "\n".join(
@@ -125,6 +163,10 @@ def card_markdown(card: dict) -> str:
             *([_files(card["files"])] if card["files"] else []),
         ]
     )
+
+
+def _cell(name: str) -> str:
+    return plain(name).replace("|", "\\|")
 
 
 def _files(files: Sequence[dict]) -> str:

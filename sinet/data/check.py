@@ -6,22 +6,33 @@ that only some splits have, test sentences that occur in the training data.
 """
 
 import dataclasses
-import difflib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from sinet.data.card import card_markdown, count, shared_sentences
+from sinet.data.card import card_markdown, count, missed_types, shared_sentences
 from sinet.data.decode import REPLACEMENT, Fault, read_with_faults
-from sinet.data.formats import FORMS, located, recognise, renamed, spellings
-from sinet.data.sentence import Entity, Labels, Sentence, mistakes, parse_sentence, whole
-from sinet.errors import UserError, counted, nearest
+from sinet.data.formats import FORMS, NotThisForm, located, recognise, renamed, spellings
+from sinet.data.sentence import (
+    Entity,
+    Labels,
+    Sentence,
+    absences,
+    ask_absence,
+    mistakes,
+    parse_sentence,
+    whole,
+    without_relations,
+)
+from sinet.errors import UserError, closest, counted, listed, nearest, quoted
 
 RARE = 20
 """A type that is so many times rarer than one spelt almost like it is taken for a misspelling, without a label set."""
 FEW, MANY = 20, 100
 """Entities of which one should be a single word, and one of several: a hint, and a fault in DyGIE's form."""
+MOST_TYPES = 500
+"""More types than this are not compared by their spelling, whose time grows with the square: none has so many."""
 ALIKE = 0.85
 """How like two types must be spelt for that (difflib's ratio, whatever their case)."""
 
@@ -40,6 +51,7 @@ def check_files(
     labels: Labels | None,
     too_long: Callable[[Sequence[str]], str | None] | None,
     published: Mapping[int, int] | None = None,
+    no_relation: Sequence[str] = (),
 ) -> Report:
     """Check files that belong together, as splits of one dataset, and describe them.
 
@@ -47,6 +59,7 @@ def check_files(
         labels: the types that may occur; None to judge spelling by frequency.
         too_long: says what is wrong with the number of some words, or None.
         published: repeated entities and relations that a split of so many sentences is known to hold; no faults there.
+        no_relation: relation types that are left out.
 
     Raises:
         UserError: a file that is named twice.
@@ -55,7 +68,8 @@ def check_files(
     if twice := [str(path) for path in paths if same[path.resolve()] > 1]:
         raise UserError(f"{twice[0]}: named {same[Path(twice[0]).resolve()]} times; name each file once")
     train = str(_training(paths))
-    files = {str(path): _check_file(path, labels, too_long, published or {}) for path in paths}
+    known = labels and dataclasses.replace(labels, relation_types=(*labels.relation_types, *no_relation))
+    files = {str(path): _check_file(path, known, too_long, published or {}, no_relation) for path in paths}
     described = [f"training split: {train}"] if len(paths) > 1 else []
     described += [file.description for file in files.values()]
     splits = {name: file.sentences for name, file in files.items() if file.read}
@@ -68,6 +82,8 @@ def check_files(
     if between:
         described.append(f"across the files: {counted(len(between), 'fault')}")
     described += _lacking_types(types, train)
+    if asked := absences(sorted({kind for fields in types.values() for kind in fields["relations"]})):
+        described.append(ask_absence(asked))
     faults = [fault for file in files.values() for fault in file.faults]
     return Report([*faults, *between], "\n".join([*described, "", _card(splits, labels)]))
 
@@ -95,6 +111,7 @@ def _check_file(
     labels: Labels | None,
     too_long: Callable[[Sequence[str]], str | None] | None,
     published: Mapping[int, int],
+    no_relation: Sequence[str],
 ) -> _File:
     try:
         text, unreadable = read_with_faults(path)
@@ -104,10 +121,13 @@ def _check_file(
     form = recognise(text)
     named: dict[str, str] = {}  # id -> first place
     repeated: set[str] = set()
+    left_out = {kind.lower() for kind in no_relation}
+    title = f"{FORMS[form].title} (`format: {form}`)"
     for number, (where, record) in enumerate(located(path, form, text)):
         if isinstance(record, Fault):
             file.faults.append(f"{where}: {record}")
             file.illegible = True
+            title = "of no known form" if isinstance(record, NotThisForm) else title
             continue
         if unreadable and REPLACEMENT in str(record):
             file.illegible = True
@@ -116,7 +136,7 @@ def _check_file(
         file.faults += (f"{where}: {what}" for what in (*wrong, *_record_faults(record, labels, too_long)))
         for kind, first in file.types.items():
             typed = [item["type"] for _, item in _typed(record, kind)]
-            for name in typed:
+            for name in (n for n in typed if kind == "entities" or n.lower() not in left_out):
                 first.setdefault(_declared(name, labels, kind), where)
             file.illegible |= len(typed) < len(_items(record, kind))
         file.faults += _named_again(record, where, form, named)
@@ -124,7 +144,7 @@ def _check_file(
         file.faults += again
         repeated.update(again)
         if not wrong:
-            sentence = parse_sentence(record, where, f"{path.stem}-{number}")
+            sentence = without_relations(parse_sentence(record, where, f"{path.stem}-{number}"), no_relation)
             file.sentences.append((where, renamed(sentence, labels) if labels else sentence))
     if not file.sentences and not file.faults:
         file.faults.append(f"{path}:1: the file holds no sentence")
@@ -137,7 +157,7 @@ def _check_file(
     if known:
         file.faults = [fault for fault in file.faults if fault not in repeated]
     file.description = (
-        f"{path}: {FORMS[form].title} (`format: {form}`), {counted(len(file.faults), 'fault')}"
+        f"{path}: {title}, {counted(len(file.faults), 'fault')}"
         + (f"; {counted(len(repeated), 'repetition')}, as published" if known else "")
         + (f"; {ends}" if ends else "")
     )
@@ -154,15 +174,17 @@ def _card(splits: dict[str, list[tuple[str, Sentence]]], labels: Labels | None) 
         tuple(dict.fromkeys((*(labels.relation_types if labels else ()), *_types(everything, "relations")))),
         labels.symmetric if labels else frozenset(),
     )
+    counted = {name: count(sentences, occurring) for name, sentences in plain.items()}
     stems = [Path(name).stem for name in plain]
     titles = dict(zip(plain, stems if len(set(stems)) == len(stems) else plain, strict=True))
     return card_markdown(
         {
             "title": ", ".join(Path(name).name for name in plain),
             "labels": occurring.to_json(),
-            "splits": {titles[name]: count(sentences, occurring) for name, sentences in plain.items()},
+            "splits": {titles[name]: figures for name, figures in counted.items()},
             "shared_sentences": shared_sentences({titles[name]: s for name, s in plain.items()}),
             "files": [],
+            "notes": [f"Warning: {what}." for what in missed_types(counted.values())],
         }
     )
 
@@ -183,7 +205,7 @@ def _record_faults(
     ):
         for i, item in _typed(record, field):
             if known is not None and item["type"] not in known and item["type"].lower() not in spellings(known):
-                yield f"{field}[{i}].type: unknown type {item['type']!r}, {nearest(item['type'], known)}"
+                yield f"{field}[{i}].type: unknown type {quoted(item['type'])}, {nearest(item['type'], known)}"
             if field == "relations" and whole(item.get("head")) and item["head"] == item.get("tail"):
                 yield f"relations[{i}]: relates entity {item['head']} to itself; head and tail should differ"
     tokens = record.get("tokens")
@@ -224,12 +246,16 @@ def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
                 for i, item in enumerate(getattr(sentence, field)):
                     places.setdefault(item.type, []).append(f"{where}: {field}[{i}].type")
         counts = Counter({kind: len(where) for kind, where in places.items()})
+        if len(counts) > MOST_TYPES:
+            first = next(iter(places.values()))[0]
+            yield f"{first}: {len(counts):,} types in all; a type is a class of a few, is the text written there?"
+            continue
         for kind, where in places.items():
             frequent = {other.lower(): other for other, n in counts.items() if n >= RARE * counts[kind]}
-            if close := difflib.get_close_matches(kind.lower(), frequent, n=1, cutoff=ALIKE):
+            if close := closest(kind.lower(), frequent, cutoff=ALIKE):
                 yield (
-                    f"{where[0]}: {kind!r} occurs {counted(counts[kind], 'time')} in all, "
-                    f"{frequent[close[0]]!r} {counts[frequent[close[0]]]}; "
+                    f"{where[0]}: {quoted(kind)} occurs {counted(counts[kind], 'time')} in all, "
+                    f"{frequent[close]!r} {counts[frequent[close]]}; "
                     "if it is a type of its own, name it in --labels"
                 )
 
@@ -263,7 +289,7 @@ def _named_again(record: object, where: str, form: str, named: dict[str, str]) -
         where = where.rsplit(": sentence ", 1)[0]
     if name is not None and (earlier := named.setdefault(str(name), where)) != where:
         what = "doc_key" if form == "dygie" else "id"
-        yield f"{where}: {what}: {str(name)!r} is also the {what} of {earlier}; give each its own"
+        yield f"{where}: {what}: {quoted(str(name))} is also the {what} of {earlier}; give each its own"
 
 
 def _suspected_ends(form: str, entities: Sequence[Entity]) -> str | None:
@@ -291,9 +317,12 @@ def _new_types(types: dict[str, dict[str, dict[str, str]]], train: str) -> Itera
     for fields in types.values():
         for field, found in fields.items():
             known = types[train][field]
-            for kind, where in found.items():
-                if kind not in known:
-                    yield f"{where}: {field}: type {kind!r} never occurs in {train}, {nearest(kind, known)}"
+            new = [kind for kind in found if kind not in known]
+            if len(new) > MOST_TYPES:
+                yield f"{found[new[0]]}: {field}: {len(new):,} types never occur in {train}: {listed(new)}"
+                continue
+            for kind in new:
+                yield f"{found[kind]}: {field}: type {quoted(kind)} never occurs in {train}, {nearest(kind, known)}"
 
 
 def _lacking_types(types: dict[str, dict[str, dict[str, str]]], train: str) -> Iterator[str]:
@@ -301,7 +330,7 @@ def _lacking_types(types: dict[str, dict[str, dict[str, str]]], train: str) -> I
     for name, fields in types.items():
         for field, found in fields.items():
             if lacking := sorted(types.get(train, fields)[field].keys() - found.keys()):
-                yield f"{name}: no {field} of the types {', '.join(lacking)}, which {train} has"
+                yield f"{name}: no {field} of the types {listed(lacking)}, which {train} has"
 
 
 def _repeated(splits: dict[str, list[tuple[str, Sentence]]], train: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sinet.errors import UserError
+from sinet.errors import MESSAGE, UserError, plain, quoted
 
 REPLACEMENT = "\ufffd"
 """What `read_with_faults` puts in the place of bytes that are not UTF-8."""
@@ -23,7 +23,7 @@ class Fault:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.what}" if self.field else self.what
+        return plain(f"{self.field}: {self.what}" if self.field else self.what, MESSAGE)
 
 
 def read_text(path: Path) -> str:
@@ -109,8 +109,9 @@ def decode_at(text: str, start: int) -> tuple[object | Fault, int]:
 def _object(pairs: list[tuple[str, object]]) -> dict:
     record = dict(pairs)
     if len(record) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in an object")
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"key {quoted(twice)} stands twice in an object")
     return record
 
 

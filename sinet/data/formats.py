@@ -7,19 +7,31 @@ own form (`sinet.data.sentence`). Reading stops at the first mistake; `sinet.dat
 import bisect
 import functools
 import itertools
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sinet.data.decode import Fault, decode, decode_at, read_text
-from sinet.data.sentence import Labels, Sentence, check_types, misspelt, parse_sentence, whole
+from sinet.data.misread import (
+    DOCUMENT,
+    SENTENCE,
+    SPANS,
+    Keys,
+    counted_characters,
+    foreign_form,
+    has_words,
+    lost_annotation,
+)
+from sinet.data.sentence import Labels, Sentence, check_types, controlled, misspelt, parse_sentence, whole
 from sinet.errors import UserError
 
 JUDGED = 100
 """Records of a file that its form is judged by; of an array those that hold entities."""
 BROKEN = 1000
 """Broken elements of an array after which reading stops: each is found by counting the file's lines."""
+BLANKS = re.compile(r"[ \t\r\n]*")
 MISSING_COMMA = Fault("", "broken JSON: a comma is missing before this object")
 
 # -- files into records --------------------------------------------------------------------------------------------
@@ -45,18 +57,15 @@ def json_lines(text: str) -> Iterator[tuple[int, object | Fault]]:
     if before and not records:
         number, first = before[0]
         what = first.what if isinstance(first, Fault) else f"{first!r:.40} is no object"
-        forms = "; ".join(form.title for form in FORMS.values())
-        yield number, Fault("", f"{what}, and no other line is a JSON object; known forms: {forms}")
+        yield number, Fault("", f"{what}, and no other line is a JSON object; known forms: {_known_forms()}")
 
 
 def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
     """Line number and element of an array; what stands before a fault is still given."""
-    position, line, counted = 0, 1, 0
+    line, counted = 1, 0
 
     def skip(position: int) -> int:
-        while position < len(text) and text[position] in " \t\r\n":
-            position += 1
-        return position
+        return BLANKS.match(text, position).end()
 
     position = skip(0)
     if text[position : position + 1] != "[":
@@ -159,6 +168,9 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
     sentences, name = record["sentences"], record.get("doc_key", record.get("doc_id"))
     if whole(name):
         name = str(name)
+    if isinstance(name, str) and (what := controlled(name)):
+        yield Fault("doc_key", what)
+        name = None
     ner = record.get("ner") or [[] for _ in sentences]
     related = record.get("relations") or [[] for _ in sentences]
     clusters = record.get("clusters") or []
@@ -186,6 +198,10 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
             else:
                 rule = "offsets count through the document, ends are inclusive"
                 yield Fault(f"clusters[{i}][{j}]", f"[{start}, {end}] is no span of one of its sentences; {rule}")
+    home: dict[tuple[int, int], int] = {}  # span of an entity -> its sentence
+    for number, items in enumerate(ner):
+        for span in _places(items):
+            home.setdefault(span, number)
     for number, (words, (base, behind)) in enumerate(zip(sentences, itertools.pairwise(bounds), strict=True)):
         entities, place = [], _places(ner[number])
         for i, item in enumerate(ner[number]):
@@ -201,12 +217,13 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
             "tokens": words,
             "entities": entities,
             "relations": [
-                _by_spans(f"relations[{number}][{i}]", item, place) for i, item in enumerate(related[number])
+                _by_spans(f"relations[{number}][{i}]", item, place, home) for i, item in enumerate(related[number])
             ],
             "coreference": sorted(coreference[number]),
         }
 
 
+NOWHERE: Mapping[tuple[int, int], int] = {}
 ENTITY, RELATION = ("start", "end", "type"), ("start", "end", "start", "end", "type")
 
 
@@ -228,14 +245,20 @@ def _places(entities: list) -> dict[tuple[int, int], int]:
     return place
 
 
-def _by_spans(field: str, item: object, place: dict[tuple[int, int], int]) -> dict | Fault:
-    """A relation that names its arguments by their spans, turned into one that names their places."""
+def _by_spans(
+    field: str, item: object, place: dict[tuple[int, int], int], home: Mapping[tuple[int, int], int] = NOWHERE
+) -> dict | Fault:
+    """A relation that names its arguments by their spans, turned into one that names their places; `home`: the sentence
+    of every span of its document."""
     if fault := _annotation(field, item, RELATION):
         return fault
     head, tail = (item[0], item[1]), (item[2], item[3])
     for span in (head, tail):
         if span not in place:
-            known = ", ".join(str(list(known)) for known in sorted(place)[:8]) or "none"
+            if span in home:
+                rule = "a relation between sentences has no place here; remove it"
+                return Fault(field, f"{list(span)} is an entity of the document's sentence {home[span]}; {rule}")
+            known = ", ".join(str(list(known)) for known in itertools.islice(place, 8)) or "none"
             return Fault(field, f"{list(span)} is the span of no entity of the sentence; spans: {known}")
     return {"type": item[4], "head": place[head], "tail": place[tail]}
 
@@ -258,20 +281,26 @@ def _outside(start: int, end: int, base: int, words: int) -> str:
 
 @dataclass(frozen=True)
 class Form:
-    """A published file format: its name for people, how a file falls into records, and a record into sentences."""
+    """A published file format: its name for people, how a file falls into records, and a record into sentences, and the
+    keys of a record."""
 
     title: str
     records: Callable[[str], Iterator[tuple[int, object | Fault]]]
     sentences: Callable[[object], Iterator[dict | Fault]]
+    keys: Keys
 
 
 FORMS = {
-    "jsonl": Form("JSON lines, one sentence a line", json_lines, own_sentences),
-    "spert": Form("SpERT's JSON array", json_array, spert_sentences),
-    "dygie": Form("DyGIE's and PURE's JSON lines, one document a line", json_lines, dygie_sentences),
-    "two": Form("Two are Better than One's JSON array", json_array, two_sentences),
+    "jsonl": Form("JSON lines, one sentence a line", json_lines, own_sentences, SENTENCE),
+    "spert": Form("SpERT's JSON array", json_array, spert_sentences, SENTENCE),
+    "dygie": Form("DyGIE's and PURE's JSON lines, one document a line", json_lines, dygie_sentences, DOCUMENT),
+    "two": Form("Two are Better than One's JSON array", json_array, two_sentences, SPANS),
 }
 """Format name in a dataset's declaration -> form."""
+
+
+def _known_forms() -> str:
+    return "; ".join(form.title for form in FORMS.values())
 
 
 def recognise(text: str) -> str:
@@ -294,8 +323,14 @@ def located(path: Path, form: str, text: str) -> Iterator[tuple[str, dict | Faul
     """Place (`file:line`, and the number of the sentence in an array or a document), and sentence as a dictionary or
     fault, of everything in a file that holds this text."""
     array = FORMS[form].records is json_array
+    records = list(FORMS[form].records(text))
+    if whole_file := _of_whole_file(form, records, text):
+        line, fault = whole_file
+        yield f"{path}:{line}", fault
+        yield from ((f"{path}:{line}", record) for line, record in records if isinstance(record, Fault))
+        return
     number = -1
-    for line, record in FORMS[form].records(text):
+    for line, record in records:
         number += record is not MISSING_COMMA
         if isinstance(record, Fault):
             yield f"{path}:{line}", record
@@ -308,17 +343,41 @@ def located(path: Path, form: str, text: str) -> Iterator[tuple[str, dict | Faul
             inside += several
 
 
-def read(path: Path, form: str, labels: Labels | None = None) -> list[Sentence]:
+class NotThisForm(Fault):
+    """The fault of a file that is not in the form it is read in."""
+
+
+def _of_whole_file(form: str, records: list[tuple[int, object]], text: str) -> tuple[int, Fault] | None:
+    """Line and fault of a file whose records are all misread in the same way."""
+    keys, legible = FORMS[form].keys, [(line, record) for line, record in records if not isinstance(record, Fault)]
+    if not legible:
+        return None
+    records = [record for _, record in legible]
+    if not any(has_words(record, keys) for record in records):
+        array = isinstance(records[0], list) and FORMS[form].records is json_lines
+        other = recognise(text)
+        if array and form == "dygie":
+            return None  # documents in an array, which its reader says
+        if array or any(has_words(record, FORMS[other].keys) for record in records):
+            fault = Fault("", f"the file is in another form: {FORMS[other].title}; declare `format: {other}`")
+        else:
+            fault = foreign_form(records, _known_forms())
+        return legible[0][0], NotThisForm(fault.field, fault.what)
+    return counted_characters(legible, keys) or next(lost_annotation(legible, keys), None)
+
+
+def read(path: Path, form: str | None, labels: Labels | None = None) -> list[Sentence]:
     """All sentences of a file.
 
     Args:
+        form: None to recognise it.
         labels: the types that may occur; files may write them in another case. None for any.
 
     Raises:
         UserError: the first mistake, as `file:line: field: what would be right`.
     """
-    found = []
-    for number, (where, record) in enumerate(located(path, form, read_text(path))):
+    found, text = [], read_text(path)
+    for number, (where, record) in enumerate(located(path, form or recognise(text), text)):
         if isinstance(record, Fault):
             raise UserError(f"{where}: {record}")
         sentence = parse_sentence(record, where, default_id=f"{path.stem}-{number}")

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sinet.data.ace import Lost, find_documents, read_documents
-from sinet.data.card import card_markdown, check_counts, count, shared_sentences, table_checksum
+from sinet.data.card import card_markdown, check_counts, count, missed_types, shared_sentences, table_checksum
 from sinet.data.decode import read_text
 from sinet.data.formats import read
-from sinet.data.sentence import Labels, Sentence, write_sentences
+from sinet.data.sentence import Labels, Sentence, absences, ask_absence, without_relations, write_sentences
 from sinet.data.sources import as_list, obtain_file, release_folders, source_of
 from sinet.errors import UserError, nearest
 from sinet.files import write_sum
@@ -40,6 +40,9 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
     splits, files, notes = _read_splits(name, declared, mirrors)
     if empty := [split for split, sentences in splits.items() if not sentences]:
         raise UserError(f"{name}: no sentence in {', '.join(empty)}; every split needs some")
+    if no_relation := declared.get("no_relation", ()):
+        splits, note = _without_relations(splits, no_relation)
+        notes = [*notes, note]
     if declared.get("brackets") == "undone":
         splits = {split: [with_brackets(s) for s in sentences] for split, sentences in splits.items()}
     if declared.get("overlapping") == "removed":
@@ -53,6 +56,10 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
             "never predict these",
             *(name, loops[0], len(loops)),
         )
+    if asked := absences(labels.relation_types):
+        log.warning("%s: %s", name, ask_absence(asked))
+    for what in missed_types(counted.values()):
+        log.warning("%s: %s", name, what)
     for split, expected in declared.get("counts", {}).items():
         check_counts(name, split, counted[split], expected)
     if first := declared.get("first"):
@@ -91,9 +98,19 @@ def _read_splits(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dic
     """
     if declared["format"] == "ace":
         return _read_ace(name, declared, mirrors)
-    labels = Labels.from_json(declared)
+    labels, no_relation = Labels.from_json(declared), declared.get("no_relation", [])
+    if both := sorted(set(no_relation) & set(labels.relation_types)):
+        raise UserError(f"{name}: no_relation: {both[0]!r} is one of relation_types, too; remove it from one of them")
+    labels = dataclasses.replace(labels, relation_types=(*labels.relation_types, *no_relation))
     splits, files = _by_split(name, declared, mirrors, lambda path: read(path, declared["format"], labels))
     return splits, files, _against_published(splits, declared)
+
+
+def _without_relations(splits: dict[str, list[Sentence]], types: Sequence[str]) -> tuple[dict, str]:
+    """The splits without relations of these types, and how many those are."""
+    kept = {split: [without_relations(s, types) for s in sentences] for split, sentences in splits.items()}
+    before, after = (sum(len(s.relations) for each in of.values() for s in each) for of in (splits, kept))
+    return kept, f"Left out as no relations ({', '.join(types)}): {before - after:,}."
 
 
 def _by_split(

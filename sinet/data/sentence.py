@@ -10,17 +10,16 @@ clusters by number. Only `tokens` is required, so raw text is read by the same r
 each entity and relation.
 """
 
-import difflib
 import functools
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sinet.data.decode import Fault, decoded, utf8_lines
-from sinet.errors import UserError, nearest
+from sinet.errors import CONTROL, UserError, closest, listed, nearest, plain, quoted
 from sinet.files import check_sum
 
 
@@ -88,12 +87,18 @@ class Labels:
         """The labels of a `labels.json`; raises `UserError` for a file that holds none, and `OSError`."""
         try:
             check_sum(path)
-            labels = cls.from_json(json.loads(path.read_text(encoding="utf-8")))
-            if not all(isinstance(t, str) for t in (*labels.entity_types, *labels.relation_types, *labels.symmetric)):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            labels = cls.from_json(record)
+            for types in (record["entity_types"], record["relation_types"], record.get("symmetric", [])):
+                if not isinstance(types, list) or not all(map(_is_type, types)) or len(set(types)) < len(types):
+                    raise TypeError
+            if not labels.symmetric <= set(labels.relation_types):
                 raise TypeError
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            right = '{"entity_types": [...], "relation_types": [...]}'
-            raise UserError(f"{path}: should hold {right}, as a prepared dataset's labels.json") from None
+            right = '{"entity_types": [...], "relation_types": [...], "symmetric": [some relation types]}'
+            raise UserError(
+                f"{path}: should hold {right}, each type once, as a prepared dataset's labels.json"
+            ) from None
         return labels
 
     def to_json(self) -> dict:
@@ -105,6 +110,8 @@ class Labels:
         }
 
 
+LONGEST_WORD = 10_000
+"""Characters of a word: some tokenizers' time grows with the square of them."""
 # white space that ends a word; CoreNLP's words may hold a no-break space ("1 1/2")
 BLANK = re.compile(r"[ \t\n\r\v\f\x85\u2028\u2029]")
 
@@ -124,10 +131,15 @@ def mistakes(record: object) -> Iterator[Fault]:
     for i, token in enumerate(tokens):
         if not isinstance(token, str) or not token.strip():
             yield Fault(f"tokens[{i}]", f"should be a word, is {token!r:.40}")
+        elif len(token) > LONGEST_WORD:
+            yield Fault(f"tokens[{i}]", f"a word of {len(token):,} characters, {LONGEST_WORD:,} at most; divide it")
         elif BLANK.search(token):
             yield Fault(f"tokens[{i}]", f"should be a word without white space, is {token!r:.40}")
     if not isinstance(record.get("document"), str | None):
         yield Fault("document", f"should be a document's name, is {record['document']!r:.40}")
+    for field in ("id", "document"):
+        if isinstance(record.get(field), str) and (what := controlled(record[field])):
+            yield Fault(field, what)
     unlisted = [field for field in ("entities", "relations") if not isinstance(record.get(field, []), list)]
     yield from (Fault(field, f"should be a list, is {record[field]!r:.40}") for field in unlisted)
     if unlisted:
@@ -154,19 +166,24 @@ def misspelt(record: dict, known: tuple[str, ...]) -> Iterator[Fault]:
     """Lists whose key resembles a known one that the record lacks: annotation that would be lost without a word. Other
     tools' keys may stand beside ours."""
     for key, value in sorted(record.items()):
-        meant = _meant(key, known) if isinstance(value, list) and key not in known else None
+        meant = meant_key(key, known) if isinstance(value, list) and key not in known else None
         if meant is not None and meant not in record:
-            yield Fault(key, f"unknown key, did you mean {meant!r}?")
+            yield Fault(plain(key), f"unknown key, did you mean {meant!r}?")
 
 
 @functools.lru_cache(maxsize=1024)
-def _meant(key: str, known: tuple[str, ...]) -> str | None:
+def meant_key(key: str, known: tuple[str, ...]) -> str | None:
     """The known key that another one abbreviates (`ents`, `entity`), or is a slip of the keyboard for."""
     stem = key.rstrip("sy")
     for name in known:
         if (len(stem) > 2 and name.startswith(stem)) or sorted(key) == sorted(name):
             return name
-    return next(iter(difflib.get_close_matches(key, known, n=1, cutoff=0.85)), None)
+    return closest(key, known, cutoff=0.85)
+
+
+def controlled(name: str) -> str | None:
+    """What is wrong with a name that holds a line break or another control character."""
+    return f"{quoted(name)} holds a line break or control character; remove it" if CONTROL.search(name) else None
 
 
 def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
@@ -176,7 +193,7 @@ def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
         return
     start, end = item.get("start"), item.get("end")
     if not (whole(start) and whole(end)):
-        yield "", f"start {start!r} and end {end!r} should be whole numbers"
+        yield "", f"start {start!r:.40} and end {end!r:.40} should be whole numbers"
     elif not 0 <= start < end <= words:
         hint = ""
         if 0 <= start == end < words:
@@ -188,7 +205,7 @@ def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
             f"[{start}, {end}) is no span of the {words} words: 0 <= start < end <= {words} is right (end is exclusive)"
             f"{hint}",
         )
-    yield from _score_mistakes(item)
+    yield from _common_mistakes(item)
 
 
 def _relation_mistakes(item: object, entities: int) -> Iterator[tuple[str, str]]:
@@ -197,11 +214,13 @@ def _relation_mistakes(item: object, entities: int) -> Iterator[tuple[str, str]]
         return
     for role in ("head", "tail"):
         if not whole(item.get(role)) or not 0 <= item[role] < entities:
-            yield f".{role}", f"{item.get(role)!r} is no position in the list of {entities} entities"
-    yield from _score_mistakes(item)
+            yield f".{role}", f"{item.get(role)!r:.40} is no position in the list of {entities} entities"
+    yield from _common_mistakes(item)
 
 
-def _score_mistakes(item: dict) -> Iterator[tuple[str, str]]:
+def _common_mistakes(item: dict) -> Iterator[tuple[str, str]]:
+    if what := controlled(item["type"]):
+        yield ".type", what
     score = item.get("score")
     number = isinstance(score, int | float) and not isinstance(score, bool) and abs(score) < math.inf
     if score is not None and not number:
@@ -210,6 +229,10 @@ def _score_mistakes(item: dict) -> Iterator[tuple[str, str]]:
 
 def _typed(item: object) -> bool:
     return isinstance(item, dict) and isinstance(item.get("type"), str) and bool(item["type"].strip())
+
+
+def _is_type(name: object) -> bool:
+    return isinstance(name, str) and bool(name.strip()) and not controlled(name)
 
 
 def whole(value: object) -> bool:
@@ -243,7 +266,36 @@ def check_types(sentence: Sentence, labels: Labels, where: str) -> None:
     ):
         for i, item in enumerate(items):
             if item.type not in known:
-                raise UserError(f"{where}: {kind}[{i}].type: unknown type {item.type!r}, {nearest(item.type, known)}")
+                raise UserError(
+                    f"{where}: {kind}[{i}].type: unknown type {quoted(item.type)}, {nearest(item.type, known)}"
+                )
+
+
+NO_RELATION = re.compile(
+    r"o|n|na|nan|no|none|nota|noneoftheabove|nil|null|void|others?|false|neg|negative|unrelated|nothing|no[nt]?rel\w*|"
+    r"no(link|edge|label|type|interaction)"
+)
+"""Lower-case letters of types that stand for the absence of a relation in other corpora."""
+
+
+def absences(types: Iterable[str]) -> list[str]:
+    """The relation types that by their name are the absence of one."""
+    return [kind for kind in types if NO_RELATION.fullmatch(re.sub(r"\(e\d,e\d\)|[^a-z]", "", kind.lower()))]
+
+
+def ask_absence(types: Sequence[str]) -> str:
+    """The question about relation types that by their name are none."""
+    return (
+        f"{listed(types)}: do these relation types stand for the absence of a relation? If so, leave them out: "
+        f"`no_relation: [{', '.join(map(quoted, types))}]` in the dataset's declaration, "
+        f"`check --no-relation {' '.join(map(plain, types))}`"
+    )
+
+
+def without_relations(sentence: Sentence, types: Collection[str]) -> Sentence:
+    """The sentence without relations of some types, whatever their case."""
+    left_out = {kind.lower() for kind in types}
+    return replace(sentence, relations=tuple(r for r in sentence.relations if r.type.lower() not in left_out))
 
 
 def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:

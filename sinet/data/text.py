@@ -1,14 +1,20 @@
 """Raw text into sentences of words, every word with its place in the text; by spaCy's rules for English.
 
 Rules alone (no trained model): tokenisation with exceptions for abbreviations and the like, and sentence ends at
-punctuation. A blank line, or any line break where `lines` is set, ends a sentence too.
+punctuation. A blank line, or any line break where `lines` is set, ends a sentence too. What has no white space for more
+than `LONGEST` characters is divided there: spaCy's time grows with the square of a word's length.
 """
 
+import bisect
 import functools
 import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+LONGEST = 300
+"""Characters that are tokenised at once where no white space divides them."""
+GIANT = re.compile(rf"\S{{{LONGEST}}}(?=\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +46,14 @@ def sentences(text: str, lines: bool = False) -> Iterator[list[Word]]:
     begin = 0
     for match in (*re.finditer(block_end, text), None):
         stop = match.start() if match else len(text)
-        if text[begin:stop].strip():
-            for sentence in _english()(text[begin:stop]).sents:
-                words = [
-                    Word(token.text, begin + token.idx, begin + token.idx + len(token.text))
-                    for token in sentence
-                    if not token.is_space
-                ]
+        if block := text[begin:stop].strip() and text[begin:stop]:
+            inserted = [match.end() + n for n, match in enumerate(GIANT.finditer(block))]
+            for sentence in _english()(GIANT.sub(r"\g<0> ", block) if inserted else block).sents:
+                words = []
+                for token in sentence:
+                    if not token.is_space:
+                        start = begin + token.idx - bisect.bisect_left(inserted, token.idx)
+                        words.append(Word(token.text, start, start + len(token.text)))
                 if words:
                     yield words
         begin = match.end() if match else stop
@@ -54,9 +61,10 @@ def sentences(text: str, lines: bool = False) -> Iterator[list[Word]]:
 
 def cut(words: list[Word], edges: set[int]) -> list[Word]:
     """The words, divided at every character position of `edges` that lies inside one."""
-    found = []
+    found, ordered = [], sorted(edges)
     for word in words:
-        points = [word.start, *sorted(e for e in edges if word.start < e < word.end), word.end]
+        inside = ordered[bisect.bisect_right(ordered, word.start) : bisect.bisect_left(ordered, word.end)]
+        points = [word.start, *inside, word.end]
         for start, end in itertools.pairwise(points):
             found.append(Word(word.text[start - word.start : end - word.start], start, end))
     return found

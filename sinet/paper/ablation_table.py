@@ -16,7 +16,6 @@ from sinet.paper.grid import (
     Grid,
     Place,
     bold,
-    f1_of,
     matching_on_dev,
     published_encoders,
     shown,
@@ -92,7 +91,7 @@ def _measured(grid: Grid, place: Place, settings: dict, order: list[str]) -> Ite
                 source = f"{LEFT_OUT}: {grid.why_absent(place.encoder, model)}" if absent else NOT_RUN
             cells, lines = _row(*titles, source, setting), []
             for metric, name in METRICS.items():
-                values = grid.values(place, model, f1_of(metric, split))
+                values = grid.f1(place, model, metric, split)
                 cells[("", name)] = shown(values)
                 cells[("", f"{name} - {BASE}")] = _to_base(grid, place, settings, setting, metric, split)
                 if not isinstance(values, str):
@@ -113,7 +112,7 @@ def _of_dev(grid: Grid, place: Place, settings: dict) -> str:
 
 
 def _to_base(grid: Grid, place: Place, settings: dict, setting: str, metric: str, split: str) -> str:
-    both = [grid.values(place, settings.get(s), f1_of(metric, split)) for s in (setting, BASE)]
+    both = [grid.f1(place, settings.get(s), metric, split) for s in (setting, BASE)]
     if any(isinstance(values, str) for values in both):
         return next(v for v in both if isinstance(v, str))
     compared = grid.compared(place, settings[setting], settings[BASE], metric) if split == TEST else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from sinet.paper.grid import METRICS, WHY_EMPTY, Grid, Place, shown
+from sinet.paper.grid import METRICS, NO_GOLD, WHY_EMPTY, Grid, Place, shown
 from sinet.paper.table import NO_FIGURE, Table, frame, mean_sd, tidy_line
 from sinet.score.errors import ENTITY_KINDS, KINDS, RELATION_KINDS
 from sinet.score.metrics import precision_recall
@@ -167,7 +167,7 @@ def _row(grid: Grid, place: Place, figure: str, of: Callable[[dict], dict]) -> t
     gold = _support(grid, place, lambda run: of(run)["gold"])
     cells = {("", "Gold"): gold}
     if gold == "0":
-        return cells | {("F1", grid.title("models", m)): "no gold" for m in grid.models()} | {
+        return cells | {("F1", grid.title("models", m)): NO_GOLD for m in grid.models()} | {
             ("", HIGHEST): NO_FIGURE
         }, []
     cells |= _cells(grid, place, figure, of, lines, _pooled_f1, over="F1")

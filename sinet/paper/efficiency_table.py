@@ -69,7 +69,12 @@ def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Ta
         more_rows, more_lines = _ours(grid, entries, entries)
         rows += more_rows
         lines += more_lines
-    notes = [*_notes(grid, places), *notes, *grid.remarks()]
+    beside = (
+        f"Published: the paper states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. Two "
+        "are Better than One computes its encoder's features beforehand: its published FLOPs compare with ours without "
+        "the encoder."
+    )
+    notes = [*([beside] if published else ()), *_notes(grid, places), *notes, *grid.remarks()]
     return Table("efficiency", "Efficiency", frame(rows), pd.DataFrame(lines), tuple(notes))
 
 
@@ -248,9 +253,6 @@ def _notes(grid: Grid, places: dict) -> list[str]:
     differ = "; ".join(f"{title}: {text}" for title, text in forms.items() if text)
     same = ", ".join(title for title, text in forms.items() if not text)
     return [
-        f"Published: the paper states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. Two "
-        "are Better than One computes its encoder's features beforehand: its published FLOPs compare with ours without "
-        "the encoder.",
         "Ours: FLOPs are multiply-adds per sentence (unit: one multiply-add = 1), mean over the sentences counted, at "
         "even steps of length where they are not the whole test split, counted by fvcore under eager attention, "
         "nothing padded. Released form: what the authors' code multiplies for the same figures. It multiplies besides: "

@@ -17,11 +17,11 @@ METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
 PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
 TEST, DEV = "test", "dev"
-NOT_REPORTED, NOT_RUN, LEFT_OUT, FAILED = "n.r.", "not run", "left out", "failed"
+NOT_REPORTED, NOT_RUN, LEFT_OUT, FAILED, NO_GOLD = "n.r.", "not run", "left out", "failed", "no gold"
 UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."
 WHY_EMPTY = (
     f"{NOT_RUN}: not in this grid. {LEFT_OUT}, {FAILED}: in this grid, but some or all of its runs have no result, for "
-    "the reasons given; nothing is averaged over the others."
+    f"the reasons given; nothing is averaged over the others. {NO_GOLD}: the test split has nothing to be found."
 )
 
 
@@ -153,6 +153,18 @@ class Grid:
         if any(None in of_folds for of_folds in figures):
             return NO_FIGURE
         return [over_folds(of_folds) for of_folds in figures] or NOT_RUN
+
+    def f1(self, place: Place, model: str, metric: str, split: str = TEST) -> list[float] | str:
+        """The F1 of each seed of a model at a place, or why it has none: not run, or no gold on test, where that on dev
+        is not shown either unless something was found there."""
+        values = self.values(place, model, f1_of(metric, split))
+        if isinstance(values, str) or any(values) or not self.without_gold(place, metric):
+            return values
+        return NO_GOLD
+
+    def without_gold(self, place: Place, metric: str) -> bool:
+        """Whether the test split (all folds) has nothing that a metric could find."""
+        return not any(run["scores"]["symmetric"][metric]["gold"] for run in self.there(place))
 
     def compared(self, place: Place, system: str, other: str, metric: str) -> dict | None:
         """The comparison of two models at a place; None where it was not made."""

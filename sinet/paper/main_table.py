@@ -16,7 +16,6 @@ from sinet.paper.grid import (
     Grid,
     Place,
     bold,
-    f1_of,
     shown,
 )
 from sinet.paper.table import Table, frame, tidy_line
@@ -88,7 +87,7 @@ def _measured(grid: Grid, columns: dict[str, str], model: str, encoder: str, rec
     lines = []
     for (key, title), (metric, name) in itertools.product(columns.items(), METRICS.items()):
         place = places.get(key)
-        values = grid.values(place, model, f1_of(metric)) if place else NOT_RUN
+        values = grid.f1(place, model, metric) if place else NOT_RUN
         cells[(title, name)] = bold(shown(values), bool(place) and _wins(grid, place, model, metric))
         if place:
             lines.append(tidy_line(source, *titles, title, name, values, grid.seeds(place, model)))

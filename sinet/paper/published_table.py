@@ -19,7 +19,6 @@ from sinet.paper.grid import (
     WHY_EMPTY,
     Grid,
     Place,
-    f1_of,
     published_encoders,
     shown,
     split_of,
@@ -133,7 +132,7 @@ def _compared(grid: Grid, row: dict, place: Place, split: str) -> tuple[dict, li
     for metric, name in METRICS.items():
         key = PUBLISHED_METRICS[metric]
         published, spread = row["figures"].get(key), row["figures"].get("sd", {}).get(key)
-        ours = grid.values(place, model, f1_of(metric, split))
+        ours = grid.f1(place, model, metric, split)
         cells[(name, "published")] = NOT_REPORTED if published is None else f"{published:.2f}"
         cells[(name, "ours")], cells[(name, "difference")], cells[(name, IN_SD)] = shown(ours), NO_FIGURE, NO_FIGURE
         if published is None or isinstance(ours, str):

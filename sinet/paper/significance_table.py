@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sinet.paper.grid import METRICS, Grid, bold
-from sinet.paper.table import Table, frame, mean_sd, signed
+from sinet.paper.grid import METRICS, NO_GOLD, Grid, Place, bold
+from sinet.paper.table import NO_FIGURE, Table, frame, mean_sd, signed
 
 COLUMNS = ("Dataset", "Encoder", "Recipe", "System", "Other", "Figure")
 TESTS = (
@@ -48,6 +48,8 @@ def significance_table(grid: Grid) -> Table:
             *((_interval(c["interval"]), _p(c["p"]), _p(c["p_holm"])) if c["tested"] else (few, few, few)),
             *(few if c[key] is None else order.format(c[key]) for key in ("aso", "aso_of_other")),
         )
+        if grid.without_gold(Place(c["dataset"], c["encoder"], c["recipe"]), c["metric"]):
+            texts = (NO_GOLD, str(n[0]), NO_GOLD, str(n[1]), *[NO_FIGURE] * (len(TESTS) - 4))
         rows.append(dict(zip(columns, (*titles, *texts), strict=True)))
         lines.append(_line(titles, c))
     return Table(

@@ -1,13 +1,13 @@
 """The record of one run: everything a table or a reader needs to know of it, in one validated JSON file."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 
 import jsonschema
 import yaml
 
 from sinet import recipes
+from sinet.data.formats import read
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError, nearest
 from sinet.files import read_sealed, write_sealed
@@ -19,38 +19,37 @@ log = logging.getLogger("sinet")
 SCHEMA = ROOT / "workflow" / "schemas" / "record.schema.yaml"
 
 
-def labels_for(
-    path: Path | None,
-    beside: Path,
-    gold: Sequence[Sentence],
-    predicted: Sequence[Sentence],
-    symmetric: list[str] | None,
-) -> Labels:
-    """The label inventory in `path`, or else `beside` the gold; where there is none, the types that occur, with the
-    given symmetric ones.
+def read_pair(
+    gold: Path, predictions: Path, labels: Path | None, symmetric: list[str] | None
+) -> tuple[list[Sentence], list[Sentence], Labels]:
+    """Gold and predicted sentences in any known form, and their label inventory: that in `labels`, or else beside the
+    gold; where there is none, the types that occur, with the given symmetric ones.
 
     Raises:
-        UserError: a file that is not there or holds no labels, symmetric types that do not occur, or both given.
+        UserError: a file that cannot be read, a type that the labels lack, symmetric types that do not occur, or both
+        labels and symmetric types given.
     """
-    if path and symmetric is not None:
+    if labels and symmetric is not None:
         raise UserError("--symmetric: --labels says that already; give one of them")
-    if symmetric is None and (path or beside).is_file():
-        return Labels.read(path or beside)
-    if path:
-        raise UserError(f"--labels: {path} does not exist; give the labels.json of the dataset, or --symmetric")
+    beside = gold.parent / "labels.json"
+    if labels and not labels.is_file():
+        raise UserError(f"--labels: {labels} does not exist; give the labels.json of the dataset, or --symmetric")
+    declared = None
+    if labels or (symmetric is None and beside.is_file()):
+        declared = Labels.read(labels or beside)
+    wanted, found = read(gold, None, declared), read(predictions, None, declared)
+    if declared:
+        return wanted, found, declared
     if symmetric is None:
         log.warning("%s is missing: every relation type counts as directed; name others by --symmetric", beside)
-    sentences = (*gold, *predicted)
+    sentences = (*wanted, *found)
     relations = {r.type for s in sentences for r in s.relations}
     if unknown := sorted(set(symmetric or ()) - relations):
         raise UserError(
             f"--symmetric: {unknown[0]!r} is no relation type of these files, {nearest(unknown[0], relations)}"
         )
-    return Labels(
-        tuple(sorted({e.type for s in sentences for e in s.entities})),
-        tuple(sorted(relations)),
-        frozenset(symmetric or ()),
-    )
+    entities = {e.type for s in sentences for e in s.entities}
+    return wanted, found, Labels(tuple(sorted(entities)), tuple(sorted(relations)), frozenset(symmetric or ()))
 
 
 def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record: Path, analysis: Path) -> None:

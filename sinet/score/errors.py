@@ -6,7 +6,7 @@ one to one, the closest agreement first, and a pair is one error; what finds no 
 So the errors with a gold claim are the false negatives of Ent and Rel+, those with a predicted one the false positives.
 """
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from sinet.data.sentence import Sentence
@@ -74,7 +74,8 @@ def _errors(
     """Pair what only gold and what only the prediction claims, by kind, then by shared words; the rest alone."""
     order = list(KINDS)
     missed, wrong = gold - predicted, predicted - gold
-    alike = [(like, g, p) for g in missed for p in wrong if (like := likeness(g, p))]
+    near = _by_word(wrong)
+    alike = [(like, g, p) for g in missed for p in _sharing(g, near) if (like := likeness(g, p))]
     for (kind, _), g, p in sorted(alike, key=lambda a: (order.index(a[0][0]), -a[0][1], a[1], a[2])):
         if g in missed and p in wrong:
             missed.remove(g)
@@ -82,6 +83,25 @@ def _errors(
             yield Error(kind, g, p)
     yield from (Error(missing(g), g, None) for g in missed)
     yield from (Error(spurious(p), None, p) for p in wrong)
+
+
+def _by_word(claims: Iterable[Claim]) -> dict[int, set[Claim]]:
+    """The claims at each word of a sentence, of relations those that have it in either argument."""
+    found: dict[int, set[Claim]] = {}
+    for claim in claims:
+        for start, end in _spans(claim):
+            for word in range(start, end):
+                found.setdefault(word, set()).add(claim)
+    return found
+
+
+def _sharing(claim: Claim, by_word: dict[int, set[Claim]]) -> set[Claim]:
+    """The claims that share a word with the first span of one: there are none like it among the others."""
+    return set().union(*(by_word.get(word, ()) for word in range(*_spans(claim)[0])))
+
+
+def _spans(claim: Claim) -> list[tuple[int, int]]:
+    return [claim[1:]] if isinstance(claim[1], int) else [argument[:2] for argument in claim[1:]]
 
 
 def _entity_likeness(gold: Claim, predicted: Claim) -> Likeness:

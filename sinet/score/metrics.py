@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 from sinet.data.sentence import Labels, Sentence
-from sinet.errors import UserError
+from sinet.errors import UserError, quoted
 
 METRICS = ("ent", "rel", "rel_plus")
 
@@ -24,7 +24,7 @@ def check_same_sentences(gold: Sequence[Sentence], predicted: Sequence[Sentence]
         raise UserError(f"{len(gold)} gold sentences but {len(predicted)} predicted ones; score the same file")
     for g, p in zip(gold, predicted, strict=True):
         if g.tokens != p.tokens:
-            raise UserError(f"sentence {g.id!r}: gold and prediction {p.id!r} have different words")
+            raise UserError(f"sentence {quoted(g.id)}: gold and prediction {quoted(p.id)} have different words")
 
 
 def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Labels) -> dict:

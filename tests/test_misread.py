@@ -1,0 +1,148 @@
+"""Files that are misread as a whole: one line says so, in `check` and wherever files are read."""
+
+import json
+
+import pytest
+
+from sinet.data.check import check_files
+from sinet.data.decode import read_text
+from sinet.data.formats import FORMS, read, recognise
+from sinet.errors import UserError
+
+
+def write(path, records, array=False):
+    text = json.dumps(records) if array else "".join(json.dumps(record) + "\n" for record in records)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def only_fault(path) -> str:
+    """The one fault that `check` lists and that ends reading."""
+    (fault,) = check_files([path], None, None).faults
+    with pytest.raises(UserError) as refused:
+        read(path, recognise(read_text(path)))
+    assert str(refused.value) == fault and len(fault) < 1000 and fault.startswith(f"{path}:1: ")
+    return fault
+
+
+FOREIGN = {
+    "CrossRE": {"sentence": ["Kim", "sang"], "ner": [[0, 0, "singer"]], "relations": []},
+    "GLiNER": {"tokenized_text": ["Kim", "sang"], "ner": [[0, 0, "Singer"]]},
+    "Label Studio": {"data": {"text": "Kim sang"}, "annotations": [{"result": []}]},
+    "Prodigy": {"text": "Kim sang", "tokens": [{"text": "Kim", "id": 0}], "spans": [], "relations": []},
+    "doccano": {"text": "Kim sang", "label": [[0, 3, "Singer"]]},
+    "TACRED": {"token": ["Kim", "sang"], "subj_start": 0, "relation": "per:title"},
+    "DocRED": {"vertexSet": [], "sents": [["Kim", "sang"]], "labels": []},
+    "triples that name": {"sentText": "Kim sang", "relationMentions": [{"em1Text": "Kim"}]},
+    "triples": {"text": "Kim sang", "triplets": [["Kim", "did", "sang"]]},
+    "no known form": {"utterance": "Kim sang", "slots": [1]},
+}
+
+
+@pytest.mark.parametrize("array", [False, True])
+@pytest.mark.parametrize("whose", FOREIGN)
+def test_a_file_of_another_tool_is_one_line(whose, array, tmp_path):
+    record = FOREIGN[whose]
+    fault = only_fault(write(tmp_path / "x.json", [record] * 40, array))
+    assert whose in fault and ", ".join(record) in fault
+    assert all(form.title in fault for form in FORMS.values()) and "convert each record to {" in fault
+    assert ("did you mean 'sentences'" in fault) == (whose in ("CrossRE", "DocRED"))
+
+
+def test_records_that_are_no_objects_are_one_line(tmp_path):
+    assert "no record is an object" in only_fault(
+        write(tmp_path / "x.json", [["Kim sang", {"entities": []}]] * 9, True)
+    )
+
+
+@pytest.mark.parametrize(
+    "form, record, right",
+    [
+        ("jsonl", [{"tokens": ["a"]}], "spert"),
+        ("jsonl", {"sentences": [["a"]]}, "dygie"),
+        ("dygie", {"tokens": ["a"]}, "jsonl"),
+    ],
+)
+def test_a_form_declared_for_another_names_the_right_one(form, record, right, tmp_path):
+    with pytest.raises(UserError, match=rf"another form: .*; declare `format: {right}`"):
+        read(write(tmp_path / "x.json", [record]), form)
+
+
+WORDS = {"tokens": ["Kim", "sang"]}
+DOCUMENT = {"sentences": [["Kim", "sang"]]}
+
+
+@pytest.mark.parametrize(
+    "record, lost",
+    [
+        (WORDS | {"entity_mentions": [{"start": 0, "end": 1, "entity_type": "PER"}]}, "entity_mentions"),
+        (WORDS | {"spans": [[0, 1, "PER"]]}, "spans"),
+        (WORDS | {"ner_tags": [1, 0]}, "ner_tags"),
+        (WORDS | {"y": ["B-PER", "O"]}, "y"),
+        (WORDS | {"entities": [], "annotation": {"entities": [[0, 1]]}}, "annotation"),
+        (DOCUMENT | {"ner": [[]], "predicted_ner": [[[0, 0, "PER"]]]}, "predicted_ner"),
+        (DOCUMENT | {"spans": [[[0, 0, "PER"]]]}, "spans"),
+    ],
+)
+@pytest.mark.parametrize("array", [False, True])
+def test_annotation_under_other_keys_is_a_fault(record, lost, array, tmp_path):
+    if array and "sentences" in record:
+        return
+    fault = only_fault(write(tmp_path / "x.json", [record] * 3, array))
+    assert f"no record has an entity under `{'ner' if 'sentences' in record else 'entities'}`, but 3 hold" in fault
+    assert f"something under {lost}," in fault
+
+
+def test_relations_under_another_key_are_a_fault_beside_entities(tmp_path):
+    person = {"type": "PER", "start": 0, "end": 1}
+    record = WORDS | {"entities": [person, person | {"start": 1, "end": 2}], "relation_mentions": [[0, 1, "x"]]}
+    assert "no record has a relation under `relations`, but 2 hold" in only_fault(
+        write(tmp_path / "x.jsonl", [record] * 2)
+    )
+
+
+def test_other_lists_than_annotation_are_none(tmp_path):
+    more = {"pos": ["NNP", "VBD"], "heads": [1, -1], "relations": []}
+    path = write(tmp_path / "x.jsonl", [WORDS | more, WORDS | more | {"entities": []}])
+    assert check_files([path], None, None).faults == []
+
+
+def spans(form, *places):
+    """A record of `Kim , 9 , sings old songs in Seoul .` whose entities are at these places."""
+    words = ["Kim", ",", "9", ",", "sings", "old", "songs", "in", "Seoul", "."]
+    if form == "dygie":
+        return {"sentences": [words], "ner": [[[*place, "T"] for place in places]]}
+    listed = form == "two"
+    return {
+        "tokens": words,
+        "entities": [[*p, "T"] if listed else {"type": "T", "start": p[0], "end": p[1]} for p in places],
+    }
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("places", [[(0, 3), (29, 34)], [(0, 3), (27, 32)], [(0, 2), (29, 33)]])
+def test_offsets_in_characters_are_one_hint(form, places, tmp_path):
+    """Words joined by blanks, as running text, and with inclusive ends."""
+    path = write(tmp_path / "x.json", [spans(form, *places)] * 30, array=form in ("spert", "two"))
+    right = "[8, 8]" if form == "dygie" else "[8, 9]"
+    fault = only_fault(path)
+    assert f"as characters it is 'Seoul': offsets count words, write {right}" in fault
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_single_wrong_spans_are_no_characters(form, tmp_path):
+    path = write(
+        tmp_path / "x.json", [spans(form, (4, 5), (5, 6)), spans(form, (8, 40))], array=form in ("spert", "two")
+    )
+    (fault,) = check_files([path], None, None).faults
+    assert "characters" not in fault
+
+
+def test_a_relation_between_sentences_is_named_so(tmp_path):
+    document = {"sentences": [["Kim", "sang"], ["Lee", "too"]], "ner": [[[0, 0, "P"]], [[2, 2, "P"]]]}
+    path = write(tmp_path / "x.json", [document | {"relations": [[], [[2, 2, 0, 0, "with"]]]}])
+    (fault,) = check_files([path], None, None).faults
+    assert "relations[1][0]: [0, 0] is an entity of the document's sentence 0; a relation between sentences" in fault
+    path = write(tmp_path / "x.json", [document | {"relations": [[], [[2, 2, 3, 3, "with"]]]}])
+    (fault,) = check_files([path], None, None).faults
+    assert "[3, 3] is the span of no entity of the sentence" in fault
