@@ -8,6 +8,7 @@ from itertools import combinations
 from sinet import systems
 from sinet.data.sentence import Entity, Labels, Sentence
 from sinet.errors import UserError, plain
+from sinet.markup import markdown
 
 SHOWN_TYPES = 200
 """Types that the page of a card lists, the most frequent ones."""
@@ -132,7 +133,7 @@ def card_markdown(card: dict) -> str:
     splits = list(card["splits"])
 
     def table(title: str, rows: list[tuple[str, list[int]]]) -> list[str]:
-        head = [f"| {title} | " + " | ".join(splits) + " |", "|---|" + "---:|" * len(splits)]
+        head = [f"| {title} | " + " | ".join(map(_cell, splits)) + " |", "|---|" + "---:|" * len(splits)]
         return [*head, *(f"| {name} | " + " | ".join(f"{v:,}" for v in values) + " |" for name, values in rows), ""]
 
     def column(field: str) -> list:
@@ -150,15 +151,15 @@ def card_markdown(card: dict) -> str:
     shared = ", ".join(f"{pair} {n}" for pair, n in card["shared_sentences"].items())
     return "\n".join(
         [
-            f"# {card['title']}",
+            f"# {markdown(card['title'])}",
             "",
             *table("figure", [(title, column(field)) for field, title in SCALARS.items()]),
             *table("entities", typed("entities")),
             *table("relations", typed("relations")),
-            f"Symmetric relation types: {', '.join(card['labels']['symmetric']) or 'none'}.",
-            *([f"Sentences shared between splits: {shared}."] if shared else []),
+            f"Symmetric relation types: {', '.join(map(_cell, card['labels']['symmetric'])) or 'none'}.",
+            *([f"Sentences shared between splits: {markdown(shared)}."] if shared else []),
             "",
-            *(card.get("notes") or ()),
+            *map(markdown, card.get("notes") or ()),
             "",
             *([_files(card["files"])] if card["files"] else []),
         ]
@@ -166,9 +167,9 @@ def card_markdown(card: dict) -> str:
 
 
 def _cell(name: str) -> str:
-    return plain(name).replace("|", "\\|")
+    return markdown(plain(name))
 
 
 def _files(files: Sequence[dict]) -> str:
-    listed = "; ".join(f"{f['split']} `{f['path']}` SHA-256 {f['sha256'][:16]}…" for f in files)
+    listed = "; ".join(f"{f['split']} {markdown(f['path'])} SHA-256 {f['sha256'][:16]}…" for f in files)
     return f"Files: {listed}.\n"
