@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sinet import steps
-from sinet.errors import Interrupted, UserError
+from sinet.errors import Interrupted, UserError, printable
+from sinet.files import check_path
 
 DESCRIPTION = """\
 Train, score, time and compare systems for joint entity and relation extraction.
@@ -23,33 +24,51 @@ Step = Callable[..., argparse.ArgumentParser]
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; exit status 0, or 2 after a one-line message about what the user gave."""
     options = build_parser().parse_args(arguments)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    logging.basicConfig(handlers=[_plain(logging.StreamHandler(sys.stderr))], force=True)
+    logging.getLogger("sinet").setLevel(logging.INFO)
     try:
+        _check_paths(options)
         if options.log:
             options.log.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(options.log, mode="w", encoding="utf-8"))
-        logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True)
-        logging.getLogger("sinet").setLevel(logging.INFO)
+            logging.getLogger().addHandler(_plain(logging.FileHandler(options.log, mode="w", encoding="utf-8")))
         return options.run_step(options) or 0
-    except UserError as error:
-        logging.getLogger("sinet").error("sinet %s: %s", options.step, error)
-        return 2
+    except (UserError, Interrupted) as error:
+        return _refused(options, error, 75 if isinstance(error, Interrupted) else 2)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        logging.getLogger("sinet").error("sinet %s: %s%s", options.step, where, error.strerror or error)
-        return 2
+        return _refused(options, f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
     except json.JSONDecodeError as error:
-        logging.getLogger("sinet").error("sinet %s: a file that should be JSON is not: %s", options.step, error)
-        return 2
-    except Interrupted as error:
-        logging.getLogger("sinet").error("sinet %s: %s", options.step, error)
-        return 75
+        return _refused(options, f"a file that should be JSON is not: {error}")
     except KeyboardInterrupt:
         return 130
     except Exception:
         # a fault of ours: the traceback goes to the log as well as to the terminal
         logging.getLogger("sinet").exception("sinet %s failed", options.step)
         return 1
+
+
+class _Plain(logging.Formatter):
+    """Log lines in which no text from a file steers the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _plain(handler: logging.Handler) -> logging.Handler:
+    handler.setFormatter(_Plain("%(asctime)s %(message)s", "%H:%M:%S"))
+    return handler
+
+
+def _refused(options: argparse.Namespace, why: object, status: int = 2) -> int:
+    logging.getLogger("sinet").error("sinet %s: %s", options.step, why)
+    return status
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """Refuse a pipe, which would be waited for, and what is no path at all, whichever option names it."""
+    for given in vars(options).values():
+        for path in given if isinstance(given, list) else [given]:
+            if isinstance(path, Path):
+                check_path(path)
 
 
 def build_parser() -> argparse.ArgumentParser:

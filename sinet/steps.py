@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sinet.errors import UserError
-from sinet.files import read_json
+from sinet.errors import UserError, shown
+from sinet.files import check_path, parse_json, read_json, read_text
 
 PLANNED_RUNS = 1000
 """Runs whose plan `bench` measures."""
@@ -77,12 +77,15 @@ def _print_costs(config: dict, planned: object, options: argparse.Namespace) -> 
 
 def _json(text: str, option: str) -> object:
     """JSON given on the command line, or in a file named there."""
+    given = text.lstrip()[:1] in ("{", "[") or text.isdigit()
     try:
-        return json.loads(text if text.lstrip()[:1] in ("{", "[") or text.isdigit() else Path(text).read_text())
+        return parse_json(text if given else read_text(Path(text)))
     except OSError as error:
         raise UserError(f"{option}: {text}: {error.strerror}; give JSON or a file that holds it") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{option}: broken JSON: {error.msg} at column {error.colno}") from None
+    except ValueError as error:
+        raise UserError(f"{option}: broken JSON: {error}") from None
 
 
 def _declared(text: str, *keys: str, option: str = "--declared") -> dict:
@@ -103,7 +106,9 @@ def prepare(options: argparse.Namespace) -> None:
     needed = ("title", "format", "files", "entity_types", "relation_types")
     declared = _declared(options.declared, *needed) if options.declared else config["datasets"].get(options.dataset)
     if declared is None:
-        raise UserError(f"dataset {options.dataset!r} is not declared, {nearest(options.dataset, config['datasets'])}")
+        raise UserError(
+            f"dataset {shown(options.dataset)} is not declared, {nearest(options.dataset, config['datasets'])}"
+        )
     mirrors = config["mirrors"] if options.mirrors is None else options.mirrors
     print(card_markdown(prepare(options.dataset, declared, mirrors, options.out)))
 
@@ -120,7 +125,7 @@ def check(options: argparse.Namespace) -> int:
     if options.dataset:
         if options.dataset not in config["datasets"]:
             raise UserError(
-                f"--dataset {options.dataset!r}: not declared, {nearest(options.dataset, config['datasets'])}"
+                f"--dataset {shown(options.dataset)}: not declared, {nearest(options.dataset, config['datasets'])}"
             )
         declared = config["datasets"][options.dataset]
         labels = Labels.from_json(declared)
@@ -131,7 +136,7 @@ def check(options: argparse.Namespace) -> int:
         labels = Labels.read(options.labels)
     name = options.encoder or "minilm"
     if name not in config["encoders"]:
-        raise UserError(f"--encoder {name!r}: not declared, {nearest(name, config['encoders'])}")
+        raise UserError(f"--encoder {shown(name)}: not declared, {nearest(name, config['encoders'])}")
     declared = encoder_declaration(config, name)
     encoder = load_encoder(declared, locate_encoder(declared, config["mirrors"]))
     most = encoder.max_pieces
@@ -158,7 +163,7 @@ def fetch(options: argparse.Namespace) -> None:
 
     config, name = load_config(), options.encoder
     if not options.declared and name not in config["encoders"]:
-        raise UserError(f"encoder {name!r} is not declared, {nearest(name, config['encoders'])}")
+        raise UserError(f"encoder {shown(name)} is not declared, {nearest(name, config['encoders'])}")
     declared = _declared(options.declared, "name") if options.declared else encoder_declaration(config, name)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     fetch_encoder(declared, config["mirrors"] if options.mirrors is None else options.mirrors, options.out)
@@ -305,11 +310,14 @@ def evaluate(options: argparse.Namespace) -> None:
 def _named(given: list[str], option: str = "--runs") -> dict[str, Path]:
     for text in given:
         if "=" not in text:
-            raise UserError(f"{option}: {text!r} should be NAME=PATH")
+            raise UserError(f"{option}: {shown(text)} should be NAME=PATH")
     names = [text.split("=", 1)[0] for text in given]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{option}: {twice[0]!r} stands there twice; give each name once")
-    return {name: Path(path) for name, path in (text.split("=", 1) for text in given)}
+        raise UserError(f"{option}: {shown(twice[0])} stands there twice; give each name once")
+    paths = {name: Path(path) for name, path in (text.split("=", 1) for text in given)}
+    for path in paths.values():
+        check_path(path)
+    return paths
 
 
 def _hold_sentences(test: Path) -> None:
