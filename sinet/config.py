@@ -219,6 +219,41 @@ def resolve(config: dict, offline: bool | None = None) -> Plan:
     return Plan(tuple(runs), tuple(left_out))
 
 
+def check_declaration(kind: str, name: object, declared: dict) -> None:
+    """Hold against the schema what a step is given as JSON: one of `datasets` or `encoders`, or `recipe_defaults`.
+
+    Raises:
+        UserError: every mistake, one a line.
+    """
+    for key in TOKENIZERS & declared.keys():
+        if isinstance(other := declared[key], dict):
+            check_declaration(kind, other.get("name"), {k: v for k, v in other.items() if k != "name"})
+            declared = declared | {key: "declared"}
+    given = {str(name): {"title": "untitled"} | declared} if kind in ("datasets", "encoders") else declared
+    if mistakes := list(schema_mistakes({kind: given}, SCHEMA, [kind])):
+        raise UserError("\n".join(mistakes))
+
+
+def check_run(run: dict) -> None:
+    """The same for a run as `plan` spells it out."""
+    texts = [key for key in ("dataset", "model", "system") if not isinstance(run[key], str)]
+    tables = [key for key in ("encoder", "recipe", "settings") if not isinstance(run[key], dict)]
+    for key, kind in (*((k, "text") for k in texts), *((k, "a mapping") for k in tables)):
+        raise UserError(f"{key}: {shown(run[key])} should be {kind}")
+    if mistakes := list(schema_mistakes({"seeds": [run["seed"]]}, SCHEMA, ["seeds"])):
+        raise UserError(mistakes[0])
+    check_declaration("encoders", run["encoder"].get("name"), {k: v for k, v in run["encoder"].items() if k != "name"})
+    whole = {key: value for key, value in run["recipe"].items() if key != "name"}
+    stages = whole.pop("stages", {})
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        raise UserError(f"recipe.stages: {shown(stages)} should be a mapping of parts to their trainings")
+    for training in (whole, *({k: v for k, v in stage.items() if k != "stages"} for stage in stages.values())):
+        check_declaration("recipe_defaults", None, training)
+    mistakes = [*_system_mistakes(run["model"], run["system"], run["settings"], ".system")]
+    if mistakes := mistakes or list(recipes.mistakes(run["recipe"] | {"stages": stages}, run["system"])):
+        raise UserError("\n".join(mistakes))
+
+
 def first_folds(config: dict, runs: Iterable[Run]) -> list[str]:
     """Datasets of runs in their order; of one in folds the first fold alone."""
     first: dict[str, str] = {}
@@ -408,12 +443,19 @@ def _validator(schema: Path) -> jsonschema.protocols.Validator:
     return jsonschema.validators.extend(base, type_checker=kinds)(yaml.safe_load(schema.read_text(encoding="utf-8")))
 
 
-def schema_mistakes(config: object, schema: Path) -> Iterator[str]:
-    """What is wrong with a configuration, one line a mistake, each naming the key and what would be right."""
+def schema_mistakes(config: object, schema: Path, part: Sequence[str] = ()) -> Iterator[str]:
+    """What is wrong with a configuration, one line a mistake, each naming the key and what would be right; of one that
+    has only some of the schema's keys these are its `part`."""
+    validator = _validator(schema)
+    if part:
+        known = validator.schema["properties"]
+        validator = validator.evolve(
+            schema=validator.schema | {"required": part, "properties": {k: known[k] for k in part}}
+        )
     if mistakes := list(itertools.islice(_unreadable(config), MOST_MISTAKES)):
         yield from mistakes
         return
-    for error in sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
+    for error in sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
         yield from _explain(error)
 
 

@@ -97,7 +97,7 @@ def _declared(text: str, *keys: str, option: str = "--declared") -> dict:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    from sinet.config import load_config
+    from sinet.config import check_declaration, load_config
     from sinet.data.card import card_markdown
     from sinet.data.prepare import prepare
     from sinet.errors import nearest
@@ -109,6 +109,7 @@ def prepare(options: argparse.Namespace) -> None:
         raise UserError(
             f"dataset {shown(options.dataset)} is not declared, {nearest(options.dataset, config['datasets'])}"
         )
+    check_declaration("datasets", options.dataset, declared)
     mirrors = config["mirrors"] if options.mirrors is None else options.mirrors
     print(card_markdown(prepare(options.dataset, declared, mirrors, options.out)))
 
@@ -139,25 +140,29 @@ def check(options: argparse.Namespace) -> int:
         raise UserError(f"--encoder {shown(name)}: not declared, {nearest(name, config['encoders'])}")
     declared = encoder_declaration(config, name)
     encoder = load_encoder(declared, locate_encoder(declared, config["mirrors"]))
-    most = encoder.max_pieces
+    most, words = encoder.max_pieces, []
 
-    def too_long(words: Sequence[str]) -> str | None:
+    def too_long(sentence: Sequence[str]) -> str | None:
+        words.extend(sentence)
         # not `word_pieces`, which keeps of a word what fits
-        pieces = 2 + sum(max(1, len(ids)) for ids in encoder.tokenizer(words, add_special_tokens=False)["input_ids"])
+        pieces = 2 + sum(max(1, len(ids)) for ids in encoder.tokenizer(sentence, add_special_tokens=False)["input_ids"])
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
     report = check_files(options.files, labels, too_long, published)
+    unknown = encoder.unknown_share(words)
     if report.faults:
         more = len(report.faults) - options.limit
         listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
         found = f"{counted(len(report.faults), 'fault')} in {counted(len(options.files), 'file')}"
         logging.getLogger("sinet").error("sinet check: %s\n%s", found, "\n".join(listed))
     print(report.description)
+    if words:
+        print(f"[UNK] to {name}: {unknown:.1%} of {len(words):,} words")
     return 2 if report.faults else 0
 
 
 def fetch(options: argparse.Namespace) -> None:
-    from sinet.config import encoder_declaration, load_config
+    from sinet.config import check_declaration, encoder_declaration, load_config
     from sinet.errors import nearest
     from sinet.model.fetch import fetch_encoder
 
@@ -165,13 +170,16 @@ def fetch(options: argparse.Namespace) -> None:
     if not options.declared and name not in config["encoders"]:
         raise UserError(f"encoder {shown(name)} is not declared, {nearest(name, config['encoders'])}")
     declared = _declared(options.declared, "name") if options.declared else encoder_declaration(config, name)
+    check_declaration("encoders", declared["name"], {k: v for k, v in declared.items() if k != "name"})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     fetch_encoder(declared, config["mirrors"] if options.mirrors is None else options.mirrors, options.out)
 
 
 def train(options: argparse.Namespace) -> None:
     run = _declared(options.run, "dataset", "encoder", "model", "system", "settings", "recipe", "seed", option="--run")
-    from sinet.config import load_config
+    from sinet.config import check_run, load_config
+
+    check_run(run)
     from sinet.run.train import train_run
 
     mirrors = load_config()["mirrors"] if options.mirrors is None else options.mirrors

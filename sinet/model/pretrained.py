@@ -6,6 +6,7 @@ checkpoints are read. Nothing else in this project calls its loaders.
 """
 
 import contextlib
+import copy
 import inspect
 import json
 import logging
@@ -21,10 +22,10 @@ from torch import nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, BertConfig
 from transformers.utils import logging as hf_logging
 
-from sinet.errors import UserError
+from sinet.errors import UserError, shown
 from sinet.files import read_json
 from sinet.model.encoder import Encoder
-from sinet.model.located import Located
+from sinet.model.located import WEIGHT_ENDINGS, Located
 
 hf_logging.set_verbosity_error()
 hf_logging.disable_progress_bar()
@@ -39,6 +40,12 @@ UNUSED = re.compile(
 """Weights in a checkpoint that no encoder here has: the pooler, heads of pre-training, a buffer of old versions."""
 CONTROL = re.compile(r"\[.*\]|<.*>")
 """Pieces that stand for no text, such as [CLS] and <mask>."""
+COUNTS = re.compile(r"(layers|groups|group_num|heads)$")
+"""Settings of an architecture that say how many times something is built."""
+LEAST_BOUND = 10_000_000
+"""Weights that any machine has room for; beyond them as many as the files have bytes."""
+MOST_PARTS, MOST_WEIGHTS = 1000, 2_000_000_000
+"""Of each such count, and of weights where no file says how many there are: 8 GB in float32."""
 TYPES = {"do_lower_case": bool, "strip_accents": bool, "model_max_length": (int, float)}
 """Of settings in tokenizer_config.json, which transformers does not check."""
 
@@ -53,8 +60,10 @@ def load_encoder(declared: dict, located: Located) -> Encoder:
         tokenizer = _declared_tokenizer(where, located)
     with _readable(where, "config.json and the weights"):
         if folder is None:
-            model = _from_config(dict(declared["architecture"]))
+            model = _from_config(where, dict(declared["architecture"]))
         else:
+            sizes = [(folder / name).stat().st_size for name in located.sha256 if name.endswith(WEIGHT_ENDINGS)]
+            _check_sizes(where, config, max(sum(sizes), LEAST_BOUND))
             model, told = AutoModel.from_pretrained(
                 folder,
                 config=config,
@@ -81,12 +90,29 @@ def save_encoder(encoder: Encoder, folder: Path) -> dict:
 
 def rebuild_encoder(config: dict, folder: Path) -> Encoder:
     """The encoder of a finished run, weights still to be loaded: its configuration and its tokenizer folder."""
-    return Encoder(_from_config(dict(config)), _tokenizer(folder))
+    return Encoder(_from_config(str(folder.parent), dict(config)), _tokenizer(folder))
 
 
-def _from_config(config: dict) -> nn.Module:
+def _from_config(where: str, config: dict) -> nn.Module:
     config = AutoConfig.for_model(config.pop("model_type"), **config)
+    _check_sizes(where, config, MOST_WEIGHTS)
+    return _build(config)
+
+
+def _build(config: object) -> nn.Module:
     return AutoModel.from_config(config, trust_remote_code=False, **_settings(config))
+
+
+def _check_sizes(where: str, config: object, most: int) -> None:
+    """Raise `UserError` before memory is taken for more weights than there can be."""
+    for key, count in config.to_dict().items():
+        if COUNTS.search(key) and isinstance(count, int) and count > MOST_PARTS:
+            raise UserError(f"{where}: {key} is {shown(count)} in the configuration; at most {MOST_PARTS:,} are built")
+    with torch.device("meta"):
+        model = _build(copy.deepcopy(config))
+    weights = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    if weights > most:
+        raise UserError(f"{where}: the sizes of its configuration make {weights:,} weights; at most {most:,} can be")
 
 
 def _settings(config: object) -> dict:
@@ -125,7 +151,9 @@ def _declared_tokenizer(where: str, located: Located) -> object:
     said = _json(folder / "tokenizer_config.json")
     for key, kind in TYPES.items():
         if not isinstance(said.get(key), (kind, type(None))):
-            raise UserError(f"{where}/tokenizer_config.json: {key} is {said[key]!r}, of another type than it should be")
+            raise UserError(
+                f"{where}/tokenizer_config.json: {key} is {shown(said[key])}, of another type than it should be"
+            )
     # transformers lower-cases where tokenizer_config.json does not say otherwise, whatever tokenizer.json does
     silent = said.get("do_lower_case") is None
     settings = {"do_lower_case": not cased} if silent else {}
@@ -200,7 +228,7 @@ def _check_vocabularies(where: str, folder: Path, tokenizer: object, file: Token
         for piece, number in {piece.strip(): n for piece, n in table.items()}.items():
             if piece and loaded.get(piece, number) != number:
                 raise UserError(
-                    f"{where}/{name}: piece {piece!r} is number {number}, by the tokenizer's other files "
+                    f"{where}/{name}: piece {shown(piece)} is number {shown(number)}, by the tokenizer's other files "
                     f"{loaded[piece]}; put files of the same release there"
                 )
 
