@@ -11,7 +11,6 @@ commit that it was trained at.
 
 import functools
 import gzip
-import json
 import shutil
 import zlib
 from collections.abc import Collection, Iterable, Sequence
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from sinet.config import Plan, Run
 from sinet.errors import UserError
-from sinet.files import read_json, write_atomically
+from sinet.files import parse_json, read_json, read_text, write_atomically
 
 PLAIN = ("log.csv", "training.json")
 """The second is written last: where it is, a kept run is whole."""
@@ -96,7 +95,7 @@ def _compress(path: Path, to: Path) -> None:
 
 def _training(kept: Path) -> dict:
     try:
-        found = json.loads((kept / "training.json").read_text(encoding="utf-8"))
+        found = parse_json(read_text(kept / "training.json"))
         return found if isinstance(found, dict) and "run" in found else {"run": None}
     except ValueError as error:
         raise UserError(f"{kept / 'training.json'} is damaged ({error}); take it from the repository again") from None
@@ -108,7 +107,6 @@ def restore(kept: Path, names: Sequence[str], out: Path) -> None:
     Raises:
         UserError: a file that is damaged.
     """
-    out.mkdir(parents=True, exist_ok=True)
     for name in names:
         path = kept / (name if name in PLAIN else f"{name}.gz")
         data = path.read_bytes()
@@ -116,4 +114,5 @@ def restore(kept: Path, names: Sequence[str], out: Path) -> None:
             data = data if name in PLAIN else gzip.decompress(data)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{path} is damaged ({error}); take it from the repository again") from None
+        out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / name, lambda partial, data=data: partial.write_bytes(data))

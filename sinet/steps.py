@@ -75,8 +75,52 @@ def _print_costs(config: dict, planned: object, options: argparse.Namespace) -> 
         print(f"left out: {run.path}: {reason}", file=sys.stderr)
 
 
+def _with(**held: dict) -> dict:
+    """The form of a mapping that has these keys."""
+    return {"type": "object", "required": list(held), "properties": held}
+
+
+def _each(form: dict) -> dict:
+    """Of a mapping whose values all have a form."""
+    return {"type": "object", "additionalProperties": form}
+
+
+def _list(*forms: dict) -> dict:
+    """Of a list of such items; of several forms, of one item each."""
+    if len(forms) == 1:
+        return {"type": "array", "items": forms[0]}
+    return {"type": "array", "prefixItems": list(forms), "minItems": len(forms), "maxItems": len(forms)}
+
+
+TEXT, COUNT, ANY = {"type": "string"}, {"type": ["integer", "null"], "minimum": 1}, {"type": "object"}
+FORMS = {
+    "--triples": ("a list of [head, TYPE, tail]", _list(_list(TEXT, TEXT, TEXT))),
+    "--places": (
+        "a list of mappings with title, what, data, and folders of runs by model",
+        _list(_with(title=TEXT, what=TEXT, data=TEXT, runs=_each(TEXT))),
+    ),
+    "--untrained": (
+        "a list of [declared architecture, number of sentences or null]",
+        _list(_list(_with(name=TEXT, architecture=ANY, tokenizer=ANY), COUNT)),
+    ),
+    "--titles": ("a mapping of models to titles", _each(TEXT)),
+    "--models": ("a mapping of models to their title and system", _each(_with(title=TEXT, system=TEXT))),
+}
+"""What JSON options hold, in words and as the rest of a JSON schema."""
+
+
 def _json(text: str, option: str) -> object:
-    """JSON given on the command line, or in a file named there."""
+    """JSON given on the command line, or in a file named there, of the option's form."""
+    import jsonschema
+
+    value = _parsed(text, option)
+    words, form = FORMS.get(option, ("a mapping", ANY))
+    if not jsonschema.Draft202012Validator(form).is_valid(value):
+        raise UserError(f"{option}: {shown(value)} should be {words}")
+    return value
+
+
+def _parsed(text: str, option: str) -> object:
     given = text.lstrip()[:1] in ("{", "[") or text.isdigit()
     try:
         return parse_json(text if given else read_text(Path(text)))
@@ -91,7 +135,7 @@ def _json(text: str, option: str) -> object:
 def _declared(text: str, *keys: str, option: str = "--declared") -> dict:
     """What a grid declares, with the keys that a step reads."""
     declared = _json(text, option)
-    if missing := [key for key in keys if not isinstance(declared, dict) or key not in declared]:
+    if missing := [key for key in keys if key not in declared]:
         raise UserError(f"{option}: {', '.join(missing)} missing; the workflow passes a mapping of {', '.join(keys)}")
     return declared
 

@@ -23,6 +23,7 @@ OTHERS = ("*.json", "*.txt", "*.model", "*.jinja")
 """What else may be read: the configuration, and whatever files a tokenizer has."""
 COMMIT = "commit.json"
 """In a folder that `fetch_encoder` made: which commit of the hub it holds, under which declaration, and its sums."""
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -106,7 +107,7 @@ def file_sums(folder: Path) -> dict[str, str]:
 def _shards(index: Path) -> set[str]:
     """The files that an index of weights names."""
     named = read_json(index, "weight_map")["weight_map"]
-    if not isinstance(named, dict) or not all(isinstance(n, str) and n == Path(n).name for n in named.values()):
+    if not isinstance(named, dict) or not all(isinstance(n, str) and FILE_NAME.fullmatch(n) for n in named.values()):
         raise UserError(f"{index}: weight_map should be a mapping of weights to files beside it")
     return set(named.values())
 
