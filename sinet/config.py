@@ -91,7 +91,8 @@ def read_yaml(path: Path) -> object:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: broken YAML: {getattr(error, 'problem', getattr(error, 'reason', error))}") from None
+        what = str(getattr(error, "problem", None) or getattr(error, "reason", error))
+        raise UserError(f"{where}: broken YAML: {what:.200}") from None
 
 
 MOST_VALUES, DEEPEST = 20_000, 30
@@ -236,6 +237,8 @@ def check_declaration(kind: str, name: object, declared: dict) -> None:
 
 def check_run(run: dict) -> None:
     """The same for a run as `plan` spells it out."""
+    if mistakes := list(itertools.islice(_unreadable(run), MOST_MISTAKES)):
+        raise UserError("\n".join(mistakes))
     texts = [key for key in ("dataset", "model", "system") if not isinstance(run[key], str)]
     tables = [key for key in ("encoder", "recipe", "settings") if not isinstance(run[key], dict)]
     for key, kind in (*((k, "text") for k in texts), *((k, "a mapping") for k in tables)):

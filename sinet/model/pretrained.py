@@ -40,12 +40,12 @@ UNUSED = re.compile(
 """Weights in a checkpoint that no encoder here has: the pooler, heads of pre-training, a buffer of old versions."""
 CONTROL = re.compile(r"\[.*\]|<.*>")
 """Pieces that stand for no text, such as [CLS] and <mask>."""
-COUNTS = re.compile(r"(layers|groups|group_num|heads)$")
-"""Settings of an architecture that say how many times something is built."""
+MOST_PARTS = {r"(layers|groups|group_num|heads)$": 1000, "num_labels": 1_000_000}
+"""How often at most something is built, by the names of the settings that say it."""
 LEAST_BOUND = 10_000_000
 """Weights that any machine has room for; beyond them as many as the files have bytes."""
-MOST_PARTS, MOST_WEIGHTS = 1000, 2_000_000_000
-"""Of each such count, and of weights where no file says how many there are: 8 GB in float32."""
+MOST_WEIGHTS = 2_000_000_000
+"""Where no file says how many there are: 8 GB in float32."""
 TYPES = {"do_lower_case": bool, "strip_accents": bool, "model_max_length": (int, float)}
 """Of settings in tokenizer_config.json, which transformers does not check."""
 
@@ -94,6 +94,7 @@ def rebuild_encoder(config: dict, folder: Path) -> Encoder:
 
 
 def _from_config(where: str, config: dict) -> nn.Module:
+    _check_counts(where, config)
     config = AutoConfig.for_model(config.pop("model_type"), **config)
     _check_sizes(where, config, MOST_WEIGHTS)
     return _build(config)
@@ -105,14 +106,19 @@ def _build(config: object) -> nn.Module:
 
 def _check_sizes(where: str, config: object, most: int) -> None:
     """Raise `UserError` before memory is taken for more weights than there can be."""
-    for key, count in config.to_dict().items():
-        if COUNTS.search(key) and isinstance(count, int) and count > MOST_PARTS:
-            raise UserError(f"{where}: {key} is {shown(count)} in the configuration; at most {MOST_PARTS:,} are built")
     with torch.device("meta"):
         model = _build(copy.deepcopy(config))
     weights = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
     if weights > most:
         raise UserError(f"{where}: the sizes of its configuration make {weights:,} weights; at most {most:,} can be")
+
+
+def _check_counts(where: str, config: dict) -> None:
+    """Raise `UserError` before time is taken to build more parts than any encoder has."""
+    for key, count in config.items():
+        for name, most in MOST_PARTS.items():
+            if re.search(name, key) and isinstance(count, int) and count > most:
+                raise UserError(f"{where}: {key} is {shown(count)} in the configuration; at most {most:,} are built")
 
 
 def _settings(config: object) -> dict:
@@ -133,7 +139,9 @@ def _encoder_config(where: str, folder: Path) -> object:
 def _config(folder: Path) -> object:
     """What config.json says. One without `model_type` is BERT's: SciBERT's archive is older than that key. Of another
     architecture the tokenizer or the weights are refused."""
-    kind = AutoConfig if "model_type" in _json(folder / "config.json") else BertConfig
+    said = _json(folder / "config.json")
+    _check_counts(str(folder / "config.json"), said)
+    kind = AutoConfig if "model_type" in said else BertConfig
     return kind.from_pretrained(folder, trust_remote_code=False)
 
 
