@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sinet import steps
-from sinet.errors import Interrupted, UserError, printable
+from sinet.errors import Interrupted, UserError, printable, shown
 from sinet.files import check_path
 
 DESCRIPTION = """\
@@ -257,7 +257,9 @@ def _score_steps(step: Step) -> None:
     s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of each run")
     s.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the prepared datasets")
     s.add_argument("--declared", required=True, metavar="JSON", help="datasets and models as declared, runs left out")
-    s.add_argument("--resamples", type=int, default=10_000, metavar="N", help="of the test sentences (10000)")
+    s.add_argument(
+        "--resamples", type=_at_least(1, 1_000_000), default=10_000, metavar="N", help="of the test sentences (10000)"
+    )
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
     s = step("evaluate", steps.evaluate, "score and analyse a run's predictions: its record.json and analysis.json")
@@ -301,7 +303,7 @@ def _efficiency_steps(step: Step) -> None:
         if name == "flops":
             s.add_argument(
                 "--words",
-                type=_at_least(1),
+                type=_at_least(1, 10_000),
                 nargs="*",
                 default=[],
                 metavar="N",
@@ -514,15 +516,17 @@ def _above_zero(what: str = "") -> Callable[[str], float]:
                 return float(text)
         except ValueError:
             pass
-        raise argparse.ArgumentTypeError(f"{text!r} should be a number {what}above 0")
+        raise argparse.ArgumentTypeError(f"{shown(text)} should be a number {what}above 0")
 
     return number
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def _at_least(least: int, most: int = 1_000_000_000) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} should be a whole number of at least {least}")
+        if not text.isdecimal() or len(text) > len(str(most)) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"{shown(text)} should be a whole number of at least {least} and at most {most}"
+            )
         return int(text)
 
     return number

@@ -114,7 +114,7 @@ def _json(text: str, option: str) -> object:
     import jsonschema
 
     value = _parsed(text, option)
-    words, form = FORMS.get(option, ("a mapping", ANY))
+    words, form = FORMS[option]
     if not jsonschema.Draft202012Validator(form).is_valid(value):
         raise UserError(f"{option}: {shown(value)} should be {words}")
     return value
@@ -134,8 +134,8 @@ def _parsed(text: str, option: str) -> object:
 
 def _declared(text: str, *keys: str, option: str = "--declared") -> dict:
     """What a grid declares, with the keys that a step reads."""
-    declared = _json(text, option)
-    if missing := [key for key in keys if key not in declared]:
+    declared = _parsed(text, option)
+    if missing := [key for key in keys if not isinstance(declared, dict) or key not in declared]:
         raise UserError(f"{option}: {', '.join(missing)} missing; the workflow passes a mapping of {', '.join(keys)}")
     return declared
 
@@ -345,8 +345,6 @@ def compare(options: argparse.Namespace) -> None:
     from sinet.files import write_json
     from sinet.score.compare import compare, read_runs
 
-    if options.resamples < 1:
-        raise UserError(f"--resamples: {options.resamples} should be at least 1")
     declared = _declared(options.declared, "datasets", "models", "left_out", "failed")
     runs = read_runs(options.records, options.data)
     write_json(options.out, compare(runs, declared, options.resamples))
