@@ -17,6 +17,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .DELETE_ON_ERROR:
 
 tables: setup
+	@python -m sinet plan --config $(CONFIG) > /dev/null
 	snakemake --cores all --configfile $(CONFIG)
 	@python -m sinet summary --config $(CONFIG)
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sinet import steps
-from sinet.errors import Interrupted, UserError
+from sinet.errors import Interrupted, UserError, printable, shown
+from sinet.files import check_path
 
 DESCRIPTION = """\
 Train, score, time and compare systems for joint entity and relation extraction.
@@ -23,33 +24,51 @@ Step = Callable[..., argparse.ArgumentParser]
 def main(arguments: list[str] | None = None) -> int:
     """Run one step; exit status 0, or 2 after a one-line message about what the user gave."""
     options = build_parser().parse_args(arguments)
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    logging.basicConfig(handlers=[_plain(logging.StreamHandler(sys.stderr))], force=True)
+    logging.getLogger("sinet").setLevel(logging.INFO)
     try:
+        _check_paths(options)
         if options.log:
             options.log.parent.mkdir(parents=True, exist_ok=True)
-            handlers.append(logging.FileHandler(options.log, mode="w", encoding="utf-8"))
-        logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", handlers=handlers, force=True)
-        logging.getLogger("sinet").setLevel(logging.INFO)
+            logging.getLogger().addHandler(_plain(logging.FileHandler(options.log, mode="w", encoding="utf-8")))
         return options.run_step(options) or 0
-    except UserError as error:
-        logging.getLogger("sinet").error("sinet %s: %s", options.step, error)
-        return 2
+    except (UserError, Interrupted) as error:
+        return _refused(options, error, 75 if isinstance(error, Interrupted) else 2)
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        logging.getLogger("sinet").error("sinet %s: %s%s", options.step, where, error.strerror or error)
-        return 2
+        return _refused(options, f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
     except json.JSONDecodeError as error:
-        logging.getLogger("sinet").error("sinet %s: a file that should be JSON is not: %s", options.step, error)
-        return 2
-    except Interrupted as error:
-        logging.getLogger("sinet").error("sinet %s: %s", options.step, error)
-        return 75
+        return _refused(options, f"a file that should be JSON is not: {error}")
     except KeyboardInterrupt:
         return 130
     except Exception:
         # a fault of ours: the traceback goes to the log as well as to the terminal
         logging.getLogger("sinet").exception("sinet %s failed", options.step)
         return 1
+
+
+class _Plain(logging.Formatter):
+    """Log lines in which no text from a file steers the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def _plain(handler: logging.Handler) -> logging.Handler:
+    handler.setFormatter(_Plain("%(asctime)s %(message)s", "%H:%M:%S"))
+    return handler
+
+
+def _refused(options: argparse.Namespace, why: object, status: int = 2) -> int:
+    logging.getLogger("sinet").error("sinet %s: %s", options.step, why)
+    return status
+
+
+def _check_paths(options: argparse.Namespace) -> None:
+    """Refuse a pipe, which would be waited for, and what is no path at all, whichever option names it."""
+    for given in vars(options).values():
+        for path in given if isinstance(given, list) else [given]:
+            if isinstance(path, Path):
+                check_path(path)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -244,7 +263,9 @@ def _score_steps(step: Step) -> None:
     s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of each run")
     s.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the prepared datasets")
     s.add_argument("--declared", required=True, metavar="JSON", help="datasets and models as declared, runs left out")
-    s.add_argument("--resamples", type=int, default=10_000, metavar="N", help="of the test sentences (10000)")
+    s.add_argument(
+        "--resamples", type=_at_least(1, 1_000_000), default=10_000, metavar="N", help="of the test sentences (10000)"
+    )
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
     s = step("evaluate", steps.evaluate, "score and analyse a run's predictions: its record.json and analysis.json")
@@ -288,7 +309,7 @@ def _efficiency_steps(step: Step) -> None:
         if name == "flops":
             s.add_argument(
                 "--words",
-                type=_at_least(1),
+                type=_at_least(1, 10_000),
                 nargs="*",
                 default=[],
                 metavar="N",
@@ -501,15 +522,17 @@ def _above_zero(what: str = "") -> Callable[[str], float]:
                 return float(text)
         except ValueError:
             pass
-        raise argparse.ArgumentTypeError(f"{text!r} should be a number {what}above 0")
+        raise argparse.ArgumentTypeError(f"{shown(text)} should be a number {what}above 0")
 
     return number
 
 
-def _at_least(least: int) -> Callable[[str], int]:
+def _at_least(least: int, most: int = 1_000_000_000) -> Callable[[str], int]:
     def number(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r} should be a whole number of at least {least}")
+        if not text.isdecimal() or len(text) > len(str(most)) or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(
+                f"{shown(text)} should be a whole number of at least {least} and at most {most}"
+            )
         return int(text)
 
     return number

@@ -8,6 +8,8 @@ import functools
 import itertools
 import math
 import os
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +20,8 @@ import yaml
 
 from sinet import published, recipes, systems
 from sinet.data.sources import as_list, find_file, release_folders
-from sinet.errors import UserError, nearest
+from sinet.errors import UserError, nearest, shown
+from sinet.files import read_text
 from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders
 from sinet.provenance import ROOT
 
@@ -31,6 +34,8 @@ WANTED = {
     "object": "a mapping",
     "boolean": "true or false (on the command line True or False)",
 }
+MOST_DIGITS = 15
+"""Digits of a whole number, all of which a float64 holds too."""
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
 
@@ -74,35 +79,98 @@ def load_config(*overlays: Path | str) -> dict:
 
 
 def read_yaml(path: Path) -> object:
-    """What a YAML file holds; raises `UserError` with the line where it is broken or repeats a key, and `OSError`."""
+    """What a YAML file holds; raises `UserError` with the line that is broken, or whose meaning in YAML is another
+    than it looks, and `OSError`."""
+    text = read_text(path)
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        loader = _Loader(text)
         node = loader.get_single_node()
-        for key in _repeated(node):
-            line = key.start_mark.line + 1
-            raise UserError(f"{path}:{line}: {key.value!r} stands there twice; only the last would count")
+        for line, mistake in _misread(node):
+            raise UserError(f"{path}:{line}: {mistake}")
         return None if node is None else loader.construct_document(node)
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not Unicode; save it as UTF-8") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: broken YAML: {getattr(error, 'problem', error)}") from None
+        what = str(getattr(error, "problem", None) or getattr(error, "reason", error))
+        raise UserError(f"{where}: broken YAML: {what:.200}") from None
 
 
-def _repeated(node: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
-    """Keys that a mapping has already, anywhere in a document."""
-    if isinstance(node, yaml.MappingNode):
+MOST_VALUES, DEEPEST = 20_000, 30
+"""Values of a YAML file once its aliases are spelled out, and levels of them."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Composes a bounded document: an alias counts as all that it stands for."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.values, self.depth = 0, 0
+        self.sizes: dict[str, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node:
+        event, before = self.peek_event(), self.values
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self.anchors:
+            if event.anchor not in self.sizes:
+                raise yaml.MarkedYAMLError(problem=f"{shown(event.anchor)} holds itself", problem_mark=event.start_mark)
+            self.values += self.sizes[event.anchor]
+        self.values, self.depth = self.values + 1, self.depth + 1
+        if self.values > MOST_VALUES or self.depth > DEEPEST:
+            most = f"more than {MOST_VALUES:,} values" if self.values > MOST_VALUES else f"more than {DEEPEST} levels"
+            raise yaml.MarkedYAMLError(problem=f"{most}, aliases spelled out", problem_mark=event.start_mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        if not isinstance(event, yaml.AliasEvent) and event.anchor:
+            self.sizes[event.anchor] = self.values - before
+        return node
+
+
+TAG = "tag:yaml.org,2002:"
+NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*|([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|\.inf|\.nan)", re.IGNORECASE)
+"""Numbers that mean what they look like: YAML also reads 24:00 (to the base 60), 010 (to the base 8) and 1_000."""
+
+
+KEY = re.compile(rf"{TAG}(str(.|\n)*|merge<<)")
+
+
+def _misread(node: yaml.Node | None, key: str = "") -> Iterator[tuple[int, str]]:
+    """What YAML reads otherwise than it looks, anywhere in a document: the line, and what to write."""
+    if node is None:
+        return
+    line, kind = node.start_mark.line + 1, node.tag.removeprefix(TAG)
+    if isinstance(node, yaml.MappingNode) and kind == "map":
         seen = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    yield key
-                seen.add(key.value)
-            yield from _repeated(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            yield from _repeated(item)
+        for name, value in node.value:
+            if not isinstance(name, yaml.ScalarNode) or not KEY.fullmatch(name.tag + name.value):
+                yield name.start_mark.line + 1, f"{key or 'a mapping'}: a key should be text; write it in quotes"
+            elif name.value in seen:
+                yield name.start_mark.line + 1, f"{shown(name.value)} stands there twice; only the last would count"
+            else:
+                seen.add(name.value)
+                yield from _misread(value, f"{key}.{name.value}" if key else name.value)
+    elif isinstance(node, yaml.SequenceNode) and kind == "seq":
+        for number, item in enumerate(node.value):
+            yield from _misread(item, f"{key}[{number}]")
+    elif not isinstance(node, yaml.ScalarNode) or kind not in ("int", "float", "str", "bool", "null", "timestamp"):
+        yield line, f"{key or 'all'}: has the type {shown(kind)} in YAML, which nothing here has; write text in quotes"
+    elif kind == "timestamp":
+        yield line, f"{key}: {shown(node.value)} is a date in YAML; write it in quotes"
+    elif kind == "bool" and node.value.lower() not in yaml.SafeLoader.bool_values:
+        yield line, f"{key}: {shown(node.value)} should be true or false"
+    elif kind in ("int", "float") and not NUMBER.fullmatch(node.value):
+        yield line, f"{key}: {_other_number(node.value, key)}"
+    elif kind == "int" and len(node.value) > MOST_DIGITS:
+        yield line, f"{key}: {shown(node.value)} is a number of {len(node.value):,} digits; write text in quotes"
+
+
+def _other_number(text: str, key: str) -> str:
+    if ":" in text:
+        fields = text.split(":")
+        read = functools.reduce(lambda whole, field: whole * 60 + float(field.replace("_", "")), fields, 0.0)
+        right = "a plain number, or text in quotes"
+        if key.endswith("runtime"):
+            right = f"the number of minutes{f': {int(read) // 60}' if len(fields) == 3 else ''}"
+        return f"{text} is read by YAML as {read:.15g}; write {right}"
+    return f"{text} is read by YAML as another number than it looks; write it plainly, or as text in quotes"
 
 
 def _lay_over(config: dict, overlay: dict) -> None:
@@ -126,7 +194,10 @@ def resolve(config: dict, offline: bool | None = None) -> Plan:
     mistakes = list(schema_mistakes(config, SCHEMA)) or list(_reference_mistakes(config))
     if mistakes:
         raise UserError("\n".join(mistakes))
-    reasons = {name: absent(config, name) for block in config["grid"] for name in block["datasets"]}
+    try:
+        reasons = {name: absent(config, name) for block in config["grid"] for name in block["datasets"]}
+    except OSError as error:
+        raise UserError(f"{error.filename}: {error.strerror}") from None
     named = {name for block in config["grid"] for name in _named_in(config, block)["encoders"]}
     offline = os.environ.get(HUB_OFFLINE, "0") == "1" if offline is None else offline
     weights = {name: _absent_weights(config, name) if offline else None for name in named}
@@ -147,6 +218,43 @@ def resolve(config: dict, offline: bool | None = None) -> Plan:
             reason = reasons[run.dataset] or weights[run.encoder]
             (left_out.append((run, reason)) if reason else runs.append(run))
     return Plan(tuple(runs), tuple(left_out))
+
+
+def check_declaration(kind: str, name: object, declared: dict) -> None:
+    """Hold against the schema what a step is given as JSON: one of `datasets` or `encoders`, or `recipe_defaults`.
+
+    Raises:
+        UserError: every mistake, one a line.
+    """
+    for key in TOKENIZERS & declared.keys():
+        if isinstance(other := declared[key], dict):
+            check_declaration(kind, other.get("name"), {k: v for k, v in other.items() if k != "name"})
+            declared = declared | {key: "declared"}
+    given = {str(name): {"title": "untitled"} | declared} if kind in ("datasets", "encoders") else declared
+    if mistakes := list(schema_mistakes({kind: given}, SCHEMA, [kind])):
+        raise UserError("\n".join(mistakes))
+
+
+def check_run(run: dict) -> None:
+    """The same for a run as `plan` spells it out."""
+    if mistakes := list(itertools.islice(_unreadable(run), MOST_MISTAKES)):
+        raise UserError("\n".join(mistakes))
+    texts = [key for key in ("dataset", "model", "system") if not isinstance(run[key], str)]
+    tables = [key for key in ("encoder", "recipe", "settings") if not isinstance(run[key], dict)]
+    for key, kind in (*((k, "text") for k in texts), *((k, "a mapping") for k in tables)):
+        raise UserError(f"{key}: {shown(run[key])} should be {kind}")
+    if mistakes := list(schema_mistakes({"seeds": [run["seed"]]}, SCHEMA, ["seeds"])):
+        raise UserError(mistakes[0])
+    check_declaration("encoders", run["encoder"].get("name"), {k: v for k, v in run["encoder"].items() if k != "name"})
+    whole = {key: value for key, value in run["recipe"].items() if key != "name"}
+    stages = whole.pop("stages", {})
+    if not isinstance(stages, dict) or not all(isinstance(stage, dict) for stage in stages.values()):
+        raise UserError(f"recipe.stages: {shown(stages)} should be a mapping of parts to their trainings")
+    for training in (whole, *({k: v for k, v in stage.items() if k != "stages"} for stage in stages.values())):
+        check_declaration("recipe_defaults", None, training)
+    mistakes = [*_system_mistakes(run["model"], run["system"], run["settings"], ".system")]
+    if mistakes := mistakes or list(recipes.mistakes(run["recipe"] | {"stages": stages}, run["system"])):
+        raise UserError("\n".join(mistakes))
 
 
 def first_folds(config: dict, runs: Iterable[Run]) -> list[str]:
@@ -330,18 +438,67 @@ def encoder_at_hand(config: dict, encoder: str) -> bool:
 
 @functools.cache
 def _validator(schema: Path) -> jsonschema.protocols.Validator:
-    """A schema's validator, in which 3.0 is no whole number (`range` refuses it) and infinity no number."""
+    """A schema's validator, in which 3.0 is no whole number (`range` refuses it)."""
     whole = lambda _, v: isinstance(v, int) and not isinstance(v, bool)  # noqa: E731
-    real = lambda _, v: isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)  # noqa: E731
+    real = lambda _, v: isinstance(v, int | float) and not isinstance(v, bool)  # noqa: E731
     base = jsonschema.Draft202012Validator
     kinds = base.TYPE_CHECKER.redefine("integer", whole).redefine("number", real)
     return jsonschema.validators.extend(base, type_checker=kinds)(yaml.safe_load(schema.read_text(encoding="utf-8")))
 
 
-def schema_mistakes(config: object, schema: Path) -> Iterator[str]:
-    """What is wrong with a configuration, one line a mistake, each naming the key and what would be right."""
-    for error in sorted(_validator(schema).iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
+def schema_mistakes(config: object, schema: Path, part: Sequence[str] = ()) -> Iterator[str]:
+    """What is wrong with a configuration, one line a mistake, each naming the key and what would be right; of one that
+    has only some of the schema's keys these are its `part`."""
+    validator = _validator(schema)
+    if part:
+        known = validator.schema["properties"]
+        validator = validator.evolve(
+            schema=validator.schema | {"required": part, "properties": {k: known[k] for k in part}}
+        )
+    if mistakes := list(itertools.islice(_unreadable(config), MOST_MISTAKES)):
+        yield from mistakes
+        return
+    for error in sorted(validator.iter_errors(config), key=lambda e: list(map(str, e.absolute_path))):
         yield from _explain(error)
+
+
+MOST_MISTAKES = 20
+"""Of a kind that may stand everywhere: so many are told."""
+GREATEST, LONGEST_TEXT = 1e100, 1000
+"""Of a number, whose products stay finite; characters of a text."""
+TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that turn the direction of what follows them."""
+
+
+def _unreadable(value: object, path: tuple = ()) -> Iterator[str]:
+    """What has no place in any configuration: keys that are no text, numbers without bound, control characters."""
+    key = _dotted(path) or "config"
+    if len(path) > DEEPEST:
+        yield f"{key}: more than {DEEPEST} levels"
+    elif isinstance(value, dict):
+        for name, held in value.items():
+            if not isinstance(name, str) or _controls(name):
+                yield f"{key}: the key {shown(name)} should be text of one line; write it in quotes"
+            else:
+                yield from _unreadable(held, (*path, name))
+    elif isinstance(value, list):
+        for number, held in enumerate(value):
+            yield from _unreadable(held, (*path, number))
+    elif isinstance(value, str):
+        if len(value) > LONGEST_TEXT:
+            yield f"{key}: {shown(value)} has {len(value):,} characters; at most {LONGEST_TEXT:,} are taken"
+        elif held := _controls(value):
+            yield f"{key}: {shown(value)} holds {shown(held[0])}; write text of one line without control characters"
+    elif isinstance(value, float) and not abs(value) < GREATEST:
+        yield f"{key}: {value} is {'too large' if math.isfinite(value) else 'no finite number'}"
+    elif isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
+        yield f"{key}: {shown(value)} is too large; a whole number has at most {MOST_DIGITS} digits"
+    elif not isinstance(value, int | float | None):
+        yield f"{key}: {shown(value)} is a {type(value).__name__}; text is written in quotes"
+
+
+def _controls(text: str) -> list[str]:
+    return [c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in TURNING]
 
 
 def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
@@ -362,35 +519,41 @@ def _explain(error: jsonschema.ValidationError) -> Iterator[str]:
             if isinstance(value, str) and "number" in kinds and (number := _as_number(value)) is not None:
                 hint = f"; YAML reads {value} as text, write {number}"
             right = " or ".join(WANTED.get(kind, kind) for kind in kinds)
-            yield f"{key}: {value!r} is {_kind(value)}, should be {right}{hint}"
+            yield f"{key}: {shown(value)} is {_kind(value)}, should be {right}{hint}"
         case "dependentRequired":
             yield f"{key}: member is a path in an archive; give the archive's url"
+        case "pattern":
+            yield f"{key}: {shown(value)} does not fit: {error.schema['description'].rstrip('.')}"
+        case "minLength":
+            yield f"{key}: the text is empty"
         case "minItems":
             yield f"{key}: the list is empty; name at least one"
         case "uniqueItems":
-            twice = sorted({str(v) for v in value if value.count(v) > 1})
-            yield f"{key}: {', '.join(twice)} stands there twice; name each once"
+            twice = next(v for n, v in enumerate(value) if v in value[:n])
+            yield f"{key}: {twice if isinstance(twice, str | int) else shown(twice)} stands there twice; name each once"
         case "minimum" | "exclusiveMinimum" | "maximum":
             right = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most"}[error.validator]
-            yield f"{key}: {value} should be {right} {error.validator_value}"
+            yield f"{key}: {shown(value)} should be {right} {error.validator_value}"
         case "enum":
-            yield f"{key}: {value!r} is unknown, {nearest(value, [v for v in error.validator_value if v is not None])}"
+            known = [v for v in error.validator_value if v is not None]
+            yield f"{key}: {shown(value)} is unknown, {nearest(value, known)}"
         case "oneOf" if key.startswith("encoders."):
             yield f"{key}: needs one of package + folder, hub + revision, path, architecture + tokenizer"
         case "oneOf" if ".files." in key:
             yield f"{key}: should be a file (path, url, sha256) or a list of at least one"
         case "oneOf" if key.endswith(".batch_size"):
-            yield f"{key}: {value!r} should be a number of at least 1, or document"
+            yield f"{key}: {shown(value)} should be a number of at least 1, or document"
         case "oneOf":
-            yield f"{key}: {value!r} should be a number of at least 1, or a list of ids"
+            yield f"{key}: {shown(value)} should be a number of at least 1, or a list of ids"
         case _:
-            yield f"{key}: {error.message}"
+            yield f"{key}: {shown(value)} is not as it should be: {error.validator} {shown(error.validator_value)}"
 
 
 def _dotted(path: object) -> str:
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        name = shown(part) if len(str(part)) > 100 else str(part)
+        text += f"[{part}]" if isinstance(part, int) else f".{name}" if text else name
     return text
 
 
@@ -403,6 +566,8 @@ def _as_number(text: str) -> str | None:
     try:
         number = float(text)
     except ValueError:
+        return None
+    if not math.isfinite(number):
         return None
     mantissa, _, exponent = f"{number:e}".partition("e")
     mantissa = mantissa.rstrip("0")
@@ -425,13 +590,14 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
         for kind, names in _named_in(config, block).items():
             for name in names:
                 if name not in config[kind]:
-                    yield f"{where}.{kind}: {name!r} is not declared, {nearest(name, config[kind])}"
+                    yield f"{where}.{kind}: {shown(name)} is not declared, {nearest(name, config[kind])}"
         for model, own in block_models(config, block).items():
             if not own["encoders"]:
                 yield f"{where}: {model} has no encoder; give the block or the model `encoders`"
         recipe = config["recipes"].get(block["recipe"])
         if recipe is None:
-            yield f"{where}.recipe: {block['recipe']!r} is not declared, {nearest(block['recipe'], config['recipes'])}"
+            hint = nearest(block["recipe"], config["recipes"])
+            yield f"{where}.recipe: {shown(block['recipe'])} is not declared, {hint}"
             continue
         for model in block["models"]:
             system = config["models"].get(model, {}).get("system")
@@ -440,7 +606,7 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
     for key, name in ((k, n) for k in ("architectures", "timed_architectures") for n in config["efficiency"][k]):
         if "architecture" not in config["encoders"].get(name, {}):
             known = [n for n, e in config["encoders"].items() if "architecture" in e]
-            yield f"efficiency.{key}: {name!r} is no encoder without weights, {nearest(name, known)}"
+            yield f"efficiency.{key}: {shown(name)} is no encoder without weights, {nearest(name, known)}"
     for name, model in config["models"].items():
         yield from _system_mistakes(f"models.{name}", model["system"], model.get("settings", {}), ".system")
     for name, recipe in config["recipes"].items():
@@ -458,32 +624,32 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
         for kind in dataset.get("symmetric", []):
             if kind not in dataset["relation_types"]:
                 hint = nearest(kind, dataset["relation_types"])
-                yield f"datasets.{name}.symmetric: {kind!r} is no relation type, {hint}"
+                yield f"datasets.{name}.symmetric: {shown(kind)} is no relation type, {hint}"
         for split, counts in dataset.get("counts", {}).items():
             for field in ("entities", "relations"):
                 types = dataset["entity_types" if field == "entities" else "relation_types"]
                 for kind in sorted(set(counts.get(field, {})) - set(types)):
                     where = f"datasets.{name}.counts.{split}.{field}"
-                    yield f"{where}: {kind!r} is no declared type, {nearest(kind, types)}"
+                    yield f"{where}: {shown(kind)} is no declared type, {nearest(kind, types)}"
         if dataset.get("form_of", name) not in config["datasets"]:
-            yield f"datasets.{name}.form_of: {dataset['form_of']!r} is not declared"
+            yield f"datasets.{name}.form_of: {shown(dataset['form_of'])} is not declared"
     for name, encoder in config["encoders"].items():
         for key in sorted(TOKENIZERS & encoder.keys()):
             if "architecture" in config["encoders"].get(encoder[key], {"architecture": None}):
-                yield f"encoders.{name}.{key}: {encoder[key]!r} is no declared encoder with a tokenizer of its own"
+                yield f"encoders.{name}.{key}: {shown(encoder[key])} is no declared encoder with a tokenizer of its own"
         sizes = encoder.get("sizes")
         if sizes and "architecture" not in config["encoders"].get(sizes, {}):
-            yield f"encoders.{name}.sizes: {sizes!r} is no declared architecture"
+            yield f"encoders.{name}.sizes: {shown(sizes)} is no declared architecture"
     in_grid = {model for block in config["grid"] for model in block["models"]}
     if (model := config["case_study"]["model"]) not in in_grid:
-        yield f"case_study.model: {model!r} is in no block of the grid, {nearest(model, in_grid)}"
+        yield f"case_study.model: {shown(model)} is in no block of the grid, {nearest(model, in_grid)}"
     relation_types = {kind for dataset in config["datasets"].values() for kind in dataset["relation_types"]}
     for number, triple in enumerate(config["case_study"]["triples"]):
         if len(triple) != 3:
             yield f"case_study.triples[{number}]: {triple} should be a head's words, a relation type, a tail's words"
         elif triple[1] not in relation_types:
             hint = nearest(triple[1], relation_types)
-            yield f"case_study.triples[{number}]: {triple[1]!r} is no relation type of any dataset, {hint}"
+            yield f"case_study.triples[{number}]: {shown(triple[1])} is no relation type of any dataset, {hint}"
     yield from _title_mistakes(config)
     yield from _column_mistakes(config)
     yield from _published_mistakes(config["models"])
@@ -499,11 +665,11 @@ def _recipe_mistakes(config: dict, name: str, recipe: dict) -> Iterator[str]:
         yield from _system_mistakes(where, system, training.get("settings", {}), "")
         for dataset, changes in training.get("datasets", {}).items():
             if dataset not in known:
-                yield f"{where}.datasets: {dataset!r} is not declared, {nearest(dataset, known)}"
+                yield f"{where}.datasets: {shown(dataset)} is not declared, {nearest(dataset, known)}"
             yield from _system_mistakes(f"{where}.datasets.{dataset}", system, changes.get("settings", {}), "")
             for stage in sorted(changes.get("stages", {}).keys() - training.get("stages", {}).keys()):
                 known_stages = list(training.get("stages", {})) or ["none"]
-                yield f"{where}.datasets.{dataset}.stages: {stage!r} is no stage, {nearest(stage, known_stages)}"
+                yield f"{where}.datasets.{dataset}.stages: {shown(stage)} is no stage, {nearest(stage, known_stages)}"
         if system in systems.sources():
             for dataset in dict.fromkeys(("", *training.get("datasets", {}))):
                 found = recipes.mistakes(_spelled_out(config, name, system, dataset)[0], system)
@@ -524,7 +690,7 @@ def _title_mistakes(config: dict) -> Iterator[str]:
                 titles[declared["title"]] = whole
             title = declared.get("title", name)
             if titles.setdefault(title, whole) != whole:
-                yield f"{kind}.{name}.title: {title!r} is {titles[title]}'s already; tables would mix them up"
+                yield f"{kind}.{name}.title: {shown(title)} is {titles[title]}'s already; tables would mix them up"
 
 
 def _column_mistakes(config: dict) -> Iterator[str]:
@@ -555,15 +721,15 @@ def _published_mistakes(models: dict) -> Iterator[str]:
             if (name := declared.get(field)) is None:
                 continue
             if name not in names:
-                yield f"models.{model}.{field}: {name!r} is in no published table, {nearest(name, names)}"
+                yield f"models.{model}.{field}: {shown(name)} is in no published table, {nearest(name, names)}"
             elif claimed.setdefault(name, model) != model:
-                yield f"models.{model}.{field}: {name!r} is {claimed[name]}'s already; only one model may have it"
+                yield f"models.{model}.{field}: {shown(name)} is {claimed[name]}'s already; only one model may have it"
 
 
 def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Iterator[str]:
     known = systems.sources()
     if system not in known:
-        yield f"{where}{field}: unknown system {system!r}, {nearest(system, known)}"
+        yield f"{where}{field}: unknown system {shown(system)}, {nearest(system, known)}"
         return
     defaults, allowed = systems.default_settings(system), systems.allowed_values(system)
     for key, value in settings.items():
@@ -575,9 +741,10 @@ def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Ite
             value, (int, float) if isinstance(default, float) else type(default)
         )
         if not same:
-            yield f"{where}.settings.{key}: {value!r} is {_kind(value)}, should be {_kind(default)} such as {default!r}"
+            right = f"{_kind(default)} such as {default!r}"
+            yield f"{where}.settings.{key}: {shown(value)} is {_kind(value)}, should be {right}"
         elif isinstance(value, str) and value not in allowed.get(key, (value,)):
-            yield f"{where}.settings.{key}: {value!r} is unknown, {nearest(value, allowed[key])}"
+            yield f"{where}.settings.{key}: {shown(value)} is unknown, {nearest(value, allowed[key])}"
         elif isinstance(value, int | float) and not isinstance(value, bool):
             least, greatest = allowed.get(key, (0, math.inf))
             if not least <= value <= greatest:

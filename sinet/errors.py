@@ -2,12 +2,13 @@
 
 import difflib
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """Characters that no name may hold: line breaks, and what steers a terminal."""
 LISTED, LETTERS, MESSAGE = 30, 60, 1000
-"""Names that a message lists, characters that it shows of one name, and of a whole fault."""
+"""Names that a message lists, characters that it shows of one name, and of a line."""
 
 
 class UserError(Exception):
@@ -21,6 +22,35 @@ class Interrupted(Exception):
 def counted(n: int, what: str) -> str:
     """A number of things: no faults, 1 fault, 2 faults."""
     return f"{n or 'no'} {what}{'' if n == 1 else 's'}"
+
+
+class _Shortened(reprlib.Repr):
+    """`repr` of so much of a value as a message has room for."""
+
+    def repr_int(self, value: int, level: int) -> str:
+        digits = value.bit_length() * 3 // 10  # Python refuses to print more than some thousand
+        return repr(value) if digits < self.maxlong else f"a number of about {digits:,} digits"
+
+
+_SHORTENED = _Shortened()
+_SHORTENED.maxstring = _SHORTENED.maxother = 100
+_SHORTENED.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """A wrong value as a message quotes it: shortened, control characters escaped."""
+    text = _SHORTENED.repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def printable(text: str) -> str:
+    """A message for the terminal: control characters escaped but for line breaks, long lines shortened."""
+
+    def line(whole: str) -> str:
+        begun = whole if len(whole) <= MESSAGE else f"{whole[:MESSAGE]}..."
+        return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in begun)
+
+    return "\n".join(map(line, text.split("\n")))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -99,7 +99,6 @@ def restore(kept: Path, names: Sequence[str], out: Path) -> None:
     Raises:
         UserError: a file that is damaged, or not what it was.
     """
-    out.mkdir(parents=True, exist_ok=True)
     for name in (*names, *(f"{name}.sha256" for name in names if f"{name}.sha256" in PLAIN)):
         path = kept / (name if name in PLAIN else f"{name}.gz")
         data = path.read_bytes()
@@ -107,6 +106,7 @@ def restore(kept: Path, names: Sequence[str], out: Path) -> None:
             data = data if name in PLAIN else gzip.decompress(data)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{path} is damaged ({error}); take it from the repository again") from None
+        out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / name, lambda partial, data=data: partial.write_bytes(data))
     for name in names:
         check_sum(out / name)

@@ -28,9 +28,12 @@ def load_site(path: Path) -> dict:
     Raises:
         UserError: a file that is no YAML, or holds what the schema does not know; every mistake, one a line.
     """
-    if not path.is_file():
+    try:
+        site = read_yaml(path) or {}
+    except FileNotFoundError:
         return {}
-    site = read_yaml(path) or {}
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     if not isinstance(site, dict):
         raise UserError(f"{path}: should be a mapping of keys such as `account:`")
     if mistakes := list(schema_mistakes(site, SCHEMA)):

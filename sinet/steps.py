@@ -10,8 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sinet.errors import UserError
-from sinet.files import read_json, write_sum
+from sinet.errors import UserError, shown
+from sinet.files import check_path, parse_json, read_json, read_text, write_sum
 
 LETTERS_A_PIECE = 1000
 """Characters for each word piece that an encoder takes from which a sentence is too long beyond doubt."""
@@ -77,26 +77,73 @@ def _print_costs(config: dict, planned: object, options: argparse.Namespace) -> 
         print(f"left out: {run.path}: {reason}", file=sys.stderr)
 
 
+def _with(**held: dict) -> dict:
+    """The form of a mapping that has these keys."""
+    return {"type": "object", "required": list(held), "properties": held}
+
+
+def _each(form: dict) -> dict:
+    """Of a mapping whose values all have a form."""
+    return {"type": "object", "additionalProperties": form}
+
+
+def _list(*forms: dict) -> dict:
+    """Of a list of such items; of several forms, of one item each."""
+    if len(forms) == 1:
+        return {"type": "array", "items": forms[0]}
+    return {"type": "array", "prefixItems": list(forms), "minItems": len(forms), "maxItems": len(forms)}
+
+
+TEXT, COUNT, ANY = {"type": "string"}, {"type": ["integer", "null"], "minimum": 1}, {"type": "object"}
+FORMS = {
+    "--triples": ("a list of [head, TYPE, tail]", _list(_list(TEXT, TEXT, TEXT))),
+    "--places": (
+        "a list of mappings with title, what, data, and folders of runs by model",
+        _list(_with(title=TEXT, what=TEXT, data=TEXT, runs=_each(TEXT))),
+    ),
+    "--untrained": (
+        "a list of [declared architecture, number of sentences or null]",
+        _list(_list(_with(name=TEXT, architecture=ANY, tokenizer=ANY), COUNT)),
+    ),
+    "--titles": ("a mapping of models to titles", _each(TEXT)),
+    "--models": ("a mapping of models to their title and system", _each(_with(title=TEXT, system=TEXT))),
+}
+"""What JSON options hold, in words and as the rest of a JSON schema."""
+
+
 def _json(text: str, option: str) -> object:
-    """JSON given on the command line, or in a file named there."""
+    """JSON given on the command line, or in a file named there, of the option's form."""
+    import jsonschema
+
+    value = _parsed(text, option)
+    words, form = FORMS[option]
+    if not jsonschema.Draft202012Validator(form).is_valid(value):
+        raise UserError(f"{option}: {shown(value)} should be {words}")
+    return value
+
+
+def _parsed(text: str, option: str) -> object:
+    given = text.lstrip()[:1] in ("{", "[") or text.isdigit()
     try:
-        return json.loads(text if text.lstrip()[:1] in ("{", "[") or text.isdigit() else Path(text).read_text())
+        return parse_json(text if given else read_text(Path(text)))
     except OSError as error:
         raise UserError(f"{option}: {text}: {error.strerror}; give JSON or a file that holds it") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{option}: broken JSON: {error.msg} at column {error.colno}") from None
+    except ValueError as error:
+        raise UserError(f"{option}: broken JSON: {error}") from None
 
 
 def _declared(text: str, *keys: str, option: str = "--declared") -> dict:
     """What a grid declares, with the keys that a step reads."""
-    declared = _json(text, option)
+    declared = _parsed(text, option)
     if missing := [key for key in keys if not isinstance(declared, dict) or key not in declared]:
         raise UserError(f"{option}: {', '.join(missing)} missing; the workflow passes a mapping of {', '.join(keys)}")
     return declared
 
 
 def prepare(options: argparse.Namespace) -> None:
-    from sinet.config import load_config
+    from sinet.config import check_declaration, load_config
     from sinet.data.card import card_markdown
     from sinet.data.prepare import prepare
     from sinet.errors import nearest
@@ -105,7 +152,10 @@ def prepare(options: argparse.Namespace) -> None:
     needed = ("title", "format", "files", "entity_types", "relation_types")
     declared = _declared(options.declared, *needed) if options.declared else config["datasets"].get(options.dataset)
     if declared is None:
-        raise UserError(f"dataset {options.dataset!r} is not declared, {nearest(options.dataset, config['datasets'])}")
+        raise UserError(
+            f"dataset {shown(options.dataset)} is not declared, {nearest(options.dataset, config['datasets'])}"
+        )
+    check_declaration("datasets", options.dataset, declared)
     mirrors = config["mirrors"] if options.mirrors is None else options.mirrors
     print(card_markdown(prepare(options.dataset, declared, mirrors, options.out)))
 
@@ -122,7 +172,7 @@ def check(options: argparse.Namespace) -> int:
     if options.dataset:
         if options.dataset not in config["datasets"]:
             raise UserError(
-                f"--dataset {options.dataset!r}: not declared, {nearest(options.dataset, config['datasets'])}"
+                f"--dataset {shown(options.dataset)}: not declared, {nearest(options.dataset, config['datasets'])}"
             )
         declared = config["datasets"][options.dataset]
         labels = Labels.from_json(declared)
@@ -134,46 +184,51 @@ def check(options: argparse.Namespace) -> int:
         labels = Labels.read(options.labels)
     name = options.encoder or "minilm"
     if name not in config["encoders"]:
-        raise UserError(f"--encoder {name!r}: not declared, {nearest(name, config['encoders'])}")
+        raise UserError(f"--encoder {shown(name)}: not declared, {nearest(name, config['encoders'])}")
     declared = encoder_declaration(config, name)
     encoder = load_encoder(declared, locate_encoder(declared, config["mirrors"]))
-    most = encoder.max_pieces
+    most, words = encoder.max_pieces, []
 
-    def too_long(words: Sequence[str]) -> str | None:
-        if (letters := sum(map(len, words))) > most * LETTERS_A_PIECE:  # beyond doubt, and slow to cut into pieces
-            return (
-                f"{len(words):,} words of {letters:,} characters, {name} takes {most} word pieces; divide the sentence"
-            )
+    def too_long(sentence: Sequence[str]) -> str | None:
+        if (letters := sum(map(len, sentence))) > most * LETTERS_A_PIECE:  # slow to cut, and too long beyond doubt
+            return f"{len(sentence):,} words of {letters:,} characters, {name} takes {most} pieces; divide the sentence"
+        words.extend(sentence)
         # not `word_pieces`, which keeps of a word what fits
-        pieces = 2 + sum(max(1, len(ids)) for ids in encoder.tokenizer(words, add_special_tokens=False)["input_ids"])
+        pieces = 2 + sum(max(1, len(ids)) for ids in encoder.tokenizer(sentence, add_special_tokens=False)["input_ids"])
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
     report = check_files(options.files, labels, too_long, published, no_relation)
+    unknown = encoder.unknown_share(words)
     if report.faults:
         more = len(report.faults) - options.limit
         listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
         found = f"{counted(len(report.faults), 'fault')} in {counted(len(options.files), 'file')}"
         logging.getLogger("sinet").error("sinet check: %s\n%s", found, "\n".join(listed))
     print(report.description)
+    if words:
+        print(f"[UNK] to {name}: {unknown:.1%} of {len(words):,} words")
     return 2 if report.faults else 0
 
 
 def fetch(options: argparse.Namespace) -> None:
-    from sinet.config import encoder_declaration, load_config
+    from sinet.config import check_declaration, encoder_declaration, load_config
     from sinet.errors import nearest
     from sinet.model.fetch import fetch_encoder
 
     config, name = load_config(), options.encoder
     if not options.declared and name not in config["encoders"]:
-        raise UserError(f"encoder {name!r} is not declared, {nearest(name, config['encoders'])}")
+        raise UserError(f"encoder {shown(name)} is not declared, {nearest(name, config['encoders'])}")
     declared = _declared(options.declared, "name") if options.declared else encoder_declaration(config, name)
+    check_declaration("encoders", declared["name"], {k: v for k, v in declared.items() if k != "name"})
     options.out.parent.mkdir(parents=True, exist_ok=True)
     fetch_encoder(declared, config["mirrors"] if options.mirrors is None else options.mirrors, options.out)
 
 
 def train(options: argparse.Namespace) -> None:
     run = _declared(options.run, "dataset", "encoder", "model", "system", "settings", "recipe", "seed", option="--run")
-    from sinet.config import load_config
+    from sinet.config import check_run, load_config
+
+    check_run(run)
     from sinet.run.train import train_run
 
     mirrors = load_config()["mirrors"] if options.mirrors is None else options.mirrors
@@ -295,8 +350,6 @@ def compare(options: argparse.Namespace) -> None:
     from sinet.files import write_sealed
     from sinet.score.compare import compare, read_runs
 
-    if options.resamples < 1:
-        raise UserError(f"--resamples: {options.resamples} should be at least 1")
     declared = _declared(options.declared, "datasets", "models", "left_out", "failed")
     runs = read_runs(options.records, options.data)
     write_sealed(options.out, compare(runs, declared, options.resamples))
@@ -312,11 +365,14 @@ def evaluate(options: argparse.Namespace) -> None:
 def _named(given: list[str], option: str = "--runs") -> dict[str, Path]:
     for text in given:
         if "=" not in text:
-            raise UserError(f"{option}: {text!r} should be NAME=PATH")
+            raise UserError(f"{option}: {shown(text)} should be NAME=PATH")
     names = [text.split("=", 1)[0] for text in given]
     if twice := [name for name in names if names.count(name) > 1]:
-        raise UserError(f"{option}: {twice[0]!r} stands there twice; give each name once")
-    return {name: Path(path) for name, path in (text.split("=", 1) for text in given)}
+        raise UserError(f"{option}: {shown(twice[0])} stands there twice; give each name once")
+    paths = {name: Path(path) for name, path in (text.split("=", 1) for text in given)}
+    for path in paths.values():
+        check_path(path)
+    return paths
 
 
 def _hold_sentences(test: Path) -> None:

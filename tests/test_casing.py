@@ -4,6 +4,7 @@ import ast
 import json
 import logging
 import re
+import shutil
 import string
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from sinet.model.fetch import fetch_encoder
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder, rebuild_encoder, save_encoder
 from sinet.provenance import ROOT
+from sinet.run.train import train_run
+from tests.conftest import CORPUS, LABELS, tiny_run
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 SPECIAL = {
@@ -323,6 +326,25 @@ BROKEN = {
     "negative layers": (configured(num_hidden_layers=-1), "the state of its first piece does not depend"),
     "negative heads": (configured(num_attention_heads=-2), "no encoder can be made of config.json and the weights"),
     "no rows": (configured(vocab_size=-1), "no encoder can be made of config.json and the weights"),
+    "layers without end": (
+        configured(num_hidden_layers=10**9),
+        "layers is 1000000000 in the configuration; at most 1,",
+    ),
+    "labels without end": (
+        configured(num_labels=10**8),
+        "num_labels is 100000000 in the configuration; at most 1,000,",
+    ),
+    "gigabytes": (configured(hidden_size=10**6), "sizes of its configuration make .* weights; at most 10,000,000 can"),
+    "rows without end": (configured(vocab_size=10**10), "sizes of its configuration make 80,0.* weights; at most 10,0"),
+    "deep": (written("config.json", b"[" * 100_000), "config.json: broken JSON .nested too deeply"),
+    "deep tokenizer": (
+        written("tokenizer.json", b'{"a":' * 100_000),
+        "no encoder can be made of the tokenizer's files",
+    ),
+    "long number": (
+        written("config.json", b'{"a": ' + b"9" * 5000 + b"}"),
+        "config.json: broken JSON .a number of thou",
+    ),
     "odd heads": (configured(num_attention_heads=3), "weights of another size than config.json says: 6"),
     "text for a size": (configured(hidden_size="8"), "no encoder can be made of config.json .*hidden_size"),
     "a list": (written("config.json", b"[]"), "config.json: no mapping of settings"),
@@ -354,6 +376,39 @@ def test_a_broken_or_foreign_folder_is_refused_in_one_line(broken, small, tmp_pa
     with pytest.raises(UserError, match=f"small.*{told}") as refused:
         fetch_encoder(declared, [str(small.mirror)], tmp_path / "small.json")
     assert "\n" not in str(refused.value) and not (tmp_path / "small.json").exists()
+
+
+@pytest.mark.parametrize(
+    "index",
+    [[], {"a": 5}, {"a": ["model-1.safetensors"]}, {"a": "../model.safetensors"}, {"a": "x" * 300}, {"a": "a\nb"}],
+    ids=str,
+)
+def test_an_index_of_shards_of_another_form_is_refused(index, small):
+    folder = small.make("bert", True)
+    (folder / "model.safetensors").rename(folder.parent / "model.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    with pytest.raises(UserError, match=r"index.json: weight_map should be a mapping of weights to files beside it$"):
+        small.load(True)
+
+
+def test_what_becomes_unknown_is_told_and_not_trained_on(small, tmp_path, caplog):
+    """Of text in Latin letters an encoder whose vocabulary has none reads nothing."""
+    folder = small.make("bert", False)
+    pieces = (folder / "vocab.txt").read_text().split("\n")
+    greek = [p if p.startswith("[") else f"{chr(945 + n % 17)}{chr(945 + n // 17)}" for n, p in enumerate(pieces)]
+    (folder / "vocab.txt").write_text("\n".join(greek))
+    declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": False}
+    fetch_encoder(declared, [str(small.mirror)], tmp_path / "small.json")
+    (record,) = caplog.records
+    assert record.getMessage() == "encoder 'small': most letters from a to z are [UNK]; text in them cannot be read"
+    encoder = small.load(False)
+    assert encoder.unknown_share(["the", "\u03b1\u03b1x", greek[-1]]) == pytest.approx(2 / 3)
+    shutil.copy(CORPUS, tmp_path / "train.jsonl")
+    shutil.copy(CORPUS, tmp_path / "dev.jsonl")
+    (tmp_path / "labels.json").write_text(json.dumps(LABELS.to_json()))
+    run = tiny_run({}, 0) | {"encoder": declared}
+    with pytest.raises(UserError, match=r"'small': \d+% of the words of ten are \[UNK\] to its tokenizer"):
+        train_run(run, tmp_path, tmp_path / "out", tmp_path / "state", [str(small.mirror)])
 
 
 def test_more_layers_in_the_file_are_refused(small):

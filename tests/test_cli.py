@@ -97,6 +97,11 @@ def test_mistakes_are_one_line_and_status_2(arguments, message, capsys):
         (["bench", "--stream", "²"], "--stream: '²' should be a whole number of at least 0"),
         (["time", "--seconds", "nan"], "--seconds: 'nan' should be a number of seconds above 0"),
         (["time", "--seconds", "-1"], "--seconds: '-1' should be a number of seconds above 0"),
+        (
+            ["compare", "--resamples", "0"],
+            "--resamples: '0' should be a whole number of at least 1 and at most 1000000",
+        ),
+        (["flops", "--words", "9" * 5000], "999' should be a whole number of at least 1 and at most 10000"),
         (["check", "x", "--limit", "0"], "--limit: '0' should be a whole number of at least 1"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from sinet.errors import UserError
 from sinet.model.fetch import fetch_encoder
 from sinet.model.located import COMMIT as COMMIT_FILE
-from sinet.model.located import locate_encoder
+from sinet.model.located import changed_files, locate_encoder
 from sinet.model.pretrained import load_encoder
 
 COMMIT = "c0ffee" + "0" * 34
@@ -54,6 +54,32 @@ def test_another_declared_revision_is_fetched_anew(hub, tmp_path):
     kept = json.loads((tmp_path / "data/mirror/encoders/small" / COMMIT_FILE).read_text())
     assert kept.pop("sha256").keys() >= {"config.json", "model.safetensors", "vocab.txt"}
     assert kept == {"hub": "somebody/small", "revision": COMMIT, "commit": COMMIT}
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"commit": "abc"}, "commit is 'abc', not what was written there; fetch the encoder again"),
+        ({"commit": 10**30}, "commit is 1000000000000000000000000000000, not what"),
+        ({"revision": ["main"]}, r"revision is \['main'\], not what"),
+        ({"sha256": ["x"]}, "sha256 is no mapping of files to checksums"),
+        ({"sha256": {"config.json": "abc"}}, "sha256 is no mapping of files to checksums"),
+        ({"hub": None}, "hub is None, not what"),
+    ],
+    ids=str,
+)
+def test_a_note_of_a_fetch_that_is_not_of_its_form_is_refused(change, told, hub, tmp_path):
+    declared = {"name": "small", "hub": "somebody/small", "revision": "main", "cased": False}
+    fetch_encoder(declared, [], tmp_path / "small.json")
+    note = tmp_path / "data/mirror/encoders/small" / COMMIT_FILE
+    whole = json.loads(note.read_text())
+    note.write_text(json.dumps(whole | change))
+    with pytest.raises(UserError, match=rf"^\S*{COMMIT_FILE}: {told}"):
+        locate_encoder(declared)
+    assert changed_files(declared) == {}, "said by the step that reads it"
+    note.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=rf"^\S*{COMMIT_FILE}: broken JSON .nested too deeply"):
+        locate_encoder(declared)
 
 
 def test_offline_and_never_fetched_says_how_to_get_it(tmp_path, monkeypatch):

@@ -72,7 +72,7 @@ def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkey
         )
 
     monkeypatch.setattr(tune, "train_run", train)
-    declared = DECLARED | {"trials": {"sinet": {1: {"epochs": 1}, 2: {"epochs": 3}}, "pfn": {1: {}, 2: {}}}}
+    declared = DECLARED | {"trials": {"sinet": {"1": {"epochs": 1}, "2": {"epochs": 3}}, "pfn": {"1": {}, "2": {}}}}
     (tmp_path / "trials.yaml").write_text(yaml.safe_dump(declared))
     table = tmp_path / "trials.csv"
     tune.tune(load_config(), tmp_path / "trials.yaml", ["sinet"], tmp_path, tmp_path / "out", tmp_path, table)
@@ -81,7 +81,7 @@ def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkey
         ("sinet", "1", "10.50", "0 1"),
         ("sinet", "2", "30.50", "0 1"),
     ]
-    declared["trials"]["sinet"][2]["epochs"] = 4  # what is declared no longer is what was run
+    declared["trials"]["sinet"]["2"]["epochs"] = 4  # what is declared no longer is what was run
     (tmp_path / "trials.yaml").write_text(yaml.safe_dump(declared))
     tune.tune(load_config(), tmp_path / "trials.yaml", ["pfn"], tmp_path, tmp_path / "elsewhere", tmp_path, table)
     rows = list(csv.DictReader(table.open()))

@@ -6,7 +6,7 @@ neighbours, so each distinct word is cut once and remembered.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,8 @@ from sinet.model.packed import PackedEncoder
 
 WORD_CACHE = 1 << 18
 """Distinct words remembered with their pieces; a stream of raw text must not grow the memory without bound."""
+MOST_UNKNOWN = 0.5
+"""Share of words that may be [UNK] to an encoder that is trained on them."""
 CUTTING = threading.Lock()
 """Held while words are cut: one thread may collate (`sinet.run.prefetch`) while another does."""
 
@@ -119,6 +121,11 @@ class Encoder(nn.Module):
                     (word, tuple(pieces[:room]) or unknown) for word, pieces in zip(new, ids, strict=True)
                 )
             return [self._words[word] for word in words]
+
+    def unknown_share(self, words: Iterable[str]) -> float:
+        """The share of words of which a part becomes [UNK]."""
+        unknown = [self.tokenizer.unk_token_id in pieces for pieces in self.word_pieces(list(words))]
+        return sum(unknown) / max(1, len(unknown))
 
     def forget_words(self) -> None:
         """Cut every word anew from now on; for measuring what that takes."""

@@ -1,13 +1,18 @@
 """Encoders of a hub -> files in a mirror folder: once, where there is a network, for trainings where there is none."""
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from string import ascii_lowercase
 
 from sinet.files import link_or_copy, write_json
 from sinet.mirrors import DOWNLOADS
+from sinet.model.encoder import MOST_UNKNOWN
 from sinet.model.located import COMMIT, locate_encoder
 from sinet.model.pretrained import load_encoder
+
+log = logging.getLogger("sinet")
 
 
 def fetch_encoder(declared: dict, mirrors: Sequence[str], out: Path) -> None:
@@ -19,7 +24,9 @@ def fetch_encoder(declared: dict, mirrors: Sequence[str], out: Path) -> None:
         UserError: it is not to be had, or its files are not what is declared.
     """
     located = locate_encoder(declared, mirrors)
-    load_encoder(declared, located)  # what its files contradict is refused now, not when a training starts
+    encoder = load_encoder(declared, located)  # what its files contradict is refused now, not when a training starts
+    if encoder.unknown_share(ascii_lowercase) > MOST_UNKNOWN:
+        log.warning("encoder %r: most letters from a to z are [UNK]; text in them cannot be read", declared["name"])
     target = DOWNLOADS / "encoders" / declared["name"]
     if located.revision and located.folder.resolve() != target.resolve():
         partial = target.with_name(f".{target.name}.part")

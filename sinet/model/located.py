@@ -5,22 +5,25 @@ of what a training depends on. Declarations: `config/encoders.yaml`. Nothing her
 """
 
 import importlib.util
-import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sinet.errors import UserError
+from sinet.errors import UserError, shown
 from sinet.files import read_json
 from sinet.mirrors import DOWNLOADS, mirror_folders
 from sinet.provenance import file_sha256
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """In the order in which transformers looks for them; an index names shards."""
+WEIGHT_ENDINGS = (".safetensors", ".bin")
 OTHERS = ("*.json", "*.txt", "*.model", "*.jinja")
 """What else may be read: the configuration, and whatever files a tokenizer has."""
 COMMIT = "commit.json"
 """In a folder that `fetch_encoder` made: which commit of the hub it holds, under which declaration, and its sums."""
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
 LFS_POINTER = b"version https://git-lfs"
 
 
@@ -59,7 +62,7 @@ def locate_encoder(declared: dict, mirrors: Sequence[str] = ()) -> Located:
         found = _on_this_machine(own, mirrors) if own else None
         of = own if found else declared["tokenizer"]
         folder = found[0] if found else locate_encoder(of, mirrors).tokenizer
-        sums = {name: found for name, found in file_sums(folder).items() if not name.endswith((".safetensors", ".bin"))}
+        sums = {name: found for name, found in file_sums(folder).items() if not name.endswith(WEIGHT_ENDINGS)}
         return Located(None, folder, "architecture, random weights", None, sums, of["name"], of["cased"])
     if not isinstance(declared.get("cased"), bool):
         raise UserError(f"encoder {declared['name']!r}: declare cased: true, or false if its vocabulary is lower-case")
@@ -88,10 +91,10 @@ def file_sums(folder: Path) -> dict[str, str]:
     if weights := next((name for name in WEIGHTS if (folder / name).is_file()), None):
         names.add(weights)
         if weights.endswith(".index.json"):
-            shards = read_json(folder / weights, "weight_map")["weight_map"].values()
-            if absent := sorted({str(name) for name in shards if not (folder / str(name)).is_file()}):
+            shards = _shards(folder / weights)
+            if absent := sorted(name for name in shards if not (folder / name).is_file()):
                 raise UserError(f"{folder / weights}: {len(absent)} of its files are missing, the first is {absent[0]}")
-            names |= set(shards)
+            names |= shards
     sums = {}
     for name in sorted(name for name in names if (folder / name).is_file()):
         with open(folder / name, "rb") as file:
@@ -101,15 +104,41 @@ def file_sums(folder: Path) -> dict[str, str]:
     return sums
 
 
+def _shards(index: Path) -> set[str]:
+    """The files that an index of weights names."""
+    named = read_json(index, "weight_map")["weight_map"]
+    if not isinstance(named, dict) or not all(isinstance(n, str) and FILE_NAME.fullmatch(n) for n in named.values()):
+        raise UserError(f"{index}: weight_map should be a mapping of weights to files beside it")
+    return set(named.values())
+
+
+COMMIT_FORM = {"hub": ".+", "revision": "[0-9a-f]{40}|main", "commit": "[0-9a-f]{40}"}
+
+
+def _fetched(folder: Path) -> dict:
+    """What `fetch_encoder` noted of a folder that it made."""
+    path = folder / COMMIT
+    found = read_json(path, *COMMIT_FORM, "sha256")
+    for key, form in COMMIT_FORM.items():
+        if not isinstance(found[key], str) or not re.fullmatch(form, found[key]):
+            raise UserError(
+                f"{path}: {key} is {shown(found[key])}, not what was written there; fetch the encoder again"
+            )
+    sums = found["sha256"]
+    if not isinstance(sums, dict) or not all(re.fullmatch("[0-9a-f]{64}", str(value)) for value in sums.values()):
+        raise UserError(f"{path}: sha256 is no mapping of files to checksums; fetch the encoder again")
+    return found
+
+
 def changed_files(declared: dict, mirrors: Sequence[str] = ()) -> dict[str, str | None]:
     """The checksums that a workflow watches: of the files that lie on this machine otherwise than `fetch_encoder`
     left them; of a folder of one's own, of all."""
     try:
         found = _on_this_machine(declared, mirrors)
         sums = file_sums(found[0]) if found else {}
-    except UserError:
+        fetched = _fetched(found[0])["sha256"] if found and (found[0] / COMMIT).is_file() else {}
+    except (UserError, OSError):
         return {}  # said by the step that reads them
-    fetched = read_json(found[0] / COMMIT)["sha256"] if found and (found[0] / COMMIT).is_file() else {}
     return {name: sums.get(name) for name in sorted(sums | fetched) if sums.get(name) != fetched.get(name)}
 
 
@@ -118,18 +147,18 @@ def _on_this_machine(declared: dict, mirrors: Sequence[str]) -> tuple[Path, str,
     name = declared["name"]
     if "package" in declared:
         package = importlib.util.find_spec(declared["package"])
-        if package is None:
+        if package is None or not package.submodule_search_locations:
             raise UserError(f"encoder {name!r}: the package {declared['package']} is not installed; run `make setup`")
         return Path(package.submodule_search_locations[0]) / declared["folder"], f"package {declared['package']}", None
     if "path" in declared:
-        folder = Path(declared["path"]).expanduser()
+        folder = Path(os.path.expanduser(declared["path"]))  # noqa: PTH111 (pathlib's raises for an unknown user)
         if not folder.is_dir():
             raise UserError(f"encoder {name!r}: path {folder} is no folder")
         return folder, f"folder {declared['path']}", None
     for mirror in (*mirror_folders(mirrors), DOWNLOADS):
         folder = mirror / "encoders" / name
         if (folder / COMMIT).is_file():
-            fetched = json.loads((folder / COMMIT).read_text(encoding="utf-8"))
+            fetched = _fetched(folder)
             if (fetched["hub"], fetched["revision"]) == (declared["hub"], declared["revision"]):
                 return folder, f"hub {declared['hub']}", fetched["commit"]
         elif (folder / "config.json").is_file():

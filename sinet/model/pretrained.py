@@ -6,6 +6,7 @@ checkpoints are read. Nothing else in this project calls its loaders.
 """
 
 import contextlib
+import copy
 import inspect
 import json
 import logging
@@ -21,10 +22,10 @@ from torch import nn
 from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, BertConfig
 from transformers.utils import logging as hf_logging
 
-from sinet.errors import UserError
+from sinet.errors import UserError, shown
 from sinet.files import read_json
 from sinet.model.encoder import Encoder
-from sinet.model.located import Located
+from sinet.model.located import WEIGHT_ENDINGS, Located
 
 hf_logging.set_verbosity_error()
 hf_logging.disable_progress_bar()
@@ -39,6 +40,12 @@ UNUSED = re.compile(
 """Weights in a checkpoint that no encoder here has: the pooler, heads of pre-training, a buffer of old versions."""
 CONTROL = re.compile(r"\[.*\]|<.*>")
 """Pieces that stand for no text, such as [CLS] and <mask>."""
+MOST_PARTS = {r"(layers|groups|group_num|heads)$": 1000, "num_labels": 1_000_000}
+"""How often at most something is built, by the names of the settings that say it."""
+LEAST_BOUND = 10_000_000
+"""Weights that any machine has room for; beyond them as many as the files have bytes."""
+MOST_WEIGHTS = 2_000_000_000
+"""Where no file says how many there are: 8 GB in float32."""
 TYPES = {"do_lower_case": bool, "strip_accents": bool, "model_max_length": (int, float)}
 """Of settings in tokenizer_config.json, which transformers does not check."""
 
@@ -53,8 +60,10 @@ def load_encoder(declared: dict, located: Located) -> Encoder:
         tokenizer = _declared_tokenizer(where, located)
     with _readable(where, "config.json and the weights"):
         if folder is None:
-            model = _from_config(dict(declared["architecture"]))
+            model = _from_config(where, dict(declared["architecture"]))
         else:
+            sizes = [(folder / name).stat().st_size for name in located.sha256 if name.endswith(WEIGHT_ENDINGS)]
+            _check_sizes(where, config, max(sum(sizes), LEAST_BOUND))
             model, told = AutoModel.from_pretrained(
                 folder,
                 config=config,
@@ -81,12 +90,35 @@ def save_encoder(encoder: Encoder, folder: Path) -> dict:
 
 def rebuild_encoder(config: dict, folder: Path) -> Encoder:
     """The encoder of a finished run, weights still to be loaded: its configuration and its tokenizer folder."""
-    return Encoder(_from_config(dict(config)), _tokenizer(folder))
+    return Encoder(_from_config(str(folder.parent), dict(config)), _tokenizer(folder))
 
 
-def _from_config(config: dict) -> nn.Module:
+def _from_config(where: str, config: dict) -> nn.Module:
+    _check_counts(where, config)
     config = AutoConfig.for_model(config.pop("model_type"), **config)
+    _check_sizes(where, config, MOST_WEIGHTS)
+    return _build(config)
+
+
+def _build(config: object) -> nn.Module:
     return AutoModel.from_config(config, trust_remote_code=False, **_settings(config))
+
+
+def _check_sizes(where: str, config: object, most: int) -> None:
+    """Raise `UserError` before memory is taken for more weights than there can be."""
+    with torch.device("meta"):
+        model = _build(copy.deepcopy(config))
+    weights = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    if weights > most:
+        raise UserError(f"{where}: the sizes of its configuration make {weights:,} weights; at most {most:,} can be")
+
+
+def _check_counts(where: str, config: dict) -> None:
+    """Raise `UserError` before time is taken to build more parts than any encoder has."""
+    for key, count in config.items():
+        for name, most in MOST_PARTS.items():
+            if re.search(name, key) and isinstance(count, int) and count > most:
+                raise UserError(f"{where}: {key} is {shown(count)} in the configuration; at most {most:,} are built")
 
 
 def _settings(config: object) -> dict:
@@ -107,7 +139,9 @@ def _encoder_config(where: str, folder: Path) -> object:
 def _config(folder: Path) -> object:
     """What config.json says. One without `model_type` is BERT's: SciBERT's archive is older than that key. Of another
     architecture the tokenizer or the weights are refused."""
-    kind = AutoConfig if "model_type" in _json(folder / "config.json") else BertConfig
+    said = _json(folder / "config.json")
+    _check_counts(str(folder / "config.json"), said)
+    kind = AutoConfig if "model_type" in said else BertConfig
     return kind.from_pretrained(folder, trust_remote_code=False)
 
 
@@ -125,7 +159,9 @@ def _declared_tokenizer(where: str, located: Located) -> object:
     said = _json(folder / "tokenizer_config.json")
     for key, kind in TYPES.items():
         if not isinstance(said.get(key), (kind, type(None))):
-            raise UserError(f"{where}/tokenizer_config.json: {key} is {said[key]!r}, of another type than it should be")
+            raise UserError(
+                f"{where}/tokenizer_config.json: {key} is {shown(said[key])}, of another type than it should be"
+            )
     # transformers lower-cases where tokenizer_config.json does not say otherwise, whatever tokenizer.json does
     silent = said.get("do_lower_case") is None
     settings = {"do_lower_case": not cased} if silent else {}
@@ -200,7 +236,7 @@ def _check_vocabularies(where: str, folder: Path, tokenizer: object, file: Token
         for piece, number in {piece.strip(): n for piece, n in table.items()}.items():
             if piece and loaded.get(piece, number) != number:
                 raise UserError(
-                    f"{where}/{name}: piece {piece!r} is number {number}, by the tokenizer's other files "
+                    f"{where}/{name}: piece {shown(piece)} is number {shown(number)}, by the tokenizer's other files "
                     f"{loaded[piece]}; put files of the same release there"
                 )
 

@@ -21,7 +21,7 @@ from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.files import link_or_copy, read_sealed, write_sealed, write_sum
-from sinet.model.encoder import Encoder
+from sinet.model.encoder import MOST_UNKNOWN, Encoder
 from sinet.model.located import Located, locate_encoder
 from sinet.model.pretrained import load_encoder, save_encoder
 from sinet.recipes import SELECTIONS, trainings
@@ -123,7 +123,14 @@ def _train(
             f"{run['dataset']} does not say which sentences are of one document; batch_size should be a number, or "
             "take a dataset with documents such as scierc-documents"
         )
-    model = new_model(run, data.labels, load_encoder(run["encoder"], located), device)
+    encoder = load_encoder(run["encoder"], located)
+    unknown = encoder.unknown_share(word for sentence in data.train for word in sentence.tokens)
+    if unknown > MOST_UNKNOWN:
+        raise UserError(
+            f"encoder {located.name!r}: {unknown:.0%} of the words of {run['dataset']} are [UNK] to its tokenizer; "
+            "take an encoder of their language"
+        )
+    model = new_model(run, data.labels, encoder, device)
     if unread := model.truncated_words(data.train):
         log.warning(
             "%d words of the training sentences lie beyond what the encoder reads, or the system, and teach nothing",

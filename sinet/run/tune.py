@@ -12,16 +12,16 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import yaml
-
 from sinet import recipes
-from sinet.config import Run, resolve
+from sinet.config import Run, read_yaml, resolve, schema_mistakes
 from sinet.errors import UserError, nearest
 from sinet.files import read_sealed, write_atomically
+from sinet.provenance import ROOT
 from sinet.run.train import train_run
 
 log = logging.getLogger("sinet")
 
+SCHEMA = ROOT / "workflow" / "schemas" / "trials.schema.yaml"
 COLUMNS = (
     *("model", "trial", "recipe", "dataset", "encoder", "seeds", "selection", "dev_ent", "dev_rel", "dev_rel_plus"),
     *("dev_rel_plus_per_seed", "device", "precision"),
@@ -64,7 +64,9 @@ def trial_runs(config: dict, declared: dict) -> Iterator[tuple[str, str, Run]]:
 
 def tune(config: dict, trials: Path, only: Sequence[str], data: Path, out: Path, state: Path, table: Path) -> None:
     """Train the trials of the models in `only` (all by default) and write every trial known so far to `table`."""
-    declared = yaml.safe_load(trials.read_text(encoding="utf-8"))
+    declared = read_yaml(trials)
+    if mistakes := list(schema_mistakes(declared, SCHEMA)):
+        raise UserError("\n".join(f"{trials}: {mistake}" for mistake in mistakes))
     planned = list(trial_runs(config, declared))
     for model in only:
         if model not in declared["trials"]:

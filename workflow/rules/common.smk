@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 from sinet import config as grid
 from sinet import provenance, site, systems
 from sinet.data.sources import annotations, find_file, release_folders, source_of
-from sinet.errors import UserError
+from sinet.errors import UserError, printable
 from sinet.kept import kept_runs
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 from sinet.model.located import changed_files
@@ -25,9 +25,6 @@ from sinet.paper import missing
 from sinet.paper.titles import dataset_title
 from sinet.published import EFFICIENCY_ENCODERS, is_system
 from sinet.recipes import trainings
-
-# steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
-os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(config.get("mirrors", []))))
 
 # only the rules that fetch go online, and they run where snakemake was called
 OFFLINE = os.environ.get(HUB_OFFLINE, "0")
@@ -51,7 +48,10 @@ try:
         else ([], [])
     )
 except UserError as error:
-    raise WorkflowError(f"the configuration has mistakes:\n{error}") from None
+    raise WorkflowError(printable(f"the configuration has mistakes:\n{error}")) from None
+
+# steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
+os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(config["mirrors"])))
 
 for left_out, reason in PLAN.left_out:
     logger.warning(f"left out: {left_out.path}: {reason}")
