@@ -2,7 +2,9 @@
 
 import csv
 import json
+import random
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from sinet.config import load_config, resolve
 from sinet.provenance import ROOT, closure
 from tests.browser import chromium, in_a_browser, texts
-from tests.conftest import snakemake
+from tests.conftest import copy_project, snakemake
 from tests.tex import compile_tables, has_tex
 
 FIGURES = {"draw_flops", "draw_results", "draw_speed"}
@@ -149,6 +151,21 @@ def test_results_are_shown_with_what_they_were_made_by(finished):
 
 def test_a_second_run_has_nothing_to_do(finished):
     assert jobs(finished) == set()
+
+
+def test_copied_results_are_not_made_again(finished, tmp_path):
+    """Neither beside Snakemake's notes nor alone, whatever the times that the copy gave its files."""
+    whole, alone = tmp_path / "whole", copy_project(tmp_path / "alone")
+    shutil.copytree(finished, whole, symlinks=True, copy_function=shutil.copyfile)
+    shutil.copytree(finished / "results", alone / "results", copy_function=shutil.copyfile)
+    for project in (whole, alone):
+        files = sorted(path for path in (project / "results").rglob("*") if path.is_file())
+        random.Random(0).shuffle(files)
+        for path in files:
+            path.touch()
+        assert jobs(project) == set()
+    (alone / "results/quick/runs/scierc/minilm/spert/0/predictions.jsonl").unlink()
+    assert {"predict", "evaluate", "tabulate"} <= jobs(alone) and "train" not in jobs(alone)
 
 
 def test_touched_files_re_run_nothing(finished):

@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from sinet import config as grid
 from sinet import provenance, site, systems
+from sinet.copied import put_in_order
 from sinet.data.sources import annotations, find_file, release_folders, source_of
 from sinet.errors import UserError, printable
 from sinet.kept import kept_runs
@@ -63,6 +64,8 @@ if not PLAN.runs:
     raise WorkflowError("every run of the grid is left out; see the reasons above")
 
 RESULTS = config["results"]
+if not workflow.remote_exec and put_in_order(Path(RESULTS)):
+    logger.info(f"{RESULTS}: copied without Snakemake's notes; what is there is taken as finished")
 RUN = f"{RESULTS}/runs/{{dataset}}/{{encoder}}/{{model}}/{{seed}}"
 DATA = f"{RESULTS}/data/{{dataset}}"
 EFFICIENCY = f"{RESULTS}/efficiency/{{dataset}}/{{encoder}}"
