@@ -7,7 +7,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("data", "model", "score", "run", "paper")
-COMMON = {"config", "contract", "copied", "errors", "files", "markup", "mirrors", "provenance", "published", "recipes", "systems"}
+COMMON = {
+    "config",
+    "contract",
+    "copied",
+    "errors",
+    "files",
+    "markup",
+    "mirrors",
+    "provenance",
+    "published",
+    "recipes",
+    "systems",
+}
 FOR_BASELINES = {"contract", "model"}
 
 
