@@ -22,8 +22,8 @@ from sinet.run.attend import attend
 from sinet.run.train import train_run
 from sinet.run.triples import find_triples
 from sinet.score.cases import LONGEST, choose, chosen_cases, holds_triple, outcome
-from sinet.score.groups import argument_entities, figures, group_counts, score_groups
-from sinet.score.metrics import score
+from sinet.score.groups import argument_entities, group_counts, score_groups
+from sinet.score.metrics import figures, score
 from sinet.score.shares import attention_shares, sentence_shares, uniform_shares, word_groups
 from sinet.score.stats import intervals
 from tests.conftest import CORPUS, LABELS, copy_project, tiny_grid, tiny_run

@@ -11,7 +11,7 @@ from sinet.errors import UserError
 from sinet.files import write_sealed
 from sinet.score import stats
 from sinet.score.compare import Scored, compare, pairs_to_compare, read_runs, sentence_counts
-from sinet.score.metrics import METRICS, score
+from sinet.score.metrics import METRICS, figures, score
 from tests.conftest import CORPUS, LABELS
 
 MODELS = {
@@ -90,7 +90,7 @@ def test_order_is_corrected_for_both_directions(monkeypatch):
 def test_folds_are_one_dataset_and_must_be_complete():
     runs = [scored(m, 0, q, d) for m, q in (("ours", 0.7), ("other", 0.5)) for d in ("f-0", "f-1")]
     (ent, *_) = compare(runs, DECLARED, resamples=500)["comparisons"]
-    each = [stats.f1(*run.counts[0].sum(0)) for run in runs]
+    each = [figures(run.counts[0].sum(0))[2] for run in runs]
     assert ent["dataset"] == "f" and ent["seeds"] == [0]
     assert ent["difference"] == pytest.approx(np.mean(each[:2]) - np.mean(each[2:]))
     with pytest.raises(UserError, match="f-1: other has no run of seed 0"):

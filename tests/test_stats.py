@@ -5,11 +5,11 @@ import pytest
 import scipy.stats
 
 from sinet.score import stats
+from sinet.score.metrics import figures
 from sinet.score.stats import (
     almost_stochastic_order,
     difference,
     difference_of_systems,
-    f1,
     holm,
     resampled_f1,
     violation_ratio,
@@ -56,7 +56,7 @@ def run(random: np.random.Generator, gold: np.ndarray, easy: np.ndarray, between
 def of_halves(counts: np.ndarray, number: int) -> stats.Difference:
     """Two systems of half of the runs each."""
     seeds = len(counts) // 2
-    scores, again = f1(*np.moveaxis(counts.sum(1), -1, 0)), resampled_f1(counts, resamples=500, seed=number)
+    scores, again = figures(counts.sum(1))[..., 2], resampled_f1(counts, resamples=500, seed=number)
     means = again[:, :seeds].mean(1), again[:, seeds:].mean(1)
     return difference_of_systems(scores[:seeds], scores[seeds:], *means)
 
@@ -124,7 +124,7 @@ def test_a_system_does_not_differ_from_itself():
 
 
 def test_f1_over_nothing_is_zero():
-    assert f1(np.array([0, 1]), np.array([0, 1]), np.array([0, 3])).tolist() == [0, 50]
+    assert figures(np.array([[0, 0, 0], [1, 1, 3]])).tolist() == [[0, 0, 0], [100, 100 / 3, 50]]
 
 
 def test_holm_by_hand():

@@ -20,7 +20,7 @@ from sinet.errors import UserError
 from sinet.files import read_sealed
 from sinet.published import BASE, FULL, REFERENCE, is_system
 from sinet.score import stats
-from sinet.score.metrics import METRICS, facts
+from sinet.score.metrics import METRICS, facts, figures
 
 
 @dataclass(frozen=True)
@@ -111,15 +111,15 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
     for (dataset, encoder, recipe), there in places.items():
         place = {"dataset": dataset, "encoder": encoder, "recipe": recipe}
         begun = {run.model for run in there}
-        figures = _figures([run for run in there if (dataset, encoder, run.model) not in lacking], resamples)
+        of_model = _figures([run for run in there if (dataset, encoder, run.model) not in lacking], resamples)
         for kind, system, other in pairs_to_compare(declared["models"]):
             between = place | {"kind": kind, "system": system, "other": other}
             incomplete = [m for m in (system, other) if (dataset, encoder, m) in lacking]
-            if system not in figures or other not in figures:
+            if system not in of_model or other not in of_model:
                 if incomplete and begun & {system, other}:
                     not_compared.append(between | {"why": f"runs of {' and '.join(incomplete)} have no result"})
                 continue
-            a, b = figures[system], figures[other]
+            a, b = of_model[system], of_model[other]
             tested = min(len(a.seeds), len(b.seeds)) >= stats.LEAST_RUNS
             for m, metric in enumerate(METRICS):
                 again = a.resampled[m], b.resampled[m]
@@ -171,8 +171,8 @@ def _figures(runs: Sequence[Scored], resamples: int) -> dict[str, _Figures]:
             again = stats.resampled_f1(counts, resamples, seed=number)
             for i, run in enumerate(there):
                 key = run.model, run.seed, fold, m
-                resampled[key], observed[key] = again[:, i], stats.f1(*counts[i].sum(0))
-    figures = {}
+                resampled[key], observed[key] = again[:, i], figures(counts[i].sum(0))[..., 2]
+    of_model = {}
     for model in dict.fromkeys(run.model for run in runs):
         seeds = sorted({run.seed for run in runs if run.model == model})
         for fold, seed in itertools.product(folds, seeds):
@@ -186,5 +186,5 @@ def _figures(runs: Sequence[Scored], resamples: int) -> dict[str, _Figures]:
             np.array([[of_seed(figure, m, seed) for seed in seeds] for m in range(len(METRICS))])
             for figure in (observed, resampled)
         ]
-        figures[model] = _Figures(seeds, per_seed[0], per_seed[1].mean(1))
-    return figures
+        of_model[model] = _Figures(seeds, per_seed[0], per_seed[1].mean(1))
+    return of_model

@@ -16,11 +16,10 @@ import numpy as np
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
 from sinet.files import write_sealed
-from sinet.score.metrics import facts
+from sinet.score.metrics import FIGURES, facts, figures
 from sinet.score.stats import RESAMPLES, intervals
 
 GROUPS = ("in_triple", "out_of_triple")
-FIGURES = ("precision", "recall", "f1")
 
 
 def argument_entities(sentence: Sentence) -> tuple[set[tuple], set[tuple]]:
@@ -49,13 +48,6 @@ def group_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> np.
             correct = len(true[group] & found)
             counts[i, group] = correct, correct + len(claimed[group] - everything), len(true[group])
     return counts
-
-
-def figures(counts: np.ndarray) -> np.ndarray:
-    """Precision, recall and F1 x 100 from counts (..., 3); a ratio over nothing is 0, as in `sinet.score.metrics`."""
-    correct, predicted, gold = np.moveaxis(counts, -1, 0)
-    over = np.stack([predicted, gold, (predicted + gold) / 2], axis=-1)
-    return np.divide(100 * correct[..., None], over, out=np.zeros(over.shape), where=over > 0)
 
 
 def score_groups(gold_path: Path, predictions: Mapping[str, Mapping[str, Path]], out: Path) -> None:

@@ -12,10 +12,14 @@ leaves those as they stand, so that its figure depends on the direction in which
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sinet.data.sentence import Labels, Sentence
 from sinet.errors import UserError, quoted
 
 METRICS = ("ent", "rel", "rel_plus")
+FIGURES = ("precision", "recall", "f1")
 
 
 def check_same_sentences(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> None:
@@ -80,12 +84,15 @@ def _figures(pairs: Iterable[tuple[set, set]], types: Sequence[str]) -> dict:
 
 
 def precision_recall(gold: int, predicted: int, correct: int) -> dict:
-    """Percentages from counts; a ratio over nothing is 0, as in the published scorers."""
-    return {
-        "precision": 100 * correct / predicted if predicted else 0.0,
-        "recall": 100 * correct / gold if gold else 0.0,
-        "f1": 200 * correct / (gold + predicted) if gold + predicted else 0.0,
-        "gold": gold,
-        "predicted": predicted,
-        "correct": correct,
-    }
+    """The figures of counts, and the counts."""
+    percentages = figures(np.array([correct, predicted, gold])).tolist()
+    counts = {"gold": gold, "predicted": predicted, "correct": correct}
+    return dict(zip(FIGURES, percentages, strict=True)) | counts
+
+
+def figures(counts: NDArray) -> NDArray:
+    """Precision, recall and F1 x 100, `(..., 3)`, from counts `(..., 3)` of correct, predicted and gold claims; a ratio
+    over nothing is 0, as in the published scorers."""
+    correct, predicted, gold = np.moveaxis(counts, -1, 0)
+    over = np.stack([predicted, gold, (predicted + gold) / 2], axis=-1)
+    return np.divide(100 * correct[..., None], over, out=np.zeros(over.shape), where=over > 0)
