@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sinet import systems
 from sinet.__main__ import main
-from sinet.config import load_config
+from sinet.config import load_config, resolve
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
 from sinet.model.encoder import Encoder
@@ -123,6 +123,14 @@ def test_what_is_not_here_is_counted_by_its_declared_size(tmp_path, capsys):
     unknown = {"title": "X", "format": "jsonl", "files": {"train": [], "dev": []}}
     material.config["datasets"]["x"] = unknown | {"files": {s: {"path": "x"} for s in ("train", "dev")}}
     assert material.data("x") is None and "unknown until prepared" in material.remarks["x"]
+
+
+def test_the_sum_says_of_how_many_runs_nothing_is_known():
+    run = resolve(load_config()).runs[0]
+    made = cost.Cost(10, 5, cost.Work(1e15, 0), 1e9, 1e9, 1e9)
+    told = cost.table([([run, run], made), ([run] * 3, None)], cost.Device("", 1e12, 0.0), None)
+    assert "In all, 2 runs: 2.0 PFLOP" in told and told.endswith("Not among them, as unknown: 3 runs.")
+    assert "unknown" not in cost.table([([run], made)], cost.Device("", 1e12, 0.0), None)
 
 
 def test_the_command_prints_a_table_and_what_it_rests_on(tmp_path, capsys, monkeypatch):

@@ -21,4 +21,20 @@ def test_every_cell_of_the_papers_tables_is_filled(tmp_path):
         rehearsal.rehearse(grid, project, environment)
         lines = list(rehearsal.check(grid, project, environment))
     print("\n".join(lines))
-    assert [line for line in lines if not line.startswith("ok")] == []
+    assert [line for line in lines if line.startswith("FAILED")] == []
+
+
+def test_a_cell_that_failed_is_seen_whatever_it_counts():
+    cells = ["failed (n=2 of 3)", "left out", "0.12 ± 0.01", "(0.50)", "not run", "SciBERT (uncased)"]
+    found = rehearsal.without_figure(cells)
+    assert found == {"failed": 1, "left out": 1, "not run": 1, "SciBERT": 1}
+    assert found.keys() & rehearsal.NO_REASON == {"failed", "left out"}
+
+
+def test_a_figure_that_says_why_it_is_empty_shows_no_golden_triple():
+    triples = [["his", "PER-SOC", "buddies"], ["Virginia", "PART-WHOLE", "schools"]]
+    captions = [
+        "n/a: no sentence holds the golden triple ⟨his, PER-SOC, buddies⟩ (searched: ACE05; test, dev, train).",
+        "Cross-task attention (the first sentence that holds the golden triple ⟨Virginia, PART-WHOLE, schools⟩).",
+    ]
+    assert rehearsal.drawn_triples(captions, triples) == triples[1:]

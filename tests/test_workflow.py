@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import random
 import re
 import shutil
@@ -257,3 +258,25 @@ def test_paper_grid_plans_and_names_what_is_left_out(finished):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "left out: ace05/albert-xxlarge/sinet/0" in done.stdout + done.stderr
     assert "scibert-cased" in done.stdout + done.stderr
+
+
+def test_without_a_cluster_the_slurm_profile_says_so_before_anything_starts(tmp_path):
+    project, tools = copy_project(tmp_path / "project"), tmp_path / "tools"
+    tools.mkdir()
+    folders = [str(tools), *os.environ["PATH"].split(os.pathsep)]
+    for folder in [f for f in folders if (Path(f) / "sbatch").exists()]:  # all that it has but the commands of SLURM
+        folders.remove(folder)
+        for tool in Path(folder).iterdir():
+            link = tools / tool.name
+            if not (re.match(r"sbatch|sacct|scontrol|squeue|sinfo", tool.name) or link.is_symlink()):
+                link.symlink_to(tool)
+    done = subprocess.run(
+        ["snakemake", "--cores", "all", "--profile", "slurm", "--configfile", "config/quick.yaml"],
+        cwd=project,
+        env=os.environ | {"PATH": os.pathsep.join(folders)},
+        capture_output=True,
+        text=True,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode != 0 and "there is no sbatch on this machine" in said.rstrip().splitlines()[-1]
+    assert "Traceback" not in said and not (project / "results" / "quick").exists()

@@ -161,12 +161,22 @@ def _differs(grid: Grid, row: dict, place: Place, split: str) -> str:
         "dataset": grid.title("datasets", place.dataset),
         "encoder": grid.title("encoders", place.encoder),
         "split": split if len(folds) == 1 else f"{split} of {len(folds)} folds",
-        "selection": f"{run['selection']} of {recipes.length(run['recipe'])}",
-        "training": f"{run.get('trained_on', 'train').replace('+', ' + ')}, {run['train_sentences']} sentences",
+        "selection": _kept(run["recipe"]),
+        "training": run.get("trained_on", "train").replace("+", " + "),
         "runs": f"n={len(grid.seeds(place, row['model']))}",
     }
-    same = lambda part: made.get(part) == ours[part] or (part == "training" and made[part] == "train")  # noqa: E731
-    return "; ".join(f"{part}: {made[part]} / {ours[part]}" for part in ours if part in made and not same(part))
+    apart = (part for part in ours if part in made and made[part] != ours[part])
+    return "; ".join(f"{part}: {made[part]} / {ours[part]}" for part in apart)
+
+
+def _kept(training: dict) -> str:
+    """Which weights a recipe keeps, and of how many epochs or steps, in the words of the published protocols."""
+    kept = []
+    for name, t in recipes.trainings(training):
+        figures = " + ".join(METRICS[metric] for metric in recipes.SELECTIONS[t["selection"]])
+        best = f"best of {recipes.length(t)} on dev by {figures}" if figures else f"last of {recipes.length(t)}"
+        kept.append(f"{name} {best}" if name else best)
+    return ", ".join(kept)
 
 
 def _measured_alone(grid: Grid, compared: set[tuple[Place, str]]) -> Iterator[str]:

@@ -442,7 +442,8 @@ def table(costs: Sequence[tuple[list[Run], Cost | None]], device: Device, memory
         lines.append((*named, f"{cost.sentences:,}", f"{cost.steps:,}", flops, f"{each:.2f}", *sizes))
         hours, total = hours + each * count, total + cost.work * count
         disk, largest = disk + cost.disk * count, max(largest, cost.state)
-    known = sum(len(group) for group, cost in costs if cost)
+    known, unknown = (sum(len(group) for group, cost in costs if bool(cost) == there) for there in (True, False))
+    beside = f" Not among them, as unknown: {counted(unknown, 'run')}." if unknown else ""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = [
         "  ".join(
@@ -455,6 +456,7 @@ def table(costs: Sequence[tuple[list[Run], Cost | None]], device: Device, memory
             *(line.rstrip() for line in aligned),
             "",
             f"In all, {counted(known, 'run')}: {total.flops / 1e15:,.1f} PFLOP, {hours:,.1f} hours of one device, "
-            f"{disk / 1e9:,.1f} GB of weights, and up to {largest / 1e9:.1f} GB of state for each run under way.",
+            f"{disk / 1e9:,.1f} GB of weights, and up to {largest / 1e9:.1f} GB of state for each run under way."
+            f"{beside}",
         ]
     )
