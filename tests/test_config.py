@@ -313,6 +313,6 @@ def test_paper_grid_is_what_the_paper_has_of_the_systems_here():
     here = {n for m in config["models"].values() for n in (m.get("published"), m.get("setting"))}
     of_ablation = {("Base+TAP+CTAM", e, d) for e, d in (("ALB", "ace04"), ("ALB", "ace05"), ("Bb", "ace04"))}
     assert planned.keys() - of_ablation == {row for row in rows_of_the_paper() if row[0] in here}
-    for (system, encoder, dataset), runs in planned.items():
+    for (_, _, dataset), runs in planned.items():
         folds = 5 if dataset == "ace04" else 1
         assert len(runs) == 3 * folds
