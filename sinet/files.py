@@ -27,6 +27,8 @@ def check_path(path: Path | str) -> None:
     """Raise `UserError` for a path that leads nowhere, or to something that would be waited for: a pipe, a device."""
     if "\0" in str(path):
         raise UserError(f"{shown(str(path))}: a path cannot hold the character NUL")
+    if len(str(path).splitlines()) > 1:
+        raise UserError(f"{shown(str(path))}: a path that holds a line break, which messages cannot show; rename it")
     try:
         mode = Path(path).stat().st_mode
     except FileNotFoundError:
@@ -56,6 +58,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it")
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         _remove_abandoned(path)
@@ -216,7 +220,7 @@ def check_sum(path: Path) -> None:
 
 
 def _sum_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}.sha256")
+    return Path(f"{path}.sha256")
 
 
 def link_or_copy(source: Path, target: Path) -> None:

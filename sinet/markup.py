@@ -53,6 +53,10 @@ def latex(text: str) -> str:
 
 def spreadsheet(value: object) -> object:
     """A cell of a CSV file: a text that a spreadsheet would take for a formula with an apostrophe before it."""
-    if isinstance(value, str) and value[:1] in set("=+-@\t\r") and not _NUMBERS.fullmatch(value):
+    if (
+        isinstance(value, str)
+        and value[:1] in set("=+-@\uff1d\uff0b\uff0d\uff20\t\r\n")
+        and not _NUMBERS.fullmatch(value)
+    ):
         return f"'{value}"
     return value

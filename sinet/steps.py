@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from os.path import realpath  # pathlib's `resolve` raises for a loop of links
 from pathlib import Path
 
 from sinet.errors import UserError, shown
@@ -275,16 +276,16 @@ def _written_apart(options: argparse.Namespace) -> None:
     """Refuse to write over what is read, or both outputs into one file."""
     made = ("training.json", "log.csv", "record.json", "analysis.json", "attention.json")
     of_run = (*options.run.glob("model.*"), *options.run.glob("tokenizer/*"), *(options.run / name for name in made))
-    taken = {path.resolve(): f"a file of --run {options.run}" for path in of_run}
+    taken = {realpath(path): f"a file of --run {options.run}" for path in of_run}
     if options.text is None:
-        taken[options.input.resolve()] = "--input"
+        taken[realpath(options.input)] = "--input"
     for name, path in (("--output", options.output), ("--html", options.html)):
         if path is not None:
             if path.is_dir():
                 raise UserError(f"{name} {path}: is a folder; name a file in it")
-            if path.resolve() in taken:
-                raise UserError(f"{name} {path}: is {taken[path.resolve()]} as well; name another file")
-            taken[path.resolve()] = name
+            if realpath(path) in taken:
+                raise UserError(f"{name} {path}: is {taken[realpath(path)]} as well; name another file")
+            taken[realpath(path)] = name
 
 
 def _predict_text(options: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from sinet.data.ace import Lost, find_documents, read_document, read_documents
 from sinet.data.card import table_checksum
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Labels, Sentence, read_sentences
-from sinet.data.sources import release_folders
+from sinet.data.sources import annotations, release_folders
 from sinet.errors import UserError
 from sinet.score.metrics import score
 from tests.annotation import Annotation, news
@@ -479,3 +479,8 @@ def test_the_lists_at_hand_are_the_declared_ones():
     assert sizes == {"train": 351, "dev": 80, "test": 80}
     folds = [config[f"ace04-{i}"]["files"]["test"] for i in range(5)]
     assert sum(len(obtain_file("ace_splits", f, [str(DATASETS)]).read_text().split()) for f in folds) == 348
+
+
+def test_a_loop_of_links_holds_no_annotations(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    assert list(annotations(tmp_path)) == list(annotations(tmp_path / "loop")) == []

@@ -12,7 +12,7 @@ import pytest
 
 from sinet.__main__ import build_parser, main
 from sinet.config import load_config, resolve
-from sinet.errors import LONGEST_LINE, UserError, printable, shown
+from sinet.errors import MESSAGE, UserError, printable, shown
 from sinet.files import write_json
 from sinet.provenance import ROOT
 from sinet.site import load_site
@@ -27,6 +27,7 @@ BAD_PATHS = {
     "pipe": "a pipe or device, not a file",
     "loop": "Too many levels of symbolic links",
     "nul\0": r"'nul\x00': a path cannot hold the character NUL",
+    "two\nlines": r"'two\nlines': a path that holds a line break",
     "file/below": "Not a directory",
     "x" * 300: "File name too long",
 }
@@ -66,7 +67,7 @@ def refused(arguments: list[str], capsys) -> str:
     assert time.monotonic() - began < SLOWEST, arguments
     lines = err.splitlines() or [""]
     assert len(lines) == 1 or arguments[0] == "check", err[:3000]
-    assert all(line.isprintable() and len(line) <= LONGEST_LINE + 20 for line in lines), err[:3000]
+    assert all(line.isprintable() and len(line) <= MESSAGE + 20 for line in lines), err[:3000]
     return lines[-1]
 
 
@@ -170,7 +171,7 @@ def test_a_hostile_value_of_any_key_is_refused_in_short_lines(value):
     for key in config:
         with pytest.raises(UserError) as caught:
             resolve(config | {key: value})
-        assert all(len(line) < LONGEST_LINE and line.isprintable() for line in str(caught.value).split("\n"))
+        assert all(len(line) < MESSAGE and line.isprintable() for line in str(caught.value).split("\n"))
 
 
 def test_a_time_of_day_is_no_number_of_minutes(here):
@@ -184,6 +185,14 @@ def test_trials_are_held_against_their_form(here, capsys):
     Path("t.yaml").write_text("trials: [1]")
     assert main(["tune", "--trials", "t.yaml", "--data", "d"]) == 2
     assert "t.yaml: trials: [1] is a list, should be a mapping" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", [".", "/", ".."])
+def test_a_folder_in_place_of_a_file_to_write_is_refused(folder, capsys, here):
+    call = ["group-scores", "--gold", CORPUS, "--predictions", f"a/0={CORPUS}", "--out", folder]
+    assert f"{folder}: is a folder; name a file in it" in refused(call, capsys)
+    call = ["group-scores", "--gold", CORPUS, "--predictions", f"a/0={folder}", "--out", "o"]
+    assert f"{folder}: Is a directory" in refused(call, capsys)
 
 
 # -- JSON given to a step -----------------------------------------------------------------------------------------
@@ -223,7 +232,7 @@ def test_a_run_is_held_against_the_schemas(capsys, here):
 def test_values_are_shown_short_and_escaped():
     assert shown("a\x1b[31m\n") == r"'a\x1b[31m\n'" and len(shown("x" * 10**6)) < 210
     assert shown(10**5000) == "a number of about 4,983 digits" and len(shown([["x" * 99] * 9] * 9)) < 210
-    assert printable("a\x1b\udcff\tb\nc") == "a\\x1b\\udcff\\tb\nc" and len(printable("x" * 5000)) == LONGEST_LINE + 3
+    assert printable("a\x1b\udcff\tb\nc") == "a\\x1b\\udcff\\tb\nc" and len(printable("x" * 5000)) == MESSAGE + 3
 
 
 def test_a_log_line_steers_no_terminal(capsys, here):

@@ -11,6 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sinet import markup
+from sinet.markup import spreadsheet
 from sinet.paper.report import MARKDOWN, _titled
 from sinet.paper.style import save, use_style
 from sinet.paper.table import Bold, Table, frame, latex, markdown, write
@@ -116,3 +117,8 @@ def test_the_report_renders_neither_links_nor_images():
         "![x](http://127.0.0.1/a.png) [y](http://127.0.0.1/) <http://127.0.0.1/>\n\n[z]\n\n[z]: http://a"
     )
     assert not re.search("<(img|a) ", made)
+
+
+def test_whatever_some_spreadsheet_takes_for_a_formula_is_text():
+    for begun in ("=", "+", "-", "@", "\t=", "\r=", "\n=", "\uff1d", "\uff0b", "\uff0d", "\uff20"):
+        assert spreadsheet(f"{begun}cmd()") == f"'{begun}cmd()"

@@ -79,6 +79,9 @@ DOCUMENT = {"sentences": [["Kim", "sang"]]}
         (WORDS | {"spans": [[0, 1, "PER"]]}, "spans"),
         (WORDS | {"ner_tags": [1, 0]}, "ner_tags"),
         (WORDS | {"y": ["B-PER", "O"]}, "y"),
+        (WORDS | {"y": ["U-PER", "O"]}, "y"),
+        (WORDS | {"y": ["PER-B", "PER-I"]}, "y"),
+        (WORDS | {"y": "B-PER O"}, "y"),
         (WORDS | {"entities": [], "annotation": {"entities": [[0, 1]]}}, "annotation"),
         (DOCUMENT | {"ner": [[]], "predicted_ner": [[[0, 0, "PER"]]]}, "predicted_ner"),
         (DOCUMENT | {"spans": [[[0, 0, "PER"]]]}, "spans"),
@@ -99,6 +102,35 @@ def test_relations_under_another_key_are_a_fault_beside_entities(tmp_path):
     assert "no record has a relation under `relations`, but 2 hold" in only_fault(
         write(tmp_path / "x.jsonl", [record] * 2)
     )
+
+
+def test_relations_within_entities_are_a_fault(tmp_path):
+    entity = {"type": "PER", "start": 0, "end": 1, "relations": [{"type": "did", "tail": 1}]}
+    record = WORDS | {"entities": [entity, {"type": "ACT", "start": 1, "end": 2}]}
+    assert "2 hold something under relations of entities" in only_fault(write(tmp_path / "x.jsonl", [record] * 2))
+
+
+@pytest.mark.parametrize(
+    "record, told",
+    [
+        ({"tokens": "Kim sang"}, "tokens: no record has a list of words, this one has 'Kim sang'"),
+        ({"tokens": [["Kim", "NNP"]]}, "tokens: no record has a list of words"),
+        ({"tokens": [101, 7]}, "tokens: no record has a list of words"),
+        ({"sentences": ["Kim sang"]}, "sentences: no record has a list of sentences, each a list of words"),
+        ({"words": ["Kim"], "sentences": [[0, 1]]}, "sentences: no record has a list of sentences"),
+        (
+            WORDS | {"entities": [{"label": "PER", "start": 0, "end": 1}]},
+            "entities and none has type; this one has label",
+        ),
+        (
+            WORDS
+            | {"entities": [{"type": "P", "start": 0, "end": 1}], "relations": [{"type": "r", "from": 0, "to": 0}]},
+            "relations and none has head and tail; this one has type, from, to",
+        ),
+    ],
+)
+def test_the_right_keys_over_another_form_are_one_line(record, told, tmp_path):
+    assert told in only_fault(write(tmp_path / "x.jsonl", [record] * 40))
 
 
 def test_other_lists_than_annotation_are_none(tmp_path):
@@ -127,6 +159,12 @@ def test_offsets_in_characters_are_one_hint(form, places, tmp_path):
     right = "[8, 8]" if form == "dygie" else "[8, 9]"
     fault = only_fault(path)
     assert f"as characters it is 'Seoul': offsets count words, write {right}" in fault
+
+
+@pytest.mark.parametrize("start, end", [(5, 8), (9, 12)], ids=["UTF-16", "UTF-8"])
+def test_offsets_in_bytes_or_units_are_the_same_hint(start, end, tmp_path):
+    record = {"tokens": ["😀😀", "Kim", "sang"], "entities": [{"type": "P", "start": start, "end": end}]}
+    assert "it is 'Kim': offsets count words, write [1, 2]" in only_fault(write(tmp_path / "x.jsonl", [record] * 9))
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -77,6 +77,15 @@ def test_another_tokenizer_is_refused(run):
     load_run(run, CPU)
 
 
+def test_a_loop_of_links_in_place_of_a_file_of_a_run_is_refused(run, tmp_path, capsys):
+    (tmp_path / "in.txt").write_text("Ann")
+    for name in ("model.safetensors", "model.json"):
+        (run / name).unlink()
+        (run / name).symlink_to(name)
+        call = ["predict", "--run", str(run), "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "o")]
+        assert main(call) == 2 and len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_every_flipped_bit_of_a_run_is_noticed(run, capsys):
     """In a seeded sample of them, by `predict`: one line, exit status 2."""
     draw = random.Random(0)

@@ -41,7 +41,21 @@ def declaration(folder, *records, **more):
 def test_names_of_the_absence_of_a_relation():
     absent = ["no_relation", "No-Relation", "NA", "N/A", "None", "null", "Other", "Other(e1,e2)", "O", "not related"]
     absent += ["NonRelation", "unrelated", "NIL", "negative", "NOTA", "norel", "FALSE", "no_interaction"]
-    assert absences([*absent, "near", "notable-work", "native-of", "Nationality", "note", "mother-of"]) == absent
+    absent += [
+        "other_relation",
+        "NONE-REL",
+        "undefined",
+        "DDI-false",
+        "no_association",
+        "relation_none",
+        "\u65e0\u5173\u7cfb",
+    ]
+    assert (
+        absences(
+            [*absent, "near", "other_family", "knows", "notable-work", "native-of", "Nationality", "note", "mother-of"]
+        )
+        == absent
+    )
 
 
 @pytest.mark.parametrize("array", [False, True])

@@ -23,6 +23,7 @@ from sinet.data.misread import (
     foreign_form,
     has_words,
     lost_annotation,
+    renamed_items,
 )
 from sinet.data.sentence import Labels, Sentence, check_types, controlled, misspelt, parse_sentence, whole
 from sinet.errors import UserError
@@ -363,7 +364,8 @@ def _of_whole_file(form: str, records: list[tuple[int, object]], text: str) -> t
         else:
             fault = foreign_form(records, _known_forms())
         return legible[0][0], NotThisForm(fault.field, fault.what)
-    return counted_characters(legible, keys) or next(lost_annotation(legible, keys), None)
+    renamed = renamed_items(legible) if keys is SENTENCE else ()
+    return counted_characters(legible, keys) or next(itertools.chain(renamed, lost_annotation(legible, keys)), None)
 
 
 def read(path: Path, form: str | None, labels: Labels | None = None) -> list[Sentence]:

@@ -3,12 +3,12 @@ are not read, offsets that count characters."""
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sinet.data.decode import Fault
 from sinet.data.sentence import meant_key, whole
-from sinet.errors import listed, plain
+from sinet.errors import listed, plain, shown
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,29 @@ TOOLS = (
 """Forms of other tools by keys that all their records have; the first that fits counts."""
 TRIPLES = re.compile(r"tripl|^spo|relation_?(list|mentions)$", re.IGNORECASE)
 """Keys of triples that name their arguments by their words."""
-RELATED = re.compile(r"rel|tripl|^spo|link|edge", re.IGNORECASE)
+RELATED = re.compile(r"rel|tripl|^spo|link|edge|pair|^arcs?$", re.IGNORECASE)
 """Keys that hold relations in other tools."""
 TAGS = re.compile(r"ner|tag|label|bio|ent(s|ity|ities)|mention|span|annot|rel|tripl", re.IGNORECASE)
 """Keys of annotation, be it a list of words or numbers."""
+BIO = re.compile(r"O|[BIESUL]-.+|.+-[BIESUL]", re.DOTALL)
+"""A tag of a word, the mark before the type or behind it."""
 PREDICTED = "predicted_"
 """How DyGIE and PURE begin the keys of their output, which stand beside gold."""
 
 
 def has_words(record: object, keys: Keys) -> bool:
-    """Whether a record has something for words where the form has them, be it faulty; other tools' are objects."""
+    """Whether a record has something for words where the form has them, be it faulty; other tools' are a text, objects,
+    or numbers."""
     if not isinstance(record, dict) or keys.words not in record:
         return False
     words = record[keys.words]
-    return not (isinstance(words, list) and words and isinstance(words[0], dict))
+    for _ in range(1 + (keys is DOCUMENT)):
+        if not isinstance(words, list):
+            return words is None
+        if not words:
+            return True
+        words = words[0]
+    return isinstance(words, str)
 
 
 def foreign_form(records: Sequence[object], known: str) -> Fault:
@@ -94,8 +103,31 @@ def foreign_form(records: Sequence[object], known: str) -> Fault:
     else:
         keys = SENTENCE
     hint = "" if meant is None else f"unknown key, did you mean {keys.words!r}? The file "
+    if under := next((k for k in (SENTENCE, DOCUMENT) if k.words in record), None):  # words of another kind
+        keys, meant, right = under, under.words, "words" if under is SENTENCE else "sentences, each a list of words"
+        hint = f"no record has a list of {right}, this one has {shown(record[meant])}; the file "
     convert = f"convert each record to {keys.shape}; known forms: {known}"
     return Fault(plain(meant or ""), f"{hint}{form}, with the keys {listed(names)}; {convert}")
+
+
+NAMED = {"entities": ("type", "start", "end"), "relations": ("type", "head", "tail")}
+
+
+def renamed_items(records: Sequence[tuple[int, object]]) -> Iterator[tuple[int, Fault]]:
+    """Line and fault of entities or relations none of which has a key that all need, as they are another tool's."""
+    for field, needed in NAMED.items():
+        items = [
+            (line, i, item)
+            for line, record in records
+            if isinstance(record, dict) and isinstance(record.get(field), list)
+            for i, item in enumerate(record[field])
+            if isinstance(item, dict)
+        ]
+        lacking = [key for key in needed if not any(key in item for _, _, item in items)]
+        if len(items) > 1 and lacking:
+            line, i, first = items[0]
+            what = f"{len(items):,} {field} and none has {' and '.join(lacking)}; this one has {listed(list(first))}"
+            yield line, Fault(f"{field}[{i}]", f"{what}; write {SENTENCE.shape}")
 
 
 def lost_annotation(records: Sequence[tuple[int, object]], keys: Keys) -> Iterator[tuple[int, Fault]]:
@@ -106,7 +138,7 @@ def lost_annotation(records: Sequence[tuple[int, object]], keys: Keys) -> Iterat
         if isinstance(record, dict):
             entities = entities or _filled(record.get(keys.entities))
             relations = relations or _filled(record.get("relations"))
-            for key, value in record.items():
+            for key, value in (*record.items(), *_inside(record.get(keys.entities))):
                 read = key in (keys.words, keys.entities, "relations", *keys.others)
                 if not read and (_filled(value) or _tagged(key, value)):
                     unread.setdefault(key, []).append(line)
@@ -129,6 +161,13 @@ def lost_annotation(records: Sequence[tuple[int, object]], keys: Keys) -> Iterat
     )
 
 
+def _inside(entities: object) -> Iterator[tuple[str, object]]:
+    """What stands as relations within entities."""
+    for entity in entities if isinstance(entities, list) else ():
+        if isinstance(entity, dict):
+            yield from ((f"{key} of entities", value) for key, value in entity.items() if RELATED.search(key))
+
+
 def _filled(value: object) -> bool:
     """Whether a value is an object that is not empty, or a list of lists or objects one of which is not."""
     if isinstance(value, dict):
@@ -137,11 +176,13 @@ def _filled(value: object) -> bool:
 
 
 def _tagged(key: str, value: object) -> bool:
-    """Whether a value is a list of tags: called so, or some beginning as BIO's do. Other lists of words or numbers, as
-    of parts of speech, are no annotation of entities."""
-    if not isinstance(value, list) or not value or any(isinstance(item, list | dict) for item in value):
+    """Whether a value is a list of tags: called so, or all in BIO's form or one of its kin, which a text may be, too.
+    Other lists of words or numbers, as of parts of speech, are no annotation of entities."""
+    tags = value.split() if isinstance(value, str) else value
+    if not isinstance(tags, list) or not tags or any(isinstance(item, list | dict) for item in tags):
         return False
-    return bool(TAGS.search(key)) or any(isinstance(item, str) and item[:2] in ("B-", "I-", "S-") for item in value)
+    called = isinstance(value, list) and bool(TAGS.search(key))
+    return called or all(isinstance(item, str) and BIO.fullmatch(item) for item in tags)
 
 
 # -- offsets in characters -----------------------------------------------------------------------------------------
@@ -174,19 +215,31 @@ def counted_characters(records: Sequence[tuple[int, object]], keys: Keys) -> tup
     return first if 2 * aligned > spans else None
 
 
+def _sizes(tokens: list[str]) -> tuple[Callable[[str], int], ...]:
+    """How a word's length may be counted."""
+    if all(map(str.isascii, tokens)):
+        return (len,)
+    return (
+        len,
+        lambda word: len(word.encode(errors="replace")),
+        lambda word: len(word.encode("utf-16-le", errors="replace")) // 2,
+    )
+
+
 class _Words:
-    """The words of a sentence, and where each begins and ends in its text: joined by blanks, or as running text."""
+    """The words of a sentence, and where each begins and ends in its text: joined by blanks, or as running text, in
+    characters, bytes of UTF-8 and units of UTF-16 (JavaScript's)."""
 
     def __init__(self, tokens: list[str], before: int) -> None:
         self.tokens, self.before = tokens, before
         self.edges: list[tuple[dict[int, int], dict[int, int]]] = []
-        for glued in (False, True):
+        for glued, size in itertools.product((False, True), _sizes(tokens)):
             place, starts, ends = 0, {}, {}
             for i, token in enumerate(tokens):
                 near = glued and i and (GLUED_LEFT.search(token) or GLUED_RIGHT.search(tokens[i - 1]))
                 place += bool(i) and not near
                 starts[place] = i
-                place += len(token)
+                place += size(token)
                 ends[place] = i + 1
             self.edges.append((starts, ends))
 

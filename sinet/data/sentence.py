@@ -272,15 +272,16 @@ def check_types(sentence: Sentence, labels: Labels, where: str) -> None:
 
 
 NO_RELATION = re.compile(
-    r"o|n|na|nan|no|none|nota|noneoftheabove|nil|null|void|others?|false|neg|negative|unrelated|nothing|no[nt]?rel\w*|"
-    r"no(link|edge|label|type|interaction)"
+    r"o|n|na|nan|nota|nil|null|void|nothing|neither|unknown|undefined|unrelated|background|\w*norel\w*|"
+    r"(no|non|none|not|neg|negatives?|others?|false)(oftheabove|applicable|rel|relat(ed|ions?|ionships?)|"
+    r"(link|edge|label|type|interact|assoc|connect)\w*)?|(rel\w*|ddi)(none|other|false)|[无無没沒]\w*|其[他它]|未知"
 )
 """Lower-case letters of types that stand for the absence of a relation in other corpora."""
 
 
 def absences(types: Iterable[str]) -> list[str]:
     """The relation types that by their name are the absence of one."""
-    return [kind for kind in types if NO_RELATION.fullmatch(re.sub(r"\(e\d,e\d\)|[^a-z]", "", kind.lower()))]
+    return [kind for kind in types if NO_RELATION.fullmatch(re.sub(r"\(e\d,e\d\)|[\W\d_]", "", kind.lower()))]
 
 
 def ask_absence(types: Sequence[str]) -> str:

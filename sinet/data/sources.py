@@ -47,9 +47,9 @@ def release_folders(release: str, mirrors: Sequence[str]) -> list[Path]:
 
 def annotations(folder: Path) -> Iterator[Path]:
     """Every `*.apf.xml` below a folder; links are followed, no folder is read twice."""
-    seen = {folder.resolve()}
+    seen = {os.path.realpath(folder)}  # pathlib's `resolve` raises for a loop of links
     for place, below, files in os.walk(folder, followlinks=True):
-        real = {name: (Path(place) / name).resolve() for name in sorted(below)}
+        real = {name: os.path.realpath(Path(place) / name) for name in sorted(below)}
         below[:] = [name for name in real if real[name] not in seen]
         seen.update(real.values())
         yield from (Path(place) / name for name in sorted(files) if name.endswith(".apf.xml"))
