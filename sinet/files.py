@@ -136,7 +136,7 @@ def write_lines(path: Path, of: object, chunk: int, lines: Callable[[int], Itera
     except OSError as error:
         raise UserError(f"{_not_written(path, partial, error)}: it goes on from {partial}") from None
     except KeyboardInterrupt:
-        kept = f"{written} lines are in {partial}"
+        kept = f"{written - written % chunk} lines are kept in {partial}"
         raise Interrupted(f"interrupted; {kept}, and the same command goes on from there") from None
     for other in path.parent.glob(f"{glob.escape(path.name)}.????????.partial"):
         other.unlink()

@@ -599,7 +599,7 @@ def test_an_interrupted_prediction_goes_on_where_it_was(run, prepared, tmp_path)
         if written == [3, 6]:
             raise KeyboardInterrupt
 
-    with pytest.raises(Interrupted, match=r"6 lines are in .*parts.jsonl\.\w+\.partial"):
+    with pytest.raises(Interrupted, match=r"6 lines are kept in .*parts.jsonl\.\w+\.partial"):
         predict_file(tmp_path / "out", source, tmp_path / "parts.jsonl", at=stop, chunk=3)
     predict_file(tmp_path / "out", source, tmp_path / "parts.jsonl", at=stop, chunk=3)
     assert written == [3, 6, 9, 10]
