@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from baselines import table_sequence
 from sinet import systems
 from sinet.config import load_config
 from sinet.contract import Batch, Extractor, Labels, Relation, Sentence
@@ -310,7 +311,7 @@ def test_scores_are_those_that_are_trained_on(given, system, tiny_encoder, monke
     loss then raises are the scores that the chosen were decoded with."""
     name = system.__module__.rsplit(".", 1)[1]
     if name == "table_sequence":
-        pytest.skip("its scores are means over cells: tests/test_baselines.py")
+        pytest.skip("its scores are means over cells: see below")
     sentences = read_sentences(CORPUS)[: None if given else 4]
     model = in_training(build(system, tiny_encoder, replace(LABELS, symmetric=frozenset())))
     model.threshold = 0.0  # of those that have one: every relation is decoded
@@ -354,6 +355,31 @@ def test_scores_are_those_that_are_trained_on(given, system, tiny_encoder, monke
     monkeypatch.setattr(torch.nn.functional, "binary_cross_entropy_with_logits", binary_cross_entropy)
     model.train().losses(model.training_batch(gold))
     assert sorted(raised) == pytest.approx(sorted(scores), abs=1e-5)
+
+
+def test_table_sequence_decodes_the_probabilities_that_it_is_trained_on(tiny_encoder, monkeypatch):
+    """An entity has that of its B tag, a relation the mean over the cells of its rectangle and of the mirror image."""
+    sentences, trained = read_sentences(CORPUS), []
+    model = build(table_sequence.System, tiny_encoder, replace(LABELS, symmetric=frozenset()))
+    learn(model, sentences, 60).eval()
+    found = model.decode(model.collate(sentences))
+    monkeypatch.setattr(table_sequence, "tag_losses", lambda *scores: trained.extend(scores[:2]) or {})
+    model.train().losses(model.training_batch(sentences))
+    words, cells = (scores.detach().softmax(-1) for scores in trained)
+    for b, prediction in enumerate(found):
+        for e in prediction.entities:
+            assert e.score == pytest.approx(
+                words[b, e.start, 2 * LABELS.entity_types.index(e.type) + 1].item(), abs=1e-5
+            )
+        for r in prediction.relations:
+            head, tail = (slice(e.start, e.end) for e in (prediction.entities[i] for i in (r.head, r.tail)))
+            kind = 2 * LABELS.relation_types.index(r.type)
+            both = cells[b, head, tail, kind + 1].mean() + cells[b, tail, head, kind + 2].mean()
+            assert r.score == pytest.approx(both.item() / 2, abs=1e-5)
+    relations = [r.score for p in found for r in p.relations]
+    assert (
+        len(relations) > 5 and min(relations) < 0.99 and {e.end - e.start for p in found for e in p.entities} >= {1, 2}
+    )
 
 
 def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
