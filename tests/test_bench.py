@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from sinet.config import Plan, Run
+from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.model.packed import PackedLinear
 from sinet.model.sinet import System
 from sinet.run import bench, exactness
 from sinet.run.predict import load_run
 from sinet.run.train import train_run
-from tests.conftest import tiny_run
+from tests.conftest import CORPUS, LABELS, SMALL, tiny_run
 
 
 @dataclass
@@ -43,6 +44,12 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path):
     text = bench.bench(finished.results, finished.plan, finished.mirrors, out, None, 0, seconds=0.05)
     written = json.loads(out.read_text())
     assert written["complete"]
+    run = finished.results / "runs" / finished.plan.runs[0].path
+    encoder = load_run(run, torch.device("cpu"))[0].encoder
+    pieces = encoder.collate(read_sentences(CORPUS)).attention_mask.sum(1).tolist()  # [CLS] and [SEP] among them
+    layers, d, inner = (SMALL[k] for k in ("num_hidden_layers", "hidden_size", "intermediate_size"))
+    products = [layers * (4 * n * d * d + 2 * n * d * inner + 2 * n * n * d) for n in pieces]
+    assert written["encoder_multiply_adds"] == pytest.approx(sum(products) / len(products))
     assert written["missing"] == ["ten/tiny/other/0"] and "Not trained, so not measured: ten/tiny/other/0" in text
     sinet = written["systems"]["sinet"]
     for precision, peak in written["matmul_peak_gflops"].items():
@@ -77,9 +84,6 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path):
 
 
 def test_inexact_arithmetic_is_noticed(finished, monkeypatch):
-    from sinet.data.sentence import read_sentences
-    from tests.conftest import CORPUS, LABELS
-
     cpu, sentences = torch.device("cpu"), read_sentences(CORPUS)
     model, _ = load_run(finished.results / "runs" / finished.plan.runs[0].path, cpu)
     exact = exactness.exactness(model, sentences, LABELS, cpu, ["float32"])
@@ -97,9 +101,6 @@ def test_without_a_trained_run_it_says_what_to_do(finished, tmp_path):
 
 
 def test_a_stream_is_predicted_in_a_process_of_its_own(finished):
-    from sinet.data.sentence import read_sentences
-    from tests.conftest import CORPUS
-
     run = finished.results / "runs" / finished.plan.runs[0].path
     streamed = bench.streaming(run, read_sentences(CORPUS), 300, chunk=50)
     assert list(streamed["peak_resident_mib"]) == ["50", "300"]
@@ -107,18 +108,12 @@ def test_a_stream_is_predicted_in_a_process_of_its_own(finished):
 
 
 def test_a_stream_that_fails_says_why_and_loses_nothing(finished, tmp_path):
-    from sinet.data.sentence import read_sentences
-    from tests.conftest import CORPUS
-
     streamed = bench.streaming(tmp_path, read_sentences(CORPUS), 10)
     assert set(streamed) == {"sentences", "failed"} and "no model.json, so no finished run" in streamed["failed"]
 
 
 @pytest.mark.parametrize(("last", "bounded"), [(560.0, True), (564.1, False)])
 def test_memory_that_grows_is_told(last, bounded, finished, monkeypatch):
-    from sinet.data.sentence import read_sentences
-    from tests.conftest import CORPUS
-
     def predicted(*arguments, **options):
         return subprocess.CompletedProcess(arguments, 0, json.dumps({10: 500.0, 100: last}), "")
 

@@ -16,6 +16,7 @@ from sinet.config import Run, case_study
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import write_sealed
+from sinet.paper import claim
 from sinet.paper.attention import draw_cases
 from sinet.paper.claim import write_claim
 from sinet.run.attend import attend
@@ -172,6 +173,14 @@ def test_a_head_that_never_looks_at_words_has_no_shares(tmp_path, recwarn):
         assert head["blank"] == 2 and head["special"] == 1
         assert [g["share"] for g in head["groups"].values()] == [None] * 3
     assert not recwarn.list
+
+
+def test_the_csv_of_groups_has_the_deviation_of_a_sample():
+    three = {f: {"values": {"0": 60.0, "1": 62.0, "2": 64.0}, "interval": [50.0, 70.0]} for f in claim.FIGURE_TITLES}
+    groups = {group: three | {"gold": 7} for group in claim.ENTITY_TITLES}
+    scores = {"resamples": 10, "models": {"sinet": groups}}
+    made = claim.groups_table(scores, {"models": {"sinet": {"title": "SINET"}}, "remark": None}, "Ten").tidy
+    assert set(made["sd"]) == {2.0} and set(made["mean"]) == {62.0} and set(made["n"]) == {3}
 
 
 def test_a_word_of_two_entities_is_in_triple_when_one_of_them_is():

@@ -113,6 +113,17 @@ def test_maps_alone_are_all_linear_maps(kind, encoder_folder, tmp_path):
     assert counter.get_total_flops() == 2 * encoder_multiply_adds(encoder.model.config, 21, attention=False)
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_closed_formula_is_what_torch_counts(kind, encoder_folder, tmp_path):
+    declared = in_mirror(encoder_folder(kind), tmp_path, f"tiny-{kind}")
+    encoder = load_encoder(declared, locate_encoder(declared, [str(tmp_path)])).eval()
+    for pieces in (3, 40):
+        ids = torch.full((1, pieces), 7)
+        with FlopCounterMode(display=False) as counter:
+            encoder(ids, torch.ones_like(ids))
+        assert counter.get_total_flops() == 2 * encoder_multiply_adds(encoder.model.config, pieces)
+
+
 @pytest.mark.parametrize("layout", [True, False])
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_packed_states_and_attention_are_the_modules_own(kind, layout, encoder_folder, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import pytest
 import torch
 import yaml
 
-from sinet import systems
+from sinet import provenance, systems
 from sinet.config import load_config
 from sinet.contract import Batch, Extractor, Prediction, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
@@ -268,6 +268,43 @@ def test_a_finished_run_is_not_trained_again_but_an_edited_one_is(run, prepared,
         train.train_run(run | {"recipe": RECIPE | {"epochs": 4}}, prepared, tmp_path / "out", tmp_path / "state")
 
 
+def test_a_state_is_of_its_settings_code_and_data(run, prepared, tmp_path, monkeypatch):
+    """What is edited makes another state; nothing is trained here."""
+    monkeypatch.setattr(
+        train, "_train", lambda *arguments: (_ for _ in ()).throw(Interrupted(arguments[-1].folder.name))
+    )
+    source, edited = provenance._source, tmp_path / "edited.py"
+    monkeypatch.setattr(provenance, "digest", provenance.digest.__wrapped__)  # not what was remembered of the sources
+
+    def folder(data=prepared, module: str | None = None, **changes: object) -> str:
+        if module:
+            edited.write_text(source(module).read_text(encoding="utf-8") + "\n", encoding="utf-8")
+        with monkeypatch.context() as patched, pytest.raises(Interrupted) as stopped:
+            patched.setattr(provenance, "_source", lambda name: edited if name == module else source(name))
+            train.train_run(run | changes, data, tmp_path / "out", tmp_path / "state")
+        return str(stopped.value)
+
+    first = folder()
+    assert folder() == folder(module="baselines.pfn") == folder(model="another name") == first
+    others = [folder(module=module) for module in ("sinet.run.train", "sinet.model.sinet", "sinet.model.spans")]
+    for name in ("train.jsonl", "dev.jsonl", "labels.json"):
+        data = shutil.copytree(prepared, tmp_path / name)
+        if name == "labels.json":
+            (data / name).write_text(json.dumps(LABELS.to_json() | {"symmetric": []}))
+        else:
+            write_sentences(data / name, read_sentences(data / name)[1:])
+        others.append(folder(data))
+    others += [
+        folder(seed=4),
+        folder(settings=run["settings"] | {"width_size": 9}),
+        folder(recipe=RECIPE | {"epochs": 4}),
+    ]
+    assert len({first, *others}) == 1 + len(others)
+    test = shutil.copytree(prepared, tmp_path / "test")
+    (test / "test.jsonl").unlink()
+    assert folder(test) == first, "a training never sees it"
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "log.csv", "tokenizer/tokenizer.json"])
 def test_a_finished_run_whose_files_were_changed_is_trained_anew(name, run, prepared, tmp_path, caplog, monkeypatch):
     """Results are links to what the state holds: who spoils one spoils the other."""
@@ -366,6 +403,38 @@ def test_a_training_that_was_begun_goes_on_in_its_precision(run, prepared, tmp_p
     assert one == other == "float32" and len(list((tmp_path / "state").iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("selection", "looks", "selected"),
+    [
+        # Ent, Rel, Rel+ on dev after each epoch
+        ("dev_rel_plus", [(90, 50, 20), (50, 50, 30), (50, 60, 30)], 2),
+        ("dev_rel_plus", [(50, 50, 30), (60, 50, 30), (60, 60, 30)], 2),
+        ("dev_rel_plus", [(60, 50, 30), (50, 50, 30), (90, 60, 29)], 1),
+        ("dev_rel", [(50, 40, 30), (90, 40, 50), (95, 39, 90)], 1),
+        ("dev_ent", [(50, 90, 90), (60, 50, 30), (60, 90, 90)], 2),
+        ("dev_ent_rel", [(50, 60, 0), (70, 40, 99), (60, 49, 99)], 1),
+        ("dev_ent_rel_plus", [(50, 99, 60), (71, 0, 40), (71, 99, 40)], 2),
+        ("last", [(90, 90, 90), (80, 80, 80), (50, 50, 50)], 3),
+    ],
+)
+def test_weights_are_selected_by_the_figures_that_the_recipe_names(
+    selection, looks, selected, run, prepared, tmp_path, monkeypatch
+):
+    """The first of the best; of equal Rel+ the better entities."""
+    left = iter(looks[-1:] if selection == "last" else looks)
+
+    def figures(*arguments) -> dict:
+        return {"symmetric": {m: {"f1": float(f)} for m, f in zip(train.METRICS, next(left), strict=True)}}
+
+    monkeypatch.setattr(train, "predict", lambda *arguments: [])
+    monkeypatch.setattr(train, "score", figures)
+    recipe = RECIPE | {"selection": selection, "batch_size": 10}
+    train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+    measured = json.loads((tmp_path / "out" / "training.json").read_text())
+    assert measured["selected_epoch"] == selected
+    assert tuple(measured["dev"].values()) == looks[selected - 1]
+
+
 def test_last_selection_keeps_the_last_epoch(run, prepared, tmp_path):
     recipe = RECIPE | {"selection": "last", "epochs": 2}
     train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
@@ -430,6 +499,26 @@ def test_flops_of_the_encoder_follow_the_closed_formula(tiny_encoder):
     products = sum(v for k, v in counted["encoder"].items() if k not in flops.NORMALISATION)
     assert products == formula
     assert counted["heads"]["linear"] >= 2 * n * d * d, "at least the two projections"
+
+
+def test_every_encoder_of_a_system_counts_as_encoder(tiny_encoder):
+    """PURE reads a sentence once for its entities, and with four markers for each ordered pair of them."""
+    pure, sentence = systems.load("pure"), read_sentences(CORPUS)[3]
+    model = pure(LABELS, tiny_encoder, **pure.tiny).eval()
+    batch = model.collate([sentence])
+    batch.given = True
+    counted = flops.count_batch(model, batch)
+    d, inner = SMALL["hidden_size"], SMALL["intermediate_size"]
+    per_layer = [n * (4 * d * d + 2 * d * inner) + 2 * n * n * d for n in (12, 16)]
+    assert batch["input_ids"].shape == (1, 12) and len(sentence.entities) == 3
+    products = sum(v for k, v in counted["encoder"].items() if k not in flops.NORMALISATION)
+    assert products == SMALL["num_hidden_layers"] * (per_layer[0] + 3 * 2 * per_layer[1])
+
+
+def test_word_pieces_of_a_count_are_those_that_the_encoder_reads(tiny_encoder):
+    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    counted = flops.count_sentences(model, [Sentence("a", ("Translation", ".")), Sentence("b", ("qwx", "is"))])
+    assert counted["word_pieces"] == (4 + 6) / 2, "q ##w ##x is, between [CLS] and [SEP]"
 
 
 def test_flops_of_a_split_are_those_of_its_sentences_but_for_what_batches_share(tiny_encoder):

@@ -95,6 +95,21 @@ def test_counts_by_hand():
     assert figures["rel"]["types"]["Used-for"]["f1"] == 100 and figures["rel"]["types"]["Part-of"]["recall"] == 0
 
 
+def test_figures_of_a_type_by_hand():
+    gold = one([("Task", 0, 1), ("Method", 2, 4), ("Method", 5, 6)], [("Used-for", 1, 0)])
+    predicted = one([("Task", 0, 1), ("Task", 2, 4), ("Task", 5, 6), ("Task", 7, 8)], [("Used-for", 1, 0)] * 2)
+    figures = score([gold] * 2, [predicted, gold], LABELS)["symmetric"]
+    task, method, none = (figures["ent"]["types"][name] for name in ("Task", "Method", "Metric"))
+    # of the first sentence one of four, of the second all
+    assert task == pytest.approx(
+        {"precision": 40, "recall": 100, "f1": 400 / 7, "gold": 2, "predicted": 5, "correct": 2}
+    )
+    assert [method[k] for k in ("precision", "recall", "f1")] == pytest.approx([100, 50, 200 / 3])
+    assert set(none.values()) == {0}
+    assert figures["rel"]["types"]["Used-for"]["precision"] == 100
+    assert [figures["rel_plus"]["types"]["Used-for"][k] for k in ("precision", "recall")] == [50, 50]
+
+
 def test_refuses_other_sentences():
     with pytest.raises(UserError, match="2 gold sentences but 1"):
         score([one([], []), one([], [])], [one([], [])], LABELS)

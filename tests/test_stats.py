@@ -104,6 +104,18 @@ def test_difference_of_systems_by_hand():
     assert difference_of_systems(*scores[[0, 0]] * 0, *again[[1, 1]]) == stats.Difference(0, 0, 1)
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_difference_of_systems_with_other_numbers_of_seeds(swapped):
+    # variances of the means: 1/3 of three seeds, 10/5 of five; of the bootstrap 1
+    few, many = np.array([61.0, 62, 63]), np.array([50.0, 52, 54, 56, 58])
+    resampled, other = np.array([5.0, 6, 7]), np.zeros(3)
+    distribution = scipy.stats.t((10 / 3) ** 2 / ((1 / 3) ** 2 / 2 + 2**2 / 4), scale=(10 / 3) ** 0.5)
+    arguments = (many, few, other, resampled) if swapped else (few, many, resampled, other)
+    made, apart = difference_of_systems(*arguments), -8 if swapped else 8
+    assert made.p == pytest.approx(2 * distribution.sf(8))
+    assert (made.low, made.high) == pytest.approx((apart + distribution.ppf(0.025), apart + distribution.ppf(0.975)))
+
+
 def test_a_planted_difference_is_found():
     random = np.random.default_rng(1)
     found = 0

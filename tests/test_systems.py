@@ -1,5 +1,6 @@
 """What every system must do; systems are discovered, so a new one needs no test file."""
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -8,9 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from baselines import table_sequence
 from sinet import systems
 from sinet.config import load_config
-from sinet.contract import Batch, Extractor, Labels, Sentence
+from sinet.contract import Batch, Extractor, Labels, Relation, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.model import spans as S
 from sinet.model.encoder import Encoder
@@ -193,16 +195,11 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(mask_padding, system
     known = systems.default_settings(system.__module__.rsplit(".", 1)[1])
     settings = system.tiny | {key: value for key, value in settings.items() if key in known}
     torch.manual_seed(1)
-    model = system(LABELS, tiny_encoder, **settings).train()
+    model = in_training(system(LABELS, tiny_encoder, **settings))
     if "mask_padding" in known:
         model.mask_padding = mask_padding
     elif not mask_padding:
         return  # it never computes with padding
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-        if hasattr(module, "dropconnect"):
-            module.dropconnect = 0.0
     for stage in [None, *(model.parts if len(model.parts) > 1 else ())]:
         model.stage = stage
         items = model.training_items(sentences)
@@ -295,6 +292,94 @@ def test_packed_inference_predicts_what_the_modules_predict(system, few, tiny_en
     with torch.no_grad():
         again = [model.decode(model.collate([s.without_labels()]))[0] for s in sentences]
     assert [without_scores(p) for p in again] == [without_scores(p) for p in plain], "packing leaves nothing behind"
+
+
+def in_training(model: Extractor) -> Extractor:
+    """In training mode, and without chance."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if hasattr(module, "dropconnect"):
+            module.dropconnect = 0.0
+    return model
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["predicted", "given"])
+def test_scores_are_those_that_are_trained_on(given, system, tiny_encoder, monkeypatch):
+    """What is decoded of some sentences, a part of it chosen by chance, is made their gold: the probabilities that the
+    loss then raises are the scores that the chosen were decoded with."""
+    name = system.__module__.rsplit(".", 1)[1]
+    if name == "table_sequence":
+        pytest.skip("its scores are means over cells: see below")
+    sentences = read_sentences(CORPUS)[: None if given else 4]
+    model = in_training(build(system, tiny_encoder, replace(LABELS, symmetric=frozenset())))
+    model.threshold = 0.0  # of those that have one: every relation is decoded
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if not parameter_name.startswith("encoder."):
+                parameter.normal_(std=0.2)
+    batch = model.collate(sentences)
+    batch.given = given
+    with torch.no_grad():
+        decoded = model.eval().decode(batch)
+
+    draw, gold, scores = random.Random(0), [], []
+    for sentence, found in zip(sentences, decoded, strict=True):
+        place = lambda e: e.start if name == "pfn" else (e.start, e.end)  # noqa: E731 of what a relation is scored
+        entities = [e for e in found.entities if draw.random() < 0.7]
+        number = {e: i for i, e in enumerate(entities)}
+        between = {}
+        for r in found.relations:
+            head, tail = found.entities[r.head], found.entities[r.tail]
+            if head in number and tail in number:
+                between[place(head), place(tail), r.type] = Relation(r.type, number[head], number[tail], r.score)
+        relations = [r for r in between.values() if draw.random() < 0.5]
+        scores += [chosen.score for chosen in (*entities, *relations)]
+        gold.append(sentence.with_labels(entities, relations))
+    relations = sum(len(s.relations) for s in gold)
+    assert relations > 3 and len(scores) - relations > 9 and len({round(score, 4) for score in scores}) > 9
+
+    raised: list[float] = []
+
+    def cross_entropy(logits: torch.Tensor, target: torch.Tensor, **options: object) -> torch.Tensor:
+        raised.extend(logits.softmax(-1).gather(1, target.unsqueeze(1)).squeeze(1)[target > 0].tolist())
+        return logits.sum()
+
+    def binary_cross_entropy(logits: torch.Tensor, target: torch.Tensor, **options: object) -> torch.Tensor:
+        raised.extend(logits.sigmoid()[target == 1].tolist())
+        return logits.sum()
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", cross_entropy)
+    monkeypatch.setattr(torch.nn.functional, "binary_cross_entropy_with_logits", binary_cross_entropy)
+    model.train().losses(model.training_batch(gold))
+    assert sorted(raised) == pytest.approx(sorted(scores), abs=1e-5)
+
+
+def test_table_sequence_decodes_the_probabilities_that_it_is_trained_on(tiny_encoder, monkeypatch):
+    """An entity has that of its B tag, a relation the mean over the cells of its rectangle and of the mirror image."""
+    sentences, trained = read_sentences(CORPUS), []
+    model = build(table_sequence.System, tiny_encoder, replace(LABELS, symmetric=frozenset()))
+    learn(model, sentences, 60).eval()
+    found = model.decode(model.collate(sentences))
+    monkeypatch.setattr(table_sequence, "tag_losses", lambda *scores: trained.extend(scores[:2]) or {})
+    model.train().losses(model.training_batch(sentences))
+    words, cells = (scores.detach().softmax(-1) for scores in trained)
+    for b, prediction in enumerate(found):
+        for e in prediction.entities:
+            assert e.score == pytest.approx(
+                words[b, e.start, 2 * LABELS.entity_types.index(e.type) + 1].item(), abs=1e-5
+            )
+        for r in prediction.relations:
+            head, tail = (slice(e.start, e.end) for e in (prediction.entities[i] for i in (r.head, r.tail)))
+            kind = 2 * LABELS.relation_types.index(r.type)
+            both = cells[b, head, tail, kind + 1].mean() + cells[b, tail, head, kind + 2].mean()
+            assert r.score == pytest.approx(both.item() / 2, abs=1e-5)
+    relations = [r.score for p in found for r in p.relations]
+    assert (
+        len(relations) > 5 and min(relations) < 0.99 and {e.end - e.start for p in found for e in p.entities} >= {1, 2}
+    )
 
 
 def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):

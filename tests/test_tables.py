@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
@@ -19,7 +20,7 @@ from sinet.paper.breakdown_tables import _pooled_f1
 from sinet.paper.grid import METRICS, Grid, Place, f1_of
 from sinet.paper.main_table import main_table
 from sinet.paper.published_table import published_table
-from sinet.paper.table import Bold, Table, frame, latex, markdown, mean_sd, signed, write
+from sinet.paper.table import Bold, Table, frame, latex, markdown, mean_sd, signed, tidy_line, write
 from sinet.paper.tables import write_tables
 from sinet.recipes import selection, trainings
 from sinet.score.analyse import analyse
@@ -123,8 +124,37 @@ def test_main_table_is_mean_and_deviation_over_the_seeds_given(tables):
     (row,) = rows(tables / "main.csv", system="PFN", source="measured, full, n=3, test of Ten", figure="Rel+")
     values = [record("pfn", s)["scores"]["symmetric"]["rel_plus"]["f1"] for s in range(3)]
     assert row["values"] == " ".join(f"{v:.4f}" for v in values) and row["seeds"] == "0 1 2" and row["n"] == "3"
-    assert lines(tables / "main.md", "PFN (ours)")[0][-1] == mean_sd(values)
+    mean, deviation = np.mean(values), np.std(values, ddof=1)
+    assert lines(tables / "main.md", "PFN (ours)")[0][-1] == f"{mean:.2f} ± {deviation:.2f}" and deviation > 0.01
+    assert (float(row["mean"]), float(row["sd"])) == pytest.approx((mean, deviation), abs=1e-4)
     assert lines(tables / "main.md", "PFN (ours)")[0][3] == "not run", "ACE04"
+
+
+def test_deviations_are_those_of_a_sample():
+    assert mean_sd([60, 62, 64]) == "62.00 ± 2.00" and mean_sd([61.25]) == "61.25"
+    spread, alone = (tidy_line("s", "PFN", "e", "d", "Ent", values)["sd"] for values in ([60, 62, 64], [61.25]))
+    assert spread == 2 and alone is None
+
+
+@pytest.mark.parametrize(
+    ("over_pfn", "over_spert", "bold"),
+    [(1, 1, {"SINET"}), (1, 0, set()), (0, 1, set()), (1, -1, {"SpERT"}), (-1, -1, {"PFN", "SpERT"}), (1, None, set())],
+)
+def test_ours_is_bold_where_it_beats_all_others(over_pfn, over_spert, bold):
+    """Significantly better (1), worse (-1), neither (0), or not compared (None)."""
+    runs = [(m, s) for m in ("ours", "pfn", "spert") for s in range(3)]
+    place = {"dataset": "ten", "encoder": "tiny", "recipe": "full", "system": "ours", "metric": "ent"}
+    made = [
+        place | {"other": other, "difference": 3.0 * (sign or 1), "p_holm": 0.01 if sign else 0.2}
+        for other, sign in (("pfn", over_pfn), ("spert", over_spert))
+        if sign is not None
+    ]
+    planned = declared([f"ten/tiny/{m}/{s}" for m, s in runs], [], [])
+    grid = Grid([record(*run) for run in runs], planned, NOT_COMPARED | {"comparisons": made})
+    table = main_table(grid, []).frame
+    cells = zip(table["", "System"], table["SciERC", "Ent"], strict=True)
+    assert {name.removesuffix(" (ours)") for name, cell in cells if isinstance(cell, Bold)} == bold
+    assert not any(isinstance(cell, Bold) for cell in table["SciERC", "Rel"])
 
 
 def test_bold_is_what_is_significant(tables):
