@@ -141,7 +141,7 @@ def test_giant_words_and_sentences_of_words_are_refused_before_they_are_cut(tmp_
     assert main(["check", str(path)]) == 2
     _, word, _, sentence = capsys.readouterr().err.splitlines()
     assert "x.jsonl:1: tokens[0]: a word of 12,000 characters, 10,000 at most; divide it" in word
-    assert "x.jsonl:2: tokens: 2,000,000 words of 2,000,000 characters, minilm takes 512 word pieces" in sentence
+    assert "x.jsonl:2: tokens: 2,000,000 words of 2,000,000 characters, minilm takes 512 pieces" in sentence
 
 
 def test_a_mention_that_is_not_its_characters_is_shown_in_short(tmp_path):
