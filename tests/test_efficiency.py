@@ -29,6 +29,7 @@ DECLARED = {
         "slow": {"title": "Slow", "published": "Slow"},
         "more": {"title": "More"},
     },
+    "reference": "sinet",
     "runs": {},
     "left_out": [],
     "failed": [],

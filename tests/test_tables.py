@@ -28,7 +28,9 @@ from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS, ROOT
 
 GOLD = read_sentences(CORPUS) * 20
-NOT_COMPARED = compare([], {"datasets": {}, "models": {}, "left_out": [], "failed": []}, resamples=10)
+NOT_COMPARED = compare(
+    [], {"datasets": {}, "models": {}, "reference": None, "left_out": [], "failed": []}, resamples=10
+)
 MODELS = {
     "ours": {"title": "SINET", "published": "SINET", "setting": "Base+TAP+CTAM"},
     "pfn": {"title": "PFN", "published": "PFN"},
@@ -47,6 +49,7 @@ def declared(runs: list[str], failed: list[list[str]], left_out: list[list[str]]
         },
         "encoders": {"tiny": {"title": "Tiny", "published": "SciB"}},
         "models": MODELS,
+        "reference": "ours",
         "remark": None,
         "runs": dict.fromkeys(runs, "full"),
         "left_out": left_out,

@@ -37,8 +37,7 @@ class Place(NamedTuple):
 class Grid:
     """Records of the runs of a grid, each complete with its `analysis`; declarations; comparisons.
 
-    `declared`: `datasets`, `encoders`, `models` as configured, the planned `runs` (path to recipe), those that `failed`
-    and those `left_out` of the plan (path and reason), those `kept` without weights (paths), and the grid's `remark`.
+    `declared`: as `sinet.plan.GridPlan.declared`.
     """
 
     runs: Sequence[dict]
