@@ -51,7 +51,7 @@ class Run:
 
     @property
     def path(self) -> str:
-        """`dataset/encoder/model/seed`, its place under `results/runs/`."""
+        """`dataset/encoder/model/seed`, its place under `runs/` in the results folder."""
         return f"{self.dataset}/{self.encoder}/{self.model}/{self.seed}"
 
 

@@ -101,7 +101,7 @@ def check(configs: Sequence[Path], project: Path, environment: dict) -> Iterator
     yield line(compared, f"{len(compared)} comparisons, {len(untested)} with fewer than three runs a side")
     captions = sorted((results / "figures").glob("attention_[0-9]*.md"))
     drawn = [path for path in captions if path.with_suffix(".png").stat().st_size > 10_000]
-    triples = config["case_study"].get("triples", [])
+    triples = config["case_study"]["triples"]
     found = [t for t in triples if any(all(word in p.read_text() for word in (t[0], t[2])) for p in drawn)]
     said = f"case study: {len(drawn)} figures; golden triples: {len(found)} of {len(triples)}"
     yield line(captions and found == triples, said)
