@@ -146,6 +146,14 @@ def test_bold_is_what_is_significant(tables):
     assert "\\textbf{\\num{" in (tables / "main.tex").read_text()
 
 
+def test_what_is_bold_is_told_of_the_reference_alone(tmp_path):
+    runs = [record("pfn", 0)]
+    for name, said in (("pfn", "Bold: PFN where"), (None, None)):
+        of = Grid(runs, declared(["ten/tiny/pfn/0"], [], []) | {"reference": name}, NOT_COMPARED)
+        notes = " ".join(main_table(of, []).notes)
+        assert said in notes if said else "Bold" not in notes
+
+
 def test_nothing_is_bold_between_equals(tmp_path):
     made = write_grid(tmp_path, [("pfn", 0), ("base", 0)], [])
     assert "no two systems to compare" in made["significance"]
