@@ -33,9 +33,9 @@ def incomplete_tables():
         tables = f"{RESULTS}/incomplete"
         Path(tables).mkdir(parents=True, exist_ok=True)
         measured = DECLARED["measured"] and [
-            place
-            for place in DECLARED["measured"]
-            if len(made(["/".join((RESULTS, "efficiency", *place, f"{n}.json")) for n in ("flops", "timing")])) == 2
+            [dataset, encoder]
+            for dataset, encoder in DECLARED["measured"]
+            if len(made([f"{RESULTS}/efficiency/{dataset}/{encoder}/{n}.json" for n in ("flops", "timing")])) == 2
         ]
         incomplete = DECLARED | {"failed": list(map(list, lost.items())), "measured": measured}
         plan = GridPlan(Path(RESULTS), incomplete).write(INCOMPLETE)
@@ -49,6 +49,7 @@ onstart:
     if workflow.executor_plugin.name == "slurm" and not shutil.which("sbatch"):
         logger.error("--profile slurm: there is no sbatch on this machine; call it on a login node of the cluster")
         sys.exit(1)
+    # here the folder is locked: neither a dry run, nor a job on a node, nor a second call changes the plan of this one
     PLANNED.write()
 
 
