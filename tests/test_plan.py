@@ -103,11 +103,10 @@ def test_no_command_grows_with_the_number_of_runs_and_steps_take_5000(tiny_mirro
     (ent, *_, rel_plus) = json.loads(Path(compared[1]).read_text())["comparisons"][:3]
     assert len(ent["seeds"]) == 500 and ent["difference"] == 0 and rel_plus["difference"] == 100
     assert main(["tables", *given, *compared, "--out", f"{results}/tables"]) == 0
-    assert "| SINET (ours) | tiny | measured, tiny, n=500" in (results / "tables" / "main.md").read_text()
+    assert "measured, tiny, n=500" in (results / "tables" / "main.md").read_text()
     at = ["--dataset", DATASETS[1], "--encoder", "tiny", "--what", "Ten", "--out", f"{results}/figures"]
     assert main(["plot-results", *given, *at, *compared]) == 0
-    assert main(["group-scores", *given, "--out", f"{results}/groups.json"]) == 0
-    assert len(read_sealed(results / "groups.json")["models"]["spert"]["in_triple"]["f1"]["values"]) == 500
+    assert (results / "figures" / "curves.png").stat().st_size > 10_000
 
 
 def test_a_plan_is_written_when_it_changed_and_kept_in_order(tmp_path):
