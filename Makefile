@@ -39,8 +39,8 @@ bench: setup
 	@python -m sinet bench --config $(CONFIG)
 
 tune: setup
-	snakemake --cores all results/data/scierc/train.jsonl
-	python -m sinet tune --data results/data/scierc --models $(MODELS)
+	snakemake --cores all results/default/data/scierc/train.jsonl
+	python -m sinet tune --data results/default/data/scierc --models $(MODELS)
 
 setup: .venv/.ready
 

@@ -26,16 +26,26 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
-include: "workflow/rules/kept.smk"
-include: "workflow/rules/efficiency.smk"
 include: "workflow/rules/paper.smk"
-include: "workflow/rules/casestudy.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/failures.smk"
+
+
+if config["efficiency"]:
+
+    include: "workflow/rules/efficiency.smk"
+
+
+if CASE:
+
+    include: "workflow/rules/casestudy.smk"
+
+
+include: "workflow/rules/kept.smk"
 
 
 rule all:
     default_target: True
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=TABLES + CASE_TABLES, ending=["csv", "md", "tex"]),
+        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=DECLARED["tables"], ending=["csv", "md", "tex"]),
         figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=FIGURES, ending=["pdf", "png", "md"]),

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 def load(folder: Path | str) -> "Loaded":
-    """A trained run, ready for text: `sinet.load("results/runs/scierc/minilm/sinet/0").predict(["..."])` gives the
-    sentences with entities and relations.
+    """A trained run, ready for text: `sinet.load("results/default/runs/scierc/minilm/sinet/0").predict(["..."])` gives
+    the sentences with entities and relations.
 
     Raises:
         UserError: the folder holds no finished run, or one that cannot be read.

@@ -257,12 +257,10 @@ def _score_steps(step: Step) -> None:
     s = step(
         "compare",
         steps.compare,
-        "compare SINET with each system and its ablation: bootstrap and variance of runs, order over seeds, Holm",
-        "Where dataset, encoder and recipe are the same; the predictions lie beside the records.",
+        "compare the reference with each system and the steps of its ablation: bootstrap and variance of runs, Holm",
+        "Where dataset, encoder and recipe are the same.",
     )
-    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of each run")
-    s.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the prepared datasets")
-    s.add_argument("--declared", required=True, metavar="JSON", help="datasets and models as declared, runs left out")
+    _of_plan(s)
     s.add_argument(
         "--resamples", type=_at_least(1, 1_000_000), default=10_000, metavar="N", help="of the test sentences (10000)"
     )
@@ -354,13 +352,7 @@ def _efficiency_steps(step: Step) -> None:
     s = step(
         "case-study", steps.case_study, "find the sentences of the case study by rules, with every system's predictions"
     )
-    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences")
-    s.add_argument("--labels", type=Path, required=True, metavar="FILE", help="labels.json of the dataset")
-    s.add_argument("--attention", type=Path, required=True, metavar="FILE", help="what `attend` wrote for --model")
-    s.add_argument(
-        "--predictions", nargs="+", required=True, metavar="MODEL=FILE", help="predictions of all systems compared"
-    )
-    s.add_argument("--model", required=True, metavar="NAME", help="the studied one of them")
+    _of_plan(s)
     s.add_argument(
         "--sentences",
         nargs="+",
@@ -390,10 +382,7 @@ def _efficiency_steps(step: Step) -> None:
         "share of cross-task attention on words of in-triple entities, of out-of-triple entities, on other words",
         "By direction and head, against uniform attention, with bootstrap intervals over sentences.",
     )
-    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences")
-    s.add_argument(
-        "--attention", nargs="+", required=True, metavar="SEED=FILE", help="what `attend` wrote for each seed"
-    )
+    _of_plan(s)
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
     s = step(
@@ -402,8 +391,7 @@ def _efficiency_steps(step: Step) -> None:
         "NER precision, recall and F1 of in-triple and of out-of-triple entities",
         "Mean over the seeds of each model, with bootstrap intervals over sentences.",
     )
-    s.add_argument("--gold", type=Path, required=True, metavar="FILE", help="gold sentences")
-    s.add_argument("--predictions", nargs="+", required=True, metavar="MODEL/SEED=FILE", help="predictions of each run")
+    _of_plan(s)
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
 
@@ -414,41 +402,28 @@ def _paper_steps(step: Step) -> None:
         "write the tables of a grid (csv, md, tex)",
         "Main, ablation, published against measured, significance, efficiency, types, slices, errors.",
     )
-    s.add_argument(
-        "--records",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="record.json of each run, its analysis beside",
-    )
+    _of_plan(s)
     s.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="what `compare` wrote")
-    s.add_argument("--efficiency", type=Path, nargs="*", default=[], metavar="DIR", help="DATASET/ENCODER folders")
-    s.add_argument("--declared", required=True, metavar="JSON", help="titles, the grid's runs, those left out")
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
     s = step("plot-attention", steps.plot_attention, "draw the case study (pdf, png), each sentence with its caption")
     s.add_argument(
         "--cases", type=Path, nargs="+", required=True, metavar="FILE", help="what `case-study`, `find-triples` wrote"
     )
-    s.add_argument("--titles", required=True, metavar="JSON", help="titles of the models")
+    _of_plan(s)
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for attention_1.pdf and so on")
 
     s = step("plot-claim", steps.plot_claim, "tables (csv, md, tex) and figure of attention shares and of NER by group")
     s.add_argument("--shares", type=Path, required=True, metavar="FILE", help="what `attention-shares` wrote")
     s.add_argument("--groups", type=Path, required=True, metavar="FILE", help="what `group-scores` wrote")
-    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of those runs")
-    s.add_argument(
-        "--declared", required=True, metavar="JSON", help="titles, systems and settings of the models, remark"
-    )
+    _of_plan(s)
     s.add_argument("--what", required=True, help="what was measured, for notes and caption")
     s.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder for the tables")
     s.add_argument("--figures", type=Path, required=True, metavar="DIR", help="folder for the figure")
 
     s = step("plot-flops", steps.plot_flops, "draw FLOPs against sentence length (pdf, png) with a caption")
     s.add_argument("--flops", type=Path, required=True, metavar="FILE", help="what `flops` wrote")
-    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of those runs")
-    s.add_argument("--models", required=True, metavar="JSON", help="title and system of each declared model")
+    _of_plan(s, "--dataset", "--encoder")
     s.add_argument("--what", required=True, help="what was counted, for the caption")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")
 
@@ -457,24 +432,14 @@ def _paper_steps(step: Step) -> None:
         steps.plot_results,
         "draw learning curves, F1 by sentence length and significance on one dataset and encoder",
     )
-    s.add_argument(
-        "--records",
-        type=Path,
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="record.json of the runs, log.csv and analysis.json beside",
-    )
+    _of_plan(s, "--dataset", "--encoder")
     s.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="what `compare` wrote")
-    s.add_argument("--models", required=True, metavar="JSON", help="titles and systems of all declared models")
-    s.add_argument("--place", required=True, metavar="DATASET/ENCODER", help="as the comparisons name it")
     s.add_argument("--what", required=True, help="dataset and encoder, for the captions")
-    s.add_argument("--out", type=Path, required=True, metavar="STEM", help="folder and end of the names of the figures")
+    s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
     s = step("plot-speed", steps.plot_speed, "draw F1 against sentences a second on one dataset and encoder")
-    s.add_argument("--records", type=Path, nargs="+", required=True, metavar="FILE", help="record.json of the runs")
+    _of_plan(s, "--dataset", "--encoder")
     s.add_argument("--timing", type=Path, required=True, metavar="FILE", help="what `time` wrote")
-    s.add_argument("--models", required=True, metavar="JSON", help="titles and systems of all declared models")
     s.add_argument("--what", required=True, help="dataset and encoder, for the caption")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="the figure without its ending")
 
@@ -482,10 +447,9 @@ def _paper_steps(step: Step) -> None:
         "report",
         steps.report,
         "one self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions",
-        "The workflow calls it with its plan: make report.",
+        "The workflow calls it: make report.",
     )
-    s.add_argument("--results", type=Path, required=True, metavar="DIR", help="the grid's folder")
-    s.add_argument("--plan", required=True, metavar="JSON", help="runs, tables, figures, titles, what was left out")
+    _of_plan(s)
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="the page")
 
 
@@ -513,6 +477,13 @@ def _grid_steps(step: Step) -> None:
     )
     s.add_argument("--configs", type=Path, nargs="+", required=True, metavar="FILE", help="the grids, in this order")
     s.add_argument("--out", type=Path, default=Path("results/README.md"), metavar="FILE", help="Markdown to write")
+
+
+def _of_plan(s: argparse.ArgumentParser, *place: str) -> None:
+    """The plan of a grid, and where the runs of a step stand in it."""
+    s.add_argument("--plan", type=Path, required=True, metavar="FILE", help="plan.json in the grid's results folder")
+    for option in place:
+        s.add_argument(option, required=True, metavar="NAME", help="of the runs")
 
 
 def _above_zero(what: str = "") -> Callable[[str], float]:

@@ -51,7 +51,7 @@ class Run:
 
     @property
     def path(self) -> str:
-        """`dataset/encoder/model/seed`, its place under `results/runs/`."""
+        """`dataset/encoder/model/seed`, its place under `runs/` in the results folder."""
         return f"{self.dataset}/{self.encoder}/{self.model}/{self.seed}"
 
 
@@ -268,7 +268,8 @@ def first_folds(config: dict, runs: Iterable[Run]) -> list[str]:
 def case_study(config: dict, runs: Sequence[Run]) -> list[list[Run]]:
     """For each dataset with a run of the studied model (of one in folds the first such fold) all runs on it with one of
     that model's encoders: the one under which most models are compared, of equal ones the first."""
-    studied = [run for run in runs if run.model == config["case_study"]["model"]]
+    model = config["case_study"] and config["case_study"]["model"]
+    studied = [run for run in runs if run.model == model]
     places = []
     for dataset in first_folds(config, studied):
         encoders = dict.fromkeys(run.encoder for run in studied if run.dataset == dataset)
@@ -278,7 +279,8 @@ def case_study(config: dict, runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def declarations(config: dict, plan: Plan, kept: list[str]) -> dict:
-    """What tables and comparisons have to know of a grid: `sinet.paper.grid.Grid.declared`, before any run has failed.
+    """What the steps after training know of a grid, before any run has failed: `sinet.plan.GridPlan.declared` without
+    what the workflow adds of the outputs.
 
     Args:
         kept: paths of the runs that are taken without their weights.
@@ -288,10 +290,12 @@ def declarations(config: dict, plan: Plan, kept: list[str]) -> dict:
         "encoders": ("title", "published"),
         "models": ("title", "system", "published", "setting"),
     }
+    in_grid = {run.model for run in (*plan.runs, *(run for run, _ in plan.left_out))}
     return {
         kind: {name: {k: d[k] for k in keys if k in d} for name, d in config[kind].items()}
         for kind, keys in known.items()
     } | {
+        "reference": config["reference"] if config["reference"] in in_grid else None,
         "remark": config.get("remark"),
         "runs": {run.path: run.details["recipe"]["name"] for run in plan.runs},
         "failed": [],
@@ -603,7 +607,8 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
             system = config["models"].get(model, {}).get("system")
             if system in systems.sources() and system not in recipe:
                 yield f"recipes.{block['recipe']}: no training for {system}, which grid[{number}] asks for ({model})"
-    for key, name in ((k, n) for k in ("architectures", "timed_architectures") for n in config["efficiency"][k]):
+    measured = config["efficiency"] or {"architectures": [], "timed_architectures": {}}
+    for key, name in ((k, n) for k in ("architectures", "timed_architectures") for n in measured[k]):
         if "architecture" not in config["encoders"].get(name, {}):
             known = [n for n, e in config["encoders"].items() if "architecture" in e]
             yield f"efficiency.{key}: {shown(name)} is no encoder without weights, {nearest(name, known)}"
@@ -640,11 +645,12 @@ def _reference_mistakes(config: dict) -> Iterator[str]:
         sizes = encoder.get("sizes")
         if sizes and "architecture" not in config["encoders"].get(sizes, {}):
             yield f"encoders.{name}.sizes: {shown(sizes)} is no declared architecture"
-    in_grid = {model for block in config["grid"] for model in block["models"]}
-    if (model := config["case_study"]["model"]) not in in_grid:
-        yield f"case_study.model: {shown(model)} is in no block of the grid, {nearest(model, in_grid)}"
+    studied = config["case_study"] or {"model": None, "triples": []}
+    for key, name in (("reference", config["reference"]), ("case_study.model", studied["model"])):
+        if name is not None and name not in config["models"]:
+            yield f"{key}: {shown(name)} is not declared, {nearest(name, config['models'])}"
     relation_types = {kind for dataset in config["datasets"].values() for kind in dataset["relation_types"]}
-    for number, triple in enumerate(config["case_study"]["triples"]):
+    for number, triple in enumerate(studied["triples"]):
         if len(triple) != 3:
             yield f"case_study.triples[{number}]: {triple} should be a head's words, a relation type, a tail's words"
         elif triple[1] not in relation_types:

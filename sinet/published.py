@@ -9,13 +9,18 @@ DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 EFFICIENCY_ENCODERS = {"scierc": "SciB", "ace05": "ALB"}
 """The encoder of the published efficiency table on each of its datasets."""
 
-REFERENCE, FULL, BASE = "SINET", "Base+TAP+CTAM", "Base"
-"""The system that the others are compared with, as `published` names it, and two settings of its ablation."""
+FULL, BASE = "Base+TAP+CTAM", "Base"
+"""Two settings of the published ablation."""
 
 
 def tables() -> dict:
     """The published figures (`sinet/paper/published.yaml`)."""
     return yaml.safe_load((ROOT / "sinet" / "paper" / "published.yaml").read_text(encoding="utf-8"))
+
+
+def remark_on(table: str) -> str:
+    """What is to be said of a published table."""
+    return tables()["remarks"][table]
 
 
 def is_system(declared: dict) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sinet.errors import UserError, shown
 from sinet.files import check_path, parse_json, read_json, read_text, write_sum
+from sinet.plan import GridPlan
 
 LETTERS_A_PIECE = 1000
 """Characters for each word piece that an encoder takes from which a sentence is too long beyond doubt."""
@@ -106,8 +107,6 @@ FORMS = {
         "a list of [declared architecture, number of sentences or null]",
         _list(_list(_with(name=TEXT, architecture=ANY, tokenizer=ANY), COUNT)),
     ),
-    "--titles": ("a mapping of models to titles", _each(TEXT)),
-    "--models": ("a mapping of models to their title and system", _each(_with(title=TEXT, system=TEXT))),
 }
 """What JSON options hold, in words and as the rest of a JSON schema."""
 
@@ -351,9 +350,9 @@ def compare(options: argparse.Namespace) -> None:
     from sinet.files import write_sealed
     from sinet.score.compare import compare, read_runs
 
-    declared = _declared(options.declared, "datasets", "models", "left_out", "failed")
-    runs = read_runs(options.records, options.data)
-    write_sealed(options.out, compare(runs, declared, options.resamples))
+    plan = GridPlan.read(options.plan)
+    runs = read_runs(plan.records(), plan.results / "data")
+    write_sealed(options.out, compare(runs, plan.declared, options.resamples))
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -426,10 +425,13 @@ def case_study(options: argparse.Namespace) -> None:
     from sinet.files import write_sealed
     from sinet.score.cases import chosen_cases
 
-    predictions = _named(options.predictions, "--predictions")
-    files = options.gold, options.labels, options.attention, predictions
-    cases = chosen_cases(*files, options.model, options.sentences, options.what)
-    write_sealed(options.out, {"cases": cases})
+    plan = GridPlan.read(options.plan)
+    studied = plan.studied()
+    predictions = {model: plan.file(run, "predictions.jsonl") for model, run in studied["systems"].items()}
+    attention, model = plan.file(studied["systems"][studied["model"]], "attention.json"), studied["model"]
+    data = plan.results / "data" / studied["dataset"]
+    files = data / "test.jsonl", data / "labels.json", attention, predictions
+    write_sealed(options.out, {"cases": chosen_cases(*files, model, options.sentences, options.what)})
 
 
 def find_triples(options: argparse.Namespace) -> None:
@@ -442,66 +444,84 @@ def find_triples(options: argparse.Namespace) -> None:
 def attention_shares(options: argparse.Namespace) -> None:
     from sinet.score.shares import attention_shares
 
-    attention_shares(options.gold, _named(options.attention, "--attention"), options.out)
+    plan = GridPlan.read(options.plan)
+    studied = plan.studied()
+    runs = plan.runs(studied["dataset"], studied["encoder"], studied["model"])
+    attention = {run.split("/")[3]: plan.file(run, "attention.json") for run in runs}
+    attention_shares(plan.results / "data" / studied["dataset"] / "test.jsonl", attention, options.out)
 
 
 def group_scores(options: argparse.Namespace) -> None:
     from sinet.score.groups import score_groups
 
+    plan = GridPlan.read(options.plan)
+    studied = plan.studied()
     predictions: dict[str, dict[str, Path]] = {}
-    for name, path in _named(options.predictions, "--predictions").items():
-        model, slash, seed = name.rpartition("/")
-        if not slash:
-            raise UserError(f"--predictions: {name!r} should be MODEL/SEED")
-        predictions.setdefault(model, {})[seed] = path
-    score_groups(options.gold, predictions, options.out)
+    for run in plan.runs(studied["dataset"], studied["encoder"]):
+        *_, model, seed = run.split("/")
+        predictions.setdefault(model, {})[seed] = plan.file(run, "predictions.jsonl")
+    score_groups(plan.results / "data" / studied["dataset"] / "test.jsonl", predictions, options.out)
 
 
 def tables(options: argparse.Namespace) -> None:
     from sinet.paper.tables import write_tables
 
-    names = ("datasets", "encoders", "models", "runs", "left_out", "failed", "kept", "remark")
-    declared = _declared(options.declared, *names)
-    write_tables(options.records, options.comparisons, options.efficiency, declared, options.out)
+    plan = GridPlan.read(options.plan)
+    write_tables(plan.records(), options.comparisons, plan.measured(), plan.declared, options.out)
 
 
 def plot_attention(options: argparse.Namespace) -> None:
     from sinet.paper.attention import draw_cases
 
-    draw_cases(options.cases, _json(options.titles, "--titles"), options.out)
+    models = GridPlan.read(options.plan).declared["models"]
+    draw_cases(options.cases, {model: described["title"] for model, described in models.items()}, options.out)
 
 
 def plot_claim(options: argparse.Namespace) -> None:
     from sinet.paper.claim import write_claim
 
-    declared = _declared(options.declared, "models", "remark", "studied")
-    files = options.shares, options.groups, options.records
-    write_claim(*files, declared, options.what, options.tables, options.figures)
+    plan = GridPlan.read(options.plan)
+    studied = plan.studied()
+    files = options.shares, options.groups, plan.records(studied["dataset"], studied["encoder"])
+    write_claim(*files, plan.declared, options.what, options.tables, options.figures)
 
 
 def plot_flops(options: argparse.Namespace) -> None:
     from sinet.paper.efficiency import draw_flops
 
-    draw_flops(options.flops, options.records, _json(options.models, "--models"), options.what, options.out)
+    plan, _ = _records_at(options)
+    records = [plan.file(run, "record.json") for run in plan.of_systems(options.dataset, options.encoder).values()]
+    draw_flops(options.flops, records, plan.declared["models"], options.what, options.out)
+
+
+def _records_at(options: argparse.Namespace) -> tuple[GridPlan, list[Path]]:
+    """The plan, and the records of its runs on `--dataset` with `--encoder`."""
+    plan = GridPlan.read(options.plan)
+    if not (records := plan.records(options.dataset, options.encoder)):
+        raise UserError(f"{options.plan}: no run on {shown(options.dataset)} with {shown(options.encoder)}")
+    return plan, records
 
 
 def plot_results(options: argparse.Namespace) -> None:
     from sinet.paper.figures import draw_results
 
-    place, models = tuple(options.place.split("/")), _json(options.models, "--models")
-    draw_results(options.records, options.comparisons, models, place, options.what, options.out)
+    plan, records = _records_at(options)
+    place = plan.declared["datasets"][options.dataset].get("fold_of", options.dataset), options.encoder
+    draw_results(records, options.comparisons, plan.declared["models"], place, options.what, options.out)
 
 
 def plot_speed(options: argparse.Namespace) -> None:
     from sinet.paper.figures import draw_speed
 
-    draw_speed(options.records, options.timing, _json(options.models, "--models"), options.what, options.out)
+    plan, records = _records_at(options)
+    draw_speed(records, options.timing, plan.declared["models"], options.what, options.out)
 
 
 def report(options: argparse.Namespace) -> None:
     from sinet.paper.report import write_report
 
-    write_report(options.results, _declared(options.plan, "runs", "left_out", option="--plan"), options.out)
+    plan = GridPlan.read(options.plan)
+    write_report(plan.results, plan.declared, options.out)
 
 
 def summary(options: argparse.Namespace) -> None:

@@ -100,7 +100,7 @@ def check(configs: Sequence[Path], project: Path, environment: dict) -> Iterator
     untested = [c for c in compared if len(config["seeds"]) >= 3 and min(map(len, (c["f1"], c["other_f1"]))) < 3]
     yield line(compared, f"{len(compared)} comparisons, {len(untested)} with fewer than three runs a side")
     captions = [path.read_text() for path in sorted((results / "figures").glob("attention_[0-9]*.md"))]
-    triples = config["case_study"].get("triples", [])
+    triples = config["case_study"]["triples"]
     found = drawn_triples(captions, triples)
     said = f"case study: {len(captions)} figures; golden triples drawn: {len(found)} of {len(triples)}"
     yield line(captions and found == triples, said)

@@ -368,7 +368,7 @@ def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, ro
     predictions = {"sinet": {"0": studied / "right.jsonl", "1": studied / "nothing.jsonl"}}
     score_groups(prepared / "test.jsonl", predictions, tmp_path / "groups.json")
     models = {name: {"title": name.upper(), "system": "sinet"} for name in ("sinet", "sinet-base")}
-    declared = {"models": models, "remark": "A remark.", "studied": model}
+    declared = {"models": models, "remark": "A remark.", "case_study": {"model": model}}
     files = tmp_path / "shares.json", tmp_path / "groups.json"
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32"}
     about = {"dataset": "ten", "model": "sinet", "selection": "last", "split": "test", "test_sentences": 10}

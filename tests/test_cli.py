@@ -6,6 +6,7 @@ import re
 import pytest
 
 from sinet.__main__ import build_parser, main
+from sinet.plan import KEYS, GridPlan
 from tests.conftest import CORPUS, LABELS
 
 STEPS = sorted(build_parser()._subparsers._group_actions[0].choices)
@@ -122,11 +123,11 @@ def test_plan_prints_runs_and_what_is_left_out(capsys):
     "held, message", [("{", "broken JSON (Expecting"), ("{}", "'dataset' is missing"), ("5", "'dataset' is missing")]
 )
 def test_a_damaged_record_is_named(held, message, tmp_path, capsys):
-    record = tmp_path / "record.json"
+    plan = GridPlan(tmp_path, dict.fromkeys(KEYS) | {"runs": {"d/e/m/0": "r"}, "failed": []})
+    record = plan.file("d/e/m/0", "record.json")
+    record.parent.mkdir(parents=True)
     record.write_text(held)
-    declared = json.dumps({key: {} for key in ("datasets", "models", "left_out", "failed")})
-    arguments = ["--records", str(record), "--data", ".", "--declared", declared, "--out", str(tmp_path / "o.json")]
-    assert main(["compare", *arguments]) == 2
+    assert main(["compare", "--plan", str(plan.write()), "--out", str(tmp_path / "o.json")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{record}: {message}" in line
 

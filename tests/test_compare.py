@@ -9,6 +9,7 @@ from sinet.__main__ import main
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import write_sealed
+from sinet.plan import KEYS, GridPlan
 from sinet.score import stats
 from sinet.score.compare import Scored, compare, pairs_to_compare, read_runs, sentence_counts
 from sinet.score.metrics import METRICS, figures, score
@@ -23,6 +24,7 @@ MODELS = {
 DECLARED = {
     "models": MODELS,
     "datasets": {"d": {}, "f-0": {"fold_of": "f"}, "f-1": {"fold_of": "f"}},
+    "reference": "ours",
     "left_out": [],
     "failed": [],
 }
@@ -37,8 +39,9 @@ def scored(model: str, seed: int, correct: float, dataset: str = "d") -> Scored:
 
 def test_pairs():
     made = [("system", "ours", "other"), ("ablation", "ours", "base"), ("ablation", "ours", "tap")]
-    assert pairs_to_compare(MODELS) == [*made, ("ablation", "tap", "base")]
-    assert pairs_to_compare({"other": {}, "another": {}}) == []
+    assert pairs_to_compare(MODELS, "ours") == [*made, ("ablation", "tap", "base")]
+    assert pairs_to_compare(MODELS, None) == [*made[1:], ("ablation", "tap", "base")], "none of systems"
+    assert pairs_to_compare({"other": {}, "another": {}}, "another") == [("system", "another", "other")]
 
 
 def test_a_better_system_is_found_and_an_equal_one_is_not():
@@ -126,19 +129,21 @@ def test_the_step_reads_predictions_beside_records(tmp_path, prepared, capsys):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "d").symlink_to(prepared)
     for model, kept in (("ours", 9), ("other", 0)):
-        run = tmp_path / model
-        run.mkdir()
+        run = tmp_path / "runs" / "d" / "e" / model / "0"
+        run.mkdir(parents=True)
         predicted = [s.with_labels(s.entities[:kept], s.relations[:0]) for s in gold]
         place = {"dataset": "d", "encoder": "e", "model": model, "seed": 0, "recipe": {"name": "r"}}
         write_sealed(run / "record.json", place | {"scores": score(gold, predicted, LABELS)})
         write_sentences(run / "predictions.jsonl", predicted)
-    records = [str(tmp_path / m / "record.json") for m in ("ours", "other")]
-    given = ["--data", str(tmp_path / "data"), "--declared", json.dumps(DECLARED), "--resamples", "100"]
-    assert main(["compare", "--records", *records, *given, "--out", str(tmp_path / "c.json")]) == 0
+    runs = {"runs": dict.fromkeys(("d/e/ours/0", "d/e/other/0"), "r")}
+    plan = GridPlan(tmp_path, dict.fromkeys(KEYS) | DECLARED | runs).write()
+    given = ["compare", "--plan", str(plan), "--resamples", "100", "--out", str(tmp_path / "c.json")]
+    assert main(given) == 0
     first = json.loads((tmp_path / "c.json").read_text())["comparisons"][0]
     assert (first["metric"], first["difference"]) == ("ent", 100)
-    assert main(["compare", "--records", *records, *given[:2], "--declared", "{}", "--out", str(tmp_path / "d")]) == 2
-    assert "--declared: datasets, models, left_out, failed missing" in capsys.readouterr().err
+    write_sealed(plan, {"runs": {}})
+    assert main(given) == 2
+    assert "plan.json: 'datasets' is missing, so it is not what it should be" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", [slice(0, 9), slice(9, None, -1)], ids=["fewer sentences", "another order"])

@@ -29,6 +29,7 @@ DECLARED = {
         "slow": {"title": "Slow", "published": "Slow"},
         "more": {"title": "More"},
     },
+    "reference": "sinet",
     "runs": {},
     "left_out": [],
     "failed": [],
@@ -100,6 +101,19 @@ def rows_of(table: Table) -> list[dict]:
 
 def names(table: Table) -> list[tuple[str, str, str]]:
     return [tuple(row["", name] for name in ("System", "On", "Source")) for row in rows_of(table)]
+
+
+def test_ratios_are_to_the_reference_and_there_are_none_without_it(tmp_path):
+    folders, planned = [measure(tmp_path, "mine/cased", {"sinet": 0.1, "slow": 0.2})], ["sinet", "slow"]
+
+    def of(reference: str | None) -> Table:
+        return table_of(folders, [("mine/cased", model) for model in planned], reference=reference)
+
+    _, slow, paper, sinet = rows_of(of("slow"))[:4]
+    assert (slow[OURS, "/ Slow's"], sinet[OURS, "/ Slow's"], sinet["Inference", "/ Slow's"]) == ("1.00", "0.50", "0.50")
+    assert paper["Inference", "/ Slow's"] == "0.50"
+    assert not any("/" in column for _, column in of(None).frame.columns)
+    assert names(of(None)) == names(of("slow"))
 
 
 def test_ours_stand_under_the_papers_rows_whatever_variant_of_the_encoder(tmp_path):

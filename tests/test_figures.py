@@ -63,24 +63,22 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
         "threads": 2,
     }
     write_sealed(folder / "timing.json", timing)
-    declared = {"models": MODELS, "datasets": {"ten": {}}, "left_out": [], "failed": []}
+    declared = {"models": MODELS, "datasets": {"ten": {}}, "reference": "sinet", "left_out": [], "failed": []}
     made = compare(read_runs(records, folder / "data"), declared, resamples=2000)
     write_sealed(folder / "comparisons.json", made)
     return records, folder / "timing.json", folder / "comparisons.json"
 
 
 def test_all_are_drawn_and_drawn_the_same_again(grid, tmp_path):
-    for out in (tmp_path / "a" / "ten_tiny", tmp_path / "b" / "ten_tiny"):
+    for out in (tmp_path / "a", tmp_path / "b"):
         draw_results(grid[0], grid[2], MODELS, PLACE, "Ten, Tiny", out)
-        draw_speed(*grid[:2], MODELS, "Ten, Tiny", out.with_name("speed_ten_tiny"))
+        draw_speed(*grid[:2], MODELS, "Ten, Tiny", out / "speed")
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in "ab")
     assert first == second
     assert sorted(first) == sorted(
-        f"{name}_ten_tiny.{ending}"
-        for name in ("curves", "speed", "lengths", "significance")
-        for ending in ("pdf", "png", "md")
+        f"{name}.{ending}" for name in ("curves", "speed", "lengths", "significance") for ending in ("pdf", "png", "md")
     )
-    caption = first["curves_ten_tiny.md"].decode()
+    caption = first["curves.md"].decode()
     runs = "Runs: recipe short, selection last, seeds 0 / 1 / 2, float32, CPU (cpu, 2 threads)"
     assert f"{runs}; scored on the test split (40 sentences)." in caption
 
@@ -90,7 +88,7 @@ def test_what_is_over_all_folds_says_so(grid, tmp_path):
     made["comparisons"] = [c | {"dataset": "tens"} for c in made["comparisons"]]
     write_sealed(tmp_path / "comparisons.json", made)
     draw_results(grid[0], tmp_path / "comparisons.json", MODELS, ("tens", "tiny"), "Ten, fold 0", tmp_path / "out")
-    said = {n: "Over all folds" in (tmp_path / f"{n}_out.md").read_text() for n in ("lengths", "significance")}
+    said = {n: "Over all folds" in (tmp_path / "out" / f"{n}.md").read_text() for n in ("lengths", "significance")}
     assert said == {"lengths": False, "significance": True}
 
 

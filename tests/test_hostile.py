@@ -118,7 +118,7 @@ def test_a_file_of_another_kind_is_refused_by_every_option(step, capsys):
 def test_paths_of_named_options_are_judged_too(capsys):
     for step, arguments in (
         ("flops", ["--runs", "a=pipe", "--test", CORPUS, "--out", "o"]),
-        ("group-scores", ["--predictions", "a/0=pipe", "--gold", CORPUS, "--out", "o"]),
+        ("group-scores", ["--plan", "pipe", "--out", "o"]),
     ):
         assert "pipe: a pipe or device" in refused([step, *arguments], capsys)
 

@@ -17,6 +17,7 @@ from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed
 from sinet.paper.report import write_report
 from sinet.paper.results import write_results
+from sinet.plan import KEYS, GridPlan
 from sinet.score.errors import sentence_errors
 from sinet.score.metrics import score
 from tests.browser import chromium, in_a_browser, texts
@@ -82,21 +83,21 @@ def results(tmp_path_factory) -> tuple[Path, dict]:
             **{"git_commit": "a" * 40, "versions": {"python": "3.11"}},
         }
         write_sealed(run / "record.json", record)
-    for name in ("tables", "figures"):
-        (folder / name).mkdir()
+    (folder / "tables").mkdir()
     (folder / "tables" / "scores.md").write_text(TABLE)
     for ending in ("csv", "tex"):
         (folder / "tables" / f"scores.{ending}").write_text("System\n")
-    (folder / "figures" / "curve.md").write_text(
+    (folder / "figures" / "ten" / "tiny").mkdir(parents=True)
+    (folder / "figures" / "ten" / "tiny" / "curve.md").write_text(
         "A caption with | a table |.\n\n| | b |\n|---|---|\n| **gold** | c |\n"
     )
-    (folder / "figures" / "curve.png").write_bytes(PNG)
-    (folder / "figures" / "curve.pdf").write_bytes(b"%PDF")
+    (folder / "figures" / "ten" / "tiny" / "curve.png").write_bytes(PNG)
+    (folder / "figures" / "ten" / "tiny" / "curve.pdf").write_bytes(b"%PDF")
     plan = {
         "runs": ["ten/tiny/good/0", "ten/tiny/bad/0"],
         "left_out": [["ace05/tiny/good/0", "no licence"]],
         "tables": ["scores"],
-        "figures": ["curve"],
+        "figures": ["ten/tiny/curve"],
         "datasets": {"ten": {"title": "Ten"}},
         "encoders": {"tiny": {"title": "Tiny"}},
         "models": {"good": {"title": "Good"}, "bad": {"title": "Bad"}},
@@ -125,6 +126,7 @@ def test_the_page_holds_everything_and_loads_nothing(page):
         "27.30",
         "<td>frozen</td><td>0.001</td>",
         "wide 8",
+        'download="ten-tiny-curve.pdf"',
         "python 3.11",
     ):
         assert part in text
@@ -165,8 +167,8 @@ def test_a_fold_is_named_as_such(results, tmp_path):
 
 
 def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
-    plan = json.dumps({"runs": ["a/b/c/0"], "left_out": []})
-    assert main(["report", "--results", str(tmp_path), "--plan", plan, "--out", str(tmp_path / "r.html")]) == 2
+    plan = GridPlan(tmp_path, dict.fromkeys(KEYS) | {"runs": {"a/b/c/0": "r"}}).write()
+    assert main(["report", "--plan", str(plan), "--out", str(tmp_path / "r.html")]) == 2
     assert "runs/a/b/c/0/record.json: No such file" in capsys.readouterr().err
     assert main(["summary", "--config", "config/open.yaml"]) == 2
     assert "run the grid first" in capsys.readouterr().err
@@ -174,11 +176,13 @@ def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
 
 def finished(results: Path, config: str) -> tuple[Path, Path, Plan]:
     """A grid of one run, as far as `make results` reads it."""
-    for folder in ("tables", "figures", "runs/d/e/m/0"):
+    for folder in ("tables", "figures/d/e", "runs/d/e/m/0"):
         (results / folder).mkdir(parents=True)
     (results / "tables" / "main.md").write_text("# Main results\n")
-    (results / "figures" / "curve.png").write_bytes(PNG)
-    (results / "figures" / "curve.md").write_text(f"Of {config}.\n")
+    (results / "figures/d/e/curve.png").write_bytes(PNG)
+    (results / "figures/d/e/curve.md").write_text(f"Of {config}.\n")
+    (results / "figures/old.png").write_bytes(PNG)
+    GridPlan(results, dict.fromkeys(KEYS) | {"tables": ["main"], "figures": ["d/e/curve"]}).write()
     record = {"seconds": {"train": 60}, "device_name": "A", "device": "cpu", "threads": 1, "precision": "float32"}
     trained = {"recipe": {"name": "short", "epochs": 2}, "settings": {"width_size": 25}}
     write_sealed(results / "runs/d/e/m/0/record.json", record | trained | {"git_commit": "a" * 40})
@@ -190,10 +194,9 @@ def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
     one, other = finished(Path("results/one"), "config/a.yaml"), finished(Path("results/two"), "more/a.yaml")
     out = tmp_path / "results" / "README.md"
     write_results([one, other], out)
-    assert {p.parent.name: p.name for p in (out.parent / "shown").rglob("*.png")} == dict.fromkeys(
-        ("results-one", "results-two"), "curve.png"
-    )
-    assert "(shown/results-one/curve.png)\n\nOf config/a.yaml." in out.read_text()
+    shown = {p.relative_to(out.parent / "shown").as_posix() for p in (out.parent / "shown").rglob("*.png")}
+    assert shown == {f"results-{name}/d/e/curve.png" for name in ("one", "two")}, "what the plan names, and no more"
+    assert "(shown/results-one/d/e/curve.png)\n\nOf config/a.yaml." in out.read_text()
     before = out.read_text()
     longer = {"recipe": {"name": "short", "epochs": 3}, "settings": {"width_size": 25}}
     changed = *one[:2], Plan((SimpleNamespace(path="d/e/m/0", details=longer),), ())

@@ -15,6 +15,7 @@ COMMON = {
     "files",
     "markup",
     "mirrors",
+    "plan",
     "provenance",
     "published",
     "recipes",

@@ -29,7 +29,9 @@ from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS, ROOT
 
 GOLD = read_sentences(CORPUS) * 20
-NOT_COMPARED = compare([], {"datasets": {}, "models": {}, "left_out": [], "failed": []}, resamples=10)
+NOT_COMPARED = compare(
+    [], {"datasets": {}, "models": {}, "reference": None, "left_out": [], "failed": []}, resamples=10
+)
 MODELS = {
     "ours": {"title": "SINET", "published": "SINET", "setting": "Base+TAP+CTAM"},
     "pfn": {"title": "PFN", "published": "PFN"},
@@ -48,6 +50,7 @@ def declared(runs: list[str], failed: list[list[str]], left_out: list[list[str]]
         },
         "encoders": {"tiny": {"title": "Tiny", "published": "SciB"}},
         "models": MODELS,
+        "reference": "ours",
         "remark": None,
         "runs": dict.fromkeys(runs, "full"),
         "left_out": left_out,
@@ -171,6 +174,14 @@ def test_bold_is_what_is_significant(tables):
     assert [s[2] for s in steps if s[3] == "Base+TAP"] == ["not run"] * 2
     assert all(s[4:] == ["not run"] * 6 for s in steps if s[3] == "Base+TAP")
     assert "\\textbf{\\num{" in (tables / "main.tex").read_text()
+
+
+def test_what_is_bold_is_told_of_the_reference_alone(tmp_path):
+    runs = [record("pfn", 0)]
+    for name, said in (("pfn", "Bold: PFN where"), (None, None)):
+        of = Grid(runs, declared(["ten/tiny/pfn/0"], [], []) | {"reference": name}, NOT_COMPARED)
+        notes = " ".join(main_table(of, []).notes)
+        assert said in notes if said else "Bold" not in notes
 
 
 def test_nothing_is_bold_between_equals(tmp_path):

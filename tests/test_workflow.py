@@ -90,23 +90,23 @@ def test_figures_are_there_in_both_forms(finished):
     assert [re.search(r"rule (\S+):", c)[1] for c in captions] == ["only-right", "out-of-triple", "hard-failure"]
     assert (figures / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
     for name in ("curves", "speed", "lengths", "significance"):
-        assert (figures / f"{name}_scierc_minilm.pdf").read_bytes().startswith(b"%PDF")
-        caption = (figures / f"{name}_scierc_minilm.md").read_text()
+        assert (figures / f"scierc/minilm/{name}.pdf").read_bytes().startswith(b"%PDF")
+        caption = (figures / f"scierc/minilm/{name}.md").read_text()
         assert "Runs: recipe quick, selection dev_rel_plus, seeds 0" in caption
         assert "scored on the test split (60 sentences)" in caption
-    assert (figures / "flops_scierc_minilm.png").read_bytes().startswith(b"\x89PNG")
-    assert "one multiply-add = 1" in (figures / "flops_scierc_minilm.md").read_text()
+    assert (figures / "scierc/minilm/flops.png").read_bytes().startswith(b"\x89PNG")
+    assert "one multiply-add = 1" in (figures / "scierc/minilm/flops.md").read_text()
 
 
 def test_rebuilt_tables_and_figures_are_the_same_bytes(finished):
-    made = sorted(p for d in ("tables", "figures") for p in (finished / "results/quick" / d).iterdir())
+    made = sorted(p for d in ("tables", "figures") for p in (finished / "results/quick" / d).rglob("*.*"))
     made.append(finished / "results" / "quick" / "comparisons.json")
-    before = {p.name: p.read_bytes() for p in made}
+    before = {p: p.read_bytes() for p in made}
     again = ("evaluate", "compare", "tabulate")
     drawn = ("draw_attention", "draw_claim", "draw_flops", "draw_results", "draw_speed")
     done = snakemake(finished, "--forcerun", *again, *drawn)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert {p.name: p.read_bytes() for p in made} == before
+    assert {p: p.read_bytes() for p in made} == before
 
 
 @in_a_browser
@@ -114,7 +114,7 @@ def test_the_report_of_a_grid_renders_whole(finished, tmp_path):
     done = snakemake(finished, "--keep-going", "report_page")  # an option ends the list of configuration files
     assert done.returncode == 0, done.stderr[-4000:]
     report = finished / "results" / "quick" / "report.html"
-    figures = sorted((finished / "results" / "quick" / "figures").glob("*.png"))
+    figures = sorted((finished / "results" / "quick" / "figures").rglob("*.png"))
     with chromium(report, tmp_path) as browser:
         widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
         assert len(widths) == len(figures) and min(widths) > 300
@@ -144,7 +144,7 @@ def test_results_are_shown_with_what_they_were_made_by(finished):
     for table in (finished / "results" / "quick" / "tables").glob("*.md"):
         assert table.read_text().splitlines()[-1] in text, table
     pictures = re.findall(r"!\[.*\]\((shown/results-quick/.*\.png)\)", text)
-    assert len(pictures) == len(list((finished / "results" / "quick" / "figures").glob("*.png"))) > 5
+    assert len(pictures) == len(list((finished / "results" / "quick" / "figures").rglob("*.png"))) > 5
     assert all((finished / "results" / picture).is_file() for picture in pictures)
     refused = subprocess.run([*call, "config/open.yaml"], cwd=finished, capture_output=True, text=True)
     assert refused.returncode == 2 and "run the grid first: make tables CONFIG=config/open.yaml" in refused.stderr

@@ -203,5 +203,5 @@ def _counts(values: Sequence[int]) -> str:
 
 def _support(grid: Grid, place: Place, count: Callable[[dict], int]) -> str:
     """A count that is the same for every run, summed over the folds of the dataset."""
-    per_fold = {run["dataset"]: count(run) for run in grid.runs if grid.place(run) == place}
+    per_fold = {run["dataset"]: count(run) for run in grid.there(place)}
     return f"{sum(per_fold.values()):,}"

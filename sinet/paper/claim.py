@@ -36,8 +36,7 @@ def write_claim(
     """Write the tables `attention_shares` and `triple_groups` (csv, md, tex) and the figure `attention_shares`.
 
     Args:
-        records: of the runs whose entities `groups` counts. declared: `models` (title, system, setting), the grid's
-            `remark`, `studied`: the model whose attention it is.
+        records: of the runs whose entities `groups` counts. declared: as `sinet.plan.GridPlan.declared`.
         what: what was measured, without the model.
     """
     attention = read_sealed(shares)
@@ -237,7 +236,7 @@ def _interval(bounds: list[float], digits: int) -> str:
 
 
 def _studied(declared: dict) -> str:
-    return declared["models"][declared["studied"]]["title"]
+    return declared["models"][declared["case_study"]["model"]]["title"]
 
 
 def _machine(attention: dict) -> str:

@@ -9,13 +9,14 @@ import pandas as pd
 from sinet.files import read_sealed
 from sinet.paper.grid import FAILED, LEFT_OUT, NOT_REPORTED, NOT_RUN, PUBLISHED_ENCODERS, Grid, path_of
 from sinet.paper.table import NO_FIGURE, Table, frame, tidy_line
-from sinet.published import DATASETS, EFFICIENCY_ENCODERS, is_system
+from sinet.published import DATASETS, EFFICIENCY_ENCODERS, is_system, remark_on
 
 MEASURED, RANDOM_WEIGHTS = "measured", "random weights"
 NOT_COUNTED, NOT_TIMED = "not counted", "not timed"
 FORMS = {"released": "FLOPs (M), released form", "ours": "FLOPs (M), ours"}
 PARTS = {"total": "whole", "heads": "without encoder"}
-RATIO = "/ SINET's"
+RATIO = "/ reference"
+"""Printed as the reference's title."""
 COLUMNS = (
     *((form, column) for form in FORMS.values() for column in (*PARTS.values(), RATIO)),
     *(("Inference", "s"), ("Inference", RATIO), ("", "Counted on"), ("", "Timed on")),
@@ -70,12 +71,18 @@ def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Ta
         rows += more_rows
         lines += more_lines
     beside = (
-        f"Published: the paper states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. Two "
-        "are Better than One computes its encoder's features beforehand: its published FLOPs compare with ours without "
-        "the encoder."
+        f"Published: the paper states no unit, input, batch size or device. {NOT_REPORTED}: not reported there. "
+        + remark_on("efficiency")
     )
     notes = [*([beside] if published else ()), *_notes(grid, places), *notes, *grid.remarks()]
-    return Table("efficiency", "Efficiency", frame(rows), pd.DataFrame(lines), tuple(notes))
+    texts, over = frame(rows), _over(grid)
+    texts = texts.rename(columns={RATIO: over}) if over else texts.drop(columns=RATIO, level=1)
+    return Table("efficiency", "Efficiency", texts, pd.DataFrame(lines), tuple(notes))
+
+
+def _over(grid: Grid) -> str | None:
+    """How a ratio to the model that others are compared with is headed; None where the grid does not have it."""
+    return (reference := grid.declared["reference"]) and f"/ {grid.title('models', reference)}'s"
 
 
 def _published_names(grid: Grid, dataset: str, encoder: str) -> tuple[str, str]:
@@ -172,15 +179,17 @@ def _unmeasured(grid: Grid, measured: set[tuple[str, str]]) -> tuple[list[Entry]
 def _block(grid: Grid, dataset: str, encoder: str, deck: list[dict], ours: list[Entry]) -> tuple[list, list]:
     """Each row of the paper for a dataset and encoder, ours under it, then systems that the paper does not have."""
     rows, lines = [], []
-    reference = next(row for row in deck if row["system"] == "SINET")
+    published = grid.declared["models"].get(grid.declared["reference"], {}).get("published")
+    reference = next((row for row in deck if row["system"] == published), None)
     where = f"{DATASETS[dataset]}, {PUBLISHED_ENCODERS[encoder]}"
     out = {(_published_names(grid, d, e), grid.declared["models"][m].get("published")) for d, e, m in grid.absent()}
     for row in deck:
         cells = dict.fromkeys(COLUMNS, NOT_REPORTED)
         cells[FORMS["released"], PARTS["total"]] = f"{row['flops_m']:,}"
-        cells[FORMS["released"], RATIO] = f"{row['flops_m'] / reference['flops_m']:.2f}"
         cells["Inference", "s"] = f"{row['inference_s']:,}"
-        cells["Inference", RATIO] = f"{row['inference_s'] / reference['inference_s']:.2f}"
+        if reference:
+            cells[FORMS["released"], RATIO] = f"{row['flops_m'] / reference['flops_m']:.2f}"
+            cells["Inference", RATIO] = f"{row['inference_s'] / reference['inference_s']:.2f}"
         rows.append(_row(row["system"], where, "published", cells))
         lines += [
             tidy_line("published", row["system"], PUBLISHED_ENCODERS[encoder], DATASETS[dataset], figure, [row[key]])
@@ -199,9 +208,9 @@ def _block(grid: Grid, dataset: str, encoder: str, deck: list[dict], ours: list[
 
 
 def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> tuple[list[dict], list[dict]]:
-    """Rows and csv lines of entries, against the SINET of their group."""
-    rows, lines = [], []
-    sinet = next((entry for entry in group if _published_system(grid, entry) == "SINET"), None)
+    """Rows and csv lines of entries, against the reference in their group."""
+    rows, lines, over = [], [], _over(grid)
+    reference = next((entry for entry in group if over and entry.model == grid.declared["reference"]), None)
     for entry in entries:
         title = grid.title("models", entry.model)
         where = grid.title("datasets", entry.dataset), grid.title("encoders", entry.encoder)
@@ -218,14 +227,14 @@ def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> tuple
                 after = said + f", {words} words" * bool(words)
                 for part in ("encoder", "heads", "total"):
                     figures[f"{part.removesuffix('s').capitalize()} FLOPs (M){after}"] = of[part] / 1e6
-            if sinet and sinet.forms:
-                figures[f"FLOPs / SINET's{said}"] = ratio = counts["total"] / sinet.forms[form]["total"]
+            if reference and reference.forms:
+                figures[f"FLOPs {over}{said}"] = ratio = counts["total"] / reference.forms[form]["total"]
                 cells[head, RATIO] = f"{ratio:.2f}"
         if entry.timed:
             figures["Inference (s)"] = seconds = entry.timed["median_s"]
             cells["Inference", "s"] = "{:.2f} [{:.2f}, {:.2f}]".format(seconds, *entry.timed["quartiles_s"])
-            if sinet and sinet.timed:
-                figures["Time / SINET's"] = ratio = seconds / sinet.timed["median_s"]
+            if reference and reference.timed:
+                figures[f"Time {over}"] = ratio = seconds / reference.timed["median_s"]
                 cells["Inference", RATIO] = f"{ratio:.2f}"
         rows.append(_row(f"{title} (ours)", ", ".join(where), entry.source, cells))
         lines += [tidy_line(entry.source, title, where[1], where[0], name, [value]) for name, value in figures.items()]

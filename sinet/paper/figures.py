@@ -28,12 +28,12 @@ def draw_results(
     what: str,
     out: Path,
 ) -> None:
-    """Draw `curves_`, `lengths_` and `significance_{dataset}_{encoder}` (pdf, png, caption) in `out`.
+    """Draw `curves`, `lengths` and `significance` (pdf, png, caption) in the folder `out`.
 
     Args:
         records: `record.json` of the runs, with `log.csv` and `analysis.json` beside each.
         models: all declared models with `title` and `system`. place: dataset (whole, not a fold) and encoder as the
-            comparisons name them. what: dataset and encoder, for the captions; out: folder and end of the names.
+            comparisons name them. what: dataset and encoder, for the captions.
     """
     runs = Runs(records, models)
     use_style()
@@ -45,7 +45,7 @@ def draw_results(
     ):
         figure, caption = draw()
         caption += over if name == "significance" else ""
-        save(figure, out.with_name(f"{name}_{out.name}"), f"{what}. {caption} Runs: {runs.measured_on()}.")
+        save(figure, out / name, f"{what}. {caption} Runs: {runs.measured_on()}.")
 
 
 def draw_speed(records: Sequence[Path], timing: Path, models: Mapping[str, dict], what: str, out: Path) -> None:

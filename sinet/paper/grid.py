@@ -1,5 +1,6 @@
 """The runs of a grid as the tables see them: where each stands, what a cell shows, what figures were measured on."""
 
+import functools
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -37,8 +38,7 @@ class Place(NamedTuple):
 class Grid:
     """Records of the runs of a grid, each complete with its `analysis`; declarations; comparisons.
 
-    `declared`: `datasets`, `encoders`, `models` as configured, the planned `runs` (path to recipe), those that `failed`
-    and those `left_out` of the plan (path and reason), those `kept` without weights (paths), and the grid's `remark`.
+    `declared`: as `sinet.plan.GridPlan.declared`.
     """
 
     runs: Sequence[dict]
@@ -78,8 +78,9 @@ class Grid:
 
     def planned(self) -> list[tuple[Place, str]]:
         """Place and model of every planned run, in the order of the grid."""
-        return [(place, model) for place, model, _ in self._plan()]
+        return [(place, model) for place, model, _ in self._plan]
 
+    @functools.cached_property
     def _plan(self) -> list[tuple[Place, str, int]]:
         runs = ((*path.split("/"), recipe) for path, recipe in self.declared["runs"].items())
         return [(Place(self.whole(d), e, recipe), model, int(seed)) for d, e, model, seed, recipe in runs]
@@ -112,7 +113,14 @@ class Grid:
 
     def there(self, place: Place) -> list[dict]:
         """The runs with a result at a place."""
-        return [run for run in self.runs if self.place(run) == place]
+        return self._there.get(place, [])
+
+    @functools.cached_property
+    def _there(self) -> dict[Place, list[dict]]:
+        found: dict[Place, list[dict]] = {}
+        for run in self.runs:
+            found.setdefault(self.place(run), []).append(run)
+        return found
 
     def at(self, place: Place, model: str) -> list[dict]:
         """Those of one model: its seeds, times the folds of the dataset."""
@@ -145,11 +153,13 @@ class Grid:
         """
         if self.left_out(place, model):
             return LEFT_OUT
-        runs, planned = self.at(place, model), Counter(seed for *where, seed in self._plan() if where == [place, model])
-        there = Counter(run["seed"] for run in runs)
-        if (complete := sum(there[seed] == folds for seed, folds in planned.items())) < len(planned):
+        planned = Counter(seed for where, m, seed in self._plan if (where, m) == (place, model))
+        there: dict[int, list[dict]] = {}
+        for run in self.at(place, model):
+            there.setdefault(run["seed"], []).append(run)
+        if (complete := sum(len(there.get(seed, ())) == folds for seed, folds in planned.items())) < len(planned):
             return f"{FAILED} (n={complete} of {len(planned)})"
-        figures = [[figure(run) for run in runs if run["seed"] == seed] for seed in there]
+        figures = [[figure(run) for run in of_seed] for of_seed in there.values()]
         if any(None in of_folds for of_folds in figures):
             return NO_FIGURE
         return [over_folds(of_folds) for of_folds in figures] or NOT_RUN

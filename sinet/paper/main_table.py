@@ -20,7 +20,7 @@ from sinet.paper.grid import (
 )
 from sinet.paper.table import Table, frame, tidy_line
 from sinet.published import DATASETS as PUBLISHED_DATASETS
-from sinet.published import REFERENCE, is_system
+from sinet.published import is_system, remark_on
 from sinet.score.compare import pairs_to_compare
 
 
@@ -39,15 +39,12 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
         rest = [m for m in rest if m not in ours]
     made += [_measured(grid, columns, *m) for m in rest]
     beside = (
-        f" {UNREPORTED} DyIE, DyIE++: so the deck spells DyGIE, DyGIE++. Under a published row: that system, measured "
-        "here with that encoder, by which recipe, over n seeds, on which split. Measured rows without a published one "
-        "(another encoder) come last."
+        f" {UNREPORTED} {remark_on('main')} Under a published row: that system, measured here with that encoder, by "
+        "which recipe, over n seeds, on which split. Measured rows without a published one (another encoder) come last."
     )
     notes = (
         f"Micro F1 x 100. {WHY_EMPTY}{beside if published else ''}",
-        f"Bold: {REFERENCE} where it is significantly better than every other system measured here on the same dataset "
-        f"with the same encoder and recipe, another system where it is significantly better than {REFERENCE}; "
-        f"{grid.test_note()}. Published rows are not tested.",
+        *_tested(grid),
         *grid.protocol([run for run in grid.runs if is_system(grid.declared["models"][run["model"]])]),
     )
     rows, lines = [cells for cells, _ in made], [line for _, of_row in made for line in of_row]
@@ -114,9 +111,25 @@ def _measured_rows(grid: Grid, models: list[str]) -> list[tuple[str, str, str]]:
     return [row for model in models for row in dict.fromkeys([*planned, *out]) if row[0] == model]
 
 
+def _tested(grid: Grid) -> list[str]:
+    """What is bold, where the grid has a model that others are compared with."""
+    if (reference := grid.declared["reference"]) is None:
+        return []
+    title = grid.title("models", reference)
+    return [
+        f"Bold: {title} where it is significantly better than every other system measured here on the same dataset "
+        f"with the same encoder and recipe, another system where it is significantly better than {title}; "
+        f"{grid.test_note()}. Published rows are not tested."
+    ]
+
+
 def _wins(grid: Grid, place: Place, model: str, metric: str) -> bool:
     there = grid.models(place)
-    pairs = [(a, b) for kind, a, b in pairs_to_compare(grid.declared["models"]) if kind == "system"]
+    pairs = [
+        (a, b)
+        for kind, a, b in pairs_to_compare(grid.declared["models"], grid.declared["reference"])
+        if kind == "system"
+    ]
     found = {b: grid.significant(grid.compared(place, a, b, metric)) for a, b in pairs if b in there}
     if any(model == a for a, _ in pairs):
         return bool(found) and all(sign > 0 for sign in found.values())

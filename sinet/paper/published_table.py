@@ -25,7 +25,6 @@ from sinet.paper.grid import (
 )
 from sinet.paper.table import NO_FIGURE, Table, frame, signed, tidy_line
 from sinet.published import DATASETS as PUBLISHED_DATASETS
-from sinet.published import REFERENCE
 
 DIFFERS = "What differs"
 IN_SD = "in published sd"
@@ -103,7 +102,7 @@ def _figures_of(grid: Grid, published: dict) -> Iterator[dict]:
             name = f"Ablation, {entry['setting']}"
             model = next((n for n, m in models.items() if m.get("setting") == entry["setting"]), None)
             of = {"figures": entry, "model": model, "among": grid.ablated(), "splits": [TEST, DEV]}
-            yield figures(name, key, made["encoders"], REFERENCE, made, **of)
+            yield figures(name, key, made["encoders"], made["system"], made, **of)
 
 
 def _like(grid: Grid, row: dict, dataset: str, encoder: str) -> bool:

@@ -30,8 +30,7 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
     """Write the page of the grid whose outputs lie in `results`.
 
     Args:
-        plan: `runs` (paths below runs/), `left_out` (path and reason), `tables` and `figures` by name, `datasets`,
-            `encoders`, `models` with titles, the grid's `remark`.
+        plan: as `sinet.plan.GridPlan.declared`.
 
     Raises:
         OSError: naming an output that is not there.

@@ -10,6 +10,7 @@ from sinet.config import Plan
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_atomically
 from sinet.paper.grid import short_commit
+from sinet.plan import GridPlan
 
 OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
 """Tables that are seen at once, in this order; the others are folded."""
@@ -22,7 +23,7 @@ deck's encoders and protocols: the notes under each table say what differs.
 
 
 def write_results(grids: Sequence[tuple[Path, Path, Plan]], out: Path) -> None:
-    """Write `out` and, beside it, `shown/FOLDER/*.png`, FOLDER named after a grid's results folder.
+    """Write `out` and, beside it, `shown/FOLDER/**.png`, FOLDER named after a grid's results folder.
 
     Args:
         grids: configuration file, results folder and plan of each.
@@ -43,25 +44,30 @@ def write_results(grids: Sequence[tuple[Path, Path, Plan]], out: Path) -> None:
         parts.append(f"Measured in pieces, and kept by hand: [{by_hand.name}]({by_hand.name}).\n")
     for (config, results, plan), name in zip(grids, names, strict=True):
         parts += [f"## `{config}`\n", _made(config, results, plan)]
-        tables = {path.stem: path for path in sorted((results / "tables").glob("*.md"))}
+        made = GridPlan.read(results / "plan.json").declared
+        tables = {table: results / "tables" / f"{table}.md" for table in sorted(made["tables"])}
         parts += [_below(tables.pop(name)) for name in OPEN if name in tables]
         parts += [
             f"<details><summary>{name}</summary>\n\n{_below(path)}\n</details>\n" for name, path in tables.items()
         ]
         folder = shown / name
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for picture in sorted((results / "figures").glob("*.png")):
-            shutil.copyfile(picture, folder / picture.name)
-            caption = picture.with_suffix(".md").read_text(encoding="utf-8")
-            parts.append(f"### {picture.stem}\n\n![{picture.stem}](shown/{name}/{picture.name})\n\n{caption}")
+        for figure in sorted(made["figures"]):
+            picture, caption = (results / "figures" / f"{figure}.{ending}" for ending in ("png", "md"))
+            (folder / figure).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(picture, folder / f"{figure}.png")
+            text = caption.read_text(encoding="utf-8")
+            parts.append(f"### {figure}\n\n![{figure}](shown/{name}/{figure}.png)\n\n{text}")
     text = "\n".join(parts)
     write_atomically(out, lambda partial: partial.write_text(text, encoding="utf-8"))
 
 
 def _check(config: Path, results: Path, plan: Plan) -> None:
-    needed = [results / "tables" / "main.md", *(results / "runs" / run.path / "record.json" for run in plan.runs)]
-    needed += [picture.with_suffix(".md") for picture in (results / "figures").glob("*.png")]
+    needed = [results / "plan.json", *(results / "runs" / run.path / "record.json" for run in plan.runs)]
+    if needed[0].is_file():
+        made = GridPlan.read(needed[0]).declared
+        needed += [results / "tables" / f"{table}.md" for table in made["tables"]]
+        needed += [results / "figures" / f"{figure}.{ending}" for figure in made["figures"] for ending in ("png", "md")]
     if missing := [path for path in needed if not path.is_file()]:
         raise UserError(f"{missing[0]} is missing; run the grid first: make tables CONFIG={config}")
     for run in plan.runs:

@@ -20,7 +20,7 @@ def summary(results: Path, plan: Plan) -> str:
     for what, pattern in (
         ("tables", "tables/*"),
         ("comparisons", "comparisons.json"),
-        ("figures", "figures/*"),
+        ("figures", "figures/**/*.*"),
         ("cards", "data/*/card.md"),
     ):
         lines.append(f"{what}: " + ", ".join(str(p) for p in sorted(results.glob(pattern))))

@@ -16,15 +16,15 @@ from sinet.paper.table import write
 
 
 def write_tables(
-    records: Sequence[Path], comparisons: Path, efficiency: Sequence[Path], declared: dict, out: Path
+    records: Sequence[Path], comparisons: Path, efficiency: Sequence[Path] | None, declared: dict, out: Path
 ) -> None:
     """Write every table of a grid as `NAME.{csv,md,tex}`.
 
     Args:
         records: `record.json` of every run of the grid, its `analysis.json` beside it.
         comparisons: `comparisons.json` of the grid.
-        efficiency: folders `.../{dataset}/{encoder}` with `flops.json` and `timing.json`.
-        declared: as `Grid.declared`.
+        efficiency: folders `.../{dataset}/{encoder}` with `flops.json` and `timing.json`; None for no such table.
+        declared: as `sinet.plan.GridPlan.declared`.
 
     Raises:
         UserError: when the records are not exactly the runs of the grid.
@@ -40,7 +40,7 @@ def write_tables(
         ablation_table(grid, deck),
         published_table(grid, deck),
         significance_table(grid),
-        efficiency_table(grid, deck["efficiency"], efficiency),
+        *([] if efficiency is None else [efficiency_table(grid, deck["efficiency"], efficiency)]),
         types_table(grid),
         slices_table(grid),
         errors_table(grid),

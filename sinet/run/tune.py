@@ -55,7 +55,6 @@ def trial_runs(config: dict, declared: dict) -> Iterator[tuple[str, str, Run]]:
             varied["recipes"]["trial"] = {system: start | changes | {"settings": settings}}
             block = {"datasets": [declared["dataset"]], "encoders": [declared["encoder"]], "recipe": "trial"}
             varied["grid"] = [block | {"models": [model], "seeds": declared["seeds"]}]
-            varied["case_study"]["model"] = model
             for run in resolve(varied).runs:
                 if any(t["train_on"] != "train" for _, t in recipes.trainings(run.details["recipe"])):
                     raise UserError(f"trials.{model}.{trial}.train_on: a trial is judged on dev; write train")

@@ -1,10 +1,10 @@
-"""SINET against every other system, and its ablation: differences of F1, their intervals and what they are worth.
+"""The reference against every other system, and its ablation: differences of F1, their intervals and their worth.
 
-Systems are compared where they share dataset, encoder and recipe: SINET with each system, the full model with each
-setting of its ablation, each setting with Base. All comparisons of a grid that are tested, of three metrics each, are
-one family for the correction; with fewer than `stats.LEAST_RUNS` seeds on a side there is no test, and the bootstrap
-alone speaks, of the trained runs only. Folds of a dataset are resampled one by one, a seed's figure is its mean over
-them.
+Systems are compared where they share dataset, encoder and recipe: the reference with each system, the full model with
+each setting of its ablation, each setting with Base. All comparisons of a grid that are tested, of three metrics each,
+are one family for the correction; with fewer than `stats.LEAST_RUNS` seeds on a side there is no test, and the
+bootstrap alone speaks, of the trained runs only. Folds of a dataset are resampled one by one, a seed's figure is its
+mean over them.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError
 from sinet.files import read_sealed
-from sinet.published import BASE, FULL, REFERENCE, is_system
+from sinet.published import BASE, FULL, is_system
 from sinet.score import stats
 from sinet.score.metrics import METRICS, facts, figures
 
@@ -48,10 +48,8 @@ def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
     """The runs of `records` with the predictions beside them, against `data/DATASET/test.jsonl`.
 
     Raises:
-        UserError: when predictions are not those that a record's scores were made of, or a record is given twice.
+        UserError: when predictions are not those that a record's scores were made of.
     """
-    if twice := [path for path in records if records.count(path) > 1]:
-        raise UserError(f"--records: {twice[0]} stands there twice; a run counts once")
     gold: dict[str, tuple[list[Sentence], Labels]] = {}
     runs = []
     for path in records:
@@ -74,15 +72,14 @@ def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
     return runs
 
 
-def pairs_to_compare(models: dict[str, dict]) -> list[tuple[str, str, str]]:
-    """Kind of comparison, system, other, of the declared models; none of a kind whose reference is not among them."""
-    reference = next((n for n, m in models.items() if m.get("published") == REFERENCE), None)
+def pairs_to_compare(models: dict[str, dict], reference: str | None) -> list[tuple[str, str, str]]:
+    """Kind of comparison, system, other, of the declared models; with no reference none of systems."""
     settings = {m["setting"]: n for n, m in models.items() if "setting" in m}
     systems = [n for n, m in models.items() if n != reference and is_system(m)]
     full, base = settings.get(FULL), settings.get(BASE)
     steps = [n for s, n in settings.items() if s not in (FULL, BASE)]
     return [
-        *(("system", reference, other) for other in systems if reference),
+        *(("system", reference, other) for other in systems if reference is not None),
         *(("ablation", full, other) for other in (base, *steps) if full and other),
         *(("ablation", step, base) for step in steps if base),
     ]
@@ -92,8 +89,7 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
     """All comparisons of a grid, as `comparisons.json`.
 
     Args:
-        declared: `models` with `published` and `setting`, `datasets` with `fold_of`, runs of the grid that were
-        `left_out` or `failed`.
+        declared: as `sinet.plan.GridPlan.declared`.
 
     Raises:
         UserError: a system without a run left out or failed that lacks a seed on one of the dataset's folds.
@@ -112,7 +108,7 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
         place = {"dataset": dataset, "encoder": encoder, "recipe": recipe}
         begun = {run.model for run in there}
         of_model = _figures([run for run in there if (dataset, encoder, run.model) not in lacking], resamples)
-        for kind, system, other in pairs_to_compare(declared["models"]):
+        for kind, system, other in pairs_to_compare(declared["models"], declared["reference"]):
             between = place | {"kind": kind, "system": system, "other": other}
             incomplete = [m for m in (system, other) if (dataset, encoder, m) in lacking]
             if system not in of_model or other not in of_model:

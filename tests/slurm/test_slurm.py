@@ -102,8 +102,8 @@ def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_
         assert record["threads"] == each
 
     local, through_slurm = (folder / "results" / "quick" for folder in (finished, project))
-    same = [path.relative_to(local) for d in ("tables", "figures") for path in sorted((local / d).iterdir())]
-    same = [name for name in same if not name.name.startswith(("efficiency", "speed_"))]
+    same = [path.relative_to(local) for d in ("tables", "figures") for path in sorted((local / d).rglob("*.*"))]
+    same = [name for name in same if not name.name.startswith(("efficiency", "speed"))]
     assert len(same) >= 30
     for name in same:
         assert (through_slurm / name).read_bytes() == (local / name).read_bytes(), name

@@ -24,7 +24,8 @@ from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 from sinet.model.located import changed_files
 from sinet.paper import missing
 from sinet.paper.titles import dataset_title
-from sinet.published import EFFICIENCY_ENCODERS, is_system
+from sinet.plan import GridPlan
+from sinet.published import EFFICIENCY_ENCODERS
 from sinet.recipes import trainings
 
 # only the rules that fetch go online, and they run where snakemake was called
@@ -69,9 +70,11 @@ if not workflow.remote_exec and put_in_order(Path(RESULTS)):
 RUN = f"{RESULTS}/runs/{{dataset}}/{{encoder}}/{{model}}/{{seed}}"
 DATA = f"{RESULTS}/data/{{dataset}}"
 EFFICIENCY = f"{RESULTS}/efficiency/{{dataset}}/{{encoder}}"
+FIGURE = f"{RESULTS}/figures/{{dataset}}/{{encoder}}"
 LOGS = f"{RESULTS}/logs"
 
 RUNS = {run.path: run for run in PLAN.runs}
+DATASETS = list(dict.fromkeys(run.dataset for run in PLAN.runs))
 # in a job of a cluster the whole grant counts, not the share of the machine that Snakemake was called on
 if workflow.remote_exec:
     os.environ[site.WHOLE_GRANT] = "1"
@@ -80,17 +83,11 @@ FINISHED = 10_000  # a priority above every training's: what is trained is predi
 CORES_EACH = site.cores_each(workflow.cores, len(RUNS), site.gpu_here())
 # used with --software-deployment-method conda; otherwise every step runs in the environment of the call
 ENVIRONMENT = str(Path(workflow.basedir) / "envs" / "environment.yaml")
-TABLES = [
-    "main",
-    "ablation",
-    "published_vs_measured",
-    "significance",
-    "efficiency",
-    "types",
-    "slices",
-    "errors",
-    "error_examples",
-]
+TABLES = ["main", "ablation", "published_vs_measured", "significance"] + ["efficiency"] * bool(config["efficiency"])
+TABLES += ["types", "slices", "errors", "error_examples"]
+DECLARED = grid.declarations(config, PLAN, KEPT)
+PLANNED = GridPlan(Path(RESULTS), DECLARED)
+PLAN_FILE = f"{RESULTS}/plan.json"
 
 
 # short steps, and those that need a network, run where snakemake was called
@@ -100,14 +97,7 @@ localrules:
     evaluate,
     compare,
     tabulate,
-    draw_flops,
-    choose_cases,
-    draw_attention,
-    share_attention,
-    score_groups,
-    draw_claim,
     draw_results,
-    draw_speed,
     report_page,
 
 
@@ -189,12 +179,8 @@ def system_code(*modules):
 
 @functools.cache
 def measured_models(dataset, encoder):
-    """Models to count and time: systems as published, not the steps of an ablation; the first seed of each."""
-    chosen = {}
-    for run in PLAN.runs:
-        if (run.dataset, run.encoder) == (dataset, encoder) and is_system(config["models"][run.model]):
-            chosen.setdefault(run.model, run)
-    return chosen
+    """Models to count and time, each with its run."""
+    return {model: RUNS[path] for model, path in PLANNED.of_systems(dataset, encoder).items()}
 
 
 def measured_runs(wildcards):
@@ -225,9 +211,23 @@ def place_title(dataset, encoder):
     return f"{dataset_title(dataset, config['datasets'][dataset])}, {config['encoders'][encoder]['title']}"
 
 
-def runs_at(wildcards):
-    """All runs on one dataset with one encoder."""
-    return [run for run in PLAN.runs if (run.dataset, run.encoder) == (wildcards.dataset, wildcards.encoder)]
+def at_place(name):
+    """A file of all runs on one dataset with one encoder."""
+    return lambda wildcards: [
+        f"{RESULTS}/runs/{path}/{name}" for path in PLANNED.runs(wildcards.dataset, wildcards.encoder)
+    ]
+
+
+def planned(*keys):
+    """A rule's param that changes with these parts of the plan, their order included."""
+    return provenance.digest_of(json.dumps([DECLARED[key] for key in keys]))
+
+
+def planned_at(wildcards):
+    """The same of what figures show of one dataset and encoder."""
+    place = wildcards.dataset, wildcards.encoder
+    titles = [DECLARED[kind][name] for kind, name in zip(("datasets", "encoders"), place)]
+    return provenance.digest_of(json.dumps([DECLARED["models"], titles, PLANNED.runs(*place)]))
 
 
 def sentences_option(key):
@@ -260,7 +260,7 @@ def case_systems(beside):
 
 
 CASE = next(iter(CASE_SEEDS), None)
-CASE_SENTENCES, TRIPLES = config["case_study"]["sentences"], config["case_study"]["triples"]
+CASE_SENTENCES, TRIPLES = (config["case_study"]["sentences"], config["case_study"]["triples"]) if CASE else ([], [])
 # sentences that a triple names are predicted anew, for which a kept run lacks the weights
 TRIPLE_PLACES = {
     beside[0].dataset: case_systems(beside)
@@ -277,13 +277,28 @@ PLACES = sorted(
     }
 )
 # all systems of a place are counted and timed together, or none where one of them was kept without its weights
-MEASURED = [place for place in PLACES if not any(run.path in KEPT for run in measured_models(*place).values())]
-CASE_FIGURES = [f"attention_{number}" for number, _ in enumerate(CASE_SENTENCES + TRIPLES, 1)] if CASE else []
+MEASURED = [
+    place
+    for place in PLACES
+    if config["efficiency"] and not any(run.path in KEPT for run in measured_models(*place).values())
+]
+CASE_SYSTEMS = case_systems(BESIDE_CASE) if CASE else {}
+CASE_FIGURES = [f"attention_{number}" for number, _ in enumerate(CASE_SENTENCES + TRIPLES, 1)]
 CASE_TABLES = ["attention_shares", "triple_groups"] if CASE else []
-FIGURES = CASE_FIGURES + CASE_TABLES[:1]
 RESULT_FIGURES = ["curves", "lengths", "significance"]
-FIGURES += [f"{name}_{d}_{e}" for d, e in PLACES for name in RESULT_FIGURES]
-FIGURES += [f"{name}_{d}_{e}" for d, e in MEASURED for name in ("flops", "speed")]
+FIGURES = CASE_FIGURES + CASE_TABLES[:1]
+FIGURES += [f"{d}/{e}/{name}" for d, e in PLACES for name in RESULT_FIGURES]
+FIGURES += [f"{d}/{e}/{name}" for d, e in MEASURED for name in ("flops", "speed")]
+DECLARED |= {
+    "tables": TABLES + CASE_TABLES,
+    "figures": FIGURES,
+    "measured": list(map(list, MEASURED)) if config["efficiency"] else None,
+    "case_study": CASE
+    and {
+        **{"model": CASE.model, "dataset": CASE.dataset, "encoder": CASE.encoder},
+        "systems": {model: run.path for model, run in CASE_SYSTEMS.items()},
+    },
+}
 
 
 def recipes_of(runs):

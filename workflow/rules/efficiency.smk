@@ -1,4 +1,9 @@
-# All systems of one dataset and encoder in one process: the same sentences, the same clock.
+# All systems of one dataset and encoder in one process: the same sentences, the same clock. Then their figures.
+
+
+localrules:
+    draw_flops,
+    draw_speed,
 
 
 rule count_flops:
@@ -57,3 +62,61 @@ rule time_inference:
     shell:
         "python -m sinet time --runs {params.runs:q} --test {input.test:q} --out {output.timing:q} --log {log:q}"
         " {params.sentences} --seconds {params.seconds} --untrained {params.untrained:q}"
+
+
+rule draw_flops:
+    input:
+        flops=f"{EFFICIENCY}/flops.json",
+        records=measured_inputs("record.json"),
+    output:
+        pdf=f"{FIGURE}/flops.pdf",
+        png=report(
+            f"{FIGURE}/flops.png",
+            caption="../report/flops.rst",
+            category="Efficiency",
+        ),
+        caption=f"{FIGURE}/flops.md",
+    log:
+        f"{LOGS}/draw_flops/{{dataset}}/{{encoder}}.log",
+    benchmark:
+        f"{LOGS}/draw_flops/{{dataset}}/{{encoder}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        plan=PLAN_FILE,
+        planned=planned_at,
+        what=lambda wildcards: f"{place_title(wildcards.dataset, wildcards.encoder)}, test split",
+        stem=subpath(output.pdf, strip_suffix=".pdf"),
+        code=code("sinet.paper.efficiency"),
+    shell:
+        "python -m sinet plot-flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
+        " --flops {input.flops:q} --what {params.what:q} --out {params.stem:q} --log {log:q}"
+
+
+rule draw_speed:
+    input:
+        records=at_place("record.json"),
+        timing=f"{EFFICIENCY}/timing.json",
+    output:
+        pdf=f"{FIGURE}/speed.pdf",
+        png=report(
+            f"{FIGURE}/speed.png",
+            caption="../report/speed.rst",
+            category="Efficiency",
+        ),
+        caption=f"{FIGURE}/speed.md",
+    log:
+        f"{LOGS}/draw_speed/{{dataset}}/{{encoder}}.log",
+    benchmark:
+        f"{LOGS}/draw_speed/{{dataset}}/{{encoder}}.benchmark.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        plan=PLAN_FILE,
+        planned=planned_at,
+        what=lambda wildcards: place_title(wildcards.dataset, wildcards.encoder),
+        stem=subpath(output.pdf, strip_suffix=".pdf"),
+        code=code("sinet.paper.figures"),
+    shell:
+        "python -m sinet plot-speed --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
+        " --timing {input.timing:q} --what {params.what:q} --out {params.stem:q} --log {log:q}"

@@ -1,6 +1,7 @@
 # When runs fail: which, why, and the tables of the others. When none does, nothing of that is left.
 
 
+INCOMPLETE = "plan.incomplete.json"
 BEGAN = time.time() - 60  # a shared disk's clock may be behind
 
 
@@ -31,25 +32,16 @@ def incomplete_tables():
     if config["allow_missing"] and whole and len(wanted) == len(RUNS):
         tables = f"{RESULTS}/incomplete"
         Path(tables).mkdir(parents=True, exist_ok=True)
-        measured = [f"{RESULTS}/efficiency/{dataset}/{encoder}" for dataset, encoder in MEASURED]
-        measured = [folder for folder in measured if len(made([f"{folder}/flops.json", f"{folder}/timing.json"])) == 2]
-        given = {
-            "records": [f"{RESULTS}/runs/{path}/record.json" for path in whole],
-            "declared": json.dumps(DECLARED | {"failed": list(lost.items())}),
-            "compared": f"{tables}/comparisons.json",
-        }
-        shell(
-            "python -m sinet compare --records {records:q} --data {data:q} --declared {declared:q} --out {compared:q}",
-            data=f"{RESULTS}/data",
-            **given,
-        )
-        shell(
-            "python -m sinet tables --records {records:q} --comparisons {compared:q} --efficiency {measured:q}"
-            " --declared {declared:q} --out {tables:q}",
-            measured=measured,
-            tables=tables,
-            **given,
-        )
+        measured = DECLARED["measured"] and [
+            [dataset, encoder]
+            for dataset, encoder in DECLARED["measured"]
+            if len(made([f"{RESULTS}/efficiency/{dataset}/{encoder}/{n}.json" for n in ("flops", "timing")])) == 2
+        ]
+        incomplete = DECLARED | {"failed": list(map(list, lost.items())), "measured": measured}
+        plan = GridPlan(Path(RESULTS), incomplete).write(INCOMPLETE)
+        compared = f"{tables}/comparisons.json"
+        shell("python -m sinet compare --plan {plan:q} --out {compared:q}")
+        shell("python -m sinet tables --plan {plan:q} --comparisons {compared:q} --out {tables:q}")
         print(Path(f"{tables}/main.md").read_text(encoding="utf-8"), f"tables: {tables}/", sep="\n")
 
 
@@ -57,6 +49,8 @@ onstart:
     if workflow.executor_plugin.name == "slurm" and not shutil.which("sbatch"):
         logger.error("--profile slurm: there is no sbatch on this machine; call it on a login node of the cluster")
         sys.exit(1)
+    # here the folder is locked: neither a dry run, nor a job on a node, nor a second call changes the plan of this one
+    PLANNED.write()
 
 
 onerror:
@@ -66,3 +60,4 @@ onerror:
 onsuccess:
     if len(asked_for()) == len(RUNS):
         shutil.rmtree(f"{RESULTS}/incomplete", ignore_errors=True)
+        Path(RESULTS, INCOMPLETE).unlink(missing_ok=True)

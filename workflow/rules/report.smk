@@ -3,13 +3,13 @@
 
 rule report_page:
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=TABLES + CASE_TABLES, ending=["csv", "md", "tex"]),
+        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=DECLARED["tables"], ending=["csv", "md", "tex"]),
         figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=FIGURES, ending=["pdf", "png", "md"]),
         records=[f"{RESULTS}/runs/{path}/record.json" for path in RUNS],
         predictions=[f"{RESULTS}/runs/{path}/predictions.jsonl" for path in RUNS],
         data=[
             f"{RESULTS}/data/{dataset}/{file}"
-            for dataset in dict.fromkeys(run.dataset for run in PLAN.runs)
+            for dataset in DATASETS
             for file in ("card.md", "labels.json", "test.jsonl")
         ],
     output:
@@ -21,10 +21,8 @@ rule report_page:
     conda:
         ENVIRONMENT
     params:
-        results=subpath(output.page, parent=True),
-        plan=json.dumps(
-            DECLARED | {"runs": list(RUNS), "tables": TABLES + CASE_TABLES, "figures": FIGURES}, sort_keys=True
-        ),
+        plan=PLAN_FILE,
+        planned=planned(*DECLARED),
         code=code("sinet.paper.report"),
         page=provenance.digest_of(
             [
@@ -33,4 +31,4 @@ rule report_page:
             ]
         ),
     shell:
-        "python -m sinet report --results {params.results:q} --plan {params.plan:q} --out {output.page:q} --log {log:q}"
+        "python -m sinet report --plan {params.plan:q} --out {output.page:q} --log {log:q}"

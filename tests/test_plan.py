@@ -1,0 +1,177 @@
+"""The plan as a file: what steps find by it, how long commands are, and grids without a part of the usual ones."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sinet.__main__ import main
+from sinet.config import case_study, declarations, load_config, resolve
+from sinet.data.sentence import read_sentences, write_sentences
+from sinet.errors import UserError
+from sinet.files import SEAL, read_sealed, write_sealed, write_sum
+from sinet.plan import KEYS, GridPlan
+from sinet.provenance import digest_of
+from sinet.score.analyse import analyse
+from sinet.score.metrics import score
+from tests.conftest import CORPUS, LABELS, copy_project, tiny_grid
+
+AGGREGATING = ("compare", "tabulate", "draw_results", "choose_cases", "share_attention", "score_groups", "draw_claim")
+AGGREGATING += ("draw_attention", "draw_flops", "draw_speed", "report_page", "all")
+RECIPE = {"epochs": 1, "batch_size": 4, "weight_decay": 0.01, "selection": "last"}
+DATASETS = [f"ten_{letter}" for letter in "abcde"]
+
+
+def snakemake(project: Path, *arguments: str) -> str:
+    call = ["snakemake", "--configfile", "tiny.yaml", "--cores", "1", *arguments]
+    done = subprocess.run(call, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def write_runs(plan: GridPlan) -> None:
+    """A result for each run of a plan: of the first system right, of the others without relations."""
+    gold = read_sentences(CORPUS)
+    made = {}
+    for name, predicted in (("right", gold), ("half", [s.with_labels(s.entities, ()) for s in gold])):
+        folder = plan.results / name
+        folder.mkdir(parents=True)
+        write_sentences(folder / "predictions.jsonl", predicted)
+        write_sealed(folder / "analysis.json", analyse(gold, predicted, LABELS))
+        (folder / "log.csv").write_text("epoch,loss,dev_rel_plus\n1,4.0,10\n")
+        (folder / "attention.json").write_text("{}")
+        write_sum(folder / "log.csv")
+        made[name] = score(gold, predicted, LABELS)
+    for path, recipe in plan.declared["runs"].items():
+        dataset, encoder, model, seed = path.split("/")
+        kind = "right" if model == "sinet" else "half"
+        plan.file(path, "").mkdir(parents=True)
+        for name in ("predictions.jsonl", "analysis.json", "log.csv", "log.csv.sha256", "attention.json"):
+            os.link(plan.results / kind / name, plan.file(path, name))
+        record = {
+            **{"dataset": dataset, "encoder": encoder, "model": model, "seed": int(seed), "split": "test"},
+            **{"recipe": RECIPE | {"name": recipe, "matching": "symmetric", "steps": None}, "selection": "last"},
+            **{"scores": made[kind], "test_sentences": 10, "train_sentences": 10, "trained_on": "train"},
+            **{"dev": {"ent": 50.0, "rel": 40.0, "rel_plus": 30.0}, "dev_sentences": 10, "settings": {}},
+            **{"device": "cpu", "device_name": "a CPU", "threads": 1, "precision": "float32"},
+        }
+        # as `write_sealed` does, which waits for the disk each time
+        plan.file(path, "record.json").write_text(json.dumps(record | {SEAL: digest_of(record)}))
+    for dataset in DATASETS:
+        data = plan.results / "data" / dataset
+        data.mkdir(parents=True)
+        (data / "test.jsonl").write_bytes(CORPUS.read_bytes())
+        (data / "labels.json").write_text(json.dumps(LABELS.to_json()))
+        (data / "card.md").write_text("# Ten\n")
+        (measured := plan.results / "efficiency" / dataset / "tiny").mkdir(parents=True)
+        for name in ("flops", "timing"):
+            (measured / f"{name}.json").touch()
+
+
+def test_no_command_grows_with_the_number_of_runs_and_steps_take_5000(tiny_mirror, tmp_path, monkeypatch):
+    project = copy_project(tmp_path / "project")
+    monkeypatch.chdir(project)
+    grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": RECIPE, "spert": RECIPE})
+    ten = grid["datasets"]["ten"] | {"folder": "ten"}
+    grid["datasets"] = {name: ten | {"title": name} for name in DATASETS}
+    block = {"datasets": DATASETS, "encoders": ["tiny"], "models": ["sinet", "spert"], "seeds": list(range(500))}
+    grid["grid"] = [block | {"recipe": "tiny"}]
+    Path("tiny.yaml").write_text(yaml.safe_dump(grid))
+    plan = resolve(config := load_config("tiny.yaml"), offline=False)
+    beside = case_study(config, plan.runs)[0]
+    declared = declarations(config, plan, []) | {"tables": [], "figures": [], "measured": []}
+    declared["case_study"] = {"model": "sinet", "dataset": DATASETS[0], "encoder": "tiny"}
+    declared["case_study"] |= {"systems": {run.model: run.path for run in beside[::-1]}}
+    planned = GridPlan(Path(config["results"]), declared)
+    assert len(planned.runs()) == 5000 and planned.write().stat().st_size > 131_072
+    write_runs(planned)
+
+    said = snakemake(project, "-n", "-p", "all", "report_page", "--allowed-rules", *AGGREGATING)
+    commands = [line for line in said.splitlines() if "python -m sinet" in line]
+    assert {c.split("python -m sinet ")[1].split()[0] for c in commands} >= {
+        *("compare", "tables", "plot-results", "plot-flops", "plot-speed", "case-study", "attention-shares"),
+        *("group-scores", "plot-claim", "report"),
+    }
+    assert max(map(len, commands)) < 1000
+
+    given, results = ["--plan", "results/tiny/plan.json"], planned.results
+    compared = ["--comparisons", f"{results}/comparisons.json"]
+    assert main(["compare", *given, "--resamples", "10", "--out", compared[1]]) == 0
+    (ent, *_, rel_plus) = json.loads(Path(compared[1]).read_text())["comparisons"][:3]
+    assert len(ent["seeds"]) == 500 and ent["difference"] == 0 and rel_plus["difference"] == 100
+    assert main(["tables", *given, *compared, "--out", f"{results}/tables"]) == 0
+    assert "measured, tiny, n=500" in (results / "tables" / "main.md").read_text()
+    at = ["--dataset", DATASETS[1], "--encoder", "tiny", "--what", "Ten", "--out", f"{results}/figures"]
+    assert main(["plot-results", *given, *at, *compared]) == 0
+    assert (results / "figures" / "curves.png").stat().st_size > 10_000
+
+
+def test_a_plan_is_written_when_it_changed_and_kept_in_order(tmp_path):
+    def written(runs: list[str]) -> tuple[int, list[str]]:
+        path = GridPlan(tmp_path / "new", dict.fromkeys(KEYS) | {"runs": dict.fromkeys(runs), "failed": []}).write()
+        return path.stat().st_mtime_ns, GridPlan.read(path).runs()
+
+    first = written(["d/e/m/0", "d/e/m2/0", "d2/e/m/0"])
+    assert written(["d/e/m/0", "d/e/m2/0", "d2/e/m/0"]) == first, "the same is not written again"
+    assert written(["d/e/m2/0", "d/e/m/0"])[1] == ["d/e/m2/0", "d/e/m/0"], "the order is that of the grid"
+    plan = GridPlan(tmp_path, {"runs": dict.fromkeys(first[1]), "failed": [["d/e/m/0", "no memory"]]})
+    assert plan.runs("d", "e") == ["d/e/m2/0"] and plan.runs("d", "e", "m") == []
+    with pytest.raises(UserError, match="this grid has no case study"):
+        GridPlan(tmp_path, {"case_study": None}).studied()
+
+
+@pytest.fixture
+def underscored(tiny_mirror, tmp_path):
+    """A project with the tiny grid, whose names hold underscores."""
+    project = copy_project(tmp_path / "project")
+    grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": RECIPE, "spert": RECIPE, "pfn": RECIPE})
+    grid["datasets"] = {"ten_ten": grid["datasets"]["ten"] | {"folder": "ten"}}
+    encoder = Path(tiny_mirror) / "encoders" / "tiny"
+    grid["encoders"] = {"mini_lm": {"title": "Mini", "cased": False, "path": str(encoder.resolve())}}
+    grid["models"] = {"my_sinet": {"title": "Mine", "system": "sinet"}}
+    block = {"datasets": ["ten_ten"], "encoders": ["mini_lm"], "seeds": [0], "recipe": "tiny"}
+
+    def write(models: list[str], **changes: object) -> Path:
+        text = yaml.safe_dump(grid | {"grid": [block | {"models": models}]} | changes)
+        (project / "tiny.yaml").write_text(text)
+        return project
+
+    return write
+
+
+def test_names_hold_underscores_and_the_plan_names_what_is_made(underscored):
+    project = underscored(["my_sinet", "spert"], reference="spert", case_study={"model": "my_sinet"})
+    results = project / "results" / "tiny"
+    snakemake(project, "all", "report_page")
+    assert {p.name for p in (results / "figures/ten_ten/mini_lm").glob("*.pdf")} == {
+        f"{name}.pdf" for name in ("curves", "lengths", "significance", "flops", "speed")
+    }
+    declared = GridPlan.read(results / "plan.json").declared
+    assert {
+        p.relative_to(results / "figures").with_suffix("").as_posix() for p in results.rglob("figures/**/*.png")
+    } == {*declared["figures"]}
+    assert declared["case_study"]["systems"] == {m: f"ten_ten/mini_lm/{m}/0" for m in ("my_sinet", "spert")}
+    assert {c["system"] for c in read_sealed(results / "comparisons.json")["comparisons"]} == {"spert"}
+    assert "Bold: SpERT where" in (results / "tables/main.md").read_text()
+    assert "/ SpERT's" in (results / "tables/efficiency.md").read_text()
+    assert "nothing to be done" in snakemake(project, "-n").lower()
+
+
+@pytest.mark.parametrize("null", [["case_study", "efficiency"], []], ids=["null", "models that are not in the grid"])
+def test_a_grid_without_case_study_efficiency_or_reference(underscored, null):
+    project = underscored(["pfn", "spert"], **dict.fromkeys(null))
+    results = project / "results" / "tiny"
+    planned = snakemake(project, "-n")
+    assert not any(word in planned for word in ("attend", "choose_cases", "localrules"))
+    assert ("count_flops" in planned) == (not null)
+    if not null:
+        return
+    snakemake(project, "all", "report_page")
+    assert read_sealed(results / "comparisons.json")["comparisons"] == []
+    made = "".join(path.read_text() for path in results.rglob("tables/*.md"))
+    assert "Bold: SINET" not in made and "fficiency" not in made and "FLOPs" not in made
+    assert not list(results.rglob("*flops*")) and not list(results.rglob("*speed*"))
+    assert "SpERT" in made and "nothing to be done" in snakemake(project, "-n").lower()
