@@ -11,22 +11,22 @@ NOTES = Path(".snakemake/metadata")
 """Where Snakemake notes of each output, by its path in base64, what it was made of."""
 ORDER = (
     r"(data|encoders)/",
-    r"runs/.*/(model\.|tokenizer/|log\.csv|training\.json)",
+    r"runs/.*/(model\.|tokenizer|log\.csv|training\.json)",
     r"runs/.*/(predictions|attention)|efficiency/",
     r"runs/",
     r"comparisons|case_study/",
     r"",
 )
-"""Files below a results folder, each kind made of those before it."""
+"""What lies below a results folder, each kind made of those before it."""
 
 
 def put_in_order(results: Path) -> bool:
-    """Give the files of a results folder of which Snakemake has no note times in the order of their making; whether it
-    was one."""
+    """Give what lies in a results folder of which Snakemake has no note times in the order of its making; whether it was
+    such a folder."""
     if not (results / "runs").is_dir() or _noted(results):
         return False
     began = time.time() - len(ORDER)
-    for path in (path for path in results.rglob("*") if path.is_file()):
+    for path in results.rglob("*"):  # folders as well: a tokenizer's is an output by itself
         name = path.relative_to(results).as_posix()
         made = began + next(n for n, kind in enumerate(ORDER) if re.match(kind, name))
         os.utime(path, (made, made))
