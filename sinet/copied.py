@@ -21,8 +21,8 @@ ORDER = (
 
 
 def put_in_order(results: Path) -> bool:
-    """Give what lies in a results folder of which Snakemake has no note times in the order of its making; whether it was
-    such a folder."""
+    """Give what lies in a results folder of which Snakemake has no note times in the order of its making; whether it
+    was such a folder."""
     if not (results / "runs").is_dir() or _noted(results):
         return False
     began = time.time() - len(ORDER)
