@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from sinet.__main__ import build_parser, main
 from sinet.config import load_config, resolve
 from sinet.errors import MESSAGE, UserError, printable, shown
-from sinet.files import write_json
+from sinet.files import write_json, write_sealed
 from sinet.provenance import ROOT
 from sinet.site import load_site
 from tests.conftest import CORPUS as TEN
@@ -189,10 +190,9 @@ def test_trials_are_held_against_their_form(here, capsys):
 
 @pytest.mark.parametrize("folder", [".", "/", ".."])
 def test_a_folder_in_place_of_a_file_to_write_is_refused(folder, capsys, here):
-    call = ["group-scores", "--gold", CORPUS, "--predictions", f"a/0={CORPUS}", "--out", folder]
-    assert f"{folder}: is a folder; name a file in it" in refused(call, capsys)
-    call = ["group-scores", "--gold", CORPUS, "--predictions", f"a/0={folder}", "--out", "o"]
-    assert f"{folder}: Is a directory" in refused(call, capsys)
+    with pytest.raises(UserError, match=f"{re.escape(folder)}: is a folder; name a file in it"):
+        write_sealed(Path(folder), {})
+    assert f"{folder}: Is a directory" in refused(["score", "--gold", CORPUS, "--predictions", folder], capsys)
 
 
 # -- JSON given to a step -----------------------------------------------------------------------------------------
