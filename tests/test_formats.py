@@ -273,7 +273,7 @@ def test_the_lines_of_contributing_make_a_dataset(tmp_path):
     (tmp_path / "mine.yaml").write_text(f"{block}\ngrid: [{grid}]\n", encoding="utf-8")
     planned = step(sys.executable, "-m", "sinet", "plan", "--config", "mine.yaml").stdout.splitlines()
     assert [json.loads(line)["dataset"] for line in planned] == ["mine"]
-    made = tmp_path / "results" / "data" / "mine"
+    made = tmp_path / "results" / "default" / "data" / "mine"
     target = str((made / "train.jsonl").relative_to(tmp_path))
     step("snakemake", "--cores", "1", "--configfile", "mine.yaml", "--", target)
     assert json.loads((made / "card.json").read_text())["splits"]["test"]["relations"] == {"lives-in": 1}
