@@ -35,5 +35,5 @@ def put_in_order(results: Path) -> bool:
 
 def _noted(results: Path) -> bool:
     folder = f"{results.as_posix()}/".encode()
-    name = base64.b64encode(folder[: len(folder) // 3 * 3]).decode()  # whole groups: what follows does not change them
+    name = base64.urlsafe_b64encode(folder[: len(folder) // 3 * 3]).decode()  # whole groups: what follows does not change them
     return any(NOTES.glob(f"{name}*"))
