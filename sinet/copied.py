@@ -35,5 +35,6 @@ def put_in_order(results: Path) -> bool:
 
 def _noted(results: Path) -> bool:
     folder = f"{results.as_posix()}/".encode()
-    name = base64.urlsafe_b64encode(folder[: len(folder) // 3 * 3]).decode()  # whole groups: what follows does not change them
+    # whole groups of three letters: what follows does not change them
+    name = base64.urlsafe_b64encode(folder[: len(folder) // 3 * 3]).decode()
     return any(NOTES.glob(f"{name}*"))
