@@ -9,7 +9,6 @@ import itertools
 import math
 import os
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import yaml
 
 from sinet import published, recipes, systems
 from sinet.data.sources import as_list, find_file, release_folders
-from sinet.errors import UserError, nearest, shown
+from sinet.errors import CONTROL, UserError, nearest, shown
 from sinet.files import read_text
 from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders
 from sinet.provenance import ROOT
@@ -472,6 +471,8 @@ GREATEST, LONGEST_TEXT = 1e100, 1000
 """Of a number, whose products stay finite; characters of a text."""
 TURNING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """Characters that turn the direction of what follows them."""
+UNREADABLE = re.compile(rf"{CONTROL.pattern}|[\ud800-\udfff{TURNING}]")
+"""Those, control characters and halves of characters."""
 
 
 def _unreadable(value: object, path: tuple = ()) -> Iterator[str]:
@@ -481,7 +482,7 @@ def _unreadable(value: object, path: tuple = ()) -> Iterator[str]:
         yield f"{key}: more than {DEEPEST} levels"
     elif isinstance(value, dict):
         for name, held in value.items():
-            if not isinstance(name, str) or _controls(name):
+            if not isinstance(name, str) or UNREADABLE.search(name):
                 yield f"{key}: the key {shown(name)} should be text of one line; write it in quotes"
             else:
                 yield from _unreadable(held, (*path, name))
@@ -491,7 +492,7 @@ def _unreadable(value: object, path: tuple = ()) -> Iterator[str]:
     elif isinstance(value, str):
         if len(value) > LONGEST_TEXT:
             yield f"{key}: {shown(value)} has {len(value):,} characters; at most {LONGEST_TEXT:,} are taken"
-        elif held := _controls(value):
+        elif held := UNREADABLE.search(value):
             yield f"{key}: {shown(value)} holds {shown(held[0])}; write text of one line without control characters"
     elif isinstance(value, float) and not abs(value) < GREATEST:
         yield f"{key}: {value} is {'too large' if math.isfinite(value) else 'no finite number'}"
@@ -499,10 +500,6 @@ def _unreadable(value: object, path: tuple = ()) -> Iterator[str]:
         yield f"{key}: {shown(value)} is too large; a whole number has at most {MOST_DIGITS} digits"
     elif not isinstance(value, int | float | None):
         yield f"{key}: {shown(value)} is a {type(value).__name__}; text is written in quotes"
-
-
-def _controls(text: str) -> list[str]:
-    return [c for c in text if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") or c in TURNING]
 
 
 def _explain(error: jsonschema.ValidationError) -> Iterator[str]:

@@ -6,6 +6,8 @@ Titles, remarks, names, types and words of sentences are text: nothing in them i
 import re
 import unicodedata
 
+from sinet.errors import CONTROL
+
 _MARKS = re.compile(
     r"[\\`*|$]"
     r"|(?<![^\W_])_|_(?![^\W_])"  # within a word an underscore is no mark
@@ -24,7 +26,7 @@ _LATEX = {
 
 def line(text: str) -> str:
     """The text on one line, control characters and line breaks as blanks."""
-    return " ".join("".join(" " if unicodedata.category(c) == "Cc" else c for c in text).split())
+    return " ".join(CONTROL.sub(" ", text).split())
 
 
 def markdown(text: str) -> str:

@@ -187,18 +187,21 @@ def check(options: argparse.Namespace) -> int:
         raise UserError(f"--encoder {shown(name)}: not declared, {nearest(name, config['encoders'])}")
     declared = encoder_declaration(config, name)
     encoder = load_encoder(declared, locate_encoder(declared, config["mirrors"]))
-    most, words = encoder.max_pieces, []
+    most, unk = encoder.max_pieces, encoder.tokenizer.unk_token_id
+    words = unknown = 0
 
     def too_long(sentence: Sequence[str]) -> str | None:
+        nonlocal words, unknown
         if (letters := sum(map(len, sentence))) > most * LETTERS_A_PIECE:  # slow to cut, and too long beyond doubt
             return f"{len(sentence):,} words of {letters:,} characters, {name} takes {most} pieces; divide the sentence"
-        words.extend(sentence)
         # not `word_pieces`, which keeps of a word what fits
-        pieces = 2 + sum(max(1, len(ids)) for ids in encoder.tokenizer(sentence, add_special_tokens=False)["input_ids"])
+        cut = encoder.tokenizer(sentence, add_special_tokens=False)["input_ids"]
+        words += len(cut)
+        unknown += sum(not ids or unk in ids for ids in cut)
+        pieces = 2 + sum(max(1, len(ids)) for ids in cut)
         return f"{pieces} word pieces, {name} takes {most}; divide the sentence" if pieces > most else None
 
     report = check_files(options.files, labels, too_long, published, no_relation)
-    unknown = encoder.unknown_share(words)
     if report.faults:
         more = len(report.faults) - options.limit
         listed = report.faults[: options.limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
@@ -206,7 +209,7 @@ def check(options: argparse.Namespace) -> int:
         logging.getLogger("sinet").error("sinet check: %s\n%s", found, "\n".join(listed))
     print(report.description)
     if words:
-        print(f"[UNK] to {name}: {unknown:.1%} of {len(words):,} words")
+        print(f"[UNK] to {name}: {unknown / words:.1%} of {words:,} words")
     return 2 if report.faults else 0
 
 

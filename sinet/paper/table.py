@@ -12,7 +12,6 @@ from pathlib import Path
 import pandas as pd
 
 from sinet import markup
-from sinet.markup import spreadsheet
 
 NO_FIGURE = "n/a"
 _CAPTION_LETTERS = 2500
@@ -45,7 +44,7 @@ class Table:
 
 def write(table: Table, out: Path) -> None:
     """Write `NAME.csv`, `NAME.md` and `NAME.tex` into a folder."""
-    table.tidy.map(spreadsheet).to_csv(out / f"{table.name}.csv", index=False, lineterminator="\n")
+    table.tidy.map(markup.spreadsheet).to_csv(out / f"{table.name}.csv", index=False, lineterminator="\n")
     (out / f"{table.name}.md").write_text(markdown(table), encoding="utf-8")
     (out / f"{table.name}.tex").write_text(latex(table), encoding="utf-8")
 
