@@ -1,7 +1,7 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make report    results/.../report.html of a grid that has been run (CONFIG): one page that opens anywhere
 # make results   results/README.md from finished grids (CONFIGS="config.yaml config/full.yaml"), with their figures
-# make keep      the finished runs of CONFIGS without their weights into the folder that each names as `kept:`
+# make archive   the finished runs of CONFIGS without their weights into the folder that each names as `archive:`
 # make test      set up, run the whole test suite                             make lint    formatters and linters
 # make test-slurm  the workflow through a real SLURM of one host, and its jobs killed; root of a Debian gets it installed
 # make rehearsal the paper's grids whole on stand-ins for weights and corpora, and a check of all they make; results/rehearsal
@@ -13,7 +13,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables report results keep quick bench tune setup test slurm test-slurm test-gpu rehearsal lint format lock
+.PHONY: tables report results archive quick bench tune setup test slurm test-slurm test-gpu rehearsal lint format lock
 .DELETE_ON_ERROR:
 
 tables: setup
@@ -29,8 +29,8 @@ report: setup
 results: setup
 	@python -m sinet results --configs $(or $(CONFIGS),$(CONFIG))
 
-keep: setup
-	@python -m sinet keep --configs $(or $(CONFIGS),$(CONFIG))
+archive: setup
+	@python -m sinet archive --configs $(or $(CONFIGS),$(CONFIG))
 
 quick:
 	@$(MAKE) tables CONFIG=config/quick.yaml

@@ -31,21 +31,21 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/failures.smk"
 
 
-if config["efficiency"]:
+if PLAN.config.efficiency:
 
     include: "workflow/rules/efficiency.smk"
 
 
-if CASE:
+if PLAN.case_study:
 
     include: "workflow/rules/casestudy.smk"
 
 
-include: "workflow/rules/kept.smk"
+include: "workflow/rules/archive.smk"
 
 
 rule all:
     default_target: True
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=DECLARED["tables"], ending=["csv", "md", "tex"]),
-        figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=FIGURES, ending=["pdf", "png", "md"]),
+        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=PLAN.tables, ending=["csv", "md", "tex"]),
+        figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=PLAN.figures, ending=["pdf", "png", "md"]),

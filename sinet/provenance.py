@@ -1,59 +1,145 @@
-"""What a result depends on: a digest over the sources that a step really imports, and over its settings and data.
+"""What a result depends on: a digest over the code that a step reaches, and over its settings and data.
 
-Snakemake re-runs a job when its params change; a rule that passes `digest("sinet.run.train", ...)` is repeated when
-one of those sources (or anything of ours they import) is edited, and not when another file is.
+Snakemake repeats a job when its params change; a rule that passes `digest("sinet.run.train.train_run")` is repeated
+when a definition is edited that this function reaches: by name, through imports, directly or not. Comments,
+docstrings and layout are no part of it, nor are definitions that are never named on the way.
 """
 
 import ast
 import functools
 import hashlib
+import itertools
 import json
 import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("sinet", "baselines")
+Definition = tuple[str, str]
+"""A module and a name that it defines; "" for the statements that importing it runs."""
 
 
 def _source(module: str) -> Path | None:
+    """The file of one of our modules."""
     path = ROOT.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+    files = (path.with_suffix(".py"), path / "__init__.py") if module.split(".")[0] in OURS else ()
+    return next((file for file in files if file.is_file()), None)
+
+
+class _Undocumented(ast.NodeTransformer):
+    """Removes docstrings, of fields as well; a block that held nothing else holds `pass`."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
+        documents = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return ast.Pass() if documents else node
+
+
+@dataclass(frozen=True)
+class _Module:
+    """Top-level statements by the names that they define, and what imported names stand for."""
+
+    statements: dict[str, list[ast.stmt]]
+    imported: dict[str, str]
 
 
 @functools.cache
-def _imports(module: str) -> frozenset[str]:
-    """Our modules that a module imports anywhere in its source, itself included."""
-    found = {module}
-    for node in ast.walk(ast.parse(_source(module).read_text(encoding="utf-8"))):
-        names: list[str] = []
+def _module(name: str, source: Path) -> _Module:
+    tree = _Undocumented().visit(ast.parse(source.read_text(encoding="utf-8")))
+    statements: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for defined in _defined(statement):
+            statements.setdefault(defined, []).append(statement)
+    imported: dict[str, str] = {}
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        found.update(n for n in names if n.split(".")[0] in OURS and _source(n))
+            imported |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            imported |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return _Module(statements, imported)
+
+
+def _defined(statement: ast.stmt) -> list[str]:
+    """The names that a top-level statement defines; [""] for one that does something else."""
+    if isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass):
+        return []
+    if isinstance(statement, ast.FunctionDef | ast.ClassDef):
+        return [statement.name]
+    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+        stored = [node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)]
+        return stored or [""]
+    return [""]
+
+
+def _resolved(dotted: str) -> Iterator[Definition]:
+    """What a dotted name of ours stands for: a definition, through re-imports; of a module all that it defines."""
+    module, _, name = dotted.rpartition(".")
+    if (source := _source(dotted)) is not None:
+        yield from ((dotted, defined) for defined in _module(dotted, source).statements)
+    elif (source := _source(module)) is not None:
+        held = _module(module, source)
+        if name in held.statements:
+            yield module, name
+        elif name in held.imported:
+            yield from _resolved(held.imported[name])
+
+
+@functools.cache
+def _names(module: str, name: str) -> frozenset[Definition]:
+    """The definitions of ours that one of them names."""
+    source = _source(module)
+    assert source is not None  # it was read before
+    held = _module(module, source)
+    found: set[Definition] = set()
+    taken: set[int] = set()  # names of which an attribute is taken
+    for node in itertools.chain.from_iterable(map(ast.walk, held.statements[name])):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            target = held.imported.get(node.value.id)
+            if target and _source(target):
+                taken.add(id(node.value))
+                found.update(_resolved(f"{target}.{node.attr}"))
+        elif isinstance(node, ast.Name) and id(node) not in taken:  # its attribute was walked before it
+            if node.id in held.statements:
+                found.add((module, node.id))
+            elif node.id in held.imported:
+                found.update(_resolved(held.imported[node.id]))
     return frozenset(found)
 
 
-def closure(*modules: str) -> list[str]:
-    """All our modules that `modules` import, directly or not, sorted by name."""
-    found, waiting = set(), list(modules)
-    while waiting:
-        module = waiting.pop()
-        if module not in found:
-            found.add(module)
-            waiting.extend(_imports(module) - found)
+@functools.cache
+def _code(module: str, name: str) -> str:
+    source = _source(module)
+    assert source is not None
+    return "\n".join(map(ast.unparse, _module(module, source).statements[name]))
+
+
+def reached(*steps: str) -> list[Definition]:
+    """The definitions that some functions or classes, each `module.name`, reach, sorted; raises `ValueError` for a step
+    that is not there."""
+    found: set[Definition] = set()
+    for step in steps:
+        if not (waiting := set(_resolved(step))):
+            raise ValueError(f"{step} is no function or class of ours")
+        while waiting := waiting - found:
+            found |= waiting
+            waiting = {each for definition in waiting for each in (*_names(*definition), *_on_import(definition[0]))}
     return sorted(found)
 
 
+def _on_import(module: str) -> list[Definition]:
+    """The statements that importing a module runs besides its definitions."""
+    source = _source(module)
+    return [(module, "")] if source is not None and "" in _module(module, source).statements else []
+
+
 @functools.cache
-def digest(*modules: str) -> str:
-    """SHA-256 over the sources of `modules` and of everything of ours that they import."""
+def digest(*steps: str) -> str:
+    """SHA-256 over the definitions that some functions or classes, each `module.name`, reach."""
     total = hashlib.sha256()
-    for module in closure(*modules):
-        total.update(module.encode() + b"\0" + _source(module).read_bytes() + b"\0")
+    for module, name in reached(*steps):
+        total.update(f"{module}.{name}\0{_code(module, name)}\0".encode())
     return total.hexdigest()[:16]
 
 

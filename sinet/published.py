@@ -1,5 +1,7 @@
 """What the published tables hold, by name: what a configuration may refer to."""
 
+import functools
+
 import yaml
 
 from sinet.provenance import ROOT
@@ -13,6 +15,7 @@ FULL, BASE = "Base+TAP+CTAM", "Base"
 """Two settings of the published ablation."""
 
 
+@functools.cache
 def tables() -> dict:
     """The published figures (`sinet/paper/published.yaml`)."""
     return yaml.safe_load((ROOT / "sinet" / "paper" / "published.yaml").read_text(encoding="utf-8"))

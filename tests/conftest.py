@@ -11,9 +11,13 @@ import torch
 from filelock import FileLock
 from transformers import AlbertConfig, BertConfig, BertTokenizerFast, MPNetConfig
 
-from sinet.config import load_config
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
+from sinet.grid.config import load_config
+from sinet.grid.mistakes import validated
+from sinet.grid.plan import Plan
+from sinet.grid.schema import Config, RunSpec, TrainingRecipe
+from sinet.grid.systems import sources
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.model.encoder import Encoder
 from sinet.provenance import ROOT
@@ -98,10 +102,39 @@ def tiny_run(settings: dict, seed: int, **recipe: object) -> dict:
     }
 
 
+def spec(run: dict) -> RunSpec:
+    """A run as the trainer takes it."""
+    return RunSpec.model_validate(run)
+
+
+def recipe_of(**changes: object) -> TrainingRecipe:
+    """The default recipe, four epochs, with changes."""
+    return TrainingRecipe.model_validate(load_config()["recipe_defaults"] | {"epochs": 4} | changes)
+
+
+def tiny_plan(results: Path, runs: dict[str, str], titles: dict[str, str] | None = None, **changes: object) -> Plan:
+    """A plan of runs (path to recipe) whose datasets, encoders and models are declared as far as they must be."""
+    titles = titles or {}
+    files = {split: {"path": f"{split}.jsonl"} for split in ("train", "dev", "test")}
+    types = {key: value for key, value in LABELS.to_json().items() if value}
+    datasets, encoders, models = ({run.split("/")[place]: None for run in runs} for place in range(3))
+    known = sources()
+    config = load_config() | {
+        "results": str(results),
+        "datasets": {n: {"title": titles.get(n, n), "format": "jsonl", "files": files} | types for n in datasets},
+        "encoders": {n: {"title": titles.get(n, n), "path": n, "cased": False} for n in encoders},
+        "models": {
+            n: {"title": titles.get(n, n), "system": n if n in known else "sinet"} for n in {**models, "sinet": None}
+        },
+        "recipes": {name: {system: {"epochs": 2} for system in known} for name in {*runs.values()}},
+    }
+    return Plan(validated(Config, config | changes), results, runs)
+
+
 def tiny_grid(folder: Path, mirror: str, systems: dict[str, dict]) -> dict:
     """A configuration without its `grid`: the hand-made corpus, which is written into `folder`, the encoder of
     `tiny_mirror` and, by system, what its recipe `tiny` sets besides what `tiny_run` has in common."""
-    from sinet.systems import load
+    from sinet.grid.systems import load
 
     corpus = folder / "ten"
     corpus.mkdir(parents=True)

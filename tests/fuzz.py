@@ -19,13 +19,17 @@ from pathlib import Path
 
 import yaml
 
-from sinet.config import check_declaration, check_run, encoder_declaration, load_config, read_yaml, resolve
 from sinet.data.check import check_files
 from sinet.data.sentence import Labels, read_sentences
 from sinet.errors import UserError
 from sinet.files import read_json
+from sinet.grid.bounded_yaml import read_yaml
+from sinet.grid.config import load_config
+from sinet.grid.mistakes import validated
+from sinet.grid.plan import resolve
+from sinet.grid.schema import Dataset, Encoder, RunSpec
+from sinet.grid.site import load_site
 from sinet.model.located import COMMIT, changed_files, locate_encoder
-from sinet.site import load_site
 
 NESTED: list = []
 for _ in range(200):
@@ -138,7 +142,7 @@ class Readers:
         self.overlay = {
             key: small[key] for key in ("grid", "efficiency", "case_study", "datasets", "encoders", "models")
         }
-        self.run = resolve(self.config, offline=False).runs[0].details
+        self.run = resolve(self.config, offline=False).specs()[0].model_dump()
 
     def write(self, name: str, content: bytes) -> Path:
         path = self.folder / name
@@ -164,13 +168,10 @@ class Readers:
     def declared(self, draw: random.Random) -> object:
         kind = draw.choice(("datasets", "encoders"))
         name = draw.choice(sorted(self.config[kind]))
-        whole = self.config[kind][name] if kind == "datasets" else encoder_declaration(self.config, name)
-        changed_one = changed({k: v for k, v in whole.items() if k != "name"}, draw)
-        return check_declaration(kind, draw.choice((name, *VALUES)), changed_one)
+        return validated({"datasets": Dataset, "encoders": Encoder}[kind], changed(self.config[kind][name], draw))
 
     def planned_run(self, draw: random.Random) -> object:
-        run = changed(self.run, draw)
-        return check_run({key: run.get(key) for key in self.run})
+        return validated(RunSpec, changed(self.run, draw))
 
     def commit(self, draw: random.Random) -> object:
         declared = {"name": "e", "hub": "a/b", "revision": "main", "cased": False}
@@ -214,7 +215,7 @@ class Readers:
         named = ("resolve", "configuration", "site", "site_value", "any_yaml", "declared", "planned_run", "commit")
         named = (*named, "shards", "labels", "sentences", "json_file")
         forms = {"jsonl": ("d.jsonl", JSONL), "spert": ("s.json", SPERT), "dygie": ("g.json", DYGIE)}
-        forms["two"] = ("t.json", TWO)
+        forms["table_sequence"] = ("t.json", TWO)
         return {name: getattr(self, name) for name in named} | {
             f"check {form}": self.check(*given) for form, given in forms.items()
         }

@@ -15,19 +15,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import torch
 
 from sinet import provenance
-from sinet.config import Plan, load_config, resolve
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.prepare import prepare
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.files import read_json, write_json
-from sinet.recipes import trainings
+from sinet.grid.config import load_config
+from sinet.grid.plan import resolve
+from sinet.grid.schema import RunSpec
 from sinet.run import bench, machine, timing, train
 from sinet.run.predict import load_run, predict
 from sinet.run.prefetch import prefetched
@@ -87,33 +89,35 @@ def check(config: dict, out: Path, folder: Path) -> int:
         write_json(path, found)
 
     add(tests=run_tests(TESTS[device.type]))
-    runs, mirrors = resolve(config).runs, config["mirrors"]
+    plan = resolve(config)
+    runs, mirrors = plan.specs(), plan.config.mirrors
     data = folder / "data" / runs[0].dataset
-    prepare(runs[0].dataset, config["datasets"][runs[0].dataset], mirrors, data)
+    prepare(runs[0].dataset, plan.config.datasets[runs[0].dataset], mirrors, data)
     train_sentences, labels = read_sentences(data / "train.jsonl"), Labels.read(data / "labels.json")
     trained, compared = {}, {}
     for run in runs:
         trained[run.model] = {}
         for precision in precisions:
-            details = run.details | {"recipe": run.details["recipe"] | {"precision": precision}}
+            recipe = run.recipe.model_copy(update={"precision": precision})
+            details = run.model_copy(update={"recipe": recipe})
             where = folder / precision / run.path
             train.train_run(details, data, where, folder / "state", mirrors)
             measured = read_json(where / "training.json")
             told = ("sentences_per_s", "dev", "seconds", "peak_memory_mib")
             trained[run.model][precision] = {key: measured[key] for key in told}
         where = folder / "float32" / run.path
-        compared[run.model] = against_the_cpu(where, run.details, train_sentences, device, precisions)
+        compared[run.model] = against_the_cpu(where, run, train_sentences, device, precisions)
         add(trained=trained, against_the_cpu=compared)
     speeds = {}
     for how, on in (("prepared_ahead", device), ("one_after_another", CPU)):
         with mock.patch.object(bench, "prefetched", lambda prepare, items, _, on=on: prefetched(prepare, items, on)):
             some, read = train_sentences[:128], torch.tensor([0])
-            figures = bench.training_speed(runs[0].details, labels, some, read, mirrors, device, 16)
+            figures = bench.training_speed(runs[0], labels, some, read, mirrors, device, 16)
         speeds[how] = figures["sentences_per_s"]
     add(training_sentences_per_s={runs[0].model: speeds})
     (folder / "runs").symlink_to(folder / precisions[-1])
-    seconds = config["efficiency"]["timed_seconds"]
-    table = bench.bench(folder, Plan(runs, ()), mirrors, folder / "bench.json", None, 0, seconds)
+    seconds = plan.config.efficiency.timed_seconds
+    table = bench.bench(replace(plan, results=folder), folder / "bench.json", None, 0, seconds)
     failures = beyond_tolerance(found)
     add(bench=read_json(folder / "bench.json"), failures=failures, complete=True)
     print(table, "", *failures, sep="\n")
@@ -134,7 +138,7 @@ def run_tests(chosen: list[str]) -> dict:
 
 
 def against_the_cpu(
-    run: Path, details: dict, sentences: Sequence[Sentence], device: torch.device, precisions: Sequence[str]
+    run: Path, details: RunSpec, sentences: Sequence[Sentence], device: torch.device, precisions: Sequence[str]
 ) -> dict:
     """Greatest differences between the device and the CPU with the weights of a run (`TOLERANCES`), and the losses of
     `STEPS` training steps on the same batches without dropout, by device and precision."""
@@ -171,12 +175,12 @@ def _decisions(sentence: Sentence) -> dict[tuple, float]:
 
 
 def losses(
-    run: Path, details: dict, sentences: Sequence[Sentence], device: torch.device, precision: str
+    run: Path, details: RunSpec, sentences: Sequence[Sentence], device: torch.device, precision: str
 ) -> list[float]:
     """The loss of each of `STEPS` steps from the weights of a run, with negatives drawn from one seed."""
     model, _ = load_run(run, device)
     without_dropout(model.train())
-    recipe = trainings(details["recipe"])[0][1]
+    recipe = details.recipe.trainings[0][1]
     optimizer = new_optimizer(model, recipe)
     rates = schedule(optimizer, recipe, STEPS)
     torch.manual_seed(0)

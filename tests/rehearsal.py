@@ -19,7 +19,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sinet.config import load_config, resolve
+from sinet.grid.config import load_config
+from sinet.grid.plan import resolve
 from sinet.mirrors import DOWNLOADS, MIRRORS_VARIABLE, mirror_folders
 from sinet.provenance import ROOT
 from sinet.published import DATASETS as PUBLISHED_DATASETS
@@ -86,9 +87,9 @@ def check(configs: Sequence[Path], project: Path, environment: dict) -> Iterator
     def line(holds: object, what: str) -> str:
         return f"{'ok' if holds else 'FAILED'} {where}: {what}"
 
-    records = [results / "runs" / run.path / "record.json" for run in plan.runs]
+    records = [project / path for path in plan.records()]
     yield line(all(path.is_file() for path in records), f"{len(records)} of {len(plan.runs)} runs have a record")
-    yield line(not plan.left_out, f"{len(plan.left_out)} runs left out")
+    yield line(not plan.skipped, f"{len(plan.skipped)} runs skipped")
     for name in ("main", "ablation", "efficiency", "published_vs_measured", "significance"):
         cells = table_cells(results / "tables" / f"{name}.md")
         words = without_figure(cells)
@@ -145,10 +146,10 @@ def measured_rows(config: dict, results: Path) -> set[tuple[str, ...]]:
     """Of what the plan measures those that the main table, or the ablation, has no measured figures of: table, name of
     the row, encoder, dataset."""
     wanted, there = set(), set()
-    for run in resolve(config, offline=False).runs:
+    for run in resolve(config, offline=False).specs():
         model, dataset = config["models"][run.model], config["datasets"][run.dataset]
         column = PUBLISHED_DATASETS.get(dataset.get("published"), dataset["title"])
-        at = config["encoders"][run.encoder]["title"], column
+        at = config["encoders"][run.encoder_name]["title"], column
         if is_system(model):
             wanted.add(("main", model["title"], *at))
         else:

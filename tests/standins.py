@@ -21,11 +21,11 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AlbertConfig, AlbertForPreTraining, BertConfig, BertForPreTraining, BertTokenizerFast
 
-from sinet.config import load_config
 from sinet.data.ace import Lost, find_documents, read_documents
 from sinet.data.formats import read
 from sinet.data.sentence import Labels
 from sinet.data.sources import as_list, obtain_file
+from sinet.grid.config import load_config
 from sinet.mirrors import mirror_folders
 from tests.annotation import Annotation, news
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from sinet.config import load_config, resolve
 from sinet.data.ace import Lost, find_documents, read_document, read_documents
 from sinet.data.card import table_checksum
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.data.sources import annotations, release_folders
 from sinet.errors import UserError
+from sinet.grid.config import load_config
+from sinet.grid.plan import resolve
 from sinet.score.metrics import score
 from tests.annotation import Annotation, news
 from tests.conftest import DATASETS
@@ -409,7 +410,7 @@ grid: [{datasets: [ace05-by-others], encoders: [minilm], models: [sinet], seeds:
 """.replace("MIRROR", str(tmp_path))
     )
     config = load_config(overlay)
-    assert [run.dataset for run in resolve(config).runs] == ["ace05-by-others"]
+    assert resolve(config).datasets == ["ace05-by-others"]
     card = prepare("ace05-by-others", config["datasets"]["ace05-by-others"], [str(tmp_path)], tmp_path / "out")
     assert [note for note in card["notes"] if note.startswith("- ")] == [
         "- train, sentences: 1, published 1 (+0)",

@@ -2,12 +2,11 @@
 
 import json
 import subprocess
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 import torch
 
-from sinet.config import Plan, Run
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.model.packed import PackedLinear
@@ -15,36 +14,28 @@ from sinet.model.sinet import System
 from sinet.run import bench, exactness
 from sinet.run.predict import load_run
 from sinet.run.train import train_run
-from tests.conftest import CORPUS, LABELS, SMALL, tiny_run
-
-
-@dataclass
-class Finished:
-    results: object
-    plan: Plan
-    mirrors: list[str]
+from tests.conftest import CORPUS, LABELS, SMALL, spec, tiny_plan, tiny_run
 
 
 @pytest.fixture(scope="module")
 def finished(tiny_mirror, prepared, tmp_path_factory):
     """One finished run of a plan of two."""
     folder = tmp_path_factory.mktemp("bench")
-    details = tiny_run(dict(System.tiny), 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last")
-    runs = tuple(Run("ten", "tiny", model, 0, details) for model in ("sinet", "other"))
+    run = spec(tiny_run(dict(System.tiny), 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last"))
     results = folder / "results"
     (results / "data").mkdir(parents=True)
     (results / "data" / "ten").symlink_to(prepared)
-    mirrors = [tiny_mirror]
-    train_run(details, prepared, results / "runs" / runs[0].path, folder / "state", mirrors)
-    return Finished(results, Plan(runs, ()), mirrors)
+    plan = tiny_plan(results, {"ten/tiny/sinet/0": "tiny", "ten/tiny/other/0": "tiny"}, mirrors=[tiny_mirror])
+    train_run(run, prepared, plan.file(run.path, ""), folder / "state", [tiny_mirror])
+    return plan
 
 
 def test_the_figures_are_there_and_fit_together(finished, tmp_path):
     out = tmp_path / "bench.json"
-    text = bench.bench(finished.results, finished.plan, finished.mirrors, out, None, 0, seconds=0.05)
+    text = bench.bench(finished, out, None, 0, seconds=0.05)
     written = json.loads(out.read_text())
     assert written["complete"]
-    run = finished.results / "runs" / finished.plan.runs[0].path
+    run = finished.file("ten/tiny/sinet/0", "")
     encoder = load_run(run, torch.device("cpu"))[0].encoder
     pieces = encoder.collate(read_sentences(CORPUS)).attention_mask.sum(1).tolist()  # [CLS] and [SEP] among them
     layers, d, inner = (SMALL[k] for k in ("num_hidden_layers", "hidden_size", "intermediate_size"))
@@ -85,7 +76,7 @@ def test_the_figures_are_there_and_fit_together(finished, tmp_path):
 
 def test_inexact_arithmetic_is_noticed(finished, monkeypatch):
     cpu, sentences = torch.device("cpu"), read_sentences(CORPUS)
-    model, _ = load_run(finished.results / "runs" / finished.plan.runs[0].path, cpu)
+    model, _ = load_run(finished.file("ten/tiny/sinet/0", ""), cpu)
     exact = exactness.exactness(model, sentences, LABELS, cpu, ["float32"])
     product = PackedLinear.__call__
     monkeypatch.setattr(PackedLinear, "__call__", lambda self, rows: product(self, rows) * 1.0003)
@@ -97,11 +88,11 @@ def test_inexact_arithmetic_is_noticed(finished, monkeypatch):
 
 def test_without_a_trained_run_it_says_what_to_do(finished, tmp_path):
     with pytest.raises(UserError, match="holds no trained run of this grid; train it first: make tables"):
-        bench.bench(tmp_path, finished.plan, [], tmp_path / "b.json", None, 0)
+        bench.bench(replace(finished, results=tmp_path), tmp_path / "b.json", None, 0)
 
 
 def test_a_stream_is_predicted_in_a_process_of_its_own(finished):
-    run = finished.results / "runs" / finished.plan.runs[0].path
+    run = finished.file("ten/tiny/sinet/0", "")
     streamed = bench.streaming(run, read_sentences(CORPUS), 300, chunk=50)
     assert list(streamed["peak_resident_mib"]) == ["50", "300"]
     assert streamed["peak_resident_mib"]["300"] >= streamed["peak_resident_mib"]["50"] > 50

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sinet.__main__ import main
+from sinet.cli import main
 from sinet.data.prepare import prepare
 from sinet.errors import UserError
 

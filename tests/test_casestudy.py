@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import yaml
 
-from sinet.config import Run, case_study
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import write_sealed
@@ -27,7 +26,7 @@ from sinet.score.groups import argument_entities, group_counts, score_groups
 from sinet.score.metrics import figures, score
 from sinet.score.shares import attention_shares, sentence_shares, uniform_shares, word_groups
 from sinet.score.stats import intervals
-from tests.conftest import CORPUS, LABELS, copy_project, tiny_grid, tiny_run
+from tests.conftest import CORPUS, LABELS, copy_project, spec, tiny_grid, tiny_plan, tiny_run
 
 TITLES = {"sinet": "SINET", "spert": "SpERT", "sinet-base": "SINET Base"}
 
@@ -195,7 +194,7 @@ def studied(prepared, tiny_mirror, tmp_path_factory) -> Path:
     recipe = {"epochs": 1, "batch_size": 4, "weight_decay": 0.0, "selection": "last"}
     for name, interaction in (("sinet", "ctam"), ("sinet-base", "base")):
         run = tiny_run({"heads": 2, "width_size": 8, "interaction": interaction}, 0, **recipe)
-        train_run(run, prepared, folder / name, folder / "state", [tiny_mirror])
+        train_run(spec(run), prepared, folder / name, folder / "state", [tiny_mirror])
         attend(folder / name, prepared / "test.jsonl", folder / f"{name}.json")
     gold = read_sentences(prepared / "test.jsonl")
     write_sentences(folder / "right.jsonl", gold)
@@ -271,22 +270,23 @@ def two_datasets(folder: Path, prepared: Path) -> None:
 
 
 def test_triples_are_found_in_any_split_of_any_dataset_and_what_is_in_none_is_said(studied, prepared, tmp_path, caplog):
-    two_datasets(tmp_path, prepared)
-    runs = {name: str(studied / name) for name in ("sinet", "sinet-base")}
-    places = [
-        {"title": name.title(), "what": f"SINET on {name.title()}", "data": str(tmp_path / name), "runs": runs}
-        for name in ("ten", "more")
-    ]
+    two_datasets(tmp_path / "data", prepared)
     everywhere = ["neural parsers", "Used-for", "semantic parsing"]
-    find_triples([NAMED, UNKNOWN, everywhere], places, "sinet", tmp_path / "triples.json")
+    case = {"model": "sinet", "sentences": ["only-right"], "triples": [NAMED, UNKNOWN, everywhere]}
+    runs = {f"{name}/tiny/{model}/0": "tiny" for name in ("ten", "more") for model in ("sinet", "sinet-base")}
+    plan = tiny_plan(tmp_path, runs, {"ten": "Ten", "more": "More", "sinet": "SINET"}, case_study=case)
+    for run in runs:
+        plan.file(run, "").parent.mkdir(parents=True, exist_ok=True)
+        plan.file(run, "").symlink_to(studied / run.split("/")[2])
+    find_triples(plan, tmp_path / "triples.json")
     draw_cases([tmp_path / "triples.json"], TITLES, tmp_path)
     found, absent, first = [(tmp_path / f"attention_{n}.md").read_text() for n in (1, 2, 3)]
-    assert "Cross-task attention, SINET on More, dev split; attention in float32" in found
+    assert "Cross-task attention, SINET on More, tiny, seed 0, recipe tiny, dev split; attention in float32" in found
     assert "sentence ten-3" in found and "⟨kernels, Compare, graph kernels⟩" in found and "| SINET Base |" in found
     assert "such sentences: 1 in More dev, 1 in More train)" in found
     said = "no sentence holds the golden triple ⟨Kernels, Compare, graph kernels⟩ (searched: Ten, More; test, dev"
     assert absent.startswith(f"n/a: {said}") and said in caplog.text
-    assert "SINET on Ten, test split" in first
+    assert "SINET on Ten, tiny, seed 0, recipe tiny, test split" in first
     assert "1 in Ten test, 1 in Ten dev, 1 in Ten train, 1 in More test)" in first
     (case, _, _) = json.loads((tmp_path / "triples.json").read_text())["cases"]
     attended = json.loads((studied / "sinet.json").read_text())["sentences"][3]["attention"]
@@ -294,16 +294,20 @@ def test_triples_are_found_in_any_split_of_any_dataset_and_what_is_in_none_is_sa
         np.testing.assert_allclose(heads, attended[direction], rtol=1e-2, atol=1e-6)
 
 
-def test_each_dataset_is_studied_with_the_encoder_under_which_most_models_are_compared():
-    def run(dataset: str, encoder: str, model: str) -> Run:
-        return Run(dataset, encoder, model, 0, {})
-
-    runs = [run("ten", "a", "sinet"), run("ade-1", "a", "sinet"), run("ade-2", "b", "sinet"), run("other", "a", "pfn")]
-    runs += [run("ten", encoder, model) for encoder in "bc" for model in ("pfn", "sinet")]
-    runs += [run("ten", "d", model) for model in ("pfn", "spert", "pure")]
-    declared = {"ten": {}, "other": {}, "ade-1": {"fold_of": "ade"}, "ade-2": {"fold_of": "ade"}}
-    places = case_study({"case_study": {"model": "sinet"}, "datasets": declared}, runs)
-    assert [[r.path for r in place] for place in places] == [["ten/b/pfn/0", "ten/b/sinet/0"], ["ade-1/a/sinet/0"]]
+def test_each_dataset_is_studied_with_the_encoder_under_which_most_models_are_compared(tmp_path):
+    first = ["ten/a/sinet/0", "ade-1/a/sinet/0", "ade-2/b/sinet/0", "other/a/pfn/0"]
+    more = [f"ten/{encoder}/{model}/0" for encoder in "bc" for model in ("pfn", "sinet")]
+    alone = [f"ten/d/{model}/0" for model in ("pfn", "spert", "pure")]
+    plan = tiny_plan(tmp_path, dict.fromkeys([*first, *more, *alone], "tiny"))
+    folded = {
+        n: d.model_copy(update={"fold_of": "ade"} if n.startswith("ade") else {})
+        for n, d in plan.config.datasets.items()
+    }
+    plan = replace(plan, config=plan.config.model_copy(update={"datasets": folded}))
+    assert [(case.dataset, case.encoder, case.systems) for case in plan.case_studies(plan.runs)] == [
+        ("ten", "b", {"pfn": "ten/b/pfn/0", "sinet": "ten/b/sinet/0"}),
+        ("ade-1", "a", {"sinet": "ade-1/a/sinet/0"}),
+    ]
 
 
 def test_the_workflow_draws_a_figure_for_every_triple(studied, prepared, tiny_mirror, tmp_path):

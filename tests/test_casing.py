@@ -15,15 +15,15 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AlbertForPreTraining, AutoConfig, AutoModel, BertForPreTraining, T5Config
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from sinet.config import SCHEMA, encoder_declaration, load_config, schema_mistakes
 from sinet.errors import UserError
+from sinet.grid.config import checked, encoder_declaration, load_config, read_config
 from sinet.model.encoder import max_pieces
 from sinet.model.fetch import fetch_encoder
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder, rebuild_encoder, save_encoder
 from sinet.provenance import ROOT
 from sinet.run.train import train_run
-from tests.conftest import CORPUS, LABELS, tiny_run
+from tests.conftest import CORPUS, LABELS, spec, tiny_run
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 SPECIAL = {
@@ -213,11 +213,12 @@ def test_a_configuration_declares_it_of_encoders_with_weights(change, told):
     config = load_config()
     for name, keys in change.items():
         config["encoders"][name] = config["encoders"].get(name, {}) | keys
-    assert re.match(told, "\n".join(m for m in schema_mistakes(config, SCHEMA) if m.startswith("encoders.")))
+    with pytest.raises(UserError, match=told):
+        checked(config)
 
 
 def test_minilm_is_what_its_declaration_says_and_nothing_is_told(caplog):
-    declared = encoder_declaration(load_config(), "minilm")
+    declared = encoder_declaration(read_config().encoders, "minilm")
     located = locate_encoder(declared)
     encoder = load_encoder(declared, located)
     as_declared(encoder, cased=False)
@@ -408,7 +409,7 @@ def test_what_becomes_unknown_is_told_and_not_trained_on(small, tmp_path, caplog
     (tmp_path / "labels.json").write_text(json.dumps(LABELS.to_json()))
     run = tiny_run({}, 0) | {"encoder": declared}
     with pytest.raises(UserError, match=r"'small': \d+% of the words of ten are \[UNK\] to its tokenizer"):
-        train_run(run, tmp_path, tmp_path / "out", tmp_path / "state", [str(small.mirror)])
+        train_run(spec(run), tmp_path, tmp_path / "out", tmp_path / "state", [str(small.mirror)])
 
 
 def test_more_layers_in_the_file_are_refused(small):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sinet.__main__ import main
+from sinet.cli import main
 from sinet.data.check import check_files
 from sinet.data.formats import read, recognise
 from sinet.data.sentence import Labels, read_sentences

@@ -5,9 +5,8 @@ import re
 
 import pytest
 
-from sinet.__main__ import build_parser, main
-from sinet.plan import KEYS, GridPlan
-from tests.conftest import CORPUS, LABELS
+from sinet.cli import build_parser, main
+from tests.conftest import CORPUS, LABELS, tiny_plan
 
 STEPS = sorted(build_parser()._subparsers._group_actions[0].choices)
 
@@ -58,9 +57,8 @@ SCORE = ["score", "--gold", str(CORPUS), "--predictions", str(CORPUS), "--labels
     "arguments, message",
     [
         (["score", "--gold", "nowhere.jsonl", "--predictions", "x"], "nowhere.jsonl: No such file"),
-        (["prepare", "scirec", "--out", "x"], "'scirec' is not declared, did you mean 'scierc'?"),
-        (["train", "--run", "{", "--data", "x", "--out", "x"], "--run: broken JSON"),
-        (["train", "--run", "nowhere.json", "--data", "x", "--out", "x"], "nowhere.json: No such file"),
+        (["prepare", "scirec", "--out", "x"], "'scirec': not declared, did you mean 'scierc'?"),
+        (["train", "--plan", "nowhere.json", "--run", "d/e/m/0"], "nowhere.json: No such file"),
         (
             ["predict", "--run", "nowhere", "--input", "x", "--output", "y"],
             "--input x: should end in .txt (raw text) or .jsonl (JSON lines)",
@@ -72,10 +70,7 @@ SCORE = ["score", "--gold", str(CORPUS), "--predictions", str(CORPUS), "--labels
         (["check", "tests"], "tests: Is a directory"),
         (["check", str(CORPUS), "--labels", str(CORPUS)], "should hold {"),
         (["check", str(CORPUS), str(CORPUS)], "named 2 times; name each file once"),
-        (["flops", "--runs", "a=b", "--test", "/dev/null", "--out", "x"], "--test /dev/null: no sentence in it"),
-        (["time", "--runs", "a=b", "--test", "/dev/null", "--out", "x"], "--test /dev/null: no sentence in it"),
         (["plan", "--config", "nowhere.yaml"], "nowhere.yaml: No such file"),
-        (["flops", "--runs", "a=b", "a=c", "--test", str(CORPUS), "--out", "x"], "--runs: 'a' stands there twice"),
         (["predict", "--run", "x", "--text", "x", "--output", "x/training.json"], "is a file of --run x as well"),
         (["predict", "--run", "x", "--text", "x", "--output", "tests"], "--output tests: is a folder"),
         (SCORE, "nowhere.json does not exist; give the labels.json of the dataset, or --symmetric"),
@@ -92,17 +87,15 @@ def test_mistakes_are_one_line_and_status_2(arguments, message, capsys):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["flops", "--sentences", "0"], "--sentences: '0' should be a whole number of at least 1"),
-        (["time", "--sentences", "-3"], "--sentences: '-3' should be a whole number of at least 1"),
         (["bench", "--sentences", "-1"], "--sentences: '-1' should be a whole number of at least 0"),
         (["bench", "--stream", "²"], "--stream: '²' should be a whole number of at least 0"),
-        (["time", "--seconds", "nan"], "--seconds: 'nan' should be a number of seconds above 0"),
-        (["time", "--seconds", "-1"], "--seconds: '-1' should be a number of seconds above 0"),
+        (["plan", "--peak-tflops", "nan"], "--peak-tflops: 'nan' should be a number above 0"),
+        (["plan", "--memory-gb", "-1"], "--memory-gb: '-1' should be a number above 0"),
         (
             ["compare", "--resamples", "0"],
             "--resamples: '0' should be a whole number of at least 1 and at most 1000000",
         ),
-        (["flops", "--words", "9" * 5000], "999' should be a whole number of at least 1 and at most 10000"),
+        (["compare", "--resamples", "9" * 5000], "999' should be a whole number of at least 1 and at most 1000000"),
         (["check", "x", "--limit", "0"], "--limit: '0' should be a whole number of at least 1"),
     ],
 )
@@ -112,18 +105,18 @@ def test_numbers_of_things_are_whole(arguments, message, capsys):
     assert ended.value.code == 2 and message in capsys.readouterr().err
 
 
-def test_plan_prints_runs_and_what_is_left_out(capsys):
+def test_plan_prints_runs_and_what_is_skipped(capsys):
     assert main(["plan", "--config", "config/paper.yaml"]) == 0
     out, err = capsys.readouterr()
     assert all(json.loads(line)["recipe"]["name"] == "own" for line in out.splitlines())
-    assert "left out: ace04" in err
+    assert "skipped: ace04" in err
 
 
 @pytest.mark.parametrize(
     "held, message", [("{", "broken JSON (Expecting"), ("{}", "'dataset' is missing"), ("5", "'dataset' is missing")]
 )
 def test_a_damaged_record_is_named(held, message, tmp_path, capsys):
-    plan = GridPlan(tmp_path, dict.fromkeys(KEYS) | {"runs": {"d/e/m/0": "r"}, "failed": []})
+    plan = tiny_plan(tmp_path, {"d/e/m/0": "r"})
     record = plan.file("d/e/m/0", "record.json")
     record.parent.mkdir(parents=True)
     record.write_text(held)
@@ -132,8 +125,9 @@ def test_a_damaged_record_is_named(held, message, tmp_path, capsys):
     assert f"{record}: {message}" in line
 
 
-@pytest.mark.parametrize("run", ["{}", "[]", "5"])
-def test_a_run_that_lacks_something_is_one_line(run, tmp_path, capsys):
-    assert main(["train", "--run", run, "--data", str(tmp_path), "--out", str(tmp_path)]) == 2
+@pytest.mark.parametrize("run", ["{}", "d/e/n/0", "d/e/m/1"])
+def test_a_run_that_is_not_in_the_plan_is_one_line(run, tmp_path, capsys):
+    plan = tiny_plan(tmp_path, {"d/e/m/0": "r"}).write()
+    assert main(["train", "--plan", str(plan), "--run", run]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "--run: dataset, encoder, model, system, settings, recipe, seed missing" in line
+    assert f"run {run!r} is not in the grid, " in line and "d/e/m/0" in line

@@ -5,15 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from sinet.__main__ import main
+from sinet.cli import main
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import write_sealed
-from sinet.plan import KEYS, GridPlan
 from sinet.score import stats
 from sinet.score.compare import Scored, compare, pairs_to_compare, read_runs, sentence_counts
 from sinet.score.metrics import METRICS, figures, score
-from tests.conftest import CORPUS, LABELS
+from tests.conftest import CORPUS, LABELS, tiny_plan
 
 MODELS = {
     "ours": {"published": "SINET", "setting": "Base+TAP+CTAM"},
@@ -25,7 +24,7 @@ DECLARED = {
     "models": MODELS,
     "datasets": {"d": {}, "f-0": {"fold_of": "f"}, "f-1": {"fold_of": "f"}},
     "reference": "ours",
-    "left_out": [],
+    "skipped": [],
     "failed": [],
 }
 
@@ -100,9 +99,9 @@ def test_folds_are_one_dataset_and_must_be_complete():
         compare(runs[:3], DECLARED, resamples=10)
 
 
-def test_what_was_left_out_is_not_compared():
+def test_what_was_skipped_is_not_compared():
     runs = [scored(m, s, 0.6) for m in ("ours", "other") for s in range(2)]
-    made = compare(runs, DECLARED | {"left_out": [["d/e/other/2", "no memory"]]}, resamples=10)
+    made = compare(runs, DECLARED | {"skipped": [["d/e/other/2", "no memory"]]}, resamples=10)
     assert made["comparisons"] == []
     assert [(c["other"], c["why"]) for c in made["not_compared"]] == [("other", "runs of other have no result")]
 
@@ -136,14 +135,14 @@ def test_the_step_reads_predictions_beside_records(tmp_path, prepared, capsys):
         write_sealed(run / "record.json", place | {"scores": score(gold, predicted, LABELS)})
         write_sentences(run / "predictions.jsonl", predicted)
     runs = {"runs": dict.fromkeys(("d/e/ours/0", "d/e/other/0"), "r")}
-    plan = GridPlan(tmp_path, dict.fromkeys(KEYS) | DECLARED | runs).write()
+    plan = tiny_plan(tmp_path, runs["runs"], reference="ours").write()
     given = ["compare", "--plan", str(plan), "--resamples", "100", "--out", str(tmp_path / "c.json")]
     assert main(given) == 0
     first = json.loads((tmp_path / "c.json").read_text())["comparisons"][0]
     assert (first["metric"], first["difference"]) == ("ent", 100)
     write_sealed(plan, {"runs": {}})
     assert main(given) == 2
-    assert "plan.json: 'datasets' is missing, so it is not what it should be" in capsys.readouterr().err
+    assert "plan.json: 'config' is missing, so it is not what it should be" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("other", [slice(0, 9), slice(9, None, -1)], ids=["fewer sentences", "another order"])

@@ -6,16 +6,19 @@ import sys
 import pytest
 import yaml
 
-from sinet import published, systems
-from sinet.__main__ import main
-from sinet.config import ROOT, _lay_over, load_config, resolve
+from sinet import published
+from sinet.cli import main
 from sinet.errors import UserError
-from sinet.recipes import trainings
+from sinet.grid import systems
+from sinet.grid.config import lay_over, load_config
+from sinet.grid.plan import resolve
+from sinet.grid.schema import Config, Record, Site, Trials
+from sinet.provenance import ROOT
 
 
 def changed(text: str) -> dict:
     config = load_config()
-    _lay_over(config, yaml.safe_load(text))
+    lay_over(config, yaml.safe_load(text))
     return config
 
 
@@ -172,7 +175,7 @@ def test_models_of_a_block_have_encoders_and_seeds_of_their_own():
         "grid: [{datasets: [scierc], encoders: [minilm], recipe: short, models: "
         "{sinet: null, spert: {seeds: [4, 5]}, pfn: {encoders: [all-mpnet-base-v2]}}}]\nseeds: [1, 2, 3]"
     )
-    assert [run.path.removeprefix("scierc/") for run in resolve(config).runs] == [
+    assert [run.removeprefix("scierc/") for run in resolve(config).runs] == [
         *(f"minilm/sinet/{seed}" for seed in (1, 2, 3)),
         *(f"minilm/spert/{seed}" for seed in (4, 5)),
         *(f"all-mpnet-base-v2/pfn/{seed}" for seed in (1, 2, 3)),
@@ -189,9 +192,9 @@ def test_what_a_recipe_says_of_a_dataset_comes_last():
     block = "{datasets: [scierc-documents], encoders: [minilm], models: [sinet, pure], recipe: own}"
     sinet, pure = resolve(
         changed(f"grid: [{block}]\nrecipes: {{own: {{pure: {{datasets: {{scierc: {{epochs: 7}}}}}}}}}}")
-    ).runs
-    assert sinet.details["recipe"]["batch_size"] == 4, "of SciERC, of which the documents are another form"
-    assert [t["epochs"] for _, t in trainings(pure.details["recipe"])] == [7, 7]
+    ).specs()
+    assert sinet.recipe.batch_size == 4, "of SciERC, of which the documents are another form"
+    assert [t.epochs for _, t in pure.recipe.trainings] == [7, 7]
 
 
 def test_a_model_stands_once_in_a_published_column():
@@ -202,26 +205,29 @@ def test_a_model_stands_once_in_a_published_column():
         resolve(changed(grid.format("scierc", "sinet", "scierc-documents", "sinet")))
 
 
-def test_weights_that_cannot_be_had_are_left_out_and_named(monkeypatch, tmp_path):
+def test_weights_that_cannot_be_had_are_skipped_and_named(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     grid = (
         "grid: [{datasets: [scierc], encoders: [minilm, bert-base-cased], models: [sinet], recipe: short}]\nmirrors: "
     )
     plan = resolve(changed(grid + f"['{tmp_path}']"))
-    assert [run.encoder for run in plan.runs] == ["minilm"]
-    [(run, reason)] = plan.left_out
-    assert run.encoder == "bert-base-cased" and "encoders/bert-base-cased/ is in none of the mirrors" in reason
-    assert resolve(changed(grid + f"['{tmp_path}']"), offline=False).left_out == (), "the hub may still be asked"
+    assert list(plan.runs) == ["scierc/minilm/sinet/0"]
+    [(run, reason)] = plan.skipped.items()
+    assert run == "scierc/bert-base-cased/sinet/0" and "encoders/bert-base-cased/ is in none of the mirrors" in reason
+    assert resolve(changed(grid + f"['{tmp_path}']"), offline=False).skipped == {}, "the hub may still be asked"
     (tmp_path / "encoders" / "bert-base-cased").mkdir(parents=True)
-    assert not resolve(changed(grid + f"['{tmp_path}']")).left_out
+    assert not resolve(changed(grid + f"['{tmp_path}']")).skipped
 
 
 @pytest.mark.parametrize("overlay", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
 def test_every_shipped_configuration_resolves(overlay):
     plan = resolve(load_config(overlay), offline=False)
     assert plan.runs
-    for run, reason in plan.left_out:
-        assert "none of the mirrors" in reason and run.dataset in (*(f"ace04-{fold}" for fold in range(5)), "ace05")
+    for run, reason in plan.skipped.items():
+        assert "none of the mirrors" in reason and run.split("/")[0] in (
+            *(f"ace04-{fold}" for fold in range(5)),
+            "ace05",
+        )
 
 
 def test_adding_a_system_to_a_grid_is_one_word():
@@ -235,7 +241,7 @@ def test_adding_a_system_to_a_grid_is_one_word():
     ):
         config = load_config(ROOT / overlay)
         config["grid"] = [config["grid"][0] | {"models": list(config["models"])}]
-        assert {run.model for run in resolve(config).runs} == set(config["models"]), overlay
+        assert {run.split("/")[2] for run in resolve(config).runs} == set(config["models"]), overlay
 
 
 def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch):
@@ -243,12 +249,12 @@ def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch):
     (tmp_path / "ace05" / "English" / "nw" / "DOC.apf.xml").write_text("<source_file/>")
     monkeypatch.setenv("SINET_MIRRORS", str(tmp_path))
     plan = resolve(load_config(ROOT / "config" / "paper.yaml"), offline=False)
-    assert "ace05" in {run.dataset for run in plan.runs}
-    assert {run.dataset for run, _ in plan.left_out} == {f"ace04-{fold}" for fold in range(5)}
+    assert "ace05" in plan.datasets
+    assert {run.split("/")[0] for run in plan.skipped} == {f"ace04-{fold}" for fold in range(5)}
 
 
 def test_settings_are_read_without_importing_torch():
-    code = "import sys; from sinet.config import *; resolve(load_config()); print('torch' in sys.modules)"
+    code = "import sys; from sinet.grid.config import *; from sinet.grid.plan import resolve; resolve(load_config()); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "False"
 
@@ -264,27 +270,15 @@ def test_settings_read_from_the_source_are_those_of_the_class():
         assert set(systems.load(name).allowed) <= set(keywords)
 
 
-def test_every_key_of_the_schemas_is_described():
-    def walk(node: object, where: str) -> None:
-        if isinstance(node, dict):
-            for key, child in node.get("properties", {}).items():
-                described = "description" in child or "description" in _target(child)
-                assert described, f"{where}.{key} has no description"
-                walk(child, f"{where}.{key}")
-            if "properties" in node:
-                assert node.get("additionalProperties") is False, f"{where} accepts every typo"
-            for key in ("items", "$defs"):
-                for child in node[key].values() if key == "$defs" and key in node else [node.get(key)]:
-                    walk(child, f"{where}.{key}")
-
-    for path in sorted((ROOT / "workflow" / "schemas").glob("*.yaml")):
-        schema = yaml.safe_load(path.read_text(encoding="utf-8"))
-
-        def _target(child: dict, schema: dict = schema) -> dict:
-            reference = child.get("$ref")
-            return schema["$defs"][reference.rsplit("/", 1)[1]] if reference else {}
-
-        walk(schema, path.stem)
+@pytest.mark.parametrize("model", [Config, Site, Trials, Record], ids=lambda model: model.__name__)
+def test_every_key_is_described_and_no_other_is_taken(model):
+    schema = model.model_json_schema()
+    for name, of in ((model.__name__, schema), *schema.get("$defs", {}).items()):
+        if "properties" in of:
+            assert of.get("additionalProperties") is False, f"{name} takes every typo"
+            undescribed = [key for key, child in of["properties"].items() if not {"description", "$ref"} & child.keys()]
+            assert "description" in of, name
+            assert not undescribed, f"{name}: {undescribed}"
 
 
 def rows_of_the_paper() -> set[tuple[str, str, str]]:
@@ -304,13 +298,13 @@ def test_paper_grid_is_what_the_paper_has_of_the_systems_here():
     config = load_config(ROOT / "config" / "paper.yaml")
     plan = resolve(config, offline=False)
     planned = {}
-    for run in (*plan.runs, *(run for run, _ in plan.left_out)):
+    for run in map(plan.spec, (*plan.runs, *plan.skipped)):
         model, dataset = config["models"][run.model], config["datasets"][run.dataset]
         for name in filter(None, (model.get("published"), model.get("setting"))):
-            row = name, config["encoders"][run.encoder]["published"], dataset["published"]
+            row = name, config["encoders"][run.encoder_name]["published"], dataset["published"]
             planned.setdefault(row, set()).add((run.dataset, run.seed))
-        assert run.details["recipe"]["name"] == "own"
-        assert "published" not in run.details["encoder"], "what a table calls an encoder is no reason to train again"
+        assert run.recipe.name == "own"
+        assert "published" not in run.encoder, "what a table calls an encoder is no reason to train again"
     here = {n for m in config["models"].values() for n in (m.get("published"), m.get("setting"))}
     of_ablation = {("Base+TAP+CTAM", e, d) for e, d in (("ALB", "ace04"), ("ALB", "ace05"), ("Bb", "ace04"))}
     assert planned.keys() - of_ablation == {row for row in rows_of_the_paper() if row[0] in here}

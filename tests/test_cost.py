@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sinet import systems
-from sinet.__main__ import main
-from sinet.config import load_config, resolve
+from sinet.cli import main
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
+from sinet.grid import systems
+from sinet.grid.config import load_config
+from sinet.grid.plan import resolve
 from sinet.model.encoder import Encoder
 from sinet.provenance import ROOT
 from sinet.run import cost
 from sinet.run.train import Data
 from sinet.run.training import Training, batch_parts, train_step
-from tests.conftest import CORPUS, DATASETS, LABELS, tiny_run
+from tests.conftest import CORPUS, DATASETS, LABELS, spec, tiny_run
 
 SHOWN = ROOT / "results" / "kept" / "shown"
 SYSTEMS = sorted(systems.sources())
@@ -32,8 +33,8 @@ def without_data(encoder: Encoder) -> Encoder:
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_step_is_counted_as_torch_counts_the_whole_model(system, tiny_encoder):
     run = tiny_run({}, 0, epochs=1) | {"system": system, "settings": dict(systems.load(system).tiny)}
-    sentences, recipe = read_sentences(CORPUS)[:4], run["recipe"]
-    counted = cost.Counted(run, LABELS, without_data(tiny_encoder))
+    sentences, recipe = read_sentences(CORPUS)[:4], spec(run).recipe
+    counted = cost.Counted(spec(run), LABELS, without_data(tiny_encoder))
     torch.manual_seed(0)
     work, saved = counted.step(counted.model.training_items(sentences), recipe)
     model = systems.load(system)(LABELS, tiny_encoder, **run["settings"]).train()
@@ -61,8 +62,8 @@ def test_steps_are_those_of_the_trainer(recipe, tiny_encoder):
     named = [cost._relabelled(s, LABELS, LABELS, f"{i // 3}") for i, s in enumerate(sentences)]
     data = Data(LABELS, named, sentences)
     model = systems.load("sinet")(LABELS, tiny_encoder, **run["settings"])
-    training = Training(model, named, run["recipe"], 0, cost.CPU, "float32")
-    counted = cost.run_cost(run, data, without_data(tiny_encoder))
+    training = Training(model, named, spec(run).recipe, 0, cost.CPU, "float32")
+    counted = cost.run_cost(spec(run), data, without_data(tiny_encoder))
     assert (
         counted.steps
         == training.steps
@@ -71,7 +72,7 @@ def test_steps_are_those_of_the_trainer(recipe, tiny_encoder):
     weights = sum(p.numel() for p in model.parameters())
     assert counted.disk == 4 * weights and counted.state == 4 * (3 * 3 * weights + weights)
     assert counted.memory > 16 * weights
-    without_looks = cost.run_cost(run, Data(LABELS, named, []), without_data(tiny_encoder))
+    without_looks = cost.run_cost(spec(run), Data(LABELS, named, []), without_data(tiny_encoder))
     assert counted.work.flops > without_looks.work.flops
 
 
@@ -126,7 +127,7 @@ def test_what_is_not_here_is_counted_by_its_declared_size(tmp_path, capsys):
 
 
 def test_the_sum_says_of_how_many_runs_nothing_is_known():
-    run = resolve(load_config()).runs[0]
+    run = resolve(load_config()).specs()[0]
     made = cost.Cost(10, 5, cost.Work(1e15, 0), 1e9, 1e9, 1e9)
     told = cost.table([([run, run], made), ([run] * 3, None)], cost.Device("", 1e12, 0.0), None)
     assert "In all, 2 runs: 2.0 PFLOP" in told and told.endswith("Not among them, as unknown: 3 runs.")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from sinet.config import load_config
 from sinet.data import sources
 from sinet.data.card import check_counts, count
 from sinet.data.formats import read
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.grid.config import load_config
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.provenance import file_sha256
 from tests.conftest import CORPUS, DATASETS, LABELS

@@ -10,10 +10,10 @@ import threading
 import pytest
 import torch
 
-from sinet import systems
 from sinet.contract import Extractor
 from sinet.data.sentence import read_sentences
 from sinet.errors import Interrupted
+from sinet.grid import systems
 from sinet.model import sinet as model_of_sinet
 from sinet.model import spans
 from sinet.provenance import file_sha256
@@ -22,7 +22,7 @@ from sinet.run.exactness import exactness
 from sinet.run.predict import predict, predict_file
 from sinet.run.prefetch import AHEAD, prefetched
 from sinet.run.state import StateFolder
-from tests.conftest import CORPUS, LABELS, tiny_run
+from tests.conftest import CORPUS, LABELS, spec, tiny_run
 from tests.pretend_device import PretendTensor, pretend_device
 from tests.test_systems import build, learn, without_scores
 
@@ -178,7 +178,7 @@ def test_what_bench_measures_is_measured_there(device, tiny_encoder, tiny_mirror
     assert exact["float32_same"] and 0 < exact["float32_states"] < 1e-4
     run = tiny_run(dict(model_of_sinet.System.tiny), 1)
     read = torch.tensor([5, 6])
-    assert bench.training_speed(run, LABELS, SENTENCES, read, [tiny_mirror], device, 4)["sentences_per_s"] > 0
+    assert bench.training_speed(spec(run), LABELS, SENTENCES, read, [tiny_mirror], device, 4)["sentences_per_s"] > 0
 
 
 PLANTED = {

@@ -19,7 +19,7 @@ from sinet.provenance import file_sha256
 from sinet.run.flops import count_sentences, encoder_multiply_adds
 from sinet.run.train import train_run
 from sinet.run.training import new_optimizer
-from tests.conftest import CONFIGS, CORPUS, LABELS, SMALL, tiny_run, tiny_tokenizer
+from tests.conftest import CONFIGS, CORPUS, LABELS, SMALL, spec, tiny_run, tiny_tokenizer
 
 REVISION = "0" * 40
 
@@ -88,7 +88,7 @@ def test_an_architecture_that_nothing_here_names_trains_predicts_and_is_counted(
     sentences = read_sentences(CORPUS)
     model = System(LABELS, encoder, **System.tiny).train()
     before = {name: p.clone() for name, p in model.named_parameters()}
-    optimizer = new_optimizer(model, tiny_run({}, 0)["recipe"])
+    optimizer = new_optimizer(model, spec(tiny_run({}, 0)).recipe)
     model.loss(model.training_batch(sentences)).backward()
     optimizer.clipped_step(1.0)
     optimizer.settle()
@@ -153,17 +153,17 @@ def test_packed_states_and_attention_are_the_modules_own(kind, layout, encoder_f
 
 
 def test_default_encoder_is_in_an_installed_package():
-    from sinet.config import encoder_declaration, load_config
+    from sinet.grid.config import encoder_declaration, read_config
 
-    declared = encoder_declaration(load_config(), "minilm")
+    declared = encoder_declaration(read_config().encoders, "minilm")
     located = locate_encoder(declared)
     assert load_encoder(declared, located).hidden_size == 384 and declared["sha256"].items() < located.sha256.items()
 
 
 def test_architecture_alone(monkeypatch):
-    from sinet.config import encoder_declaration, load_config
+    from sinet.grid.config import encoder_declaration, read_config
 
-    declared = encoder_declaration(load_config(), "scibert-sizes")
+    declared = encoder_declaration(read_config().encoders, "scibert-sizes")
     declared["architecture"] |= {"num_hidden_layers": 1}
     located = locate_encoder(declared)
     assert load_encoder(declared, located).hidden_size == 768 and "random" in located.source
@@ -246,7 +246,7 @@ def test_whatever_is_read_is_watched_and_trains_anew_when_it_changes(name, encod
     run["encoder"] = {"name": "own", "path": str(folder), "cased": False}
     seen = []
     for _ in range(2):
-        train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+        train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
         record = json.loads((tmp_path / "out" / "training.json").read_text())["encoder_source"]
         assert record["sha256"] == file_sums(folder) == changed_files(run["encoder"])
         seen.append(len(list((tmp_path / "state").iterdir())))

@@ -63,7 +63,7 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
         "threads": 2,
     }
     write_sealed(folder / "timing.json", timing)
-    declared = {"models": MODELS, "datasets": {"ten": {}}, "reference": "sinet", "left_out": [], "failed": []}
+    declared = {"models": MODELS, "datasets": {"ten": {}}, "reference": "sinet", "skipped": [], "failed": []}
     made = compare(read_runs(records, folder / "data"), declared, resamples=2000)
     write_sealed(folder / "comparisons.json", made)
     return records, folder / "timing.json", folder / "comparisons.json"

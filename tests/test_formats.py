@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sinet.config import load_config, resolve
 from sinet.data.decode import read_text
 from sinet.data.formats import read, recognise
 from sinet.data.prepare import BRACKETS, prepare, with_brackets
 from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.grid.config import load_config
+from sinet.grid.plan import resolve
 from sinet.provenance import ROOT
 from sinet.score.metrics import score
 from tests.conftest import DATASETS, LABELS, SOURCES
@@ -152,7 +153,7 @@ def test_a_grid_that_names_folds_runs_them_all(tmp_path):
     overlay = tmp_path / "c.yaml"
     overlay.write_text("grid: [{datasets: [ade], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}]")
     plan = resolve(load_config(overlay))
-    assert [run.dataset for run in plan.runs] == [f"ade-{i}" for i in range(10)]
+    assert plan.datasets == [f"ade-{i}" for i in range(10)]
 
 
 # -- published preprocessing, bit for bit --------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
-from tests.conftest import tiny_run
+from tests.conftest import spec, tiny_run
 
 KILLS = 24
 
@@ -21,7 +21,7 @@ def train(run: dict, data: str, out: str, state: str, mirror: str) -> None:
     from sinet.run import train, training
 
     training.SAVE_SECONDS = 0.0
-    train.train_run(run, Path(data), Path(out), Path(state), [mirror])
+    train.train_run(spec(run), Path(data), Path(out), Path(state), [mirror])
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sinet.__main__ import main
+from sinet.cli import main
 from sinet.data.ace import Lost, read_documents
 from sinet.data.check import check_files
 from sinet.data.text import LONGEST, sentences

@@ -2,11 +2,11 @@
 
 import json
 
-from sinet.__main__ import main
+from sinet.cli import main
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.model.sinet import System
 from sinet.run.train import train_run
-from tests.conftest import CORPUS, LABELS, tiny_run
+from tests.conftest import CORPUS, LABELS, spec, tiny_run
 
 ROOM = 158
 """Word pieces that the tiny encoder reads besides [CLS] and [SEP]; the words here have one piece each."""
@@ -33,7 +33,7 @@ def test_gold_beyond_the_encoder_counts_as_missed(tiny_mirror, tmp_path, capsys,
 
     settings = System.tiny | {"dropout": 0.0, "attention_dropout": 0.0}
     run = tiny_run(settings, 0, epochs=3, batch_size=5, weight_decay=0.0, selection="last")
-    train_run(run, data, tmp_path / "run", tmp_path / "state", [tiny_mirror])
+    train_run(spec(run), data, tmp_path / "run", tmp_path / "state", [tiny_mirror])
     beyond = len(long.tokens) - ROOM
     assert f"{beyond} words of the training sentences lie beyond what the encoder reads" in caplog.text
     trained = json.loads((tmp_path / "run" / "training.json").read_text())

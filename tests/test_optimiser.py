@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from sinet.config import load_config
 from sinet.model.embedding import RowEmbedding
 from sinet.run.optimiser import RowAdamW
 from sinet.run.schedules import inverse_time, schedule, slanted_triangular
+from tests.conftest import recipe_of
 
 CLOSE = {"atol": 1e-6, "rtol": 1e-6}  # the factor of clipping is float32
 ROWS = [[1, 2, 2], [2, 3], [9, 1], [3], [7, 2]]
@@ -218,7 +218,7 @@ def test_without_a_limit_nothing_is_clipped_and_by_one_norm_all_is():
 def rates_of(steps: int, **recipe: object) -> list[float]:
     """The factor of the rate at each step of a recipe."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    rates, found = schedule(optimizer, load_config()["recipe_defaults"] | recipe, steps), []
+    rates, found = schedule(optimizer, recipe_of(**recipe), steps), []
     for _ in range(steps):
         found.append(optimizer.param_groups[0]["lr"])
         optimizer.step()

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sinet.__main__ import main
-from sinet.config import case_study, declarations, load_config, resolve
+from sinet.cli import main
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import SEAL, read_sealed, write_sealed, write_sum
-from sinet.plan import KEYS, GridPlan
+from sinet.grid.config import load_config
+from sinet.grid.plan import KEYS, Plan, case_study, declarations, resolve
 from sinet.provenance import digest_of
 from sinet.score.analyse import analyse
 from sinet.score.metrics import score
@@ -32,7 +32,7 @@ def snakemake(project: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def write_runs(plan: GridPlan) -> None:
+def write_runs(plan: Plan) -> None:
     """A result for each run of a plan: of the first system right, of the others without relations."""
     gold = read_sentences(CORPUS)
     made = {}
@@ -85,7 +85,7 @@ def test_no_command_grows_with_the_number_of_runs_and_steps_take_5000(tiny_mirro
     declared = declarations(config, plan, []) | {"tables": [], "figures": [], "measured": []}
     declared["case_study"] = {"model": "sinet", "dataset": DATASETS[0], "encoder": "tiny"}
     declared["case_study"] |= {"systems": {run.model: run.path for run in beside[::-1]}}
-    planned = GridPlan(Path(config["results"]), declared)
+    planned = Plan(Path(config["results"]), declared)
     assert len(planned.runs()) == 5000 and planned.write().stat().st_size > 131_072
     write_runs(planned)
 
@@ -111,16 +111,16 @@ def test_no_command_grows_with_the_number_of_runs_and_steps_take_5000(tiny_mirro
 
 def test_a_plan_is_written_when_it_changed_and_kept_in_order(tmp_path):
     def written(runs: list[str]) -> tuple[int, list[str]]:
-        path = GridPlan(tmp_path / "new", dict.fromkeys(KEYS) | {"runs": dict.fromkeys(runs), "failed": []}).write()
-        return path.stat().st_mtime_ns, GridPlan.read(path).runs()
+        path = Plan(tmp_path / "new", dict.fromkeys(KEYS) | {"runs": dict.fromkeys(runs), "failed": []}).write()
+        return path.stat().st_mtime_ns, Plan.read(path).runs()
 
     first = written(["d/e/m/0", "d/e/m2/0", "d2/e/m/0"])
     assert written(["d/e/m/0", "d/e/m2/0", "d2/e/m/0"]) == first, "the same is not written again"
     assert written(["d/e/m2/0", "d/e/m/0"])[1] == ["d/e/m2/0", "d/e/m/0"], "the order is that of the grid"
-    plan = GridPlan(tmp_path, {"runs": dict.fromkeys(first[1]), "failed": [["d/e/m/0", "no memory"]]})
+    plan = Plan(tmp_path, {"runs": dict.fromkeys(first[1]), "failed": [["d/e/m/0", "no memory"]]})
     assert plan.runs("d", "e") == ["d/e/m2/0"] and plan.runs("d", "e", "m") == []
     with pytest.raises(UserError, match="this grid has no case study"):
-        GridPlan(tmp_path, {"case_study": None}).studied()
+        Plan(tmp_path, {"case_study": None}).studied()
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_names_hold_underscores_and_the_plan_names_what_is_made(underscored):
     assert {p.name for p in (results / "figures/ten_ten/mini_lm").glob("*.pdf")} == {
         f"{name}.pdf" for name in ("curves", "lengths", "significance", "flops", "speed")
     }
-    declared = GridPlan.read(results / "plan.json").declared
+    declared = Plan.read(results / "plan.json").declared
     assert {
         p.relative_to(results / "figures").with_suffix("").as_posix() for p in results.rglob("figures/**/*.png")
     } == {*declared["figures"]}

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from sinet import systems
-from sinet.__main__ import main
+from sinet.cli import main
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
 from sinet.files import write_sealed
+from sinet.grid import systems
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import save_encoder
 from sinet.run import released

@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from sinet.__main__ import main
-from sinet.config import Plan, load_config
+from sinet.cli import main
 from sinet.data.sentence import Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed
+from sinet.grid.config import load_config
+from sinet.grid.plan import KEYS, Plan
 from sinet.paper.report import write_report
 from sinet.paper.results import write_results
-from sinet.plan import KEYS, GridPlan
 from sinet.score.errors import sentence_errors
 from sinet.score.metrics import score
 from tests.browser import chromium, in_a_browser, texts
@@ -95,7 +95,7 @@ def results(tmp_path_factory) -> tuple[Path, dict]:
     (folder / "figures" / "ten" / "tiny" / "curve.pdf").write_bytes(b"%PDF")
     plan = {
         "runs": ["ten/tiny/good/0", "ten/tiny/bad/0"],
-        "left_out": [["ace05/tiny/good/0", "no licence"]],
+        "skipped": [["ace05/tiny/good/0", "no licence"]],
         "tables": ["scores"],
         "figures": ["ten/tiny/curve"],
         "datasets": {"ten": {"title": "Ten"}},
@@ -167,7 +167,7 @@ def test_a_fold_is_named_as_such(results, tmp_path):
 
 
 def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
-    plan = GridPlan(tmp_path, dict.fromkeys(KEYS) | {"runs": {"a/b/c/0": "r"}}).write()
+    plan = Plan(tmp_path, dict.fromkeys(KEYS) | {"runs": {"a/b/c/0": "r"}}).write()
     assert main(["report", "--plan", str(plan), "--out", str(tmp_path / "r.html")]) == 2
     assert "runs/a/b/c/0/record.json: No such file" in capsys.readouterr().err
     assert main(["summary", "--config", "config/open.yaml"]) == 2
@@ -182,7 +182,7 @@ def finished(results: Path, config: str) -> tuple[Path, Path, Plan]:
     (results / "figures/d/e/curve.png").write_bytes(PNG)
     (results / "figures/d/e/curve.md").write_text(f"Of {config}.\n")
     (results / "figures/old.png").write_bytes(PNG)
-    GridPlan(results, dict.fromkeys(KEYS) | {"tables": ["main"], "figures": ["d/e/curve"]}).write()
+    Plan(results, dict.fromkeys(KEYS) | {"tables": ["main"], "figures": ["d/e/curve"]}).write()
     record = {"seconds": {"train": 60}, "device_name": "A", "device": "cpu", "threads": 1, "precision": "float32"}
     trained = {"recipe": {"name": "short", "epochs": 2}, "settings": {"width_size": 25}}
     write_sealed(results / "runs/d/e/m/0/record.json", record | trained | {"git_commit": "a" * 40})

@@ -14,24 +14,26 @@ import threading
 import time
 from types import SimpleNamespace
 
-import jsonschema
 import pytest
 import torch
-import yaml
+from pydantic import ValidationError
 
-from sinet import provenance, systems
-from sinet.config import load_config
+from sinet import provenance
 from sinet.contract import Batch, Extractor, Prediction, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import Interrupted, UserError
+from sinet.files import SEAL
+from sinet.grid import systems
+from sinet.grid.config import load_config
+from sinet.grid.schema import Record
 from sinet.model.encoder import Encoder
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import batches, flops, machine, state, timing, train, training
 from sinet.run.predict import load_run, predict_file
-from sinet.run.record import SCHEMA, evaluate
+from sinet.run.record import evaluate
 from sinet.score.metrics import score
-from tests.conftest import CORPUS, LABELS, SMALL, tiny_run
+from tests.conftest import CORPUS, LABELS, SMALL, recipe_of, spec, tiny_run
 
 CPU = torch.device("cpu")
 RECIPE = load_config()["recipe_defaults"] | {
@@ -65,18 +67,18 @@ def weights(folder) -> str:
 
 def test_same_seed_same_bits_and_another_seed_others(run, prepared, tmp_path):
     for name in ("a", "b"):
-        train.train_run(run, prepared, tmp_path / name, tmp_path / f"state-{name}")
+        train.train_run(spec(run), prepared, tmp_path / name, tmp_path / f"state-{name}")
         predict_file(tmp_path / name, prepared / "test.jsonl", tmp_path / name / "predictions.jsonl")
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     assert (tmp_path / "a" / "predictions.jsonl").read_bytes() == (tmp_path / "b" / "predictions.jsonl").read_bytes()
-    train.train_run(run | {"seed": 4}, prepared, tmp_path / "c", tmp_path / "state-c")
+    train.train_run(spec(run | {"seed": 4}), prepared, tmp_path / "c", tmp_path / "state-c")
     assert weights(tmp_path / "c") != weights(tmp_path / "a")
 
 
 @pytest.mark.parametrize("system", sorted(systems.sources()))
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, tmp_path, monkeypatch):
     run |= {"model": system, "system": system, "settings": dict(systems.load(system).tiny)}
-    train.train_run(run, prepared, tmp_path / "whole", tmp_path / "state-whole")
+    train.train_run(spec(run), prepared, tmp_path / "whole", tmp_path / "state-whole")
 
     save = state.StateFolder.save
 
@@ -88,13 +90,13 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, t
     monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     monkeypatch.setattr(state.StateFolder, "save", save_and_die)
     with pytest.raises(KeyboardInterrupt):
-        train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
+        train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / "state")
     monkeypatch.setattr(state.StateFolder, "save", save)
     steps = []
     monkeypatch.setattr(
         training, "train_step", lambda *a, original=training.train_step: steps.append(1) or original(*a)
     )
-    train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / "state")
     assert len(steps) == 1 + 3, "the step that was missing of the second epoch, and the third"
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
     logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "resumed")]
@@ -116,7 +118,7 @@ def staged(run: dict) -> dict:
 
 def test_parts_are_trained_one_after_another_and_resumed_in_either(run, prepared, tmp_path, monkeypatch):
     run = staged(run)
-    train.train_run(run, prepared, tmp_path / "whole", tmp_path / "state-whole")
+    train.train_run(spec(run), prepared, tmp_path / "whole", tmp_path / "state-whole")
     rows = list(csv.DictReader((tmp_path / "whole" / "log.csv").read_text().splitlines()))
     assert [row["stage"] for row in rows] == ["entity"] * 3 + ["relation"] * 3
     entity, relation = rows[:3], rows[3:]
@@ -144,25 +146,25 @@ def test_parts_are_trained_one_after_another_and_resumed_in_either(run, prepared
             patched.setattr(training, "SAVE_SECONDS", seconds)
             patched.setattr(state.StateFolder, "save", save_and_die)
             with pytest.raises(KeyboardInterrupt):
-                train.train_run(run, prepared, tmp_path / "resumed", tmp_path / f"state-{place}")
-        train.train_run(run, prepared, tmp_path / "resumed", tmp_path / f"state-{place}")
+                train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / f"state-{place}")
+        train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / f"state-{place}")
         assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
 
 
 def test_a_training_without_items_or_batches_is_refused(run, prepared, tmp_path):
     recipe = RECIPE | {"drop_last": True, "order": "shuffled", "batch_size": 100}
     with pytest.raises(UserError, match="batch_size: 100 is more than the 10 items, and drop_last is on"):
-        train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+        train.train_run(spec(run | {"recipe": recipe}), prepared, tmp_path / "out", tmp_path / "state")
     bare = shutil.copytree(prepared, tmp_path / "bare")
     write_sentences(bare / "train.jsonl", [Sentence("a", ("parsers",))])
     with pytest.raises(UserError, match="the training split holds no item for the relation model"):
-        train.train_run(staged(run), bare, tmp_path / "out", tmp_path / "state")
+        train.train_run(spec(staged(run)), bare, tmp_path / "out", tmp_path / "state")
 
 
 def test_a_rate_of_no_parameter_is_refused(run, prepared, tmp_path):
     recipe = RECIPE | {"lr_of": {"entity_clasifier.": 1e-3}}
     with pytest.raises(UserError, match=r"lr_of: no parameter begins with 'entity_clasifier\.'; they begin"):
-        train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+        train.train_run(spec(run | {"recipe": recipe}), prepared, tmp_path / "out", tmp_path / "state")
 
 
 def test_dev_can_be_trained_on_and_then_selects_nothing(run, prepared, tmp_path):
@@ -173,7 +175,7 @@ def test_dev_can_be_trained_on_and_then_selects_nothing(run, prepared, tmp_path)
         "drop_last": True,
         "order": "shuffled",
     }
-    train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+    train.train_run(spec(run | {"recipe": recipe}), prepared, tmp_path / "out", tmp_path / "state")
     measured = json.loads((tmp_path / "out" / "training.json").read_text())
     assert (measured["trained_on"], measured["train_sentences"], measured["dev_sentences"]) == ("train+dev", 20, 0)
     assert measured["dev"] == {}
@@ -182,13 +184,13 @@ def test_dev_can_be_trained_on_and_then_selects_nothing(run, prepared, tmp_path)
 def test_batches_that_are_documents_need_documents(run, prepared, tmp_path):
     recipe = RECIPE | {"batch_size": "document"}
     with pytest.raises(UserError, match="ten does not say which sentences are of one document; batch_size should be a"):
-        train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+        train.train_run(spec(run | {"recipe": recipe}), prepared, tmp_path / "out", tmp_path / "state")
 
 
 @pytest.mark.parametrize("every, looks", [(0.1, [10, 20, 30]), (1, [105, 210]), (2, [210, 420]), (0.5, [52, 104, 157])])
 def test_dev_is_looked_at_as_often_as_the_recipe_says(every, looks):
     """A share of an epoch is counted in whole steps within each epoch, as PURE does."""
-    self = SimpleNamespace(recipe={"evaluate_every": every, "steps": None}, steps_per_epoch=105)
+    self = SimpleNamespace(recipe=recipe_of(evaluate_every=every), steps_per_epoch=105)
     found = [step for step in range(1, 421) if training.Training.evaluates(self, step)]
     assert found[: len(looks)] == looks
     if every == 0.1:
@@ -201,11 +203,11 @@ def test_running_out_of_memory_names_the_micro_batch(run, prepared, tmp_path, mo
 
     monkeypatch.setattr(training, "train_step", step)
     with pytest.raises(UserError, match=r"out of GPU memory at 4 of a batch of 4 .* lower micro_batch_size"):
-        train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+        train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
 
 
 def test_a_request_to_end_saves_at_once_and_says_so(run, prepared, tmp_path, monkeypatch):
-    train.train_run(run, prepared, tmp_path / "whole", tmp_path / "state-whole")
+    train.train_run(spec(run), prepared, tmp_path / "whole", tmp_path / "state-whole")
     counted = []
 
     def step(*arguments, original=training.train_step):
@@ -216,9 +218,9 @@ def test_a_request_to_end_saves_at_once_and_says_so(run, prepared, tmp_path, mon
 
     monkeypatch.setattr(training, "train_step", step)
     with pytest.raises(Interrupted, match="stopped by SIGTERM; the state is saved"):
-        train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
+        train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / "state")
     assert len(counted) == 2 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    train.train_run(run, prepared, tmp_path / "resumed", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / "state")
     assert len(counted) == 3 * 3 and weights(tmp_path / "resumed") == weights(tmp_path / "whole")
 
 
@@ -250,22 +252,22 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_its_state(run, prepare
     monkeypatch.setattr(training, "train_step", step)
     message = r"epoch 2, step 5 of 9: the loss is nan \(entity nan, relation nan\).*state-0000-0000003.pt"
     with pytest.raises(UserError, match=message):
-        train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+        train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
     monkeypatch.undo()
     (folder,) = (tmp_path / "state").iterdir()
     assert [p.name for p in folder.glob("state-*")] == ["state-0000-0000003.pt"]
 
 
 def test_a_finished_run_is_not_trained_again_but_an_edited_one_is(run, prepared, tmp_path, monkeypatch):
-    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
     first = weights(tmp_path / "out")
     for name in train.OUTPUTS:
         (tmp_path / "out" / name).unlink()  # as Snakemake does before a job
     monkeypatch.setattr(train, "_train", lambda *a: pytest.fail("trained again"))
-    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
     assert weights(tmp_path / "out") == first
     with pytest.raises(pytest.fail.Exception, match="trained again"):
-        train.train_run(run | {"recipe": RECIPE | {"epochs": 4}}, prepared, tmp_path / "out", tmp_path / "state")
+        train.train_run(spec(run | {"recipe": RECIPE | {"epochs": 4}}), prepared, tmp_path / "out", tmp_path / "state")
 
 
 def test_a_state_is_of_its_settings_code_and_data(run, prepared, tmp_path, monkeypatch):
@@ -281,7 +283,7 @@ def test_a_state_is_of_its_settings_code_and_data(run, prepared, tmp_path, monke
             edited.write_text(source(module).read_text(encoding="utf-8") + "\n", encoding="utf-8")
         with monkeypatch.context() as patched, pytest.raises(Interrupted) as stopped:
             patched.setattr(provenance, "_source", lambda name: edited if name == module else source(name))
-            train.train_run(run | changes, data, tmp_path / "out", tmp_path / "state")
+            train.train_run(spec(run | changes), data, tmp_path / "out", tmp_path / "state")
         return str(stopped.value)
 
     first = folder()
@@ -308,18 +310,18 @@ def test_a_state_is_of_its_settings_code_and_data(run, prepared, tmp_path, monke
 @pytest.mark.parametrize("name", ["model.safetensors", "log.csv", "tokenizer/tokenizer.json"])
 def test_a_finished_run_whose_files_were_changed_is_trained_anew(name, run, prepared, tmp_path, caplog, monkeypatch):
     """Results are links to what the state holds: who spoils one spoils the other."""
-    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
     first, log_csv = weights(tmp_path / "out"), (tmp_path / "out" / "log.csv").read_text()
     with open(tmp_path / "out" / name, "ab") as file:
         file.write(b"9,0,0,99.9\n")
-    train.train_run(run, prepared, tmp_path / "again", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "again", tmp_path / "state")
     assert f"{name} was changed after the training; passed over" in caplog.text
     assert weights(tmp_path / "again") == first and "99.9" not in (tmp_path / "again" / "log.csv").read_text()
     assert [line.split(",")[0] for line in log_csv.splitlines()] == [
         line.split(",")[0] for line in (tmp_path / "again" / "log.csv").read_text().splitlines()
     ]
     monkeypatch.setattr(train, "_train", lambda *a: pytest.fail("trained again"))
-    train.train_run(run, prepared, tmp_path / "third", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "third", tmp_path / "state")
     assert weights(tmp_path / "third") == first
 
 
@@ -353,15 +355,15 @@ def test_a_run_is_continued_on_its_kind_of_machine_and_taken_from_any(run, prepa
     with monkeypatch.context() as patched:
         patched.setattr(train, "predict", interrupted)
         with pytest.raises(Interrupted):
-            train.train_run(run, prepared, tmp_path / "here", tmp_path / "state")
+            train.train_run(spec(run), prepared, tmp_path / "here", tmp_path / "state")
     with monkeypatch.context() as patched:
         patched.setattr(train.machine, "device_name", lambda device: "another CPU")
-        train.train_run(run, prepared, tmp_path / "there", tmp_path / "state")
+        train.train_run(spec(run), prepared, tmp_path / "there", tmp_path / "state")
     first, second = (tmp_path / "state").iterdir()
     assert first.name.split("-")[0] == second.name.split("-")[0]
     assert "begun on another kind of machine" in caplog.text and "site.yaml: constraint" in caplog.text
     with caplog.at_level("INFO"):
-        train.train_run(run, prepared, tmp_path / "here", tmp_path / "state")
+        train.train_run(spec(run), prepared, tmp_path / "here", tmp_path / "state")
     assert "trained before with the same settings, code and data" in caplog.text
     assert json.loads((tmp_path / "here" / "training.json").read_text())["device_name"] == "another CPU"
 
@@ -369,13 +371,13 @@ def test_a_run_is_continued_on_its_kind_of_machine_and_taken_from_any(run, prepa
 def test_a_signal_during_evaluation_ends_the_run_with_its_epoch_saved(run, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr(train, "predict", interrupted)
     with pytest.raises(Interrupted, match="stopped by SIGTERM; the state is saved"):
-        train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+        train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
     assert [p.name for p in (tmp_path / "state").glob("*/state-*")] == ["state-0000-0000003.pt"]
 
 
 def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
     out = tmp_path / "out"
-    train.train_run(run, prepared, out, tmp_path / "state")
+    train.train_run(spec(run), prepared, out, tmp_path / "state")
     predict_file(out, prepared / "test.jsonl", out / "predictions.jsonl")
     gold, predicted = prepared / "test.jsonl", out / "predictions.jsonl"
     made = out / "record.json", out / "analysis.json"
@@ -389,16 +391,17 @@ def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
     assert [r["epoch"] for r in rows] == ["1", "2", "3"] and all(float(r["loss"]) > 0 for r in rows)
     best = max(rows, key=lambda r: (float(r["dev_rel_plus"]), float(r["dev_ent"])))
     assert record["dev"]["rel_plus"] == pytest.approx(float(best["dev_rel_plus"]), rel=1e-4)
-    schema = yaml.safe_load(SCHEMA.read_text())
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(record | {"typo": 1}, schema)
+    said = {key: value for key, value in record.items() if key != SEAL}
+    Record.model_validate(said)
+    with pytest.raises(ValidationError, match="typo"):
+        Record.model_validate(said | {"typo": 1})
 
 
 def test_a_training_that_was_begun_goes_on_in_its_precision(run, prepared, tmp_path, monkeypatch, caplog):
     recipe = RECIPE | {"epochs": 1, "precision": "auto"}
     for number, faster in enumerate((False, True)):
         monkeypatch.setattr(machine, "faster_in_bfloat16", lambda device, faster=faster: faster)
-        train.train_run(run | {"recipe": recipe}, prepared, tmp_path / str(number), tmp_path / "state")
+        train.train_run(spec(run | {"recipe": recipe}), prepared, tmp_path / str(number), tmp_path / "state")
     one, other = (json.loads((tmp_path / n / "training.json").read_text())["precision"] for n in "01")
     assert one == other == "float32" and len(list((tmp_path / "state").iterdir())) == 1
 
@@ -429,7 +432,7 @@ def test_weights_are_selected_by_the_figures_that_the_recipe_names(
     monkeypatch.setattr(train, "predict", lambda *arguments: [])
     monkeypatch.setattr(train, "score", figures)
     recipe = RECIPE | {"selection": selection, "batch_size": 10}
-    train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+    train.train_run(spec(run | {"recipe": recipe}), prepared, tmp_path / "out", tmp_path / "state")
     measured = json.loads((tmp_path / "out" / "training.json").read_text())
     assert measured["selected_epoch"] == selected
     assert tuple(measured["dev"].values()) == looks[selected - 1]
@@ -437,7 +440,7 @@ def test_weights_are_selected_by_the_figures_that_the_recipe_names(
 
 def test_last_selection_keeps_the_last_epoch(run, prepared, tmp_path):
     recipe = RECIPE | {"selection": "last", "epochs": 2}
-    train.train_run(run | {"recipe": recipe}, prepared, tmp_path / "out", tmp_path / "state")
+    train.train_run(spec(run | {"recipe": recipe}), prepared, tmp_path / "out", tmp_path / "state")
     rows = list(csv.DictReader((tmp_path / "out" / "log.csv").read_text().splitlines()))
     assert rows[0]["dev_ent"] == "" and rows[1]["dev_ent"] != ""
     assert json.loads((tmp_path / "out" / "training.json").read_text())["selected_epoch"] == 2
@@ -455,7 +458,7 @@ def test_auto_precision_is_bfloat16_where_the_hardware_gains_by_it(native, share
 
 def test_batches_hold_every_sentence_once_and_little_padding():
     lengths = torch.randint(3, 60, (500,), generator=torch.Generator().manual_seed(0)).tolist()
-    recipe = RECIPE | {"batch_size": 8}
+    recipe = recipe_of(batch_size=8)
     one, same, other = (batches.training_batches(lengths, recipe, seed=1, epoch=e) for e in (1, 1, 2))
     assert sorted(i for b in one for i in b) == list(range(500)) and one == same and one != other
     padded = sum(len(b) * max(lengths[i] for i in b) for b in one)
@@ -467,8 +470,8 @@ def test_the_order_of_batches_is_the_recipe_s():
 
     def made(order: str, epoch: int = 1, **recipe: object) -> list[list[int]]:
         documents = [str(i // 10) for i in range(53)]
-        recipe = RECIPE | {"batch_size": 8, "order": order} | recipe
-        return batches.training_batches(lengths, recipe, seed=1, epoch=epoch, documents=documents)
+        made_by = recipe_of(**{"batch_size": 8, "order": order} | recipe)
+        return batches.training_batches(lengths, made_by, seed=1, epoch=epoch, documents=documents)
 
     for order in ("bucketed", "shuffled", "sorted", "data"):
         assert sorted(i for batch in made(order) for i in batch) == list(range(53))
@@ -625,7 +628,9 @@ def test_a_system_that_sleeps_is_timed_right(tiny_encoder):
 
 
 def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path):
-    train.train_run(copy.deepcopy(run) | {"recipe": RECIPE | {"epochs": 1}}, prepared, tmp_path / "out", tmp_path / "s")
+    train.train_run(
+        spec(copy.deepcopy(run) | {"recipe": RECIPE | {"epochs": 1}}), prepared, tmp_path / "out", tmp_path / "s"
+    )
     runs = {"a": tmp_path / "out", "b": tmp_path / "out"}
     sizes = {"model_type": "bert", **SMALL, "vocab_size": 200}
     untrained = {"name": "sizes", "architecture": sizes, "tokenizer": run["encoder"]}
@@ -667,7 +672,7 @@ def test_a_sample_is_spread_over_the_lengths():
 
 
 def test_a_long_file_is_predicted_in_chunks_with_the_same_result(run, prepared, tmp_path):
-    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
     source = prepared / "test.jsonl"
     predict_file(tmp_path / "out", source, tmp_path / "whole.jsonl")
     written = []
@@ -680,7 +685,7 @@ def test_a_long_file_is_predicted_in_chunks_with_the_same_result(run, prepared, 
 
 
 def test_an_interrupted_prediction_goes_on_where_it_was(run, prepared, tmp_path):
-    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
     source, written = prepared / "test.jsonl", []
 
     def stop(done):
@@ -697,7 +702,7 @@ def test_an_interrupted_prediction_goes_on_where_it_was(run, prepared, tmp_path)
 
 
 def test_a_run_folder_is_enough(run, prepared, tmp_path):
-    train.train_run(run, prepared, tmp_path / "out", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
     predict_file(tmp_path / "out", prepared / "test.jsonl", tmp_path / "here.jsonl")
     (tmp_path / "out").rename(tmp_path / "moved")
     (tmp_path / "encoders" / "tiny").unlink()

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from baselines.spert import System
-from sinet.__main__ import main
+from sinet.cli import main
 from sinet.data.sentence import Labels, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum

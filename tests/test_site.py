@@ -4,23 +4,23 @@ import os
 import re
 
 import pytest
-import yaml
 
-from sinet import site
 from sinet.errors import UserError
+from sinet.grid import site
+from sinet.grid.schema import Site
 from sinet.provenance import ROOT
 from sinet.run import machine
 
 
-def load(tmp_path, text: str) -> dict:
+def load(tmp_path, text: str) -> Site:
     (tmp_path / "site.yaml").write_text(text)
     return site.load_site(tmp_path / "site.yaml")
 
 
 def test_the_example_is_valid_and_without_a_file_nothing_is_assumed(tmp_path):
-    assert load(tmp_path, (ROOT / "slurm" / "site.example.yaml").read_text())["limits"]["runtime"] == 1440
-    assert site.load_site(tmp_path / "absent.yaml") == {}
-    assert load(tmp_path, "# nothing yet\n") == {}
+    assert load(tmp_path, (ROOT / "slurm" / "site.example.yaml").read_text()).limits.runtime == 1440
+    assert site.load_site(tmp_path / "absent.yaml") == Site()
+    assert load(tmp_path, "# nothing yet\n") == Site()
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_the_example_is_valid_and_without_a_file_nothing_is_assumed(tmp_path):
         ("limits: {cpus: four}", "limits.cpus: 'four' is text, should be a whole number"),
         ("limits: {runtime: 0}", "limits.runtime: 0 should be at least 1"),
         ("partitions: [gpu]", "partitions: .* is a list, should be a mapping"),
-        ("- account", "should be a mapping of keys such as `account:`"),
+        ("- account", "site.yaml: all of it: .* is a list, should be a mapping"),
         ("account: [", "site.yaml:1: broken YAML"),
     ],
 )
@@ -41,7 +41,9 @@ def test_a_mistake_names_the_key_and_what_would_be_right(tmp_path, text, message
 
 
 def test_resources_grow_with_the_attempt_within_the_limits():
-    asked = site.resources({"gpus": 0, "limits": {"cpus": 4, "mem_mb": 30000}}, cpus=8, mem_mb=16000, runtime=720)
+    asked = site.resources(
+        Site.model_validate({"gpus": 0, "limits": {"cpus": 4, "mem_mb": 30000}}), cpus=8, mem_mb=16000, runtime=720
+    )
     assert asked["cpus_per_task"] == 4
     assert [asked["mem_mb"](None, attempt) for attempt in (1, 2, 3)] == [16000, 30000, 30000]
     assert [asked["runtime"](None, attempt) for attempt in (1, 2, 3)] == [720, 1440, 2160]
@@ -49,13 +51,13 @@ def test_resources_grow_with_the_attempt_within_the_limits():
 
 
 def test_only_jobs_that_can_use_a_gpu_ask_for_one_in_its_partition():
-    here = yaml.safe_load((ROOT / "slurm" / "site.example.yaml").read_text())
+    here = site.load_site(ROOT / "slurm" / "site.example.yaml")
     on_gpu = site.resources(here, cpus=8, mem_mb=1000, runtime=10, gpu=True, exclusive=True)
     assert (on_gpu["gpu"], on_gpu["gpu_model"], on_gpu["slurm_partition"]) == (1, "a100", "gpu")
     assert on_gpu["slurm_extra"].endswith(" --exclusive") and on_gpu["slurm_account"] == "my_project"
     on_cpu = site.resources(here, cpus=8, mem_mb=1000, runtime=10)
     assert on_cpu["slurm_partition"] == "standard" and not {"gpu", "gpu_model"} & set(on_cpu)
-    assert "gpu" not in site.resources(here | {"gpus": 0}, cpus=8, mem_mb=1000, runtime=10, gpu=True)
+    assert "gpu" not in site.resources(here.model_copy(update={"gpus": 0}), cpus=8, mem_mb=1000, runtime=10, gpu=True)
 
 
 @pytest.mark.parametrize("shown, asked", [("(null)", 0), ("gpu:a100:4", 1), (None, 1)])
@@ -65,7 +67,7 @@ def test_without_a_word_of_the_site_a_gpu_is_asked_for_where_the_cluster_has_any
         (tmp_path / "sinfo").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if shown else str(tmp_path))
     site._cluster_has_gpus.cache_clear()
-    assert site.gpu_count({}) == asked
+    assert site.gpu_count(Site()) == asked
     site._cluster_has_gpus.cache_clear()
 
 
@@ -108,4 +110,4 @@ def test_every_rule_says_what_it_asks_of_a_cluster_or_stays_where_it_was_called(
     local = {name.strip(" ,") for names in local for name in names.splitlines()}
     blocks = dict(re.findall(r"^ *rule (\w+):\n(.*?)(?=^ *rule |\Z)", rules, re.MULTILINE | re.DOTALL))
     assert {"train", "report_page", "draw_attention"} <= blocks.keys() and local <= blocks.keys()
-    assert {name for name, text in blocks.items() if "site.resources(" in text} == blocks.keys() - local
+    assert {name for name, text in blocks.items() if "GRID.resources(" in text} == blocks.keys() - local

@@ -12,7 +12,7 @@ from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import train
 from sinet.run.state import StateFolder, write_weights
-from tests.conftest import tiny_run
+from tests.conftest import spec, tiny_run
 
 LARGE = torch.zeros(4 << 20)
 """16 MiB: more than the file system of `small` has room for."""
@@ -75,13 +75,13 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path):
 
 def test_a_full_disk_ends_a_training_that_then_goes_on_to_the_same_weights(tiny_mirror, prepared, small, tmp_path):
     run = tiny_run(dict(System.tiny), 1, epochs=3, batch_size=4, weight_decay=0.01, selection="last")
-    train.train_run(run, prepared, tmp_path / "whole", tmp_path / "state", [tiny_mirror])
+    train.train_run(spec(run), prepared, tmp_path / "whole", tmp_path / "state", [tiny_mirror])
     (small / "filler").write_bytes(b"x" * (int(3.2 * 2**20)))  # room for the first saves of half a megabyte, no more
     with pytest.raises(UserError, match=r"cannot be written: no space left"):
-        train.train_run(run, prepared, tmp_path / "out", small, [tiny_mirror])
+        train.train_run(spec(run), prepared, tmp_path / "out", small, [tiny_mirror])
     assert len(list(small.glob("*/state-*"))) >= 1
     (small / "filler").unlink()
-    train.train_run(run, prepared, tmp_path / "out", small, [tiny_mirror])
+    train.train_run(spec(run), prepared, tmp_path / "out", small, [tiny_mirror])
     assert len({file_sha256(tmp_path / name / "model.safetensors") for name in ("whole", "out")}) == 1
 
 

@@ -10,10 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from baselines import table_sequence
-from sinet import systems
-from sinet.config import load_config
 from sinet.contract import Batch, Extractor, Labels, Relation, Sentence
 from sinet.data.sentence import read_sentences
+from sinet.grid import systems
 from sinet.model import spans as S
 from sinet.model.encoder import Encoder
 from sinet.model.located import Located
@@ -24,10 +23,10 @@ from sinet.run.predict import predict
 from sinet.run.state import write_weights
 from sinet.run.training import batch_parts, new_optimizer, train_step
 from sinet.score.metrics import score
-from tests.conftest import CORPUS, LABELS
+from tests.conftest import CORPUS, LABELS, recipe_of
 
 CPU = torch.device("cpu")
-DEFAULTS = load_config()["recipe_defaults"]
+DEFAULTS = recipe_of()
 
 
 @pytest.fixture(params=sorted(systems.sources()))
@@ -157,7 +156,7 @@ def test_no_decay_on_biases_and_norms(system, tiny_encoder):
     names = {id(p): name for name, p in model.named_parameters()}
 
     def decayed(**recipe: object) -> list[str]:
-        groups = parameter_groups(model, DEFAULTS | {"weight_decay": 0.1} | recipe)
+        groups = parameter_groups(model, recipe_of(weight_decay=0.1, **recipe))
         return [names[id(p)] for g in groups if g["weight_decay"] for p in g["params"]]
 
     assert decayed() and not [n for n in decayed() if n.endswith("bias") or "norm" in n.lower()]
@@ -205,7 +204,7 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(mask_padding, system
         items = model.training_items(sentences)
 
         def gradients(size: int | None, items: Sequence = items) -> tuple[dict, dict[str, torch.Tensor]]:
-            recipe = DEFAULTS | {"micro_batch_size": size, "clip": None}
+            recipe = recipe_of(micro_batch_size=size, clip=None)
             optimizer = new_optimizer(model, recipe)
             optimizer.step = lambda: None  # the weights stay
             rates = SimpleNamespace(step=lambda: None)

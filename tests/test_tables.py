@@ -11,10 +11,13 @@ import pytest
 from markdown_it import MarkdownIt
 
 from sinet import published
-from sinet.config import Plan, Run, declarations, load_config, resolve
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
 from sinet.files import write_sealed
+from sinet.grid.config import load_config
+from sinet.grid.plan import Plan, declarations, resolve
+from sinet.grid.recipes import selection, trainings
+from sinet.grid.schema import RunSpec
 from sinet.paper.ablation_table import ablation_table
 from sinet.paper.breakdown_tables import _pooled_f1
 from sinet.paper.grid import METRICS, Grid, Place, f1_of
@@ -22,16 +25,13 @@ from sinet.paper.main_table import main_table
 from sinet.paper.published_table import published_table
 from sinet.paper.table import Bold, Table, frame, latex, markdown, mean_sd, signed, tidy_line, write
 from sinet.paper.tables import write_tables
-from sinet.recipes import selection, trainings
 from sinet.score.analyse import analyse
 from sinet.score.compare import Scored, compare, sentence_counts
 from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS, ROOT
 
 GOLD = read_sentences(CORPUS) * 20
-NOT_COMPARED = compare(
-    [], {"datasets": {}, "models": {}, "reference": None, "left_out": [], "failed": []}, resamples=10
-)
+NOT_COMPARED = compare([], {"datasets": {}, "models": {}, "reference": None, "skipped": [], "failed": []}, resamples=10)
 MODELS = {
     "ours": {"title": "SINET", "published": "SINET", "setting": "Base+TAP+CTAM"},
     "pfn": {"title": "PFN", "published": "PFN"},
@@ -53,9 +53,9 @@ def declared(runs: list[str], failed: list[list[str]], left_out: list[list[str]]
         "reference": "ours",
         "remark": None,
         "runs": dict.fromkeys(runs, "full"),
-        "left_out": left_out,
+        "skipped": left_out,
         "failed": failed,
-        "kept": [],
+        "archived": [],
     }
 
 
@@ -394,7 +394,7 @@ def f1_on(split: str, metric: str, dataset: str, seed: int) -> float:
     return {"test": 60, "dev": 70}[split] + 2 * seed + int(dataset[-1] if "-" in dataset[-2:] else 0) + len(metric) / 10
 
 
-def of_paper(run: Run) -> dict:
+def of_paper(run: RunSpec) -> dict:
     """A record of a planned run; without figures of dev where its recipe trains on dev."""
     recipe, on = run.details["recipe"], (run.dataset, run.seed)
     trained_on = trainings(recipe)[0][1]["train_on"]
@@ -412,7 +412,7 @@ def of_paper(run: Run) -> dict:
 def paper(tmp_path_factory) -> tuple[Path, Callable[..., Grid]]:
     """The tables of config/paper.yaml when all was run but ACE05 with BERT; and what makes such a grid."""
 
-    def grid(lacking: Callable[[Run], bool], change: Callable[[dict], dict] = lambda record: record) -> Grid:
+    def grid(lacking: Callable[[RunSpec], bool], change: Callable[[dict], dict] = lambda record: record) -> Grid:
         config = load_config(ROOT / "config" / "paper.yaml")
         plan = resolve(config, offline=False)
         runs = [*plan.runs, *(run for run, _ in plan.left_out)]

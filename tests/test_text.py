@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 import sinet
-from sinet.__main__ import main
+from sinet.cli import main
 from sinet.data.sentence import Entity, Relation, Sentence
 from sinet.data.text import Word, cut, sentences
 from sinet.errors import UserError
@@ -21,7 +21,7 @@ from sinet.provenance import ROOT
 from sinet.run import draw, extract
 from sinet.run.extract import paragraphs
 from sinet.run.train import train_run
-from tests.conftest import CORPUS, LABELS, tiny_run
+from tests.conftest import CORPUS, LABELS, spec, tiny_run
 
 TEXT = "Dr. Smith's parser (v2.0) isn't slow, e.g. 9 words/s here.  It won!\n\nA title without end\n\nU.S. troops left."
 
@@ -32,7 +32,7 @@ def prepared_run(tiny_mirror, prepared, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     settings = System.tiny | {"dropout": 0.0, "attention_dropout": 0.0}
     run = tiny_run(settings, 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last")
-    train_run(run, prepared, folder / "out", folder / "state", [tiny_mirror])
+    train_run(spec(run), prepared, folder / "out", folder / "state", [tiny_mirror])
     return folder / "out"
 
 

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from baselines import dygiepp, pfn, pure, spert, table_sequence
-from sinet.config import load_config
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import Entity, Relation
+from sinet.grid.config import read_config
+from sinet.grid.recipes import spell_out
+from sinet.grid.schema import TrainingRecipe
 from sinet.model import sinet
-from sinet.recipes import spell_out, trainings
 from sinet.run.optimiser import RowAdamW
 from sinet.run.schedules import inverse_time, schedule
 from sinet.run.training import new_optimizer
@@ -86,16 +87,15 @@ def training_labels(config: dict) -> Labels:
     return Labels(tuple(kinds), relations, frozenset(relations[i] for i in config["symmetric_relation_types"]))
 
 
-def own_recipe(system: str, stage: str | None = None, **figures: object) -> dict:
+def own_recipe(system: str, stage: str | None = None, **figures: object) -> TrainingRecipe:
     """The recipe `own`, with what the figures were made with in place of the released rates and lengths."""
-    config = load_config()
-    training, _ = spell_out(config["recipe_defaults"], config["recipes"]["own"], system, "")
-    return dict(trainings(training))[stage] | figures
+    recipe, _ = spell_out(read_config(), "own", system, "")
+    return dict(recipe.trainings)[stage].model_copy(update=figures)
 
 
-def assert_recipe(recipe: dict, made: dict, **names: str) -> None:
+def assert_recipe(recipe: TrainingRecipe, made: dict, **names: str) -> None:
     """The recipe is the released one: what the file says of it, by its names, is what ours says."""
-    assert {ours: recipe[ours] for ours in names} == {ours: made[theirs] for ours, theirs in names.items()}
+    assert {ours: getattr(recipe, ours) for ours in names} == {ours: made[theirs] for ours, theirs in names.items()}
 
 
 class Setup(NamedTuple):
@@ -108,7 +108,7 @@ class Setup(NamedTuple):
     model: Extractor
     batches: dict[str, Sequence]
     ours: Callable[[dict[str, Tensor]], dict[str, Tensor]]
-    recipe: dict
+    recipe: TrainingRecipe
     tolerances: Tolerances
 
 
@@ -357,7 +357,7 @@ def trajectory_batches(setup: Setup, prefix: str) -> list[Sequence]:
 
 
 def follow(
-    optimizer: RowAdamW, recipe: dict, total: int, losses: Sequence[Callable[[], Tensor]]
+    optimizer: RowAdamW, recipe: TrainingRecipe, total: int, losses: Sequence[Callable[[], Tensor]]
 ) -> tuple[list[float], list[list[float]], list[float]]:
     """Losses, rates by group and gradient norms of steps of a recipe: the trainer's own optimiser and schedule."""
     rates = schedule(optimizer, recipe, total)
@@ -369,7 +369,7 @@ def follow(
         weights = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norms.append(float(optimizer.gradient_norm(weights)))
         used.append([group["lr"] for group in optimizer.param_groups])
-        optimizer.clipped_step(recipe["clip"], recipe["clip_by_part"])
+        optimizer.clipped_step(recipe.clip, recipe.clip_by_part)
         rates.step()
         lost.append(float(loss.detach()))
     optimizer.settle()
@@ -460,9 +460,9 @@ def test_table_sequence_is_trained_at_the_released_rates():
     reference = Reference("table_sequence_training.npz")
     recipe = own_recipe("table_sequence")
     made = reference.config["recipe"]
-    assert recipe["warmup_steps"] == made["released_warm_steps"] and recipe["head_lr"] == 1e-3
+    assert recipe.warmup_steps == made["released_warm_steps"] and recipe.head_lr == 1e-3
     ours = [
-        made["lr"] * inverse_time(step, recipe["warmup_steps"], recipe["decay_rate"])
+        made["lr"] * inverse_time(step, recipe.warmup_steps, recipe.decay_rate)
         for step in reference["schedule/step"].tolist()
     ]
     np.testing.assert_allclose(ours, reference["schedule/learning_rate"], atol=1e-12, rtol=0)

@@ -7,20 +7,20 @@ from collections import Counter
 import pytest
 import yaml
 
-from sinet.config import load_config
 from sinet.errors import UserError
 from sinet.files import write_sealed
+from sinet.grid.config import load_config, read_config
+from sinet.grid.recipes import spell_out
+from sinet.grid.schema import Trials
 from sinet.provenance import ROOT
-from sinet.recipes import spell_out
 from sinet.run import tune
 from sinet.run.tune import trial_runs
 
 
 def spelled_out(system: str) -> tuple[dict, dict]:
     """The recipe `full` of a system, and its settings."""
-    config = load_config()
-    training, settings = spell_out(config["recipe_defaults"], config["recipes"]["full"], system, "scierc")
-    return {key: value for key, value in training.items() if key != "stages"}, settings
+    recipe, settings = spell_out(read_config(), "full", system, "scierc")
+    return recipe.model_dump(exclude={"name", "stages"}), settings
 
 
 DECLARED = {
@@ -30,45 +30,45 @@ DECLARED = {
     "start": {system: spelled_out(system)[0] | {"settings": spelled_out(system)[1]} for system in ("sinet", "pfn")}
     | {"span_multihead": spelled_out("span_multihead")[0]},
     "trials": {
-        "sinet": {1: {}, 2: {"epochs": 3, "settings": {"dropout": 0.4}}},
-        "span-multihead": {1: {}, 2: {"head_lr": 2.0e-3}},
+        "sinet": {"1": {}, "2": {"epochs": 3, "settings": {"dropout": 0.4}}},
+        "span-multihead": {"1": {}, "2": {"head_lr": 2.0e-3}},
     },
 }
 
 
 def test_a_trial_is_the_recipe_with_its_changes():
     config = load_config()
-    runs = list(trial_runs(config, DECLARED))
+    runs = list(trial_runs(config, Trials.model_validate(DECLARED)))
     assert [(model, trial, run.seed) for model, trial, run in runs] == [
         (m, t, s) for m in ("sinet", "span-multihead") for t in ("1", "2") for s in (0, 1)
     ]
-    (full, settings), changed = spelled_out("sinet"), runs[2][2].details
-    assert changed["recipe"]["epochs"] == 3 != full["epochs"]
-    assert changed["settings"] == settings | {"dropout": 0.4}
-    assert changed["recipe"]["head_lr"] == full["head_lr"]
+    (full, settings), changed = spelled_out("sinet"), runs[2][2]
+    assert changed.recipe.epochs == 3 != full["epochs"]
+    assert changed.settings == settings | {"dropout": 0.4}
+    assert changed.recipe.head_lr == full["head_lr"]
 
 
 @pytest.mark.parametrize(
     "trials, message",
     [
-        ({"sinet": {1: {}, 2: {}}, "pfn": {1: {}}}, "the same number of trials"),
-        ({"sient": {1: {}}}, "'sient' is not declared, did you mean 'sinet'"),
-        ({"sinet": {1: {"epoch": 3}}}, "epoch: unknown key, did you mean 'epochs'"),
-        ({"sinet": {1: {"head_lr": "1e-3"}}}, "YAML reads 1e-3 as text"),
+        ({"sinet": {"1": {}, "2": {}}, "pfn": {"1": {}}}, "the same number of trials"),
+        ({"sient": {"1": {}}}, "'sient' is not declared, did you mean 'sinet'"),
+        ({"sinet": {"1": {"epoch": 3}}}, "epoch: unknown key, did you mean 'epochs'"),
+        ({"sinet": {"1": {"head_lr": "1e-3"}}}, "YAML reads 1e-3 as text"),
     ],
 )
 def test_mistakes_are_refused_before_any_trial(trials, message):
     with pytest.raises(UserError, match=message):
-        list(trial_runs(load_config(), DECLARED | {"trials": trials}))
+        list(trial_runs(load_config(), Trials.model_validate(DECLARED | {"trials": trials})))
 
 
 def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkeypatch):
     def train(run, data, out, state, mirrors):
         out.mkdir(parents=True)
-        scores = {m: 10.0 * run["recipe"]["epochs"] + run["seed"] for m in ("ent", "rel", "rel_plus")}
+        scores = {m: 10.0 * run.recipe.epochs + run.seed for m in ("ent", "rel", "rel_plus")}
         write_sealed(
             out / "training.json",
-            {"run": run, "dev": scores, "device_name": "abacus", "threads": 1, "precision": "float32"},
+            {"run": run.model_dump(), "dev": scores, "device_name": "abacus", "threads": 1, "precision": "float32"},
         )
 
     monkeypatch.setattr(tune, "train_run", train)
@@ -90,7 +90,7 @@ def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkey
 
 def test_the_trials_of_the_project_can_be_run():
     declared = yaml.safe_load((ROOT / "config" / "trials" / "trials.yaml").read_text(encoding="utf-8"))
-    assert list(trial_runs(load_config(), declared))
+    assert list(trial_runs(load_config(), Trials.model_validate(declared)))
 
 
 def test_the_recipe_full_is_the_best_of_each_models_trials():

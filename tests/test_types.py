@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sinet.__main__ import main
+from sinet.cli import main
 from sinet.data.check import check_files
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Labels, absences, read_sentences

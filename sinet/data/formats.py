@@ -295,7 +295,7 @@ FORMS = {
     "jsonl": Form("JSON lines, one sentence a line", json_lines, own_sentences, SENTENCE),
     "spert": Form("SpERT's JSON array", json_array, spert_sentences, SENTENCE),
     "dygie": Form("DyGIE's and PURE's JSON lines, one document a line", json_lines, dygie_sentences, DOCUMENT),
-    "two": Form("Two are Better than One's JSON array", json_array, two_sentences, SPANS),
+    "table_sequence": Form("Two are Better than One's JSON array", json_array, two_sentences, SPANS),
 }
 """Format name in a dataset's declaration -> form."""
 
@@ -317,7 +317,7 @@ def recognise(text: str) -> str:
     some = itertools.islice((items for items in listed if items and isinstance(items, list)), JUDGED)
     entities = [entity for items in some for entity in items]
     lists = sum(isinstance(entity, list) for entity in entities)
-    return "two" if lists > len(entities) - lists else "spert"
+    return "table_sequence" if lists > len(entities) - lists else "spert"
 
 
 def located(path: Path, form: str, text: str) -> Iterator[tuple[str, dict | Fault]]:

@@ -13,9 +13,10 @@ from sinet.data.card import card_markdown, check_counts, count, missed_types, sh
 from sinet.data.decode import read_text
 from sinet.data.formats import read
 from sinet.data.sentence import Labels, Sentence, absences, ask_absence, without_relations, write_sentences
-from sinet.data.sources import as_list, obtain_file, release_folders, source_of
+from sinet.data.sources import obtain_file, release_folders, source_of
 from sinet.errors import UserError, nearest
 from sinet.files import write_sum
+from sinet.grid.schema import Dataset
 from sinet.mirrors import mirror_folders
 from sinet.provenance import digest_of, file_sha256
 
@@ -26,7 +27,7 @@ BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
 """Penn-treebank escapes; the braces' stand in the sentence-level SciERC, so they stay."""
 
 
-def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dict:
+def prepare(name: str, declared: Dataset, mirrors: Sequence[str], out: Path) -> dict:
     """Write `{train,dev,test}.jsonl`, `labels.json`, `card.json` and `card.md` of a declared dataset into `out`.
 
     Returns:
@@ -36,16 +37,16 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
         UserError: a file that cannot be had or read, an undeclared type, or counts other than declared; nothing is
             written then.
     """
-    labels = Labels.from_json(declared)
+    labels = declared_labels(declared)
     splits, files, notes = _read_splits(name, declared, mirrors)
     if empty := [split for split, sentences in splits.items() if not sentences]:
         raise UserError(f"{name}: no sentence in {', '.join(empty)}; every split needs some")
-    if no_relation := declared.get("no_relation", ()):
-        splits, note = _without_relations(splits, no_relation)
+    if declared.no_relation:
+        splits, note = _without_relations(splits, declared.no_relation)
         notes = [*notes, note]
-    if declared.get("brackets") == "undone":
+    if declared.unescape_ptb:
         splits = {split: [with_brackets(s) for s in sentences] for split, sentences in splits.items()}
-    if declared.get("overlapping") == "removed":
+    if declared.overlapping == "removed":
         splits = {split: [without_overlap(s) for s in sentences] for split, sentences in splits.items()}
     counted = {split: count(sentences, labels) for split, sentences in splits.items()}
     if not any(counted["train"]["entities"].values()):
@@ -60,16 +61,16 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
         log.warning("%s: %s", name, ask_absence(asked))
     for what in missed_types(counted.values()):
         log.warning("%s: %s", name, what)
-    for split, expected in declared.get("counts", {}).items():
+    for split, expected in (declared.declared().get("counts") or {}).items():
         check_counts(name, split, counted[split], expected)
-    if first := declared.get("first"):
-        splits = {split: sentences[: first[split]] for split, sentences in splits.items()}
+    if declared.first:
+        splits = {split: sentences[: getattr(declared.first, split)] for split, sentences in splits.items()}
         counted = {split: count(sentences, labels) for split, sentences in splits.items()}
     card = {
         "name": name,
-        "title": declared["title"],
+        "title": declared.title,
         "labels": labels.to_json(),
-        "first": declared.get("first"),
+        "first": declared.first and declared.first.declared(),
         "splits": counted,
         "shared_sentences": shared_sentences(splits),
         "files": files,
@@ -91,18 +92,18 @@ def prepare(name: str, declared: dict, mirrors: Sequence[str], out: Path) -> dic
     return card
 
 
-def _read_splits(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, list[dict], list[str]]:
+def _read_splits(name: str, declared: Dataset, mirrors: Sequence[str]) -> tuple[dict, list[dict], list[str]]:
     """The sentences of each split in the order of its files, which files they were, and notes for the card.
 
     A split is one file or several; `dev` may be a share of the training split instead, its last sentences.
     """
-    if declared["format"] == "ace":
+    if declared.format == "ace":
         return _read_ace(name, declared, mirrors)
-    labels, no_relation = Labels.from_json(declared), declared.get("no_relation", [])
+    labels, no_relation = declared_labels(declared), declared.no_relation or []
     if both := sorted(set(no_relation) & set(labels.relation_types)):
         raise UserError(f"{name}: no_relation: {both[0]!r} is one of relation_types, too; remove it from one of them")
     labels = dataclasses.replace(labels, relation_types=(*labels.relation_types, *no_relation))
-    splits, files = _by_split(name, declared, mirrors, lambda path: read(path, declared["format"], labels))
+    splits, files = _by_split(name, declared, mirrors, lambda path: read(path, declared.format, labels))
     return splits, files, _against_published(splits, declared)
 
 
@@ -114,33 +115,32 @@ def _without_relations(splits: dict[str, list[Sentence]], types: Sequence[str]) 
 
 
 def _by_split(
-    name: str, declared: dict, mirrors: Sequence[str], read_one: Callable[[Path], list]
+    name: str, declared: Dataset, mirrors: Sequence[str], read_one: Callable[[Path], list]
 ) -> tuple[dict[str, list], list[dict]]:
     """What the files of each split hold, and which files they were; without a dev file the last of train are held
     out."""
     items, files = {}, []
-    everything = [file for described in declared["files"].values() for file in as_list(described)]
-    for split in (split for split in SPLITS if split in declared["files"]):
+    for split in (split for split in SPLITS if declared.files.of(split)):
         items[split] = []
-        for file in as_list(declared["files"][split]):
-            path = obtain_file(declared.get("folder", name), file, mirrors, others=everything)
+        for file in declared.files.of(split):
+            path = obtain_file(declared.folder or name, file, mirrors, others=declared.files.all())
             items[split] += read_one(path)
-            files.append({"split": split, "path": file["path"], "sha256": file_sha256(path)})
+            files.append({"split": split, "path": file.path, "sha256": file_sha256(path)})
     if "dev" not in items:
-        held = max(1, round(len(items["train"]) * declared["dev_share"]))
+        held = max(1, round(len(items["train"]) * (declared.dev_share or 0)))
         items["train"], items["dev"] = items["train"][:-held], items["train"][-held:]
     return {split: items[split] for split in SPLITS}, files
 
 
-def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, list[dict], list[str]]:
+def _read_ace(name: str, declared: Dataset, mirrors: Sequence[str]) -> tuple[dict, list[dict], list[str]]:
     """The splits of an ACE corpus: lists of documents in `files`, the documents in a mirror's `release` folder."""
-    folders = release_folders(declared["release"], mirrors)
+    folders = release_folders(declared.release or "", mirrors)
     if not folders:
-        places = ", ".join(str(folder / declared["release"]) for folder in mirror_folders(mirrors))
-        raise UserError(f"{name}: no *.apf.xml below any of {places}; put the folder of {declared['licence']} there")
+        places = ", ".join(str(folder / (declared.release or "")) for folder in mirror_folders(mirrors))
+        raise UserError(f"{name}: no *.apf.xml below any of {places}; put the folder of {declared.licence} there")
     found = find_documents(folders)
     names, files = _by_split(name, declared, mirrors, lambda path: read_text(path).split())
-    lost, labels, header = Lost(), Labels.from_json(declared), declared.get("header", True)
+    lost, labels, header = Lost(), declared_labels(declared), declared.header is not False
     splits = {
         split: read_documents(names[split], found, header, lost, labels, f"{name}'s {split} split") for split in SPLITS
     }
@@ -158,12 +158,12 @@ def _read_ace(name: str, declared: dict, mirrors: Sequence[str]) -> tuple[dict, 
     return splits, files, notes + _against_published(splits, declared)
 
 
-def _against_published(splits: dict[str, list[Sentence]], declared: dict) -> list[str]:
+def _against_published(splits: dict[str, list[Sentence]], declared: Dataset) -> list[str]:
     """Differences from the published figures, with their size: none in files that were prepared as those were, some
     where another splitter gives other sentences."""
-    labels = Labels.from_json(declared)
+    labels = declared_labels(declared)
     lines = []
-    for split, expected in declared.get("published_counts", {}).items():
+    for split, expected in (declared.published_counts or {}).items():
         sentences = [s for each in splits.values() for s in each] if split == "all" else splits[split]
         counted = count(sentences, labels)
         figures = {what: counted[what] for what in ("sentences", "tokens")}
@@ -180,6 +180,12 @@ def _against_published(splits: dict[str, list[Sentence]], declared: dict) -> lis
             ours = figures[what]
             lines.append(f"- {split}, {what}: {ours:,}, published {published:,} ({ours - published:+,})")
     return ["", "Against published figures:", "", *lines] if lines else []
+
+
+def declared_labels(declared: Dataset) -> Labels:
+    """The types of a declared dataset."""
+    types = tuple(declared.entity_types), tuple(declared.relation_types)
+    return Labels(*types, frozenset(declared.symmetric or ()))
 
 
 def with_brackets(sentence: Sentence) -> Sentence:

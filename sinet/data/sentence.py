@@ -188,7 +188,9 @@ def controlled(name: str) -> str | None:
 
 def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
     if not _typed(item):
-        hint = "; lists are Two are Better than One's form, an array (`format: two`)" * isinstance(item, list)
+        hint = "; lists are Two are Better than One's form, an array (`format: table_sequence`)" * isinstance(
+            item, list
+        )
         yield "", f'should be an object {{"type", "start", "end"}} with a text as type, is {item!r:.60}{hint}'
         return
     start, end = item.get("start"), item.get("end")

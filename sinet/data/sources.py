@@ -20,15 +20,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sinet.errors import UserError
+from sinet.grid.schema import DataFile
 from sinet.mirrors import DOWNLOADS, MIRRORS_VARIABLE, mirror_folders
 from sinet.provenance import file_sha256
 
 RETRIES = 4
-
-
-def as_list(files: dict | list[dict]) -> list[dict]:
-    """The files of a split, declared as one or as several."""
-    return files if isinstance(files, list) else [files]
 
 
 def find_file(dataset: str, path: str, mirrors: Sequence[str]) -> Path | None:
@@ -60,31 +56,29 @@ def source_of(annotation: Path) -> Path:
     return annotation.with_name(annotation.name.removesuffix(".apf.xml") + ".sgm")
 
 
-def obtain_file(dataset: str, declared: dict, mirrors: Sequence[str], others: Sequence[dict] = ()) -> Path:
+def obtain_file(dataset: str, declared: DataFile, mirrors: Sequence[str], others: Sequence[DataFile] = ()) -> Path:
     """A dataset's file, found or fetched, and checked.
 
     Args:
-        declared: `path` below the dataset's folder, and optionally `url`, `member` and `sha256`.
         others: files of the dataset that are fetched along when the same archive holds them.
 
     Raises:
         UserError: absent and not to be fetched (naming both ways to get it), or not the declared bytes.
     """
-    found = find_file(dataset, declared["path"], mirrors)
+    found = find_file(dataset, declared.path, mirrors)
     if found is None:
-        same_archive = [o for o in others if "member" in o and o["url"] == declared.get("url") and o != declared]
-        absent = [o for o in same_archive if find_file(dataset, o["path"], mirrors) is None]
+        same_archive = [o for o in others if o.member and o.url == declared.url and o != declared]
+        absent = [o for o in same_archive if find_file(dataset, o.path, mirrors) is None]
         _download(dataset, [declared, *absent], mirrors)
-        found = DOWNLOADS / dataset / declared["path"]
-    expected = declared.get("sha256")
-    if expected and (actual := file_sha256(found)) != expected:
-        raise UserError(f"{found}: SHA-256 is {actual}, {dataset} declares {expected}; replace the file")
+        found = DOWNLOADS / dataset / declared.path
+    if declared.sha256 and (actual := file_sha256(found)) != declared.sha256:
+        raise UserError(f"{found}: SHA-256 is {actual}, {dataset} declares {declared.sha256}; replace the file")
     return found
 
 
-def _download(dataset: str, files: Sequence[dict], mirrors: Sequence[str]) -> None:
+def _download(dataset: str, files: Sequence[DataFile], mirrors: Sequence[str]) -> None:
     """Fetch a file, or several of one archive, each into its place once it is the declared one."""
-    path, url = files[0]["path"], files[0].get("url")
+    path, url = files[0].path, files[0].url
     folders = ", ".join(f"{folder / dataset}/" for folder in mirror_folders(mirrors))
     by_hand = f"put {path} into one of {folders} (or name a folder in {MIRRORS_VARIABLE})"
     if not url:
@@ -96,12 +90,12 @@ def _download(dataset: str, files: Sequence[dict], mirrors: Sequence[str]) -> No
         try:
             with tempfile.TemporaryDirectory(prefix=".part-", dir=DOWNLOADS) as folder:
                 partial = [Path(folder) / str(n) for n in range(len(files))]
-                _fetch(url, {file.get("member"): target for file, target in zip(files, partial, strict=True)})
+                _fetch(url, {file.member: target for file, target in zip(files, partial, strict=True)})
                 reason = next(filter(None, map(_unlike, partial, files)), None)
                 if reason is not None:  # whole, and not what is declared: it would be so again
                     break
                 for file, arrived in zip(files, partial, strict=True):
-                    target = DOWNLOADS / dataset / file["path"]
+                    target = DOWNLOADS / dataset / file.path
                     target.parent.mkdir(parents=True, exist_ok=True)
                     arrived.replace(target)
             return
@@ -114,13 +108,12 @@ def _download(dataset: str, files: Sequence[dict], mirrors: Sequence[str]) -> No
     raise UserError(f"{dataset}: cannot fetch {url} ({reason}); go online, or {by_hand}")
 
 
-def _unlike(arrived: Path, declared: dict) -> str | None:
+def _unlike(arrived: Path, declared: DataFile) -> str | None:
     """How a fetched file differs from its declaration."""
     if not arrived.exists():
-        return f"it holds no {declared['member']}"
-    expected = declared.get("sha256")
-    if expected and (actual := file_sha256(arrived)) != expected:
-        return f"{declared['path']}: SHA-256 is {actual}, declared {expected}"
+        return f"it holds no {declared.member}"
+    if declared.sha256 and (actual := file_sha256(arrived)) != declared.sha256:
+        return f"{declared.path}: SHA-256 is {actual}, declared {declared.sha256}"
     return None
 
 

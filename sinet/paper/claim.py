@@ -36,7 +36,7 @@ def write_claim(
     """Write the tables `attention_shares` and `triple_groups` (csv, md, tex) and the figure `attention_shares`.
 
     Args:
-        records: of the runs whose entities `groups` counts. declared: as `sinet.plan.GridPlan.declared`.
+        records: of the runs whose entities `groups` counts. declared: as `sinet.grid.plan.Plan.declared`.
         what: what was measured, without the model.
     """
     attention = read_sealed(shares)

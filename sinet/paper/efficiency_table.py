@@ -162,11 +162,11 @@ def _unmeasured(grid: Grid, measured: set[tuple[str, str]]) -> tuple[list[Entry]
         if systems:
             lost, kept = (
                 [p for p in paths if (grid.whole(p.split("/")[0]), p.split("/")[1]) == (dataset, encoder)]
-                for paths in ([path for path, _ in grid.declared["failed"]], grid.declared["kept"])
+                for paths in ([path for path, _ in grid.declared["failed"]], grid.declared["archived"])
             )
             kept = [path for path in kept if is_system(grid.declared["models"][path.split("/")[2]])]
             reasons = [f"no result of {', '.join(lost)}"] * bool(lost)
-            reasons += [f"{len(kept)} of their runs are kept without weights"] * bool(kept)
+            reasons += [f"{len(kept)} of their runs are archived without weights"] * bool(kept)
             why = "; ".join(reasons) or "counting or timing has not come to its end"
             where = f"{grid.title('datasets', dataset)}, {grid.title('encoders', encoder)}"
             notes.append(f"{where}: all systems are counted and timed together; {why}.")

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sinet import recipes
 from sinet.errors import UserError, counted
+from sinet.grid import recipes
 from sinet.paper.table import NO_FIGURE, Bold, mean_sd
 from sinet.paper.titles import dataset_title
 from sinet.published import DATASETS as PUBLISHED_DATASETS
@@ -38,7 +38,7 @@ class Place(NamedTuple):
 class Grid:
     """Records of the runs of a grid, each complete with its `analysis`; declarations; comparisons.
 
-    `declared`: as `sinet.plan.GridPlan.declared`.
+    `declared`: as `sinet.grid.plan.Plan.declared`.
     """
 
     runs: Sequence[dict]
@@ -108,7 +108,7 @@ class Grid:
 
     def absent(self) -> list[tuple[str, str, str]]:
         """Dataset (all its folds), encoder and model of the runs that were left out."""
-        paths = (path.split("/") for path, _ in self.declared["left_out"])
+        paths = (path.split("/") for path, _ in self.declared["skipped"])
         return list(dict.fromkeys((self.whole(dataset), encoder, model) for dataset, encoder, model, _ in paths))
 
     def there(self, place: Place) -> list[dict]:
@@ -128,7 +128,7 @@ class Grid:
 
     def why_absent(self, encoder: str, model: str) -> str:
         """What the runs of a model with an encoder that were left out lack, in short."""
-        lacking = [why for path, why in self.declared["left_out"] if path.split("/")[1:3] == [encoder, model]]
+        lacking = [why for path, why in self.declared["skipped"] if path.split("/")[1:3] == [encoder, model]]
         return ", ".join(dict.fromkeys(why.partition(":")[0] for why in lacking))
 
     def left_out(self, place: Place, model: str) -> bool:
@@ -222,9 +222,9 @@ class Grid:
 
     def _taken(self) -> list[str]:
         """Which runs were kept, and by which commits they were trained."""
-        taken = [run for run in self.runs if path_of(run) in self.declared["kept"]]
+        taken = [run for run in self.runs if path_of(run) in self.declared["archived"]]
         commits = ", ".join(dict.fromkeys(short_commit(run["git_commit"]) for run in taken))
-        return [f"Kept runs, scored here and trained before at commit {commits}: {len(taken)}."] if taken else []
+        return [f"Archived runs, scored here and trained before at commit {commits}: {len(taken)}."] if taken else []
 
     def _measured_on(self, runs: Sequence[dict]) -> str:
         first, place = runs[0], self.place(runs[0])
@@ -255,7 +255,7 @@ class Grid:
         """The grid's own remark, and the runs left out or failed with their reasons."""
         lines = [self.declared["remark"]] if self.declared["remark"] else []
         out: dict[tuple[str, str, str], list[str]] = {}
-        for path, reason in self.declared["left_out"]:
+        for path, reason in self.declared["skipped"]:
             dataset, encoder, model, _ = path.split("/")
             out.setdefault((self.whole(dataset), encoder, reason), []).append(model)
         for (dataset, encoder, reason), runs in out.items():

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-STEPS = ("train", "restore", "predict", "evaluate")
+STEPS = ("train", "unarchive", "predict", "evaluate")
 LAST_WORD = re.compile(r"sinet \w+: (?P<message>.+)|sinet (?P<step>\w+) failed")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from sinet import recipes
+from sinet.grid import recipes
 from sinet.paper.grid import (
     DEV,
     LEFT_OUT,

@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.files import read_sealed, write_atomically
+from sinet.grid.recipes import length, trainings
 from sinet.paper.titles import dataset_title
-from sinet.recipes import length, trainings
 from sinet.score.errors import ENTITY_KINDS, KINDS, RELATION_KINDS, sentence_errors
 from sinet.score.metrics import facts
 
@@ -30,7 +30,7 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
     """Write the page of the grid whose outputs lie in `results`.
 
     Args:
-        plan: as `sinet.plan.GridPlan.declared`.
+        plan: as `sinet.grid.plan.Plan.declared`.
 
     Raises:
         OSError: naming an output that is not there.

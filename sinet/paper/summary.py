@@ -1,21 +1,20 @@
 """What a finished grid prints: its main table, and where everything lies."""
 
-from pathlib import Path
-
-from sinet.config import Plan
 from sinet.errors import UserError
+from sinet.grid.plan import Plan
 
 
-def summary(results: Path, plan: Plan) -> str:
+def summary(plan: Plan) -> str:
     """The main table and the paths of tables, figures, cards and records.
 
     Raises:
         UserError: when the grid has not been run.
     """
+    results = plan.results
     main = results / "tables" / "main.md"
     if not main.is_file():
         raise UserError(f"{main} is missing; run the grid first: make tables, with the same CONFIG")
-    records = [results / "runs" / run.path / "record.json" for run in plan.runs]
+    records = plan.records()
     lines = [main.read_text(encoding="utf-8")]
     for what, pattern in (
         ("tables", "tables/*"),

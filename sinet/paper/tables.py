@@ -24,7 +24,7 @@ def write_tables(
         records: `record.json` of every run of the grid, its `analysis.json` beside it.
         comparisons: `comparisons.json` of the grid.
         efficiency: folders `.../{dataset}/{encoder}` with `flops.json` and `timing.json`; None for no such table.
-        declared: as `sinet.plan.GridPlan.declared`.
+        declared: as `sinet.grid.plan.Plan.declared`.
 
     Raises:
         UserError: when the records are not exactly the runs of the grid.

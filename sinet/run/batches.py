@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from sinet.contract import Sentence
+from sinet.grid.schema import TrainingRecipe
 
 POOL = 40
 """Batches sorted together in training: large enough for even lengths, small enough to keep epochs different."""
@@ -18,7 +19,7 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def training_batches(
-    lengths: Sequence[int], recipe: dict, seed: int, epoch: int, documents: Sequence[str | None] = ()
+    lengths: Sequence[int], recipe: TrainingRecipe, seed: int, epoch: int, documents: Sequence[str | None] = ()
 ) -> list[list[int]]:
     """The batches of one training epoch, positions of items; a function of its arguments alone, so a resumed run sees
     the same batches.
@@ -28,7 +29,7 @@ def training_batches(
     every epoch. With `batch_size: document` a batch is a document, in the order of the data or shuffled.
     """
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
-    size, order = recipe["batch_size"], recipe["order"]
+    size, order = recipe.batch_size, recipe.order
     count = len(lengths)
     if size == "document":
         whole: dict[str | None, list[int]] = {}
@@ -42,7 +43,7 @@ def training_batches(
         items = sorted(range(count), key=lambda i: lengths[i])
     else:
         items = torch.randperm(count, generator=generator).tolist()
-    if recipe["drop_last"]:
+    if recipe.drop_last:
         items = items[: count - count % size]
     if order == "bucketed":
         pools = [items[i : i + POOL * size] for i in range(0, len(items), POOL * size)]

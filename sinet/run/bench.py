@@ -17,14 +17,14 @@ from pathlib import Path
 
 import torch
 
-from sinet.config import Plan
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_json
+from sinet.grid.plan import Plan
+from sinet.grid.schema import RunSpec
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder
-from sinet.recipes import trainings
 from sinet.run import machine, timing
 from sinet.run.batches import sample_by_length, training_batches
 from sinet.run.exactness import CLOSE, COMPARED, EXACT, exactness, verdict
@@ -42,9 +42,7 @@ TRAINING_REPEATS = 5
 
 
 def bench(
-    results: Path,
     plan: Plan,
-    mirrors: Sequence[str],
     out: Path,
     count: int | None,
     streamed: int,
@@ -59,15 +57,15 @@ def bench(
     Raises:
         UserError: when no run of the grid has been trained, or a stream is too short to show whether memory grows.
     """
-    device = machine.use_device()
+    device, mirrors = machine.use_device(), plan.config.mirrors
     if 0 < streamed < 2 * CHUNK:
         raise UserError(f"--stream: {streamed} sentences are read at once; give at least {2 * CHUNK}, or 0 for none")
-    runs, missing, passed_over = trained_runs(results, plan)
+    runs, missing, passed_over = trained_runs(plan)
     if not runs:
-        raise UserError(f"{results}/runs holds no trained run of this grid; train it first: make tables")
+        raise UserError(f"{plan.results}/runs holds no trained run of this grid; train it first: make tables")
     dataset, encoder = next(iter(runs.values())).parts[-4:-2]
     models = {name: load_run(folder, device)[0] for name, folder in runs.items()}
-    data = results / "data" / dataset
+    data = plan.results / "data" / dataset
     test = read_sentences(data / "test.jsonl")
     labels = Labels.read(data / "labels.json")
     first = next(iter(models.values()))
@@ -121,9 +119,9 @@ def bench(
     read = torch.tensor(sorted({p for s in train for word in first.encoder.word_pieces(s.tokens) for p in word}))
     with machine.OtherWork() as others:
         for name in models:
-            run = read_sealed(runs[name] / "training.json")["run"]
+            run = RunSpec.model_validate(read_sealed(runs[name] / "training.json")["run"])
             log.info("training %s", name)
-            own = trainings(run["recipe"])[0][1]["batch_size"]
+            own = run.recipe.trainings[0][1].batch_size
             for key, batch in (("training", own if own != "document" else 8), ("training_batch_4", 4)):
                 measured["systems"][name][key] = training_speed(run, labels, some, read, mirrors, device, batch)
             write_json(out, measured)
@@ -138,19 +136,22 @@ def bench(
     return table(measured)
 
 
-def trained_runs(results: Path, plan: Plan) -> tuple[dict[str, Path], list[str], list[str]]:
+def trained_runs(plan: Plan) -> tuple[dict[str, Path], list[str], list[str]]:
     """The first trained seed of each model with the grid's first dataset and encoder that have any, the runs that are
     missing, and those trained that are passed over: other seeds, datasets and encoders."""
     runs, missing, passed_over, place = {}, [], [], None
     for run in plan.runs:
-        folder = results / "runs" / run.path
+        dataset, encoder, model, _ = run.split("/")
+        folder = plan.file(run, "")
+        if not plan.config.models[model].is_system:
+            continue
         if not (folder / "model.json").is_file():
-            missing.append(run.path)
-        elif place in (None, (run.dataset, run.encoder)) and run.model not in runs:
-            place = run.dataset, run.encoder
-            runs[run.model] = folder
+            missing.append(run)
+        elif place in (None, (dataset, encoder)) and model not in runs:
+            place = dataset, encoder
+            runs[model] = folder
         else:
-            passed_over.append(run.path)
+            passed_over.append(run)
     return runs, missing, passed_over
 
 
@@ -169,7 +170,7 @@ def _compared(figures: dict, multiply_adds: float, peak: float) -> dict:
 
 
 def training_speed(
-    run: dict,
+    run: RunSpec,
     labels: Labels,
     sentences: Sequence[Sentence],
     read: torch.Tensor,
@@ -183,9 +184,11 @@ def training_speed(
     Args:
         read: word pieces that count as read before, those of the whole split, as after its first epoch.
     """
-    recipe = trainings(run["recipe"])[0][1] | {"batch_size": batch_size, "order": "bucketed", "micro_batch_size": None}
-    model = new_model(run, labels, load_encoder(run["encoder"], locate_encoder(run["encoder"], mirrors)), device)
-    precision = machine.resolve_precision(recipe["precision"], device)
+    recipe = run.recipe.trainings[0][1].model_copy(
+        update={"batch_size": batch_size, "order": "bucketed", "micro_batch_size": None}
+    )
+    model = new_model(run, labels, load_encoder(run.encoder, locate_encoder(run.encoder, mirrors)), device)
+    precision = machine.resolve_precision(recipe.precision, device)
     positions = training_batches(model.encoder.piece_counts(sentences), recipe, 0, 1)
     chosen = [[sentences[i] for i in batch] for batch in positions]
     batches = [model.collate(batch).to(device) for batch in chosen]
@@ -209,7 +212,7 @@ def training_speed(
         "sentences_per_s": len(sentences) / took,
         "encoder_sentences_per_s": len(sentences) / limit,
         "ratio": limit / took,
-        "encoder_trained": recipe["encoder_lr"] is not None,
+        "encoder_trained": recipe.encoder_lr is not None,
     }
 
 
@@ -306,7 +309,7 @@ def table(measured: dict) -> str:
                 f"| {name} | {t['batch']} | {t['sentences_per_s']:.1f} | {t['encoder_sentences_per_s']:.1f} | "
                 f"{t['ratio']:.2f} |"
             )
-    if any(not t["training"]["encoder_trained"] for t in measured["systems"].values()):
+    if any(not t.training.encoder_trained for t in measured["systems"].values()):
         lines += ["", "A system that freezes its encoder trains on remembered features: its steps run no encoder."]
     differs = f"over {COMPARED} test sentences float32 differs from the modules by: states, logits (relative above 1)"
     within = f"states and logits within {EXACT:g}, bfloat16 F1 within {CLOSE}"

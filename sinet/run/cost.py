@@ -28,18 +28,19 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
-from sinet import systems
-from sinet.config import Run, absent, dataset_files, encoder_at_hand, encoder_declaration
 from sinet.contract import Extractor, Labels, Sentence
-from sinet.data.prepare import prepare
-from sinet.data.sources import as_list, find_file
+from sinet.data.prepare import declared_labels, prepare
+from sinet.data.sources import find_file
 from sinet.errors import UserError, counted
 from sinet.files import read_sealed
+from sinet.grid import systems
+from sinet.grid.config import absent_files, encoder_at_hand, encoder_declaration
+from sinet.grid.plan import Plan
+from sinet.grid.schema import Config, Dataset, RunSpec, TrainingRecipe
 from sinet.mirrors import DOWNLOADS
 from sinet.model.encoder import Encoder
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder
-from sinet.recipes import trainings
 from sinet.run.optimiser import parameter_groups
 from sinet.run.state import KEPT
 from sinet.run.train import Data
@@ -183,11 +184,11 @@ class _IntoEncoders:
 class Counted:
     """A run's system around an encoder without data, of which training steps are counted."""
 
-    def __init__(self, run: dict, labels: Labels, encoder: Encoder) -> None:
-        self.model = systems.load(run["system"])(labels, encoder, **run["settings"]).train()
+    def __init__(self, run: RunSpec, labels: Labels, encoder: Encoder) -> None:
+        self.model = systems.load(run.system)(labels, encoder, **run.settings).train()
         self._into_encoders = _IntoEncoders(self.model)
 
-    def step(self, items: Sequence, recipe: dict) -> tuple[Work, float]:
+    def step(self, items: Sequence, recipe: TrainingRecipe) -> tuple[Work, float]:
         """The work of a step on training items, the optimiser's own arithmetic apart, and the bytes that its backward
         pass needs."""
         parts = batch_parts(self.model, items, recipe)
@@ -220,19 +221,19 @@ def _relative_fit(measures: Sequence[Sequence[float]], values: Sequence[float]) 
     return nnls(shares / scale, np.ones(len(shares)))[0] / scale
 
 
-def run_cost(run: dict, data: Data, encoder: Encoder) -> Cost:
+def run_cost(run: RunSpec, data: Data, encoder: Encoder) -> Cost:
     """What a run of a plan costs on some data; `encoder` is on "meta", and not used again."""
-    stages = trainings(run["recipe"])
-    train = [*data.train, *data.dev] if any(t["train_on"] == "train+dev" for _, t in stages) else data.train
+    stages = run.recipe.trainings
+    train = [*data.train, *data.dev] if any(t.train_on == "train+dev" for _, t in stages) else data.train
     encoder.word_pieces([word for sentence in train for word in sentence.tokens])  # at once is faster
     model = (counted := Counted(run, data.labels, encoder)).model
     sentences, number, work, memory, state = 0, 0, Work(), 0.0, 0.0
     for stage, recipe in stages:
         model.stage = stage
-        steps = Steps(model, model.training_items(train), recipe, run["seed"])
+        steps = Steps(model, model.training_items(train), recipe, run.seed)
         first, later, saved = counted.mean_step(steps)
         begun = min(steps.steps, steps.steps_per_epoch)
-        selects = recipe["selection"] != "last"
+        selects = recipe.selection != "last"
         looks = 1 + selects * sum(map(steps.evaluates, range(1, steps.steps)))
         on_dev = looks * DEV_SHARE * steps.steps_per_epoch * len(data.dev) / len(train)
         work += first * begun + later * (steps.steps - begun + on_dev)
@@ -256,8 +257,8 @@ class Material:
         UserError: where no dataset at all is here, whose sentences could stand in.
     """
 
-    def __init__(self, config: dict) -> None:
-        self.config = config | {"mirrors": [*config["mirrors"], str(DOWNLOADS)]}
+    def __init__(self, config: Config) -> None:
+        self.config = config.model_copy(update={"mirrors": [*config.mirrors, str(DOWNLOADS)]})
         self.remarks: dict[str, str] = {}
 
     def encoder(self, name: str) -> Encoder:
@@ -267,14 +268,14 @@ class Material:
 
     @functools.cache  # noqa: B019 - lives as long as the command
     def _loaded(self, name: str) -> Encoder:
-        declared = self.config["encoders"][name]
+        declared = self.config.encoders[name]
         if not encoder_at_hand(self.config, name):
-            if "sizes" not in declared:
+            if declared.sizes is None:
                 raise UserError(f"{name} is not here, and no sizes of it are declared; fetch it: sinet fetch {name}")
-            self.remarks[name] = f"{name} is not here: the sizes of {declared['sizes']}, another's tokenizer"
-            name = declared["sizes"]
-        whole = encoder_declaration(self.config, name)
-        located = locate_encoder(whole, self.config["mirrors"])
+            self.remarks[name] = f"{name} is not here: the sizes of {declared.sizes}, another's tokenizer"
+            name = declared.sizes
+        whole = encoder_declaration(self.config.encoders, name)
+        located = locate_encoder(whole, self.config.mirrors)
         with torch.device("meta" if located.folder is None else "cpu"):
             return load_encoder(whole, located).to(META)
 
@@ -284,17 +285,17 @@ class Material:
         another dataset; None where nobody says how many those are."""
         if (data := self._here(name)) is not None:
             return data
-        declared = self.config["datasets"][name]
+        declared = self.config.datasets[name]
         counts = _declared_sentences(declared)
         if counts is None:
             self.remarks[name] = f"{name} is not here, nor said how many sentences it has: unknown until prepared"
             return None
-        other = next((n for n in self.config["datasets"] if self._here(n) is not None), None)
+        other = next((n for n in self.config.datasets if self._here(n) is not None), None)
         if other is None:
             raise UserError("no dataset is here to count on; prepare one: python -m sinet prepare scierc --out DIR")
         self.remarks[name] = f"{name} is not here: as many sentences as declared, those of {other}"
-        labels, shown = Labels.from_json(declared), self._here(other)
-        documents = _listed_documents(name, declared, self.config["mirrors"]) or counts["train"]
+        labels, shown = declared_labels(declared), self._here(other)
+        documents = _listed_documents(name, declared, self.config.mirrors) or counts["train"]
         made = {
             split: [
                 _relabelled(sentence, shown.labels, labels, f"{i * documents // counts[split]}")
@@ -306,38 +307,38 @@ class Material:
 
     @functools.cache  # noqa: B019
     def _here(self, name: str) -> Data | None:
-        prepared = Path(self.config["results"]) / "data" / name
+        prepared = Path(self.config.results) / "data" / name
         if (prepared / "train.jsonl").is_file():
             return Data.read(prepared)
-        declared, mirrors = self.config["datasets"][name], self.config["mirrors"]
-        folder = declared.get("folder", name)
-        if absent(self.config, name) or not all(find_file(folder, f["path"], mirrors) for f in dataset_files(declared)):
+        declared, mirrors = self.config.datasets[name], self.config.mirrors
+        folder, files = declared.folder or name, declared.files.all()
+        if absent_files(name, declared, mirrors) or not all(find_file(folder, f.path, mirrors) for f in files):
             return None
         with tempfile.TemporaryDirectory() as made:
             prepare(name, declared, mirrors, Path(made) / name)
             return Data.read(Path(made) / name)
 
 
-def _declared_sentences(declared: dict) -> dict[str, int] | None:
+def _declared_sentences(declared: Dataset) -> dict[str, int] | None:
     """Sentences of train and dev, from `counts` or else `published_counts`; of folds their share of all."""
     counts = {
         split: each["sentences"]
         for key in ("published_counts", "counts")
-        for split, each in declared.get(key, {}).items()
+        for split, each in (declared.declared().get(key) or {}).items()
         if "sentences" in each
     }
     if "all" in counts:
-        files = as_list(declared["files"]["train"])
+        files = declared.files.train
         rest = counts["all"] * len(files) // (len(files) + 1)
-        dev = round(rest * declared.get("dev_share", 1 / len(files)))
+        dev = round(rest * (declared.dev_share or 1 / len(files)))
         counts |= {"train": rest - dev, "dev": dev}
     return counts if counts.keys() >= {"train", "dev"} else None
 
 
-def _listed_documents(name: str, declared: dict, mirrors: Sequence[str]) -> int | None:
+def _listed_documents(name: str, declared: Dataset, mirrors: Sequence[str]) -> int | None:
     """Documents of the training split of an ACE corpus, whose lists may be here where the corpus is not."""
-    lists = [find_file(declared.get("folder", name), f["path"], mirrors) for f in as_list(declared["files"]["train"])]
-    return sum(len(path.read_text().split()) for path in lists) if declared["format"] == "ace" and all(lists) else None
+    lists = [find_file(declared.folder or name, f.path, mirrors) for f in declared.files.train]
+    return sum(len(path.read_text().split()) for path in lists) if declared.format == "ace" and all(lists) else None
 
 
 def _relabelled(sentence: Sentence, labels: Labels, other: Labels, document: str) -> Sentence:
@@ -359,7 +360,7 @@ class Finished:
     """A finished training: its run, where it ran, its seconds, and those that it would have taken at the pace of its
     fastest epoch: what others did on the machine meanwhile is no part of its cost."""
 
-    run: dict
+    run: RunSpec
     place: str
     seconds: float
     undisturbed: float
@@ -374,7 +375,7 @@ class Finished:
                 rounds.setdefault(row.get("stage") or "", []).append(float(row["train_s"]))
         place = f"{record['device_name']}, {counted(record['threads'], 'thread')}, {record['precision']}"
         undisturbed = sum(min(seconds) * len(seconds) for seconds in rounds.values())
-        return cls(record["run"], place, record["seconds"]["train"], undisturbed)
+        return cls(RunSpec.model_validate(record["run"]), place, record["seconds"]["train"], undisturbed)
 
 
 def fit(place: str, works: Sequence[Work], seconds: Sequence[float]) -> Device:
@@ -387,43 +388,43 @@ def calibrate(folders: Sequence[Path], material: Material) -> Device | None:
     """A device fitted to the finished trainings below some folders: of the place that has most of them one of each
     system, the least disturbed. None where there are none."""
     finished = [Finished.read(path) for folder in folders for path in sorted(folder.glob("**/training.json"))]
-    known = material.config["datasets"], material.config["encoders"]
-    finished = [f for f in finished if f.run["dataset"] in known[0] and f.run["encoder"]["name"] in known[1]]
+    known = material.config.datasets, material.config.encoders
+    finished = [f for f in finished if f.run.dataset in known[0] and f.run.encoder_name in known[1]]
     if not finished:
         return None
     place = collections.Counter(f.place for f in finished).most_common(1)[0][0]
     chosen: dict[str, Finished] = {}
     for f in sorted((f for f in finished if f.place == place), key=lambda f: f.seconds / f.undisturbed):
-        if material.data(f.run["dataset"]) is not None:
-            chosen.setdefault(f.run["system"], f)
+        if material.data(f.run.dataset) is not None:
+            chosen.setdefault(f.run.system, f)
     works = [measured_work(f.run, material) for f in chosen.values()]
     device = fit(place, works, [f.undisturbed for f in chosen.values()])
     return dataclasses.replace(device, name=f"{place}; fitted to {counted(len(works), 'finished training')}")
 
 
-def measured_work(run: dict, material: Material) -> Work:
-    """What the steps of a run do, looks at dev apart, as `Finished` has their time."""
-    data = material.data(run["dataset"])
-    return run_cost(run, Data(data.labels, data.train, []), material.encoder(run["encoder"]["name"])).work
+def measured_work(run: RunSpec, material: Material) -> Work:
+    """What the steps of a run do, evaluations on dev apart, as `Finished` has their time."""
+    data = material.data(run.dataset)
+    return run_cost(run, Data(data.labels, data.train, []), material.encoder(run.encoder_name)).work
 
 
 # -- the grid --------------------------------------------------------------------------------------------------------
 
 
-def grid_costs(runs: Iterable[Run], material: Material) -> list[tuple[list[Run], Cost | None]]:
+def grid_costs(runs: Iterable[RunSpec], material: Material) -> list[tuple[list[RunSpec], Cost | None]]:
     """The runs that differ by seed or fold alone, and what one of them costs; None where its dataset is unknown."""
-    alike: dict[tuple, list[Run]] = {}
+    alike: dict[tuple, list[RunSpec]] = {}
     for run in runs:
-        whole = material.config["datasets"][run.dataset].get("fold_of", run.dataset)
-        alike.setdefault((whole, run.encoder, run.model), []).append(run)
+        whole = material.config.datasets[run.dataset].fold_of or run.dataset
+        alike.setdefault((whole, run.encoder_name, run.model), []).append(run)
     costs = []
     for group in tqdm(alike.values(), desc="counting", unit="training", mininterval=2):
         data = material.data(group[0].dataset)
-        costs.append((group, data and run_cost(group[0].details, data, material.encoder(group[0].encoder))))
+        costs.append((group, data and run_cost(group[0], data, material.encoder(group[0].encoder_name))))
     return costs
 
 
-def table(costs: Sequence[tuple[list[Run], Cost | None]], device: Device, memory_gb: float | None) -> str:
+def table(costs: Sequence[tuple[list[RunSpec], Cost | None]], device: Device, memory_gb: float | None) -> str:
     """A line for all runs that differ by seed or fold alone, with the figures of one of them, then those of all."""
     head = ("dataset", "encoder", "model", "runs", "sentences", "steps", "PFLOP", "hours", "memory", "state", "disk")
     lines, hours, total = [head], 0.0, Work()
@@ -431,7 +432,7 @@ def table(costs: Sequence[tuple[list[Run], Cost | None]], device: Device, memory
     for group, cost in costs:
         run, count = group[0], len(group)
         dataset = f"{run.dataset} ..." if len({r.dataset for r in group}) > 1 else run.dataset
-        named = (dataset, run.encoder, run.model, f"{count}")
+        named = (dataset, run.encoder_name, run.model, f"{count}")
         if cost is None:
             lines.append((*named, *["?"] * (len(head) - len(named))))
             continue
@@ -460,3 +461,29 @@ def table(costs: Sequence[tuple[list[Run], Cost | None]], device: Device, memory
             f"{beside}",
         ]
     )
+
+
+def print_costs(plan: Plan, device: Device | None, records: Sequence[Path], memory_gb: float | None) -> None:
+    """Print what the runs of a plan cost, those skipped among them, and what that rests on.
+
+    Args:
+        device: None for one that is fitted to the finished trainings below `records`.
+
+    Raises:
+        UserError: there is no such training.
+    """
+    material = Material(plan.config)
+    if device is None and (device := calibrate(records, material)) is None:
+        folders = ", ".join(map(str, records))
+        raise UserError(f"no finished training below {folders} to calibrate on; state the device: --peak-tflops N")
+    costs = grid_costs([plan.spec(run) for run in (*plan.runs, *plan.skipped)], material)
+    print(table(costs, device, memory_gb))
+    print(
+        f"Device: {device.name}: {device.flops_per_s / 1e9:,.0f} GFLOP/s, {device.operator_s * 1e6:.0f} us an operator."
+    )
+    print(
+        "Figures are of one run. PFLOP and hours: with evaluations on dev. Sizes in GB: memory on the device in float32, "
+        "without what torch itself takes; state while it trains; disk afterwards."
+    )
+    for remark in material.remarks.values():
+        print(f"- {remark}")

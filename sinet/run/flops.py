@@ -22,10 +22,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from sinet import systems
 from sinet.contract import Batch, Entity, Extractor, Relation, Sentence
 from sinet.data.sentence import read_sentences
+from sinet.errors import UserError
 from sinet.files import write_sealed
+from sinet.grid import systems
+from sinet.grid.config import encoder_declaration
+from sinet.grid.plan import Plan
 from sinet.model.encoder import Encoder
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder
@@ -270,6 +273,22 @@ def count_run(
     forms = count_forms(model, functools.partial(count_sentences, model, sentences, f"FLOPs of {name}"))
     by_words = count_lengths(model, everything, lengths, min(OF_EACH_LENGTH, len(sentences)))
     return forms | {"ours": forms["ours"] | {"by_words": by_words}}
+
+
+def count_grid(plan: Plan, dataset: str, encoder: str, out: Path) -> None:
+    """Count the systems of a plan at a place on what its configuration says, and in the architectures that the published
+    table has and the grid does not measure."""
+    asked = plan.config.efficiency
+    if asked is None:
+        raise UserError(f"{plan.results}: this grid measures no efficiency")
+    untrained = [
+        (encoder_declaration(plan.config.encoders, name), asked.architecture_sentences)
+        for name in asked.architectures
+        if name in plan.sizes_alone
+    ]
+    runs = {model: plan.file(run, "") for model, run in plan.systems_at(dataset, encoder).items()}
+    test = plan.results / "data" / dataset / "test.jsonl"
+    count_runs(runs, test, out, asked.counted_sentences, asked.counted_words, untrained)
 
 
 def count_runs(

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from sinet.contract import Extractor
+from sinet.grid.schema import TrainingRecipe
 from sinet.model.embedding import RowEmbedding
 
 UNCORRECTED = 1_000_000
 """Steps after which both bias corrections are exactly one: counting from there leaves them out."""
 
 
-def parameter_groups(model: Extractor, recipe: dict) -> list[dict]:
+def parameter_groups(model: Extractor, recipe: TrainingRecipe) -> list[dict]:
     """The trained parameters of a model, or of its `stage`, by rate, decay and part.
 
     Biases and norms are not decayed; where the recipe says what is `undecayed`, those whose names hold one of its
@@ -39,10 +40,10 @@ def parameter_groups(model: Extractor, recipe: dict) -> list[dict]:
     """
     groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
     names = [name for name, _ in model.named_parameters()]
-    if idle := [prefix for prefix in recipe["lr_of"] if not any(name.startswith(prefix) for name in names)]:
+    if idle := [prefix for prefix in recipe.lr_of if not any(name.startswith(prefix) for name in names)]:
         begin = ", ".join(sorted({name.split(".")[0] for name in names}))
         raise ValueError(f"lr_of: no parameter begins with {idle[0]!r}; they begin with {begin}")
-    decays = recipe["weight_decay"] if recipe["encoder_weight_decay"] is None else recipe["encoder_weight_decay"]
+    decays = recipe.weight_decay if recipe.encoder_weight_decay is None else recipe.encoder_weight_decay
     for name, parameter in model.named_parameters():
         part = next((p for p, prefixes in model.parts.items() if name.startswith(prefixes)), None)
         if part is None:
@@ -50,14 +51,14 @@ def parameter_groups(model: Extractor, recipe: dict) -> list[dict]:
         if not parameter.requires_grad or model.stage not in (None, part):
             continue
         in_encoder = name.startswith(model.encoders)
-        rate, decay = (recipe["encoder_lr"], decays) if in_encoder else (recipe["head_lr"], recipe["weight_decay"])
+        rate, decay = (recipe.encoder_lr, decays) if in_encoder else (recipe.head_lr, recipe.weight_decay)
         if rate is None:
             raise ValueError("encoder_lr: the system trains its encoder; give a rate, not null")
-        rate = next((lr for prefix, lr in recipe["lr_of"].items() if name.startswith(prefix)), rate)
-        if recipe["undecayed"] is None:
+        rate = next((lr for prefix, lr in recipe.lr_of.items() if name.startswith(prefix)), rate)
+        if recipe.undecayed is None:
             # a bias may have dimensions of its own, where several layers are held in one
             decay = 0.0 if name.endswith("bias") or parameter.ndim == 1 else decay
-        elif any(text in name for text in recipe["undecayed"]):
+        elif any(text in name for text in recipe.undecayed):
             decay = 0.0
         groups.setdefault((rate, decay, list(model.parts).index(part)), []).append(parameter)
     return [

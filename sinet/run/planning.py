@@ -10,9 +10,12 @@ from pathlib import Path
 
 import yaml
 
-from sinet.config import load_config
 from sinet.errors import UserError
+from sinet.grid.config import load_config
 from sinet.provenance import ROOT
+
+PLANNED_RUNS = 1000
+"""Runs whose plan `bench` measures."""
 
 
 def plan_grid(runs: int) -> dict:

@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from sinet import systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import iter_sentences, sentence_line
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_lines
+from sinet.grid import systems
 from sinet.model.packed import packed
 from sinet.model.pretrained import rebuild_encoder
 from sinet.provenance import digest, file_sha256

@@ -3,20 +3,16 @@
 import logging
 from pathlib import Path
 
-import jsonschema
-import yaml
-
-from sinet import recipes
 from sinet.data.formats import read
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.errors import UserError, nearest
 from sinet.files import read_sealed, write_sealed
-from sinet.provenance import ROOT
+from sinet.grid import recipes
+from sinet.grid.schema import Record, RunSpec
 from sinet.score.analyse import analyse
 from sinet.score.metrics import score
 
 log = logging.getLogger("sinet")
-SCHEMA = ROOT / "workflow" / "schemas" / "record.schema.yaml"
 
 
 def read_pair(
@@ -56,27 +52,22 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
     """Write `record.json`, what training left behind with the scores of the predictions, and `analysis.json`.
 
     Raises:
-        UserError: predictions of other sentences. jsonschema.ValidationError: a record that is not of the documented
+        UserError: predictions of other sentences. pydantic.ValidationError: a record that is not of the documented
         form.
     """
     trained = read_sealed(training, "run")
-    run = trained.pop("run")
+    run = RunSpec.model_validate(trained.pop("run"))
     declared = Labels.read(labels)
     wanted, found = read_sentences(gold), read_sentences(predictions)
     made = {
-        "dataset": run["dataset"],
-        "encoder": run["encoder"]["name"],
-        "model": run["model"],
-        "system": run["system"],
-        "seed": run["seed"],
-        "settings": run["settings"],
-        "recipe": run["recipe"],
+        **run.model_dump(),
+        "encoder": run.encoder_name,
         "split": gold.stem,
-        "selection": recipes.selection(run["recipe"]),
+        "selection": recipes.selection(run.recipe),
         "scores": score(wanted, found, declared),
         "test_sentences": len(wanted),
         **trained,
     }
-    jsonschema.validate(made, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))
+    Record.model_validate(made)
     write_sealed(analysis, analyse(wanted, found, declared))
     write_sealed(record, made)

@@ -6,23 +6,25 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import get_constant_schedule, get_linear_schedule_with_warmup
 
+from sinet.grid.schema import TrainingRecipe
+
 CUT, RATIO = 0.1, 32
 """Of the slanted triangle: the share of the steps that rise, and how many times the lowest rate the highest is."""
 DECAY_STEPS = 1000
 """Steps after which the rate of the inverse time decay changes."""
 
 
-def schedule(optimizer: torch.optim.Optimizer, recipe: dict, steps: int) -> LRScheduler:
+def schedule(optimizer: torch.optim.Optimizer, recipe: TrainingRecipe, steps: int) -> LRScheduler:
     """The schedule of a spelled-out recipe over so many steps."""
-    match recipe["schedule"]:
+    match recipe.schedule:
         case "linear":
-            warmup = recipe["warmup"] * steps
-            warmup = int(warmup) if recipe["whole_warmup_steps"] else warmup
+            warmup = recipe.warmup * steps
+            warmup = int(warmup) if recipe.whole_warmup_steps else warmup
             return get_linear_schedule_with_warmup(optimizer, warmup, steps)
         case "constant":
             return get_constant_schedule(optimizer)
         case "inverse_time":
-            return LambdaLR(optimizer, lambda step: inverse_time(step, recipe["warmup_steps"], recipe["decay_rate"]))
+            return LambdaLR(optimizer, lambda step: inverse_time(step, recipe.warmup_steps, recipe.decay_rate))
         case "slanted_triangular":
             return LambdaLR(optimizer, lambda step: slanted_triangular(step, steps))
     raise ValueError(f"schedule: {recipe['schedule']!r} is unknown")

@@ -22,11 +22,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from sinet import systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.files import write_sealed
+from sinet.grid import systems
+from sinet.grid.config import encoder_declaration
+from sinet.grid.plan import Plan
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder
 from sinet.run import machine
@@ -262,6 +264,21 @@ def time_untrained(
     times = measure(passes, seconds=seconds, title=f"timing with {declared['name']}")
     described = {name: _described(taken, len(sentences)) for name, taken in times.items()}
     return {name: described[name] | {"encoder": described[ENCODER]} for name in models}
+
+
+def time_grid(plan: Plan, dataset: str, encoder: str, out: Path) -> None:
+    """Time the systems of a plan at a place on what its configuration says; architectures likewise."""
+    asked = plan.config.efficiency
+    if asked is None:
+        raise UserError(f"{plan.results}: this grid measures no efficiency")
+    untrained = [
+        (encoder_declaration(plan.config.encoders, name), count)
+        for name, count in asked.timed_architectures.items()
+        if name in plan.sizes_alone
+    ]
+    runs = {model: plan.file(run, "") for model, run in plan.systems_at(dataset, encoder).items()}
+    test = plan.results / "data" / dataset / "test.jsonl"
+    time_runs(runs, test, out, asked.timed_sentences, asked.timed_seconds, untrained)
 
 
 def time_runs(

@@ -16,15 +16,17 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from sinet import provenance, systems
+from sinet import provenance
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.files import link_or_copy, read_sealed, write_sealed, write_sum
+from sinet.grid import systems
+from sinet.grid.recipes import SELECTIONS
+from sinet.grid.schema import RunSpec, TrainingRecipe
 from sinet.model.encoder import MOST_UNKNOWN, Encoder
 from sinet.model.located import Located, locate_encoder
 from sinet.model.pretrained import load_encoder, save_encoder
-from sinet.recipes import SELECTIONS, trainings
 from sinet.run import machine
 from sinet.run.optimiser import parameter_groups
 from sinet.run.predict import predict, run_sums
@@ -52,11 +54,11 @@ class Data:
         return cls(labels, read_sentences(folder / "train.jsonl"), read_sentences(folder / "dev.jsonl"))
 
 
-def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors: Sequence[str] = ()) -> None:
+def train_run(run: RunSpec, data_folder: Path, out: Path, state_root: Path, mirrors: Sequence[str] = ()) -> None:
     """Train one run of a plan and leave its outputs in `out`.
 
     Args:
-        run: an entry of `python -m sinet plan`: system, settings, encoder, recipe, seed, and what it is called.
+        run: a run of a plan.
         data_folder: a prepared dataset.
         out: receives `model.safetensors`, `model.json`, `tokenizer/`, `log.csv`, `training.json`.
         state_root: states are kept below it, in a folder named by a digest of all that determines the result.
@@ -66,19 +68,19 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
         UserError: an encoder that is not to be had, settings it cannot carry, or a loss that diverges.
     """
     device = machine.use_device()
-    setting = run["recipe"]["precision"]
+    setting = run.recipe.precision
     precision = machine.resolve_precision(setting, device)
-    located = locate_encoder(run["encoder"], mirrors)
+    located = locate_encoder(run.encoder, mirrors)
     described = machine.describe(device, precision) | {"git_commit": provenance.git_commit()}
     key = {
-        "system": run["system"],
-        "settings": run["settings"],
-        "encoder": {k: v for k, v in run["encoder"].items() if k in ("architecture", "cased", "tokenizer")}
+        "system": run.system,
+        "settings": run.settings,
+        "encoder": {k: v for k, v in run.encoder.items() if k in ("architecture", "cased", "tokenizer")}
         | located.sha256,
-        "recipe": {k: v for k, v in run["recipe"].items() if k != "name"},
-        "seed": run["seed"],
+        "recipe": run.recipe.model_dump(exclude={"name"}),
+        "seed": run.seed,
         "versions": [described["versions"][package] for package in ("torch", "transformers", "tokenizers")],
-        "code": provenance.digest("sinet.run.train", systems.module_name(run["system"])),
+        "code": provenance.digest("sinet.run.train.train_run", systems.entry(run.system)),
         "data": [provenance.file_sha256(data_folder / f) for f in ("train.jsonl", "dev.jsonl", "labels.json")],
     }
     kind = provenance.digest_of([described["device_name"], described["threads"]])[:8]
@@ -104,30 +106,35 @@ def train_run(run: dict, data_folder: Path, out: Path, state_root: Path, mirrors
     # what a run is called is no part of its result: two names may share one state
     write_sum(out / "log.csv")
     measured = read_sealed(finished / "measured.json")
-    write_sealed(out / "training.json", {"run": run} | measured)
+    write_sealed(out / "training.json", {"run": run.model_dump()} | measured)
 
 
 def _train(
-    run: dict, data: Data, located: Located, described: dict, device: torch.device, precision: str, state: StateFolder
+    run: RunSpec,
+    data: Data,
+    located: Located,
+    described: dict,
+    device: torch.device,
+    precision: str,
+    state: StateFolder,
 ) -> None:
-    recipe, seed = run["recipe"], run["seed"]
-    torch.manual_seed(seed)
-    stages = trainings(recipe)
-    if any(t["train_on"] == "train+dev" for _, t in stages):
+    torch.manual_seed(run.seed)
+    stages = run.recipe.trainings
+    if any(t.train_on == "train+dev" for _, t in stages):
         data = Data(data.labels, [*data.train, *data.dev], [])
-    elif not data.dev and any(t["selection"] != "last" for _, t in stages):
-        raise UserError(f"{run['dataset']} has no dev sentences to select on; set selection: last in the recipe")
+    elif not data.dev and any(t.selection != "last" for _, t in stages):
+        raise UserError(f"{run.dataset} has no dev sentences to select on; set selection: last in the recipe")
     named = {s.document for s in data.train}
-    if any(t["batch_size"] == "document" for _, t in stages) and (None in named or len(named) == len(data.train)):
+    if any(t.batch_size == "document" for _, t in stages) and (None in named or len(named) == len(data.train)):
         raise UserError(
-            f"{run['dataset']} does not say which sentences are of one document; batch_size should be a number, or "
+            f"{run.dataset} does not say which sentences are of one document; batch_size should be a number, or "
             "take a dataset with documents such as scierc-documents"
         )
-    encoder = load_encoder(run["encoder"], located)
+    encoder = load_encoder(run.encoder, located)
     unknown = encoder.unknown_share(word for sentence in data.train for word in sentence.tokens)
     if unknown > MOST_UNKNOWN:
         raise UserError(
-            f"encoder {located.name!r}: {unknown:.0%} of the words of {run['dataset']} are [UNK] to its tokenizer; "
+            f"encoder {located.name!r}: {unknown:.0%} of the words of {run.dataset} are [UNK] to its tokenizer; "
             "take an encoder of their language"
         )
     model = new_model(run, data.labels, encoder, device)
@@ -139,7 +146,7 @@ def _train(
     for model.stage, _ in stages:
         if not model.training_items(data.train):
             what = "sentence" if model.stage is None else f"item for the {model.stage} model"
-            raise UserError(f"{run['dataset']}: the training split holds no {what}")
+            raise UserError(f"{run.dataset}: the training split holds no {what}")
     saved = state.load()
     if saved is None and (others := state.elsewhere()):
         log.warning(
@@ -166,11 +173,11 @@ def _train(
 
 
 def _train_stage(
-    run: dict,
+    run: RunSpec,
     model: Extractor,
     number: int,
     stage: str | None,
-    recipe: dict,
+    recipe: TrainingRecipe,
     data: Data,
     device: torch.device,
     precision: str,
@@ -184,7 +191,7 @@ def _train_stage(
     Returns:
         `epoch` and dev `scores` of the selected weights.
     """
-    training = Training(model, model.training_items(data.train), recipe, run["seed"], device, precision)
+    training = Training(model, model.training_items(data.train), recipe, run.seed, device, precision)
     best = {"epoch": 0, "scores": None}
     if saved is not None:
         training.restore(saved)
@@ -202,8 +209,7 @@ def _train_stage(
         tqdm(
             total=total,
             initial=min(total, round(training.epoch * len(training.items))),
-            desc=f"{run['dataset']}/{run['encoder']['name']}/{run['model']}/{run['seed']}"
-            + (f" {stage}" if stage else ""),
+            desc=f"{run.path} {stage or ''}".strip(),
             unit="sent" if training.items is data.train else "item",
             mininterval=2,
             maxinterval=20,
@@ -217,9 +223,9 @@ def _train_stage(
             row = {"stage": stage or "", "epoch": training.epoch, "loss": loss}
             began = time.perf_counter()
             looks, ends = training.evaluates(training.step), training.step == training.steps
-            selects = recipe["selection"] != "last"
+            selects = recipe.selection != "last"
             if data.dev and ((looks and selects) or ends):
-                figures = score(data.dev, predict(model, data.dev, device, precision), data.labels)[recipe["matching"]]
+                figures = score(data.dev, predict(model, data.dev, device, precision), data.labels)[recipe.matching]
                 row |= {f"dev_{m}": figures[m]["f1"] for m in METRICS}
                 bar.set_postfix_str(f"dev Ent {row['dev_ent']:.1f} Rel+ {row['dev_rel_plus']:.1f}")
             row |= {
@@ -229,7 +235,7 @@ def _train_stage(
             }
             rows.append(row)
             # what is not looked at cannot be selected, unless nothing else is there
-            if (looks or not selects or best["scores"] is None) and better(row, best["scores"], recipe["selection"]):
+            if (looks or not selects or best["scores"] is None) and better(row, best["scores"], recipe.selection):
                 best = {"epoch": row["epoch"], "scores": {m: row[f"dev_{m}"] for m in METRICS if f"dev_{m}" in row}}
                 write_weights(_selected(state, number), model)
             training.next_round()
@@ -246,7 +252,7 @@ def _selected(state: StateFolder, stage: int) -> Path:
 
 
 def _finish(
-    run: dict,
+    run: RunSpec,
     model: Extractor,
     encoder_source: dict,
     described: dict,
@@ -259,14 +265,14 @@ def _finish(
     write_log(state.folder / "log.csv", rows)
     (state.folder / "tokenizer").mkdir(exist_ok=True)
     encoder_config = save_encoder(model.encoder, state.folder / "tokenizer")
-    link_or_copy(_selected(state, len(trainings(run["recipe"])) - 1), state.folder / "model.safetensors")
+    link_or_copy(_selected(state, len(run.recipe.trainings) - 1), state.folder / "model.safetensors")
     write_sealed(
         state.folder / "model.json",
         {
-            "system": run["system"],
-            "settings": run["settings"],
+            "system": run.system,
+            "settings": run.settings,
             "labels": data.labels.to_json(),
-            "encoder": run["encoder"]["name"],
+            "encoder": run.encoder_name,
             "encoder_config": encoder_config,
             "precision": described["precision"],
             "files": run_sums(state.folder),
@@ -275,11 +281,11 @@ def _finish(
     write_sealed(
         state.folder / "measured.json",
         {
-            "cites": model.cites,
+            "citation": model.cites,
             "encoder_source": encoder_source,
             "selected_epoch": best["epoch"],
             "dev": best["scores"],
-            "trained_on": trainings(run["recipe"])[0][1]["train_on"],
+            "trained_on": run.recipe.trainings[0][1].train_on,
             "train_sentences": len(data.train),
             "dev_sentences": len(data.dev),
             "truncated_words": model.truncated_words([*data.train, *data.dev]),
@@ -292,19 +298,19 @@ def _finish(
     )
 
 
-def new_model(run: dict, labels: Labels, encoder: Encoder, device: torch.device) -> Extractor:
+def new_model(run: RunSpec, labels: Labels, encoder: Encoder, device: torch.device) -> Extractor:
     """The untrained model of a run, its new layers drawn by torch's generator.
 
     Raises:
         UserError: when its settings do not go together with the encoder.
     """
     try:
-        model = systems.load(run["system"])(labels, encoder, **run["settings"]).to(device)
-        for model.stage, training in trainings(run["recipe"]):
+        model = systems.load(run.system)(labels, encoder, **run.settings).to(device)
+        for model.stage, training in run.recipe.trainings:
             parameter_groups(model, training)
         model.stage = None
     except ValueError as error:
-        raise UserError(f"{run['model']} with {run['encoder']['name']}: {error}") from None
+        raise UserError(f"{run.model} with {run.encoder_name}: {error}") from None
     return model
 
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from sinet.contract import Batch, Extractor
 from sinet.errors import UserError
+from sinet.grid.schema import TrainingRecipe
 from sinet.model.embedding import RowEmbedding
 from sinet.run import machine
 from sinet.run.batches import training_batches
@@ -31,16 +32,16 @@ class Steps:
         items: what batches are made of (`Extractor.training_items`). recipe: one training, spelled out.
     """
 
-    def __init__(self, model: Extractor, items: Sequence, recipe: dict, seed: int) -> None:
+    def __init__(self, model: Extractor, items: Sequence, recipe: TrainingRecipe, seed: int) -> None:
         self.items, self.recipe, self.seed = items, recipe, seed
         self._lengths = model.item_lengths(items)
-        self._documents = [item.document for item in items] if recipe["batch_size"] == "document" else []
+        self._documents = [item.document for item in items] if recipe.batch_size == "document" else []
         if not (batches := self.batches(1)):
             raise UserError(
                 f"batch_size: {recipe['batch_size']} is more than the {len(items)} items, and drop_last is on"
             )
         self.steps_per_epoch = len(batches)
-        self.steps: int = recipe["steps"] or recipe["epochs"] * self.steps_per_epoch
+        self.steps: int = recipe.steps or recipe.epochs * self.steps_per_epoch
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Positions of the items of each batch of an epoch, counted from 1."""
@@ -49,8 +50,8 @@ class Steps:
     def evaluates(self, step: int) -> bool:
         """Whether the recipe looks at dev after so many steps: every so many steps or epochs, or so often in an
         epoch."""
-        every = self.recipe["evaluate_every"]
-        if self.recipe["steps"]:
+        every = self.recipe.evaluate_every
+        if self.recipe.steps:
             return step % int(every) == 0
         if every >= 1:
             return step % (int(every) * self.steps_per_epoch) == 0
@@ -63,7 +64,7 @@ class Training(Steps):
     """A model, or one of its parts, in training, and all that a later process needs to go on with the same bits."""
 
     def __init__(
-        self, model: Extractor, items: Sequence, recipe: dict, seed: int, device: torch.device, precision: str
+        self, model: Extractor, items: Sequence, recipe: TrainingRecipe, seed: int, device: torch.device, precision: str
     ) -> None:
         super().__init__(model, items, recipe, seed)
         self.model, self.device, self.precision = model, device, precision
@@ -174,7 +175,7 @@ class Training(Steps):
             )
         except torch.OutOfMemoryError:
             longest = max(self.model.item_lengths(items))
-            at_once = self.recipe["micro_batch_size"] or len(items)
+            at_once = self.recipe.micro_batch_size or len(items)
             raise UserError(
                 f"{self._where()}: out of GPU memory at {at_once} of a batch of {len(items)} with up to {longest} "
                 "word pieces; lower micro_batch_size in the recipe: the batch is cut, its gradient stays the same"
@@ -184,22 +185,22 @@ class Training(Steps):
         return f"epoch {math.ceil(self.epoch) or 1}, step {self.step} of {self.steps}"
 
 
-def new_optimizer(model: Extractor, recipe: dict) -> RowAdamW:
+def new_optimizer(model: Extractor, recipe: TrainingRecipe) -> RowAdamW:
     """The optimiser of a spelled-out recipe over what is trained of a model."""
     embeddings = [module for module in model.modules() if isinstance(module, RowEmbedding)]
     return RowAdamW(
         parameter_groups(model, recipe),
         embeddings,
-        eps=recipe["eps"],
-        bias_correction=recipe["bias_correction"],
-        transformers=recipe["optimizer"] == "transformers_adamw",
+        eps=recipe.eps,
+        bias_correction=recipe.bias_correction,
+        transformers=recipe.optimizer == "transformers_adamw",
     )
 
 
-def batch_parts(model: Extractor, items: Sequence, recipe: dict) -> list[Batch]:
+def batch_parts(model: Extractor, items: Sequence, recipe: TrainingRecipe) -> list[Batch]:
     """A batch of training items, on the CPU; with `micro_batch_size` cut into parts of so many, which have the whole
     batch's padding where it enters the loss."""
-    size = recipe["micro_batch_size"] or len(items)
+    size = recipe.micro_batch_size or len(items)
     whole_width = model.collate(items)["input_ids"].shape[1] if size < len(items) and not model.mask_padding else 0
     with model.encoder.padded_to(whole_width):
         return [model.training_batch(items[i : i + size]) for i in range(0, len(items), size)]
@@ -210,7 +211,7 @@ def train_step(
     parts: Sequence[Batch],
     optimizer: RowAdamW,
     schedule: torch.optim.lr_scheduler.LRScheduler,
-    recipe: dict,
+    recipe: TrainingRecipe,
     device: torch.device,
     precision: str,
 ) -> dict[str, Tensor]:
@@ -227,7 +228,7 @@ def train_step(
         sum(terms.values()).backward()
         for name, term in terms.items():
             whole[name] = whole.get(name, 0) + term.detach()
-    optimizer.clipped_step(recipe["clip"], recipe["clip_by_part"])
+    optimizer.clipped_step(recipe.clip, recipe.clip_by_part)
     schedule.step()
     return whole
 

@@ -4,11 +4,12 @@ attended and predicted by the runs that are compared there."""
 import logging
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sinet.data.sentence import Labels, Sentence, read_sentences, write_sentences
 from sinet.files import write_sealed
+from sinet.grid.plan import CaseStudy, Plan
 from sinet.run.attend import attend
 from sinet.run.predict import predict_file
 from sinet.score.cases import chosen_cases, holds_triple
@@ -19,49 +20,45 @@ SPLITS = ("test", "dev", "train")
 """In this order: a sentence that no model was trained on comes first."""
 
 
-def find_triples(triples: Sequence[tuple[str, str, str]], places: Sequence[Mapping], model: str, out: Path) -> None:
-    """Write the cases (as `chosen_cases` gives them) of the first sentence that holds each triple in gold, by the order
-    of `places` and `SPLITS`; of a triple that none holds, what was searched.
-
-    Args:
-        triples: words of the head, relation type, words of the tail.
-        places: of each dataset its `title`, `what` is measured there, the folder of prepared `data`, and folders of the
-            finished `runs` that are compared there by model, the studied one's among them.
-        model: the studied model.
-    """
-    cases = []
-    for triple in triples:
-        found = [(p, split, s) for p in places for split in SPLITS for s in _holding(Path(p["data"]), split, triple)]
+def find_triples(plan: Plan, out: Path) -> None:
+    """Write the cases (as `chosen_cases` gives them) of the first sentence that holds each gold triple of the plan's case
+    study, by the order of datasets and `SPLITS`; of a triple that none holds, what was searched."""
+    cases, places = [], plan.triple_studies()
+    for triple in plan.config.case_study.triples if plan.config.case_study else ():
+        found = [(case, split, s) for case in places for split in SPLITS for s in _holding(plan, case, split, triple)]
         shown = f"⟨{', '.join(triple)}⟩"
         if not found:
-            searched = f"{', '.join(place['title'] for place in places) or 'no dataset'}; {', '.join(SPLITS)}"
+            searched = (
+                f"{', '.join(plan.dataset_title(case.dataset) for case in places) or 'no dataset'}; {', '.join(SPLITS)}"
+            )
             cases.append(
                 {"choice": f"no sentence holds the golden triple {shown}", "measured": f"searched: {searched}"}
             )
             log.warning("case study: %s (searched: %s)", cases[-1]["choice"], searched)
             continue
-        counts = Counter((place["title"], split) for place, split, _ in found)
+        counts = Counter((plan.dataset_title(case.dataset), split) for case, split, _ in found)
         where = ", ".join(f"{count} in {title} {split}" for (title, split), count in counts.items())
         choice = {"choice": f"the first sentence that holds the golden triple {shown}; such sentences: {where}"}
-        cases.append(_case(*found[0], model) | choice)
+        cases.append(_case(plan, *found[0]) | choice)
     write_sealed(out, {"cases": cases})
 
 
-def _holding(data: Path, split: str, triple: tuple[str, str, str]) -> list[Sentence]:
+def _holding(plan: Plan, case: CaseStudy, split: str, triple: Sequence[str]) -> list[Sentence]:
+    data = plan.results / "data" / case.dataset
     symmetric = Labels.read(data / "labels.json").symmetric
     return [s for s in read_sentences(data / f"{split}.jsonl") if holds_triple(s, triple, symmetric)]
 
 
-def _case(place: Mapping, split: str, sentence: Sentence, model: str) -> dict:
+def _case(plan: Plan, case: CaseStudy, split: str, sentence: Sentence) -> dict:
     """The one sentence, attended and predicted by every run of its place."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         gold, attention = folder / "gold", folder / "attention"
-        predictions = {name: folder / f"{name}.jsonl" for name in place["runs"]}
+        predictions = {name: folder / f"{name}.jsonl" for name in case.systems}
         write_sentences(gold, [sentence])
-        for name, run in place["runs"].items():
-            predict_file(Path(run), gold, predictions[name])
-        attend(Path(place["runs"][model]), gold, attention)
-        what = f"{place['what']}, {split} split" + ", which the models were trained on" * (split == "train")
-        labels = Path(place["data"]) / "labels.json"
-        return chosen_cases(gold, labels, attention, predictions, model, [sentence.id], what)[0]
+        for name, run in case.systems.items():
+            predict_file(plan.file(run, ""), gold, predictions[name])
+        attend(plan.file(case.studied, ""), gold, attention)
+        what = f"{plan.study_title(case)}, {split} split" + ", which the models were trained on" * (split == "train")
+        labels = plan.results / "data" / case.dataset / "labels.json"
+        return chosen_cases(gold, labels, attention, predictions, case.model, [sentence.id], what)[0]

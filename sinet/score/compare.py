@@ -89,7 +89,7 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
     """All comparisons of a grid, as `comparisons.json`.
 
     Args:
-        declared: as `sinet.plan.GridPlan.declared`.
+        declared: as `sinet.grid.plan.Plan.declared`.
 
     Raises:
         UserError: a system without a run left out or failed that lacks a seed on one of the dataset's folds.
@@ -101,7 +101,7 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
     places: dict[tuple[str, str, str], list[Scored]] = {}
     for run in runs:
         places.setdefault((whole(run.dataset), run.encoder, run.recipe), []).append(run)
-    without_result = (*declared["left_out"], *declared["failed"])
+    without_result = (*declared["skipped"], *declared["failed"])
     lacking = {(whole(d), e, m) for path, _ in without_result for d, e, m, _ in [path.split("/")]}
     found, not_compared = [], []
     for (dataset, encoder, recipe), there in places.items():

@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sinet.config import load_config, resolve
+from sinet.grid.config import load_config
+from sinet.grid.plan import resolve
+from sinet.grid.site import cores_each, gpu_here
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run import train
-from sinet.site import cores_each, gpu_here
 from tests import rehearsal
-from tests.conftest import DATASETS, copy_project, tiny_grid, tiny_run
+from tests.conftest import DATASETS, copy_project, spec, tiny_grid, tiny_run
 from tests.slurm.cluster import Cluster, missing
 
 pytestmark = [
@@ -278,6 +279,6 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
     for seed in SEEDS:
         assert json.loads((project / place(seed)).read_text())["threads"] == 1, f"granted one CPU of {CPUS}"
         run = tiny_run(dict(System.tiny), seed, **RECIPE)
-        train.train_run(run, prepared, tmp_path / "here", tmp_path / "state", [tiny_mirror])
+        train.train_run(spec(run), prepared, tmp_path / "here", tmp_path / "state", [tiny_mirror])
         weights = tmp_path / "here" / "model.safetensors"
         assert file_sha256(weights) == file_sha256((project / place(seed)).with_name("model.safetensors")), seed

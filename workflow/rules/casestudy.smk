@@ -23,17 +23,21 @@ rule attend:
     priority: FINISHED
     conda:
         ENVIRONMENT
-    threads: CORES_EACH
+    threads: GRID.cores_each
     resources:
-        **site.resources(SITE, cpus=8, mem_mb=8000, runtime=30, gpu=True),
+        **GRID.resources(cpus=8, mem_mb=8000, runtime=30, gpu=True),
     params:
         run=subpath(input.weights, parent=True),
-        code=system_code("sinet.run.attend"),
+        code=GRID.system_code("attend"),
     shell:
         "python -m sinet attend --run {params.run:q} --test {input.test:q} --out {output.attention:q} --log {log:q}"
 
 
-CASE_WHAT = place_title(CASE.dataset, CASE.encoder)
+CASE = PLAN.case_study
+CASE_STUDIED = PLAN.at(CASE.dataset, CASE.encoder, CASE.model)
+CASE_BESIDE = PLAN.at(CASE.dataset, CASE.encoder)
+TRIPLE_STUDIES = PLAN.triple_studies()
+TRIPLE_RUNS = [run for study in TRIPLE_STUDIES for run in study.systems.values()]
 CASE_DATA = f"{RESULTS}/data/{CASE.dataset}"
 
 
@@ -41,8 +45,8 @@ rule choose_cases:
     input:
         gold=f"{CASE_DATA}/test.jsonl",
         labels=f"{CASE_DATA}/labels.json",
-        attention=f"{RESULTS}/runs/{CASE.path}/attention.json",
-        predictions=[f"{RESULTS}/runs/{run.path}/predictions.jsonl" for run in CASE_SYSTEMS.values()],
+        attention=f"{RESULTS}/runs/{CASE.studied}/attention.json",
+        predictions=GRID.of_runs("predictions.jsonl", runs=[*CASE.systems.values()]),
     output:
         cases=f"{RESULTS}/case_study/cases.json",
     log:
@@ -53,23 +57,20 @@ rule choose_cases:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned("case_study"),
-        sentences=CASE_SENTENCES,
-        what=f"{studied_at(CASE_SYSTEMS)}, test split",
-        code=code("sinet.score.cases"),
+        planned=GRID.planned("case_study"),
+        sentences=PLAN.config.case_study.sentences,
+        code=GRID.code("choose_cases"),
     shell:
-        "python -m sinet case-study --plan {params.plan:q} --sentences {params.sentences:q} --what {params.what:q}"
-        " --out {output.cases:q} --log {log:q}"
+        "python -m sinet case-study --plan {params.plan:q} --out {output.cases:q} --log {log:q}"
 
 
 rule find_triples:
     input:
-        data=[
-            f"{RESULTS}/data/{dataset}/{name}"
-            for dataset in TRIPLE_PLACES
-            for name in ("train.jsonl", "dev.jsonl", "test.jsonl", "labels.json")
-        ],
-        weights=[f"{RESULTS}/runs/{run.path}/model.safetensors" for run in TRIPLE_RUNS],
+        data=GRID.of_datasets(
+            *("train.jsonl", "dev.jsonl", "test.jsonl", "labels.json"),
+            datasets=[study.dataset for study in TRIPLE_STUDIES],
+        ),
+        weights=GRID.of_runs("model.safetensors", runs=TRIPLE_RUNS),
     output:
         cases=f"{RESULTS}/case_study/triples.json",
     log:
@@ -78,40 +79,31 @@ rule find_triples:
         f"{LOGS}/find_triples.benchmark.tsv"
     conda:
         ENVIRONMENT
-    threads: CORES_EACH
+    threads: GRID.cores_each
     resources:
-        **site.resources(SITE, cpus=8, mem_mb=8000, runtime=30, gpu=True),
+        **GRID.resources(cpus=8, mem_mb=8000, runtime=30, gpu=True),
     params:
-        triples=json.dumps(TRIPLES),
-        places=json.dumps(
-            [
-                {
-                    "title": dataset_title(dataset, config["datasets"][dataset]),
-                    "what": studied_at(compared),
-                    "data": f"{RESULTS}/data/{dataset}",
-                    "runs": {model: f"{RESULTS}/runs/{run.path}" for model, run in compared.items()},
-                }
-                for dataset, compared in TRIPLE_PLACES.items()
-            ]
-        ),
-        model=CASE.model,
-        code=code("sinet.run.triples", *(systems.module_name(run.details["system"]) for run in TRIPLE_RUNS)),
+        plan=PLAN_FILE,
+        planned=GRID.triples(),
+        code=GRID.code_of_runs("find_triples", runs=TRIPLE_RUNS),
     shell:
-        "python -m sinet find-triples --triples {params.triples:q} --places {params.places:q}"
-        " --model {params.model:q} --out {output.cases:q} --log {log:q}"
+        "python -m sinet find-triples --plan {params.plan:q} --out {output.cases:q} --log {log:q}"
 
 
 rule draw_attention:
     input:
-        cases=[f"{RESULTS}/case_study/{name}.json" for name in ["cases"] + ["triples"] * bool(TRIPLES)],
+        cases=[
+            f"{RESULTS}/case_study/{name}.json"
+            for name in ["cases"] + ["triples"] * bool(PLAN.config.case_study.triples)
+        ],
     output:
-        pdf=expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=CASE_FIGURES),
+        pdf=expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=PLAN.case_figures),
         png=report(
-            expand(f"{RESULTS}/figures/{{figure}}.png", figure=CASE_FIGURES),
+            expand(f"{RESULTS}/figures/{{figure}}.png", figure=PLAN.case_figures),
             caption="../report/attention.rst",
             category="Case study",
         ),
-        caption=expand(f"{RESULTS}/figures/{{figure}}.md", figure=CASE_FIGURES),
+        caption=expand(f"{RESULTS}/figures/{{figure}}.md", figure=PLAN.case_figures),
     log:
         f"{LOGS}/draw_attention.log",
     benchmark:
@@ -120,9 +112,9 @@ rule draw_attention:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned("models"),
+        planned=GRID.planned("models"),
         out=lambda wildcards, output: str(Path(output[0]).parent),
-        code=code("sinet.paper.attention"),
+        code=GRID.code("draw_attention"),
     shell:
         "python -m sinet plot-attention --cases {input.cases:q} --plan {params.plan:q}"
         " --out {params.out:q} --log {log:q}"
@@ -131,7 +123,7 @@ rule draw_attention:
 rule share_attention:
     input:
         gold=f"{CASE_DATA}/test.jsonl",
-        attention=[f"{RESULTS}/runs/{run.path}/attention.json" for run in CASE_SEEDS],
+        attention=GRID.of_runs("attention.json", runs=CASE_STUDIED),
     output:
         shares=f"{RESULTS}/case_study/shares.json",
     log:
@@ -142,8 +134,8 @@ rule share_attention:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned("case_study"),
-        code=code("sinet.score.shares"),
+        planned=GRID.planned("case_study"),
+        code=GRID.code("share_attention"),
     shell:
         "python -m sinet attention-shares --plan {params.plan:q} --out {output.shares:q} --log {log:q}"
 
@@ -151,7 +143,7 @@ rule share_attention:
 rule score_groups:
     input:
         gold=f"{CASE_DATA}/test.jsonl",
-        predictions=[f"{RESULTS}/runs/{run.path}/predictions.jsonl" for run in BESIDE_CASE],
+        predictions=GRID.of_runs("predictions.jsonl", runs=CASE_BESIDE),
     output:
         groups=f"{RESULTS}/case_study/groups.json",
     log:
@@ -162,8 +154,8 @@ rule score_groups:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned("case_study"),
-        code=code("sinet.score.groups"),
+        planned=GRID.planned("case_study"),
+        code=GRID.code("score_groups"),
     shell:
         "python -m sinet group-scores --plan {params.plan:q} --out {output.groups:q} --log {log:q}"
 
@@ -172,7 +164,7 @@ rule draw_claim:
     input:
         shares=f"{RESULTS}/case_study/shares.json",
         groups=f"{RESULTS}/case_study/groups.json",
-        records=[f"{RESULTS}/runs/{run.path}/record.json" for run in BESIDE_CASE],
+        records=GRID.of_runs("record.json", runs=CASE_BESIDE),
     output:
         shares=report(
             multiext(f"{RESULTS}/tables/attention_shares", ".csv", ".md", ".tex"),
@@ -199,11 +191,10 @@ rule draw_claim:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned("models", "remark", "case_study"),
-        what=f"{CASE_WHAT}, {recipes_of(BESIDE_CASE)}",
+        planned=GRID.planned("models", "remark", "case_study", "runs"),
         tables=lambda wildcards, output: str(Path(output.shares[0]).parent),
         figures=subpath(output.pdf, parent=True),
-        code=code("sinet.paper.claim"),
+        code=GRID.code("draw_claim"),
     shell:
-        "python -m sinet plot-claim --plan {params.plan:q} --shares {input.shares:q} --groups {input.groups:q}"
-        " --what {params.what:q} --tables {params.tables:q} --figures {params.figures:q} --log {log:q}"
+        "python -m sinet plot-claim --plan {params.plan:q} --tables {params.tables:q} --figures {params.figures:q}"
+        " --log {log:q}"

@@ -17,13 +17,13 @@ rule prepare:
     conda:
         ENVIRONMENT
     params:
-        declared=declaration,
-        sums=undeclared_sums,
+        plan=PLAN_FILE,
+        declared=GRID.declaration,
         out=subpath(output.train, parent=True),
-        code=code("sinet.data.prepare"),
+        code=GRID.code("prepare"),
     shell:
-        "python -m sinet prepare {wildcards.dataset} --declared {params.declared:q}"
-        " --out {params.out:q} --log {log:q} > /dev/null"
+        "python -m sinet prepare {wildcards.dataset} --plan {params.plan:q} --out {params.out:q} --log {log:q}"
+        " > /dev/null"
 
 
 rule fetch_encoder:
@@ -37,11 +37,10 @@ rule fetch_encoder:
     conda:
         ENVIRONMENT
     params:
-        declared=lambda wildcards: json.dumps(grid.encoder_declaration(config, wildcards.encoder), sort_keys=True),
-        # files that were changed or replaced are checked again, and what was trained with them is trained anew
-        changed=lambda wildcards: changed_files(grid.encoder_declaration(config, wildcards.encoder), config["mirrors"]),
-        offline=OFFLINE,
-        code=code("sinet.model.fetch"),
+        plan=PLAN_FILE,
+        declared=GRID.encoder,
+        offline=GRID.offline,
+        code=GRID.code("fetch_encoder"),
     shell:
-        "HF_HUB_OFFLINE={params.offline} python -m sinet fetch {wildcards.encoder} --declared {params.declared:q}"
+        "HF_HUB_OFFLINE={params.offline} python -m sinet fetch {wildcards.encoder} --plan {params.plan:q}"
         " --out {output.fetched:q} --log {log:q}"

@@ -8,9 +8,9 @@ localrules:
 
 rule count_flops:
     input:
-        weights=measured_inputs("model.safetensors"),
+        weights=GRID.of_systems("model.safetensors"),
         test=f"{DATA}/test.jsonl",
-        encoders=fetched(*unmeasured_sizes(config["efficiency"]["architectures"])),
+        encoders=GRID.counted_encoders(),
     output:
         flops=f"{EFFICIENCY}/flops.json",
     log:
@@ -21,26 +21,22 @@ rule count_flops:
     priority: FINISHED
     conda:
         ENVIRONMENT
-    threads: CORES_EACH
+    threads: GRID.cores_each
     resources:
-        **site.resources(SITE, cpus=8, mem_mb=32000, runtime=240),
+        **GRID.resources(cpus=8, mem_mb=32000, runtime=240),
     params:
-        runs=measured_runs,
-        sentences=sentences_option("counted_sentences"),
-        words=config["efficiency"]["counted_words"],
-        untrained=untrained(
-            dict.fromkeys(config["efficiency"]["architectures"], config["efficiency"]["architecture_sentences"])
-        ),
-        code=measured_code("sinet.run.flops"),
+        plan=PLAN_FILE,
+        asked=GRID.efficiency("counted_sentences", "counted_words", "architectures", "architecture_sentences"),
+        code=GRID.measured_code("count_flops"),
     shell:
-        "python -m sinet flops --runs {params.runs:q} --test {input.test:q} --out {output.flops:q} --log {log:q}"
-        " {params.sentences} --words {params.words} --untrained {params.untrained:q}"
+        "python -m sinet flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
+        " --out {output.flops:q} --log {log:q}"
 
 
 # alone: it asks for every core of the machine, or for a node of a cluster, so nothing else is started beside it
 rule time_inference:
     input:
-        weights=measured_inputs("model.safetensors"),
+        weights=GRID.of_systems("model.safetensors"),
         test=f"{DATA}/test.jsonl",
     output:
         timing=f"{EFFICIENCY}/timing.json",
@@ -52,29 +48,23 @@ rule time_inference:
         ENVIRONMENT
     threads: workflow.cores
     resources:
-        **site.resources(SITE, cpus=8, mem_mb=16000, runtime=120, gpu=True, exclusive=True),
+        **GRID.resources(cpus=8, mem_mb=16000, runtime=120, gpu=True, exclusive=True),
     params:
-        runs=measured_runs,
-        sentences=sentences_option("timed_sentences"),
-        seconds=config["efficiency"]["timed_seconds"],
-        untrained=untrained(config["efficiency"]["timed_architectures"]),
-        code=measured_code("sinet.run.timing"),
+        plan=PLAN_FILE,
+        asked=GRID.efficiency("timed_sentences", "timed_seconds", "timed_architectures"),
+        code=GRID.measured_code("time_inference"),
     shell:
-        "python -m sinet time --runs {params.runs:q} --test {input.test:q} --out {output.timing:q} --log {log:q}"
-        " {params.sentences} --seconds {params.seconds} --untrained {params.untrained:q}"
+        "python -m sinet time --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
+        " --out {output.timing:q} --log {log:q}"
 
 
 rule draw_flops:
     input:
         flops=f"{EFFICIENCY}/flops.json",
-        records=measured_inputs("record.json"),
+        records=GRID.of_systems("record.json"),
     output:
         pdf=f"{FIGURE}/flops.pdf",
-        png=report(
-            f"{FIGURE}/flops.png",
-            caption="../report/flops.rst",
-            category="Efficiency",
-        ),
+        png=report(f"{FIGURE}/flops.png", caption="../report/flops.rst", category="Efficiency"),
         caption=f"{FIGURE}/flops.md",
     log:
         f"{LOGS}/draw_flops/{{dataset}}/{{encoder}}.log",
@@ -84,26 +74,21 @@ rule draw_flops:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned_at,
-        what=lambda wildcards: f"{place_title(wildcards.dataset, wildcards.encoder)}, test split",
+        planned=GRID.planned_at,
         stem=subpath(output.pdf, strip_suffix=".pdf"),
-        code=code("sinet.paper.efficiency"),
+        code=GRID.code("draw_flops"),
     shell:
         "python -m sinet plot-flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --flops {input.flops:q} --what {params.what:q} --out {params.stem:q} --log {log:q}"
+        " --out {params.stem:q} --log {log:q}"
 
 
 rule draw_speed:
     input:
-        records=at_place("record.json"),
+        records=GRID.at_place("record.json"),
         timing=f"{EFFICIENCY}/timing.json",
     output:
         pdf=f"{FIGURE}/speed.pdf",
-        png=report(
-            f"{FIGURE}/speed.png",
-            caption="../report/speed.rst",
-            category="Efficiency",
-        ),
+        png=report(f"{FIGURE}/speed.png", caption="../report/speed.rst", category="Efficiency"),
         caption=f"{FIGURE}/speed.md",
     log:
         f"{LOGS}/draw_speed/{{dataset}}/{{encoder}}.log",
@@ -113,10 +98,9 @@ rule draw_speed:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned_at,
-        what=lambda wildcards: place_title(wildcards.dataset, wildcards.encoder),
+        planned=GRID.planned_at,
         stem=subpath(output.pdf, strip_suffix=".pdf"),
-        code=code("sinet.paper.figures"),
+        code=GRID.code("draw_speed"),
     shell:
         "python -m sinet plot-speed --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --timing {input.timing:q} --what {params.what:q} --out {params.stem:q} --log {log:q}"
+        " --out {params.stem:q} --log {log:q}"

@@ -15,12 +15,12 @@ rule predict:
     priority: FINISHED
     conda:
         ENVIRONMENT
-    threads: CORES_EACH
+    threads: GRID.cores_each
     resources:
-        **site.resources(SITE, cpus=8, mem_mb=8000, runtime=30, gpu=True),
+        **GRID.resources(cpus=8, mem_mb=8000, runtime=30, gpu=True),
     params:
         run=subpath(input.weights, parent=True),
-        code=system_code("sinet.run.predict"),
+        code=GRID.system_code("predict"),
     shell:
         "python -m sinet predict --run {params.run:q} --input {input.test:q} --output {output.predictions:q}"
         " --checksum --log {log:q}"
@@ -43,8 +43,7 @@ rule evaluate:
     conda:
         ENVIRONMENT
     params:
-        code=code("sinet.run.record"),
-        schema=provenance.file_sha256(Path(workflow.basedir) / "workflow" / "schemas" / "record.schema.yaml"),
+        code=GRID.code("evaluate"),
     shell:
         "python -m sinet evaluate --training {input.training:q} --gold {input.gold:q} --labels {input.labels:q}"
         " --predictions {input.predictions:q} --record {output.record:q} --analysis {output.analysis:q} --log {log:q}"

@@ -1,6 +1,12 @@
 # When runs fail: which, why, and the tables of the others. When none does, nothing of that is left.
 
 
+import shutil
+import time
+from dataclasses import replace
+
+from sinet.paper import missing
+
 INCOMPLETE = "plan.incomplete.json"
 BEGAN = time.time() - 60  # a shared disk's clock may be behind
 
@@ -8,7 +14,7 @@ BEGAN = time.time() - 60  # a shared disk's clock may be behind
 def asked_for():
     """The runs whose records this call was to make, or to make something of."""
     outputs = {file for job in workflow.dag.jobs for file in job.output}
-    return [path for path in RUNS if f"{RESULTS}/runs/{path}/record.json" in outputs]
+    return [path for path in PLAN.runs if f"{RESULTS}/runs/{path}/record.json" in outputs]
 
 
 def incomplete_tables():
@@ -26,19 +32,18 @@ def incomplete_tables():
     if not lost:
         return
     lines = [f"{len(lost)} of {len(wanted)} runs have no result:", *(f"  {path}: {why}" for path, why in lost.items())]
-    if not config["allow_missing"]:
+    if not PLAN.config.allow_missing:
         lines.append("tables of the others all the same: --config allow_missing=True")
     logger.error("\n".join(lines))
-    if config["allow_missing"] and whole and len(wanted) == len(RUNS):
+    if PLAN.config.allow_missing and whole and len(wanted) == len(PLAN.runs):
         tables = f"{RESULTS}/incomplete"
         Path(tables).mkdir(parents=True, exist_ok=True)
-        measured = DECLARED["measured"] and [
+        unmeasured = [
             [dataset, encoder]
-            for dataset, encoder in DECLARED["measured"]
-            if len(made([f"{RESULTS}/efficiency/{dataset}/{encoder}/{n}.json" for n in ("flops", "timing")])) == 2
+            for dataset, encoder in PLAN.measured
+            if len(made([f"{RESULTS}/efficiency/{dataset}/{encoder}/{n}.json" for n in ("flops", "timing")])) < 2
         ]
-        incomplete = DECLARED | {"failed": list(map(list, lost.items())), "measured": measured}
-        plan = GridPlan(Path(RESULTS), incomplete).write(INCOMPLETE)
+        plan = replace(PLAN, failed=lost, unmeasured=unmeasured).write(INCOMPLETE)
         compared = f"{tables}/comparisons.json"
         shell("python -m sinet compare --plan {plan:q} --out {compared:q}")
         shell("python -m sinet tables --plan {plan:q} --comparisons {compared:q} --out {tables:q}")
@@ -50,7 +55,7 @@ onstart:
         logger.error("--profile slurm: there is no sbatch on this machine; call it on a login node of the cluster")
         sys.exit(1)
     # here the folder is locked: neither a dry run, nor a job on a node, nor a second call changes the plan of this one
-    PLANNED.write()
+    PLAN.write()
 
 
 onerror:
@@ -58,6 +63,6 @@ onerror:
 
 
 onsuccess:
-    if len(asked_for()) == len(RUNS):
+    if len(asked_for()) == len(PLAN.runs):
         shutil.rmtree(f"{RESULTS}/incomplete", ignore_errors=True)
         Path(RESULTS, INCOMPLETE).unlink(missing_ok=True)

@@ -3,10 +3,8 @@
 
 rule compare:
     input:
-        records=[f"{RESULTS}/runs/{path}/record.json" for path in RUNS],
-        predictions=[f"{RESULTS}/runs/{path}/predictions.jsonl" for path in RUNS],
-        gold=[f"{RESULTS}/data/{dataset}/test.jsonl" for dataset in DATASETS],
-        labels=[f"{RESULTS}/data/{dataset}/labels.json" for dataset in DATASETS],
+        runs=GRID.of_runs("record.json", "predictions.jsonl"),
+        data=GRID.of_datasets("test.jsonl", "labels.json"),
     output:
         comparisons=f"{RESULTS}/comparisons.json",
     log:
@@ -17,19 +15,17 @@ rule compare:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned("runs", "datasets", "models", "reference", "left_out"),
-        code=code("sinet.score.compare"),
+        planned=GRID.planned("runs", "datasets", "models", "reference", "skipped"),
+        code=GRID.code("compare"),
     shell:
         "python -m sinet compare --plan {params.plan:q} --out {output.comparisons:q} --log {log:q}"
 
 
 rule tabulate:
     input:
-        records=[f"{RESULTS}/runs/{path}/record.json" for path in RUNS],
-        analyses=[f"{RESULTS}/runs/{path}/analysis.json" for path in RUNS],
+        runs=GRID.of_runs("record.json", "analysis.json"),
         comparisons=f"{RESULTS}/comparisons.json",
-        flops=[f"{RESULTS}/efficiency/{dataset}/{encoder}/flops.json" for dataset, encoder in MEASURED],
-        timing=[f"{RESULTS}/efficiency/{dataset}/{encoder}/timing.json" for dataset, encoder in MEASURED],
+        measured=GRID.measurements("flops.json") + GRID.measurements("timing.json"),
     output:
         **{
             name: report(
@@ -37,7 +33,7 @@ rule tabulate:
                 caption=f"../report/{name}.rst",
                 category="Tables",
             )
-            for name in TABLES
+            for name in PLAN.common_tables
         },
     log:
         f"{LOGS}/tabulate.log",
@@ -47,20 +43,21 @@ rule tabulate:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned("runs", "datasets", "encoders", "models", "reference", "remark", "left_out", "kept", "measured"),
+        planned=GRID.planned(
+            *("runs", "datasets", "encoders", "models", "reference", "remark", "skipped", "archived", "measured")
+        ),
         out=lambda wildcards, output: str(Path(output[0]).parent),
-        code=code("sinet.paper.tables"),
-        published=provenance.file_sha256(Path(workflow.basedir) / "sinet" / "paper" / "published.yaml"),
+        code=GRID.code("tabulate"),
+        published=file_sha256(BASE / "sinet" / "paper" / "published.yaml"),
     shell:
-        "python -m sinet tables --plan {params.plan:q} --comparisons {input.comparisons:q} --out {params.out:q}"
-        " --log {log:q}"
+        "python -m sinet tables --plan {params.plan:q} --out {params.out:q} --log {log:q}"
 
 
 rule draw_results:
     input:
-        records=at_place("record.json"),
-        logs=at_place("log.csv"),
-        analyses=at_place("analysis.json"),
+        records=GRID.at_place("record.json"),
+        logs=GRID.at_place("log.csv"),
+        analyses=GRID.at_place("analysis.json"),
         comparisons=f"{RESULTS}/comparisons.json",
     output:
         pdf=[f"{FIGURE}/{name}.pdf" for name in RESULT_FIGURES],
@@ -78,10 +75,9 @@ rule draw_results:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned_at,
-        what=lambda wildcards: place_title(wildcards.dataset, wildcards.encoder),
+        planned=GRID.planned_at,
         out=lambda wildcards, output: str(Path(output[0]).parent),
-        code=code("sinet.paper.figures"),
+        code=GRID.code("draw_results"),
     shell:
         "python -m sinet plot-results --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --comparisons {input.comparisons:q} --what {params.what:q} --out {params.out:q} --log {log:q}"
+        " --out {params.out:q} --log {log:q}"

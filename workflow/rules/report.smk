@@ -3,15 +3,10 @@
 
 rule report_page:
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=DECLARED["tables"], ending=["csv", "md", "tex"]),
-        figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=FIGURES, ending=["pdf", "png", "md"]),
-        records=[f"{RESULTS}/runs/{path}/record.json" for path in RUNS],
-        predictions=[f"{RESULTS}/runs/{path}/predictions.jsonl" for path in RUNS],
-        data=[
-            f"{RESULTS}/data/{dataset}/{file}"
-            for dataset in DATASETS
-            for file in ("card.md", "labels.json", "test.jsonl")
-        ],
+        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=PLAN.tables, ending=["csv", "md", "tex"]),
+        figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=PLAN.figures, ending=["pdf", "png", "md"]),
+        runs=GRID.of_runs("record.json", "predictions.jsonl"),
+        data=GRID.of_datasets("card.md", "labels.json", "test.jsonl"),
     output:
         page=f"{RESULTS}/report.html",
     log:
@@ -22,13 +17,8 @@ rule report_page:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned(*DECLARED),
-        code=code("sinet.paper.report"),
-        page=provenance.digest_of(
-            [
-                provenance.file_sha256(path)
-                for path in sorted(Path(workflow.basedir, "sinet", "paper", "page").iterdir())
-            ]
-        ),
+        planned=GRID.planned(*PLAN.declared),
+        code=GRID.code("report_page"),
+        page=digest_of([file_sha256(path) for path in sorted((BASE / "sinet" / "paper" / "page").iterdir())]),
     shell:
         "python -m sinet report --plan {params.plan:q} --out {output.page:q} --log {log:q}"

@@ -8,7 +8,7 @@ rule train:
         train=f"{DATA}/train.jsonl",
         dev=f"{DATA}/dev.jsonl",
         labels=f"{DATA}/labels.json",
-        encoder=lambda wildcards: fetched(wildcards.encoder),
+        encoder=lambda wildcards: GRID.fetched(wildcards.encoder),
     output:
         weights=f"{RUN}/model.safetensors",
         model=f"{RUN}/model.json",
@@ -20,17 +20,17 @@ rule train:
     benchmark:
         f"{LOGS}/train/{{dataset}}/{{encoder}}/{{model}}/{{seed}}.benchmark.tsv"
     # the longest first: side by side with shorter ones, none is left over at the end
-    priority: duration
+    priority: GRID.duration
     conda:
         ENVIRONMENT
-    threads: CORES_EACH
+    threads: GRID.cores_each
     resources:
-        **site.resources(SITE, cpus=8, mem_mb=16000, runtime=720, gpu=True),
+        **GRID.resources(cpus=8, mem_mb=16000, runtime=720, gpu=True),
     params:
-        run=details,
-        data=subpath(input.train, parent=True),
-        out=subpath(output.weights, parent=True),
-        code=system_code("sinet.run.train"),
+        plan=PLAN_FILE,
+        run=GRID.run,
+        code=GRID.system_code("train"),
     # exec: a shell between Snakemake and the training would die of the signals that tell the training to save
     shell:
-        "exec python -m sinet train --run {params.run:q} --data {params.data:q} --out {params.out:q} --log {log:q}"
+        "exec python -m sinet train --plan {params.plan:q} --log {log:q}"
+        " --run {wildcards.dataset}/{wildcards.encoder}/{wildcards.model}/{wildcards.seed}"

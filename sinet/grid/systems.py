@@ -10,8 +10,7 @@ import importlib
 from pathlib import Path
 
 from sinet.errors import UserError, nearest
-
-ROOT = Path(__file__).resolve().parent.parent
+from sinet.provenance import ROOT
 
 
 def sources() -> dict[str, Path]:
@@ -28,6 +27,11 @@ def module_name(system: str) -> str:
     if system not in known:
         raise UserError(f"unknown system {system!r}, {nearest(system, known)}")
     return ".".join(known[system].relative_to(ROOT).with_suffix("").parts)
+
+
+def entry(system: str) -> str:
+    """The dotted name of a system's class, from which its code is reached."""
+    return f"{module_name(system)}.System"
 
 
 def load(system: str) -> type:

@@ -8,11 +8,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from sinet.config import read_yaml, schema_mistakes
 from sinet.errors import UserError
-from sinet.provenance import ROOT
+from sinet.grid.bounded_yaml import read_yaml
+from sinet.grid.mistakes import validated
+from sinet.grid.schema import Site
 
-SCHEMA = ROOT / "workflow" / "schemas" / "site.schema.yaml"
 SIDE_BY_SIDE = 4
 """Trainings that go on at once on one machine, at most: each holds a model, and a few GiB."""
 WHOLE_GRANT = "SINET_WHOLE_GRANT"
@@ -22,27 +22,22 @@ WARNING_SECONDS = 120
 """Before its time limit a job gets SIGUSR1, upon which a training saves its state."""
 
 
-def load_site(path: Path) -> dict:
-    """The site's settings; none where there is no such file.
+def load_site(path: Path) -> Site:
+    """The site's settings; the defaults where there is no such file.
 
     Raises:
-        UserError: a file that is no YAML, or holds what the schema does not know; every mistake, one a line.
+        UserError: a file that is no YAML, or holds what `Site` does not know; every mistake, one a line.
     """
     try:
-        site = read_yaml(path) or {}
+        return validated(Site, read_yaml(path) or {}, where=f"{path.name}: ")
     except FileNotFoundError:
-        return {}
+        return Site()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
-    if not isinstance(site, dict):
-        raise UserError(f"{path}: should be a mapping of keys such as `account:`")
-    if mistakes := list(schema_mistakes(site, SCHEMA)):
-        raise UserError("\n".join(f"{path.name}: {mistake}" for mistake in mistakes))
-    return site
 
 
 def resources(
-    site: dict, cpus: int, mem_mb: int, runtime: int, gpu: bool = False, exclusive: bool = False
+    site: Site, cpus: int, mem_mb: int, runtime: int, gpu: bool = False, exclusive: bool = False
 ) -> dict[str, int | str | Callable[..., int]]:
     """Resources of a rule.
 
@@ -50,31 +45,30 @@ def resources(
         cpus: of the one task. mem_mb: MiB. runtime: minutes; both times the number of the attempt.
         gpu: it uses as many GPUs as the site gives. exclusive: nothing else runs on its node.
     """
-    limits, gpus = site.get("limits", {}), gpu_count(site) if gpu else 0
+    gpus = gpu_count(site) if gpu else 0
 
     def grown(name: str, first: int) -> Callable[..., int]:
-        return lambda wildcards, attempt: min(first * attempt, limits.get(name, first * attempt))
+        return lambda wildcards, attempt: min(first * attempt, getattr(site.limits, name) or first * attempt)
 
     asked = {
         # not `threads`: with --cores all Snakemake cuts that down to the cores of the machine it is called on
-        "cpus_per_task": min(cpus, limits.get("cpus", cpus)),
+        "cpus_per_task": min(cpus, site.limits.cpus or cpus),
         "mem_mb": grown("mem_mb", mem_mb),
         "runtime": grown("runtime", runtime),
         "slurm_extra": f"--signal=USR1@{WARNING_SECONDS}" + " --exclusive" * exclusive,
     }
-    partition = site.get("partitions", {}).get("gpu" if gpus else "cpu")
-    named = {"slurm_account": site.get("account"), "slurm_partition": partition}
-    named |= {name: site.get(name) for name in ("qos", "constraint")}
+    partition = site.partitions.gpu if gpus else site.partitions.cpu
+    named = {"slurm_account": site.account, "slurm_partition": partition}
+    named |= {name: getattr(site, name) for name in ("qos", "constraint")}
     if gpus:
         asked["gpu"] = gpus
-        named["gpu_model"] = site.get("gpu_type")
+        named["gpu_model"] = site.gpu_type
     return asked | {name: value for name, value in named.items() if value}
 
 
-def gpu_count(site: dict) -> int:
+def gpu_count(site: Site) -> int:
     """GPUs of a job that can use one; where the site does not say, 1 unless the cluster shows none."""
-    gpus = site.get("gpus", "auto")
-    return int(_cluster_has_gpus()) if gpus == "auto" else gpus
+    return int(_cluster_has_gpus()) if site.gpus == "auto" else site.gpus
 
 
 @functools.cache

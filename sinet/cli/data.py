@@ -1,0 +1,106 @@
+"""Commands on datasets and encoders: obtain, check, describe."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from sinet.cli import Json, Option, command
+from sinet.errors import UserError, counted, nearest, shown
+
+Mirrors = Annotated[list[str] | None, Option("folders to search; default: config.yaml", "DIR")]
+Plan = Annotated[Path | None, Option("plan.json of a grid; default: config.yaml")]
+Named = TypeVar("Named")
+
+
+def _declared(option: str, name: str, known: Mapping[str, Named]) -> Named:
+    if name not in known:
+        raise UserError(f"{option} {shown(name)}: not declared, {nearest(name, known)}")
+    return known[name]
+
+
+def _config(plan: Path | None):  # type: ignore[no-untyped-def]
+    from sinet.grid.config import read_config
+    from sinet.grid.plan import Plan
+
+    return Plan.read(plan).config if plan else read_config()
+
+
+@command
+def prepare(
+    dataset: Annotated[str, Option("name of a declared dataset", "DATASET", positional=True)],
+    out: Annotated[Path, Option("folder to write", "DIR")],
+    plan: Plan = None,
+    mirrors: Mirrors = None,
+) -> None:
+    """Obtain a declared dataset, check it, write it in one format with a card. Writes train.jsonl, dev.jsonl, test.jsonl,
+    labels.json, card.json and card.md."""
+    from sinet.data.card import card_markdown
+    from sinet.data.prepare import prepare
+
+    config = _config(plan)
+    declared = _declared("dataset", dataset, config.datasets)
+    print(card_markdown(prepare(dataset, declared, config.mirrors if mirrors is None else mirrors, out)))
+
+
+@command
+def check(
+    files: Annotated[list[Path], Option("JSON lines, SpERT, DyGIE/PURE or Two are Better than One", positional=True)],
+    dataset: Annotated[str | None, Option("a declared dataset whose types may occur", "NAME")] = None,
+    labels: Annotated[Path | None, Option("labels.json with the types that may occur")] = None,
+    no_relation: Annotated[
+        list[str], Option("relation types that stand for no relation, and are skipped", "TYPE")
+    ] = [],  # noqa: B006
+    encoder: Annotated[str, Option("declared encoder that must take the sentences", "NAME")] = "minilm",
+    limit: Annotated[int, Option("faults listed at most", "N")] = 50,
+) -> int:
+    """Validate and describe files in a known format: every fault, then a card. Several files are taken for the splits of
+    one dataset, the training split being the one that is called so (train.jsonl), else the first. Exit status 2 says
+    that there are faults; nothing is written."""
+    from sinet.data.check import check_files
+    from sinet.data.length import LengthCheck
+    from sinet.data.prepare import declared_labels
+    from sinet.data.sentence import Labels
+    from sinet.grid.config import encoder_declaration, read_config
+
+    config, published, known = read_config(), {}, None
+    if dataset:
+        declared = _declared("--dataset", dataset, config.datasets)
+        known = declared_labels(declared)
+        no_relation = [*no_relation, *(declared.no_relation or ())]
+        for split in (declared.declared().get("counts") or {}).values():
+            repeated = split.get("duplicate_entities", 0) + split.get("duplicate_relations", 0)
+            published[split.get("sentences")] = repeated
+    elif labels:
+        known = Labels.read(labels)
+    _declared("--encoder", encoder, config.encoders)
+    too_long = LengthCheck(encoder_declaration(config.encoders, encoder), config.mirrors)
+    report = check_files(files, known, too_long, published, no_relation)
+    if report.faults:
+        more = len(report.faults) - limit
+        listed = report.faults[:limit] + [f"... and {more} more; --limit shows them"] * (more > 0)
+        found = f"{counted(len(report.faults), 'fault')} in {counted(len(files), 'file')}"
+        logging.getLogger("sinet").error("sinet check: %s\n%s", found, "\n".join(listed))
+    print(report.description)
+    if too_long.words:
+        print(f"[UNK] to {encoder}: {too_long.unknown / too_long.words:.1%} of {too_long.words:,} words")
+    return 2 if report.faults else 0
+
+
+@command
+def fetch(
+    encoder: Annotated[str, Option("name of a declared encoder", "ENCODER", positional=True)],
+    out: Json,
+    plan: Plan = None,
+    mirrors: Mirrors = None,
+) -> None:
+    """Obtain a declared encoder, so that training needs no network. What no mirror has is fetched from the hub into
+    data/mirror/encoders/NAME/. Writes where it came from: source, revision, SHA-256."""
+    from sinet.grid.config import encoder_declaration
+    from sinet.model.fetch import fetch_encoder
+
+    config = _config(plan)
+    _declared("encoder", encoder, config.encoders)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    declared = encoder_declaration(config.encoders, encoder)
+    fetch_encoder(declared, config.mirrors if mirrors is None else mirrors, out)

@@ -1,0 +1,141 @@
+"""Commands on a whole grid: its plan and what that costs, its summary, its archive."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from sinet.cli import Config, Option, command
+from sinet.errors import UserError
+
+Records = Annotated[list[Path], Option("folders of finished trainings to calibrate on", "DIR")]
+
+
+@command
+def plan(
+    config: Config = [],  # noqa: B006 - never changed
+    recipes: Annotated[bool, Option("print the recipes instead, spelled out, with their runs")] = False,
+    out: Annotated[Path | None, Option("write plan.json here instead, for steps that take --plan", "DIR")] = None,
+    cost: Annotated[bool, Option("print what they cost instead: steps, FLOPs, hours, memory, disk")] = False,
+    peak_tflops: Annotated[float | None, Option("of the device; default: fitted to --records", "N")] = None,
+    efficiency: Annotated[float, Option("share of the peak reached", "X")] = 0.3,
+    operator_us: Annotated[float, Option("to call an operator, in us", "N")] = 10.0,
+    memory_gb: Annotated[float | None, Option("of the device: runs that need more are marked !", "N")] = None,
+    records: Records = [Path("results")],  # noqa: B006
+) -> None:
+    """Print the runs of a grid, one JSON object a line, and those skipped."""
+    from dataclasses import replace
+
+    from sinet.grid.config import read_config
+    from sinet.grid.plan import resolve
+
+    planned = resolve(read_config(*config))
+    if recipes:
+        _print_recipes(planned)
+    elif out:
+        print(replace(planned, results=out).write())
+    elif cost:
+        from sinet.run.cost import Device, print_costs
+
+        device = None
+        if peak_tflops:
+            name = f"{peak_tflops:g} TFLOP/s x {efficiency:g}, {operator_us:g} us an operator (stated)"
+            device = Device(name, peak_tflops * efficiency * 1e12, operator_us * 1e-6)
+        print_costs(planned, device, records, memory_gb)
+    else:
+        for run in planned.specs():
+            print(run.model_dump_json())
+    if not recipes and not out:
+        for run, reason in planned.skipped.items():
+            print(f"skipped: {run}: {reason}", file=sys.stderr)
+
+
+def _print_recipes(planned) -> None:  # type: ignore[no-untyped-def]
+    """The recipes of a plan spelled out, each once with the runs that are trained by it."""
+    import yaml
+
+    trained: dict[str, list[str]] = {}
+    for run in planned.specs():
+        recipe = run.model_dump(include={"system", "settings", "recipe"})
+        trained.setdefault(json.dumps(recipe), []).append(run.path)
+    for text, paths in trained.items():
+        print(f"# {', '.join(paths)}")
+        print(yaml.safe_dump(json.loads(text), sort_keys=False))
+
+
+@command
+def summary(config: Config = []) -> None:  # noqa: B006
+    """Print the main table of a finished grid and the paths of what it made."""
+    from sinet.grid.config import read_config
+    from sinet.grid.plan import resolve
+    from sinet.paper.summary import summary
+
+    print(summary(resolve(read_config(*config))))
+
+
+Configs = Annotated[list[Path], Option("the grids, in this order")]
+
+
+@command
+def archive(
+    configs: Configs,
+    out: Annotated[Path | None, Option("default: what each configuration names as `archive:`", "DIR")] = None,
+) -> None:
+    """Archive the finished runs of grids without their weights: what tables and figures are made of, to be published."""
+    from sinet.archive import archive
+    from sinet.grid.config import read_config
+    from sinet.grid.plan import resolve
+
+    used: dict[str, Path] = {}
+    for path in configs:
+        planned = resolve(read_config(path))
+        target = str(out or planned.config.archive or "")
+        if not target:
+            raise UserError(f"{path}: names no folder for archived runs; write archive: FOLDER into it, or give --out")
+        if used.setdefault(target, path) != path:
+            raise UserError(f"{path}: archives its runs in {target}, as {used[target]} does; one grid, one folder")
+        archived = archive(planned, Path(target))
+        print(f"{path}: {len(archived)} of {len(planned.runs)} runs archived in {target}/")
+
+
+@command
+def unarchive(
+    archived: Annotated[Path, Option("the archived run", "DIR")],
+    files: Annotated[list[str], Option("which of its files, as the run had them", "NAME")],
+    out: Annotated[Path, Option("the run's folder", "DIR")],
+) -> None:
+    """Put files of an archived run where its training and prediction had put them."""
+    from sinet.archive import unarchive
+
+    unarchive(archived, files, out)
+
+
+@command
+def results(configs: Configs, out: Annotated[Path, Option("Markdown to write")] = Path("results/README.md")) -> None:
+    """Write results/README.md: tables and figures of finished grids, and how they were made."""
+    from sinet.grid.config import read_config
+    from sinet.grid.plan import resolve
+    from sinet.paper.results import write_results
+
+    write_results([(path, resolve(read_config(path))) for path in configs], out)
+
+
+@command
+def bench(
+    config: Config = [],  # noqa: B006
+    sentences: Annotated[int, Option("test sentences timed, 0 for all", "N", least=0)] = 200,
+    stream: Annotated[int, Option("length of the stream, 0 for none", "N", least=0)] = 50_000,
+    out: Annotated[Path, Option("JSON to write")] = Path("results/bench.json"),
+) -> None:
+    """Measure the trained systems of a grid against their encoder and the machine. Not the steps of the ablation. Needs
+    the machine for itself. Prints one table and writes bench.json."""
+    from sinet.files import read_json, write_json
+    from sinet.grid.config import read_config
+    from sinet.grid.plan import resolve
+    from sinet.run.bench import bench
+    from sinet.run.planning import PLANNED_RUNS, plan_grid, report
+
+    print(bench(resolve(read_config(*config)), out, sentences or None, stream))
+    planned = plan_grid(PLANNED_RUNS)
+    write_json(out, read_json(out) | {"plan": planned})
+    print(report(planned))

@@ -1,0 +1,126 @@
+"""Commands that count, time, tabulate and draw what the runs of a grid have made; each is given the grid's plan."""
+
+from pathlib import Path
+from typing import Annotated
+
+from sinet.cli import Dataset, Encoder, Json, Option, PlanFile, command
+from sinet.errors import UserError, shown
+
+Folder = Annotated[Path, Option("folder to write", "DIR")]
+Stem = Annotated[Path, Option("the figure without its ending", "STEM")]
+
+
+def _plan(path: Path):  # type: ignore[no-untyped-def]
+    from sinet.grid.plan import Plan
+
+    return Plan.read(path)
+
+
+def _at(path: Path, dataset: str, encoder: str):  # type: ignore[no-untyped-def]
+    """The plan, which has runs on the dataset with the encoder."""
+    plan = _plan(path)
+    if not plan.at(dataset, encoder):
+        raise UserError(f"{path}: no run on {shown(dataset)} with {shown(encoder)}")
+    return plan
+
+
+@command
+def flops(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Json) -> None:
+    """Count multiply-adds of inference over a split (fvcore), of each system's first run at a place."""
+    read = _at(plan, dataset, encoder)
+    from sinet.run.flops import count_grid
+
+    count_grid(read, dataset, encoder, out)
+
+
+@command
+def time(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Json) -> None:
+    """Time inference over a split, from token ids to triples, of each system's first run at a place; needs the machine
+    for itself."""
+    read = _at(plan, dataset, encoder)
+    from sinet.run.timing import time_grid
+
+    time_grid(read, dataset, encoder, out)
+
+
+@command
+def tables(
+    plan: PlanFile,
+    out: Folder,
+    comparisons: Annotated[Path | None, Option("what `compare` wrote; default: in the plan's folder")] = None,
+) -> None:
+    """Write the tables of a grid (csv, md, tex). Main, ablation, published against measured, significance, efficiency,
+    types, slices, errors."""
+    from sinet.paper.tables import write_tables
+
+    read = _plan(plan)
+    compared = comparisons or read.results / "comparisons.json"
+    write_tables(read.records(), compared, read.efficiency(), read.declared, out)
+
+
+@command
+def plot_attention(
+    plan: PlanFile,
+    cases: Annotated[list[Path], Option("what `case-study`, `find-triples` wrote")],
+    out: Annotated[Path, Option("folder for attention_1.pdf and so on", "DIR")],
+) -> None:
+    """Draw the case study (pdf, png), each sentence with its caption."""
+    from sinet.paper.attention import draw_cases
+
+    draw_cases(cases, {name: model.title for name, model in _plan(plan).config.models.items()}, out)
+
+
+@command
+def plot_claim(plan: PlanFile, tables: Folder, figures: Folder) -> None:
+    """Tables (csv, md, tex) and figure of attention shares and of NER by group."""
+    from sinet.paper.claim import write_claim
+
+    read = _plan(plan)
+    case, made = read.studied(), read.results / "case_study"
+    runs = read.at(case.dataset, case.encoder)
+    what = f"{read.place_title(case.dataset, case.encoder)}, {read.recipes_of(runs)}"
+    records = read.records(case.dataset, case.encoder)
+    write_claim(made / "shares.json", made / "groups.json", records, read.declared, what, tables, figures)
+
+
+@command
+def plot_flops(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) -> None:
+    """Draw FLOPs against sentence length (pdf, png) with a caption."""
+    from sinet.paper.efficiency import draw_flops
+
+    read = _at(plan, dataset, encoder)
+    records = [read.file(run, "record.json") for run in read.systems_at(dataset, encoder).values()]
+    counted = read.results / "efficiency" / dataset / encoder / "flops.json"
+    draw_flops(counted, records, read.declared["models"], f"{read.place_title(dataset, encoder)}, test split", out)
+
+
+@command
+def plot_results(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Folder) -> None:
+    """Draw learning curves, F1 by sentence length and significance on one dataset and encoder."""
+    from sinet.paper.figures import draw_results
+
+    read = _at(plan, dataset, encoder)
+    place = read.config.datasets[dataset].fold_of or dataset, encoder
+    compared, what = read.results / "comparisons.json", read.place_title(dataset, encoder)
+    draw_results(read.records(dataset, encoder), compared, read.declared["models"], place, what, out)
+
+
+@command
+def plot_speed(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) -> None:
+    """Draw F1 against sentences a second on one dataset and encoder."""
+    from sinet.paper.figures import draw_speed
+
+    read = _at(plan, dataset, encoder)
+    timed = read.results / "efficiency" / dataset / encoder / "timing.json"
+    what = read.place_title(dataset, encoder)
+    draw_speed(read.records(dataset, encoder), timed, read.declared["models"], what, out)
+
+
+@command
+def report(plan: PlanFile, out: Annotated[Path, Option("the page")]) -> None:
+    """One self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions. The workflow
+    calls it: make report."""
+    from sinet.paper.report import write_report
+
+    read = _plan(plan)
+    write_report(read.results, read.declared, out)

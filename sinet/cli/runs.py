@@ -1,0 +1,176 @@
+"""Commands on one run: train it, predict with it, exchange it with the authors' released code."""
+
+import json
+from os.path import realpath  # pathlib's `resolve` raises for a loop of links
+from pathlib import Path
+from typing import Annotated
+
+from sinet.cli import Json, Option, PlanFile, command
+from sinet.errors import UserError
+from sinet.files import write_sum
+
+Run = Annotated[Path, Option("a trained run's folder", "DIR")]
+State = Annotated[Path, Option("resumable states", "DIR")]
+Mirrors = Annotated[list[str] | None, Option("folders to search for the encoder; default: config.yaml", "DIR")]
+
+
+@command
+def train(
+    plan: PlanFile,
+    run: Annotated[str, Option("which of the plan's runs", "DATASET/ENCODER/MODEL/SEED")],
+    out: Annotated[Path | None, Option("the run's folder; default: in the plan's", "DIR")] = None,
+    data: Annotated[Path | None, Option("a prepared dataset; default: in the plan's folder", "DIR")] = None,
+    state: State = Path("state"),
+    mirrors: Mirrors = None,
+) -> None:
+    """Train one run; a killed run goes on from its last save. Writes model.safetensors, model.json, tokenizer/, log.csv
+    and training.json."""
+    from sinet.grid.plan import Plan
+
+    read = Plan.read(plan)
+    spec = read.spec(run)
+    from sinet.run.train import train_run
+
+    data = data or read.results / "data" / spec.dataset
+    train_run(spec, data, out or read.file(run, ""), state, read.config.mirrors if mirrors is None else mirrors)
+
+
+@command
+def tune(
+    data: Annotated[Path, Option("the prepared dataset", "DIR")],
+    trials: Annotated[Path, Option("what to try")] = Path("config/trials/trials.yaml"),
+    models: Annotated[list[str], Option("only these; default: all", "NAME")] = [],  # noqa: B006
+    out: Annotated[Path, Option("the trials' folders", "DIR")] = Path("results/trials"),
+    state: State = Path("state"),
+    table: Annotated[Path, Option("CSV to write")] = Path("config/trials/trials.csv"),
+) -> None:
+    """Train the trials of config/trials/trials.yaml and save their dev scores as data. Never reads the test split. A
+    killed trial goes on from its last save, a finished one is not repeated."""
+    from sinet.grid.config import load_config
+    from sinet.run.tune import tune
+
+    tune(load_config(), trials, models, data, out, state, table)
+
+
+@command
+def predict(
+    run: Run,
+    input: Annotated[
+        Path | None,
+        Option('.txt: raw text; .jsonl: a line {"text": "..."} of raw text, or {"tokens": [...]}, labels are ignored'),
+    ] = None,
+    text: Annotated[str | None, Option("text to read; its triples are printed", "TEXT")] = None,
+    output: Annotated[Path | None, Option("JSON lines, a sentence a line, in the order of the input")] = None,
+    checksum: Annotated[bool, Option("also write OUTPUT.sha256, checked when it is read again")] = False,
+    lines: Annotated[bool, Option("a line break ends a sentence of raw text, too")] = False,
+    html: Annotated[Path | None, Option("also draw entities and relations as a page")] = None,
+) -> None:
+    """Predict sentences or raw text with a trained run. A run's folder needs nothing else: it can be copied to another
+    machine. Raw text is divided into sentences at their punctuation and at blank lines. Offsets count characters as they
+    stand in the text (a line break of two as two), without a byte-order mark."""
+    if (input is None) == (text is None):
+        raise UserError("--input, --text: give one of them")
+    if input is not None:
+        if output is None:
+            raise UserError("--output: name the file to write")
+        if input.suffix not in (".txt", ".jsonl"):
+            raise UserError(f"--input {input}: should end in .txt (raw text) or .jsonl (JSON lines)")
+        with open(input, "rb"):
+            pass  # a missing file is reported before torch is loaded
+    _check_targets(run, input, output, html)
+    for path in filter(None, (output, html)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if input is None:
+        _predict_text(run, str(text), lines, output, html)
+        return
+    from sinet.run.extract import draw_file, extract_file, holds_texts
+    from sinet.run.predict import predict_file
+
+    if input.suffix == ".txt" or holds_texts(input):
+        extract_file(run, input, output, html, lines)
+        return
+    if lines:
+        raise UserError(f"--lines: {input} holds sentences of words; it is for raw text")
+    predict_file(run, input, output)
+    if checksum:
+        write_sum(output)
+    if html:
+        draw_file(run, output, html, input.name)
+
+
+def _check_targets(run: Path, input: Path | None, output: Path | None, html: Path | None) -> None:
+    """Refuse to write over what is read, or both outputs into one file."""
+    made = ("training.json", "log.csv", "record.json", "analysis.json", "attention.json")
+    of_run = (*run.glob("model.*"), *run.glob("tokenizer/*"), *(run / name for name in made))
+    taken = {realpath(path): f"a file of --run {run}" for path in of_run}
+    if input is not None:
+        taken[realpath(input)] = "--input"
+    for name, path in (("--output", output), ("--html", html)):
+        if path is not None:
+            if path.is_dir():
+                raise UserError(f"{name} {path}: is a folder; name a file in it")
+            if realpath(path) in taken:
+                raise UserError(f"{name} {path}: is {taken[realpath(path)]} as well; name another file")
+            taken[realpath(path)] = name
+
+
+def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: Path | None) -> None:
+    from sinet.files import write_atomically
+    from sinet.run import draw, machine
+    from sinet.run.extract import Loaded
+
+    machine.use_device()
+    loaded = Loaded(run)
+    found = loaded.predict(text, lines)
+    print("\n".join(sentence.readable() for sentence in found) or "no words in the text")
+    if html:
+
+        def write(partial: Path) -> None:
+            with draw.page(partial, "Triples", loaded.labels) as add:
+                for sentence in found:
+                    add(sentence.drawing(loaded.labels))
+
+        write_atomically(html, write)
+    if output:
+        text = "".join(json.dumps(sentence.as_json(), ensure_ascii=False) + "\n" for sentence in found)
+        write_atomically(output, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
+@command
+def attend(run: Run, test: Annotated[Path, Option("sentences, JSON lines; labels are ignored")], out: Json) -> None:
+    """Cross-task attention of a trained run over a split, sentence by sentence. A system without an attention map leaves
+    its sentences empty."""
+    from sinet.run.attend import attend
+
+    attend(run, test, out)
+
+
+@command
+def export(run: Run, released: Annotated[Path, Option("new folder to write", "DIR")]) -> None:
+    """Write a trained run as the authors' released code loads it: SINET, SpERT, PFN, PURE. State dict under the released
+    names, encoder (a BERT), vocabulary, types, and a README.md with the options there. Example: python -m sinet export
+    --run results/scierc/scibert/sinet/0 --released released/sinet"""
+    from sinet.run.released import export_run
+
+    export_run(run, released)
+
+
+@command
+def import_(
+    released: Annotated[
+        Path,
+        Option(
+            "their folder with pytorch_model.bin (PURE: entity/ and relation/), or the file alone, types beside it",
+            "PATH",
+        ),
+    ],
+    like: Annotated[Path, Option("a run of the same system and encoder", "DIR")],
+    out: Annotated[Path, Option("the new run's folder", "DIR")],
+) -> None:
+    """Make a run of weights in the form of the authors' released code; `predict` reads it. What their files do not say
+    (settings, encoder, tokenizer, and types where they lack) is taken from another run. Weights are read as plain
+    tensors; a pickle with code in it is refused. Example: python -m sinet import --released final_model --like
+    results/scierc/scibert/sinet/0 --out runs/theirs"""
+    from sinet.run.released import import_run
+
+    import_run(released, like, out)

@@ -1,0 +1,140 @@
+"""Commands that hold predictions against gold: scores, errors, comparisons, records."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from sinet.cli import Json, Option, PlanFile, command
+
+Gold = Annotated[Path, Option("gold sentences, in a form that `check` reads")]
+Predictions = Annotated[Path, Option("the same sentences, predicted")]
+Labels = Annotated[Path | None, Option("labels.json of the dataset; default: beside --gold, if there")]
+Symmetric = Annotated[list[str] | None, Option("relation types without a direction, where there is none", "TYPE")]
+Out = Annotated[Path | None, Option("write the JSON here instead of printing it")]
+
+
+@command
+def score(
+    gold: Gold, predictions: Predictions, labels: Labels = None, symmetric: Symmetric = None, out: Out = None
+) -> None:
+    """Score predictions against gold: Ent, Rel, Rel+; prints JSON."""
+    from sinet.score.metrics import score
+
+    _against_gold(score, gold, predictions, labels, symmetric, out)
+
+
+@command
+def analyse(
+    gold: Gold, predictions: Predictions, labels: Labels = None, symmetric: Symmetric = None, out: Out = None
+) -> None:
+    """Errors of predictions by kind, with examples, and figures by slice; prints JSON."""
+    from sinet.score.analyse import analyse
+
+    _against_gold(analyse, gold, predictions, labels, symmetric, out)
+
+
+def _against_gold(
+    what: Callable[..., dict],
+    gold: Path,
+    predictions: Path,
+    labels: Path | None,
+    symmetric: list[str] | None,
+    out: Path | None,
+) -> None:
+    from sinet.run.record import read_pair
+
+    text = json.dumps(what(*read_pair(gold, predictions, labels, symmetric)), indent=2, ensure_ascii=False)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+    else:
+        print(text)
+
+
+@command
+def evaluate(
+    training: Annotated[Path, Option("training.json of the run")],
+    gold: Annotated[Path, Option("the split that was predicted")],
+    labels: Annotated[Path, Option("labels.json of the dataset")],
+    predictions: Annotated[Path, Option("what the run predicted of it")],
+    record: Annotated[Path, Option("record.json to write")],
+    analysis: Annotated[Path, Option("analysis.json to write")],
+) -> None:
+    """Score and analyse a run's predictions: its record.json and analysis.json."""
+    from sinet.run.record import evaluate
+
+    evaluate(training, gold, labels, predictions, record, analysis)
+
+
+@command
+def compare(
+    plan: PlanFile,
+    out: Json,
+    resamples: Annotated[int, Option("of the test sentences", "N", most=1_000_000)] = 10_000,
+) -> None:
+    """Compare the reference with each system and the steps of its ablation: bootstrap and variance of runs, Holm. Where
+    dataset, encoder and recipe are the same."""
+    from sinet.files import write_sealed
+    from sinet.grid.plan import Plan
+    from sinet.score.compare import compare, read_runs
+
+    read = Plan.read(plan)
+    runs = read_runs(read.records(), read.results / "data")
+    write_sealed(out, compare(runs, read.declared, resamples))
+
+
+@command
+def case_study(plan: PlanFile, out: Json) -> None:
+    """Find the sentences of the case study by rules, with every system's predictions."""
+    from sinet.files import write_sealed
+    from sinet.grid.plan import Plan
+    from sinet.score.cases import chosen_cases
+
+    read = Plan.read(plan)
+    case = read.studied()
+    data = read.results / "data" / case.dataset
+    predictions = {model: read.file(run, "predictions.jsonl") for model, run in case.systems.items()}
+    files = data / "test.jsonl", data / "labels.json", read.file(case.studied, "attention.json"), predictions
+    what = f"{read.study_title(case)}, test split"
+    write_sealed(out, {"cases": chosen_cases(*files, case.model, read.config.case_study.sentences, what)})
+
+
+@command
+def find_triples(plan: PlanFile, out: Json) -> None:
+    """Find the sentences of the case study by gold triples, attend and predict them. Searches all splits of the prepared
+    datasets; what none of them holds is said."""
+    from sinet.grid.plan import Plan
+    from sinet.run.triples import find_triples
+
+    find_triples(Plan.read(plan), out)
+
+
+@command
+def attention_shares(plan: PlanFile, out: Json) -> None:
+    """Share of cross-task attention on words of in-triple entities, of out-of-triple entities, on other words. By
+    direction and head, against uniform attention, with bootstrap intervals over sentences."""
+    from sinet.grid.plan import Plan
+    from sinet.score.shares import attention_shares
+
+    read = Plan.read(plan)
+    case = read.studied()
+    runs = read.at(case.dataset, case.encoder, case.model)
+    attention = {run.split("/")[3]: read.file(run, "attention.json") for run in runs}
+    attention_shares(read.results / "data" / case.dataset / "test.jsonl", attention, out)
+
+
+@command
+def group_scores(plan: PlanFile, out: Json) -> None:
+    """NER precision, recall and F1 of in-triple and of out-of-triple entities. Mean over the seeds of each model, with
+    bootstrap intervals over sentences."""
+    from sinet.grid.plan import Plan
+    from sinet.score.groups import score_groups
+
+    read = Plan.read(plan)
+    case = read.studied()
+    predictions: dict[str, dict[str, Path]] = {}
+    for run in read.at(case.dataset, case.encoder):
+        *_, model, seed = run.split("/")
+        predictions.setdefault(model, {})[seed] = read.file(run, "predictions.jsonl")
+    score_groups(read.results / "data" / case.dataset / "test.jsonl", predictions, out)

@@ -1,0 +1,391 @@
+"""From configuration to plan: the runs of a grid, what is made of them, and where it lies.
+
+The plan of a grid is a file, `RESULTS/plan.json`. Steps are given that file and the name of what they are to do, and
+find everything else in it, so that no command grows with the number of runs.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sinet import published
+from sinet.errors import UserError, nearest, shown
+from sinet.files import read_sealed, write_sealed
+from sinet.grid import recipes
+from sinet.grid.config import (
+    absent_files,
+    absent_weights,
+    cells,
+    checked,
+    encoder_declaration,
+    hub_is_offline,
+    recipe_key,
+)
+from sinet.grid.mistakes import validated
+from sinet.grid.schema import Config, RunSpec, Strict
+
+TABLES = ("main", "ablation", "published_vs_measured", "significance", "efficiency", "types", "slices", "errors")
+TABLES += ("error_examples",)
+RUN = re.compile("[^/]+/[^/]+/[^/]+/[0-9]+")
+CASE_TABLES = ("attention_shares", "triple_groups")
+RESULT_FIGURES, EFFICIENCY_FIGURES = ("curves", "lengths", "significance"), ("flops", "speed")
+
+
+@dataclass(frozen=True)
+class CaseStudy:
+    """Where the attention of the studied model is shown, and beside which systems."""
+
+    model: str
+    dataset: str
+    encoder: str
+    systems: dict[str, str]
+    """The run of each model there, the studied model's first: of its seed where there is one."""
+
+    @property
+    def studied(self) -> str:
+        """The studied run."""
+        return self.systems[self.model]
+
+
+class _Written(Strict):
+    """What `plan.json` holds: as in `Plan`."""
+
+    config: Config
+    runs: dict[str, str]
+    skipped: dict[str, str]
+    skipped_recipes: dict[str, str]
+    archived: list[str]
+    failed: dict[str, str]
+    unmeasured: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a grid in its order, each `dataset/encoder/model/seed`."""
+
+    config: Config
+    results: Path
+    """Folder of everything that the grid makes."""
+    runs: dict[str, str]
+    """Recipes by run."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Runs that were asked for and cannot be made, with the reason; `skipped_recipes` by run."""
+    skipped_recipes: dict[str, str] = field(default_factory=dict)
+    archived: list[str] = field(default_factory=list)
+    """Runs that are taken from the archive, without their weights."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Runs without a result, with the reason."""
+    unmeasured: list[list[str]] = field(default_factory=list)
+    """Datasets and encoders of which counting or timing did not come to its end."""
+
+    # -- as a file -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def read(cls, path: Path) -> "Plan":
+        """The plan in a file, of the grid in its folder; raises `UserError`, and `OSError` where there is none."""
+        keys = [key for key in _Written.model_fields if key != "config"]
+        said = read_sealed(path, "config", *keys)
+        found = validated(_Written, said, where=f"{path}: ")
+        plan = cls(results=path.parent, **{key: getattr(found, key) for key in _Written.model_fields})
+        for run, recipe in (*found.runs.items(), *found.skipped_recipes.items()):
+            if not RUN.fullmatch(run):
+                raise UserError(f"{path}: {shown(run)} should be DATASET/ENCODER/MODEL/SEED")
+            dataset, encoder, model, _ = run.split("/")
+            config = found.config
+            if not (dataset in config.datasets and encoder in config.encoders and model in config.models):
+                raise UserError(f"{path}: {shown(run)} names what is not declared")
+            if recipe not in config.recipes or config.models[model].system not in config.recipes[recipe]:
+                raise UserError(f"{path}: {shown(run)}: recipe {shown(recipe)} is not declared for its system")
+        return plan
+
+    def write(self, name: str = "plan.json") -> Path:
+        """Write the plan, unless the file holds it already."""
+        path = self.results / name
+        said = {
+            "config": self.config.declared(),
+            "runs": self.runs,
+            "skipped": self.skipped,
+            "skipped_recipes": self.skipped_recipes,
+            "archived": self.archived,
+            "failed": self.failed,
+            "unmeasured": self.unmeasured,
+        }
+        try:
+            same = json.dumps(read_sealed(path)) == json.dumps(said)  # the order of runs counts as well
+        except (OSError, UserError):
+            same = False
+        if not same:
+            self.results.mkdir(parents=True, exist_ok=True)
+            write_sealed(path, said)
+        return path
+
+    # -- runs ----------------------------------------------------------------------------------------------------------
+
+    def spec(self, run: str) -> RunSpec:
+        """A run of the grid (or one that was skipped) spelled out; raises `UserError` for any other."""
+        recipe = self.runs.get(run) or self.skipped_recipes.get(run)
+        if recipe is None:
+            raise UserError(f"run {shown(run)} is not in the grid, {nearest(run, self.runs)}")
+        dataset, encoder, model, seed = run.split("/")
+        return _spec(self.config, dataset, encoder, model, int(seed), recipe)
+
+    def specs(self) -> list[RunSpec]:
+        """All runs of the grid spelled out."""
+        return [self.spec(run) for run in self.runs]
+
+    def at(self, *place: str) -> list[str]:
+        """The runs that have not failed, all or those at a place: dataset, encoder, model as far as given."""
+        below = "".join(f"{name}/" for name in place)
+        return [run for run in self.runs if run.startswith(below) and run not in self.failed]
+
+    def file(self, run: str, name: str) -> Path:
+        """A file of a run."""
+        return self.results / "runs" / run / name
+
+    def records(self, *place: str) -> list[Path]:
+        """`record.json` of the runs at a place."""
+        return [self.file(run, "record.json") for run in self.at(*place)]
+
+    def systems_at(self, dataset: str, encoder: str) -> dict[str, str]:
+        """The runs to count and time: of each system, not of the steps of an ablation, the first seed."""
+        chosen: dict[str, str] = {}
+        for run in self.at(dataset, encoder):
+            if self.config.models[model := run.split("/")[2]].is_system:
+                chosen.setdefault(model, run)
+        return chosen
+
+    # -- what the grid makes ---------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def datasets(self) -> list[str]:
+        """The datasets with a run."""
+        return list(dict.fromkeys(run.split("/")[0] for run in self.runs))
+
+    @functools.cached_property
+    def places(self) -> list[tuple[str, str]]:
+        """Datasets (of one in folds the first fold alone) and encoders of which figures are drawn."""
+        first = {dataset for dataset in self._first_folds(self.runs)}
+        there = {tuple(run.split("/")[:2]) for run in self.runs}
+        return sorted((d, e) for d, e in there if d in first and self.systems_at(d, e))
+
+    @functools.cached_property
+    def measured(self) -> list[tuple[str, str]]:
+        """Those of which all systems are counted and timed together: none where a run is archived without weights."""
+        if self.config.efficiency is None:
+            return []
+        whole = (p for p in self.places if not set(self.systems_at(*p).values()) & {*self.archived})
+        return [place for place in whole if [*place] not in self.unmeasured]
+
+    def efficiency(self) -> list[Path] | None:
+        """Folders of what was counted and timed; None where the grid measures neither."""
+        if self.config.efficiency is None:
+            return None
+        return [self.results / "efficiency" / dataset / encoder for dataset, encoder in self.measured]
+
+    @functools.cached_property
+    def case_study(self) -> CaseStudy | None:
+        """The case study: on the first dataset with a run of the studied model; None where there is none."""
+        return next(iter(self.case_studies(self.runs)), None)
+
+    def case_studies(self, runs: Iterable[str]) -> list[CaseStudy]:
+        """For each dataset with one of the given runs of the studied model (of one in folds the first such fold) the
+        encoder of that model under which most models are compared, of equal ones the first."""
+        if self.config.case_study is None:
+            return []
+        model = self.config.case_study.model
+        runs = list(runs)
+        studied = [run.split("/") for run in runs if run.split("/")[2] == model]
+        found = []
+        for dataset in self._first_folds("/".join(run) for run in studied):
+            encoders = dict.fromkeys(run[1] for run in studied if run[0] == dataset)
+            beside = ([run for run in runs if run.startswith(f"{dataset}/{e}/")] for e in encoders)
+            there = max(beside, key=lambda compared: len({run.split("/")[2] for run in compared}))
+            _, encoder, _, seed = next(run.split("/") for run in there if run.split("/")[2] == model)
+            systems: dict[str, str] = {}
+            for run in sorted(there, key=lambda run: run.split("/")[3] != seed):
+                systems.setdefault(run.split("/")[2], run)
+            found.append(CaseStudy(model, dataset, encoder, systems))
+        return found
+
+    def triple_studies(self) -> list[CaseStudy]:
+        """Where sentences are looked for by gold triples: they are predicted anew, so with weights at hand."""
+        if self.config.case_study is None or not self.config.case_study.triples:
+            return []
+        return self.case_studies(run for run in self.runs if run not in self.archived)
+
+    def studied(self) -> CaseStudy:
+        """The case study; raises `UserError` where there is none."""
+        if self.case_study is None:
+            raise UserError(f"{self.results}: this grid has no case study")
+        return self.case_study
+
+    def _first_folds(self, runs: Iterable[str]) -> list[str]:
+        first: dict[str, str] = {}
+        for run in runs:
+            dataset = run.split("/")[0]
+            first.setdefault(self.config.datasets[dataset].fold_of or dataset, dataset)
+        return list(first.values())
+
+    @property
+    def common_tables(self) -> list[str]:
+        """The tables by name, without those of the case study."""
+        return [name for name in TABLES if name != "efficiency" or self.config.efficiency]
+
+    @property
+    def tables(self) -> list[str]:
+        """The tables by name."""
+        return self.common_tables + [name for name in CASE_TABLES if self.case_study]
+
+    @property
+    def figures(self) -> list[str]:
+        """The figures by name, below `figures/` and without an ending."""
+        of_places = [f"{d}/{e}/{name}" for d, e in self.places for name in RESULT_FIGURES]
+        of_places += [f"{d}/{e}/{name}" for d, e in self.measured for name in EFFICIENCY_FIGURES]
+        return [*self.case_figures, *(["attention_shares"] if self.case_study else []), *of_places]
+
+    @property
+    def case_figures(self) -> list[str]:
+        """The figures of attention: of each sentence that is chosen by a rule or an id, then by a triple."""
+        if self.case_study is None or self.config.case_study is None:
+            return []
+        count = len(self.config.case_study.sentences) + len(self.config.case_study.triples)
+        return [f"attention_{number}" for number in range(1, count + 1)]
+
+    @functools.cached_property
+    def sizes_alone(self) -> list[str]:
+        """Architectures in which systems are counted with random weights: not where the encoder of these sizes is
+        measured with weights on the dataset on which the published efficiency table has it."""
+        config = self.config
+        there = {(config.datasets[d].published, config.encoders[e].published) for d, e in self.measured}
+        known = {encoder for dataset, encoder in published.EFFICIENCY_ENCODERS.items() if (dataset, encoder) in there}
+        return [name for name, declared in config.encoders.items() if declared.published not in known]
+
+    # -- words for captions ----------------------------------------------------------------------------------------------
+
+    def place_title(self, dataset: str, encoder: str) -> str:
+        """Dataset (of one in folds which fold) and encoder."""
+        return f"{self.dataset_title(dataset)}, {self.config.encoders[encoder].title}"
+
+    def dataset_title(self, name: str) -> str:
+        """The title of a dataset, of one fold with its number: `ADE, fold 0`."""
+        declared = self.config.datasets[name]
+        fold = declared.fold_of
+        return declared.title + (f", fold {name.removeprefix(f'{fold}-')}" if fold else "")
+
+    def recipes_of(self, runs: Iterable[str]) -> str:
+        """The recipes of some runs."""
+        return "recipe " + ", ".join(dict.fromkeys(self.runs[run] for run in runs))
+
+    def study_title(self, case: CaseStudy) -> str:
+        """Whose attention is shown, and beside runs of which recipes."""
+        where = f"{self.config.models[case.model].title} on {self.place_title(case.dataset, case.encoder)}"
+        return f"{where}, seed {case.studied.split('/')[3]}, {self.recipes_of(case.systems.values())}"
+
+    # -- as a mapping, for tables ------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def declared(self) -> dict[str, Any]:
+        """What tables and figures know of the grid."""
+        known = {
+            "datasets": ("title", "published", "fold_of"),
+            "encoders": ("title", "published"),
+            "models": ("title", "system", "published", "setting"),
+        }
+        in_grid = {run.split("/")[2] for run in (*self.runs, *self.skipped)}
+        titles = {
+            kind: {
+                name: {key: value for key in keys if (value := getattr(each, key)) is not None}
+                for name, each in getattr(self.config, kind).items()
+            }
+            for kind, keys in known.items()
+        }
+        return titles | {
+            "reference": self.config.reference if self.config.reference in in_grid else None,
+            "remark": self.config.remark,
+            "runs": self.runs,
+            "failed": list(map(list, self.failed.items())),
+            "archived": self.archived,
+            "skipped": list(map(list, self.skipped.items())),
+            "tables": self.tables,
+            "figures": self.figures,
+            "measured": list(map(list, self.measured)) if self.config.efficiency else None,
+            "case_study": self.case_study
+            and {
+                "model": self.case_study.model,
+                "dataset": self.case_study.dataset,
+                "encoder": self.case_study.encoder,
+                "systems": self.case_study.systems,
+            },
+        }
+
+
+def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
+    """Check a configuration and lay out its runs.
+
+    Args:
+        offline: whether the hub may not be asked, so that runs whose weights are not here are skipped; None for what
+            the environment variable `HF_HUB_OFFLINE` says.
+
+    Raises:
+        UserError: the mistakes found, one a line, each naming the key and what would be right.
+    """
+    config = checked(config) if isinstance(config, dict) else config
+    offline = hub_is_offline() if offline is None else offline
+    runs, recipes_, seen = {}, {}, {}
+    skipped: dict[str, str] = {}
+
+    @functools.cache
+    def without_files(dataset: str) -> str | None:
+        try:
+            return absent_files(dataset, config.datasets[dataset], config.mirrors)
+        except OSError as error:
+            raise UserError(f"{error.filename}: {error.strerror}") from None
+
+    @functools.cache
+    def without_weights(encoder: str) -> str | None:
+        return absent_weights(config, encoder) if offline else None
+
+    for number, block in enumerate(config.grid):
+        for dataset, encoder, model, seeds in cells(config, block):
+            recipe, _ = _spelled_out(config, block.recipe, model, dataset)
+            if any(t.batch_size == "document" for _, t in recipe.trainings) and (
+                config.datasets[dataset].format in ("spert", "table_sequence")
+            ):
+                raise UserError(
+                    f"grid[{number}]: {dataset}/{encoder}/{model}: its batches are documents, and the files of "
+                    f"{dataset} do not say which sentences are of one; take another form of it (such as "
+                    "scierc-documents)"
+                )
+            reason = without_files(dataset) or without_weights(encoder)
+            for run in (f"{dataset}/{encoder}/{model}/{seed}" for seed in seeds):
+                if run in seen:
+                    raise UserError(f"grid[{number}]: {run} stands in grid[{seen[run]}] already; a run has one recipe")
+                seen[run] = number
+                if reason:
+                    skipped[run], recipes_[run] = reason, block.recipe
+                else:
+                    runs[run] = block.recipe
+    return Plan(config, Path(config.results), runs, skipped, recipes_)
+
+
+def _spelled_out(config: Config, recipe: str, model: str, dataset: str) -> tuple[Any, dict]:
+    declared = config.models[model]
+    training, settings = recipes.spell_out(config, recipe, declared.system, recipe_key(config, dataset))
+    return training, settings | declared.settings
+
+
+def _spec(config: Config, dataset: str, encoder: str, model: str, seed: int, recipe: str) -> RunSpec:
+    training, settings = _spelled_out(config, recipe, model, dataset)
+    return RunSpec(
+        dataset=dataset,
+        encoder=encoder_declaration(config.encoders, encoder),
+        model=model,
+        system=config.models[model].system,
+        settings=settings,
+        recipe=training,
+        seed=seed,
+    )

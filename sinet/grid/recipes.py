@@ -1,0 +1,93 @@
+"""Recipes: how systems are trained, from what the configuration says to what the trainer reads.
+
+What a recipe does not name is as `recipe_defaults` of `config/recipes.yaml` has it, or as the recipe's own `defaults`;
+what it says of a dataset comes last. Spelled out, a recipe is a `sinet.grid.schema.Recipe`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sinet.errors import counted
+from sinet.grid import systems
+from sinet.grid.schema import Config, Recipe, TrainingRecipe
+
+SELECTIONS = {
+    "last": (),
+    "dev_ent": ("ent",),
+    "dev_rel": ("rel",),
+    "dev_rel_plus": ("rel_plus",),
+    "dev_ent_rel": ("ent", "rel"),
+    "dev_ent_rel_plus": ("ent", "rel_plus"),
+}
+"""Which weights are selected: the last ones, or those with the highest sum of these F1 on dev."""
+
+
+def spell_out(config: Config, name: str, system: str, dataset: str) -> tuple[Recipe, dict[str, Any]]:
+    """A recipe for a system on a dataset with every key, and the system's settings."""
+    recipe = config.recipes[name]
+    own = recipe[system].declared()
+    stages = own.pop("stages", {})
+    for_dataset = own.pop("datasets", {}).get(dataset, {})
+    stages_for_dataset = for_dataset.pop("stages", {})
+    settings = own.pop("settings", {}) | for_dataset.pop("settings", {})
+    common = recipe["defaults"].declared() if "defaults" in recipe else {}
+    training = config.recipe_defaults.model_dump() | common | own | for_dataset
+    parts = {part: training | stage | for_dataset | stages_for_dataset.get(part, {}) for part, stage in stages.items()}
+    return Recipe.model_validate({"name": name} | training | {"stages": parts}), settings
+
+
+def length(recipe: Recipe) -> str:
+    """How long a recipe trains, for a caption."""
+    return _of_each(recipe, lambda t: f"{t.steps:,} steps" if t.steps else counted(t.epochs or 0, "epoch"))
+
+
+def selection(recipe: Recipe) -> str:
+    """Which weights a recipe selects, for a caption."""
+    return _of_each(recipe, lambda t: t.selection)
+
+
+def _of_each(recipe: Recipe, what: Callable[[TrainingRecipe], str]) -> str:
+    return ", ".join(f"{part} {what(t)}" if part else what(t) for part, t in recipe.trainings)
+
+
+def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
+    """What does not go together in the recipe of a system: the key and what would be right."""
+    parts = systems.part_names(system)
+    if unknown := [name for name in recipe.stages if name not in parts]:
+        right = " and ".join(parts) if parts else "none, the system is one model"
+        yield f"stages: {unknown[0]!r} is no part of the system; its parts are {right}"
+    elif recipe.stages and (missing := [name for name in parts if name not in recipe.stages]):
+        yield f"stages: {missing[0]!r} would not be trained; name all of {', '.join(parts)}"
+    for name, t in recipe.trainings:
+        where = f"stages.{name}." if name else ""
+        if (t.epochs is None) == (t.steps is None):
+            yield f"{where}epochs: give epochs or steps, one of them"
+        if t.encoder_lr is None and systems.trains_encoder(system):
+            yield f"{where}encoder_lr: {system} trains its encoder; give a rate, not null"
+        whole = t.evaluate_every == int(t.evaluate_every)
+        if t.steps is not None and not whole:
+            yield f"{where}evaluate_every: {t.evaluate_every} should be a whole number of steps, as the length is"
+        if t.epochs is not None and t.evaluate_every > 1 and not whole:
+            yield f"{where}evaluate_every: {t.evaluate_every} should be a share of an epoch or a number of them"
+        if t.train_on == "train+dev" and t.selection != "last":
+            yield f"{where}selection: {t.selection} needs a dev split that is not trained on; write last"
+        if t.optimizer == "adam" and (t.weight_decay or t.encoder_weight_decay):
+            yield f"{where}weight_decay: Adam has none here; write 0.0, or optimizer: adamw"
+        if not t.bias_correction and t.optimizer != "transformers_adamw":
+            yield f"{where}bias_correction: only optimizer: transformers_adamw can do without"
+        if t.schedule != "inverse_time" and (t.warmup_steps or t.decay_rate):
+            yield f"{where}schedule: warmup_steps and decay_rate are of inverse_time, not of {t.schedule}; write 0"
+        if t.steps is not None and t.warmup_steps >= t.steps:
+            yield f"{where}warmup_steps: {t.warmup_steps} should be less than the {t.steps} steps of all"
+        if t.batch_size == "document":
+            if t.drop_last:
+                yield f"{where}drop_last: no batch is incomplete where a batch is a document; write false"
+            if t.order not in ("shuffled", "data"):
+                yield f"{where}order: {t.order} is by length, which documents are not; write shuffled or data"
+            if parts:
+                yield f"{where}batch_size: document is for systems of one model; write a number"
+        figure = systems.judged_by(system).get(name or "", "")
+        if not all(metric.startswith(figure) for metric in SELECTIONS[t.selection]):
+            yield f"{where}selection: {t.selection} is not what the {name} model changes; write dev_{figure}"
+    if len({t.train_on for _, t in recipe.trainings}) > 1:
+        yield "stages: train_on should be the same for all; what one trains on is no measure for another"

@@ -1,0 +1,698 @@
+"""What a configuration, a run, a record and a site's file may hold: typed models, from which the JSON schema is made.
+
+Everything that a user writes, and every file that one step leaves for another, is validated against one of these once
+and then passed on as an object. Importing it loads neither torch nor transformers.
+"""
+
+import copy
+from collections.abc import Hashable, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic_core import PydanticCustomError
+
+
+def mistake(text: str) -> PydanticCustomError:
+    """An error whose text is the message; `{value}` stands for the wrong value."""
+    return PydanticCustomError("mistake", text)  # type: ignore[arg-type]  # a literal in each call
+
+
+class Strict(BaseModel):
+    """No key is unknown and no value is converted; the docstring under a field is its description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+    def declared(self) -> dict[str, Any]:
+        """The keys that were given, as plain values."""
+        return self.model_dump(exclude_unset=True)
+
+
+def _distinct(values: Sequence[Hashable]) -> Sequence[Hashable]:
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise mistake(f"{value} stands there twice; name each once")
+    return values
+
+
+def _as_list(files: object) -> object:
+    if files == [] or not isinstance(files, dict | list):
+        raise mistake("should be a file (path, url, sha256) or a list of at least one")
+    return [files] if isinstance(files, dict) else files
+
+
+def _below(path: str) -> str:
+    if path.startswith("/") or ".." in path.split("/"):
+        raise mistake("{value} does not fit: a path below the dataset's folder in a mirror, without ..")
+    return path
+
+
+def _batch_size(size: object) -> object:
+    if size == "document" or (isinstance(size, int) and not isinstance(size, bool) and size >= 1):
+        return size
+    raise mistake("{value} should be a number of at least 1, or document")
+
+
+def _by_model(models: object) -> object:
+    if isinstance(models, list) and models and all(isinstance(model, str) for model in models):
+        return dict.fromkeys(_distinct(models))
+    if not models and models in ([], {}):
+        raise mistake("the list is empty; name at least one")
+    return models
+
+
+def _triple(triple: list[str]) -> list[str]:
+    if len(triple) != 3:
+        raise mistake(f"{triple} should be a head's words, a relation type, a tail's words")
+    return triple
+
+
+Text = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\z", description="letters, digits, ., _ and -")]
+SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z", description="64 hexadecimal digits")]
+Distinct = Annotated[list[str], AfterValidator(_distinct)]
+Names = Annotated[list[str], Field(min_length=1), AfterValidator(_distinct)]
+Types = Annotated[list[Text], Field(min_length=1), AfterValidator(_distinct)]
+Seeds = Annotated[list[Annotated[int, Field(ge=0, le=2**32 - 1)]], Field(min_length=1), AfterValidator(_distinct)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Size = Annotated[int, Field(ge=1, le=100_000)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+# -- datasets ----------------------------------------------------------------------------------------------------------
+
+
+class DataFile(Strict):
+    """A file of a dataset."""
+
+    path: Annotated[Text, AfterValidator(_below)]
+    """Path below the dataset's folder in a mirror, without `..`."""
+    url: Annotated[str, Field(pattern="^https?://", description="http:// or https://")] | None = None
+    """Where the file is published (http:// or https://), or the tar archive that holds it."""
+    member: str | None = None
+    """Path of the file in the archive that `url` is."""
+    sha256: SHA256 | None = None
+    """Checksum of the file's bytes."""
+
+    @model_validator(mode="after")
+    def _in_an_archive(self) -> Self:
+        if self.member is not None and self.url is None:
+            raise mistake("member is a path in an archive; give the archive's url")
+        return self
+
+
+SplitFiles = Annotated[list[DataFile], BeforeValidator(_as_list)]
+
+
+class Files(Strict):
+    """One file a split, or several."""
+
+    train: SplitFiles
+    """TrainingRecipe split."""
+    dev: SplitFiles | None = None
+    """Development split; without it `dev_share` is held out."""
+    test: SplitFiles
+    """Test split."""
+
+    def of(self, split: str) -> list[DataFile]:
+        """The files of a split; none where it has none."""
+        return getattr(self, split) or []
+
+    def all(self) -> list[DataFile]:
+        """All files, split by split."""
+        return [file for split in ("train", "dev", "test") for file in self.of(split)]
+
+
+class SplitCounts(Strict):
+    """Published figures of a split's files."""
+
+    sentences: Natural | None = None
+    """Sentences."""
+    tokens: Natural | None = None
+    """Words."""
+    entities: dict[str, Natural] | None = None
+    """Entities by type."""
+    relations: dict[str, Natural] | None = None
+    """Relations by type."""
+    overlapping_entities: Natural | None = None
+    """Pairs of entities that share a word."""
+    wide_entities: Natural | None = None
+    """Entities of more than 8 words."""
+    duplicate_entities: Natural | None = None
+    """Exact repetitions of an entity."""
+    duplicate_relations: Natural | None = None
+    """Exact repetitions of a relation."""
+
+
+class Counts(Strict):
+    """Published figures of the files; preparing fails when they differ."""
+
+    train: SplitCounts | None = None
+    """TrainingRecipe split."""
+    dev: SplitCounts | None = None
+    """Development split."""
+    test: SplitCounts | None = None
+    """Test split."""
+
+
+class First(Strict):
+    """Use only the first so many sentences of each split."""
+
+    train: Count
+    """Of the training split."""
+    dev: Count
+    """Of the development split."""
+    test: Count
+    """Of the test split."""
+
+
+class Dataset(Strict):
+    """A declared dataset."""
+
+    title: Text
+    """Name in tables."""
+    published: Literal["scierc", "ace04", "ace05"] | None = None
+    """Column of the published tables to stand under."""
+    form_of: str | None = None
+    """Dataset of the same sentences whose values in a recipe hold for this one."""
+    licence: str | None = None
+    """Catalogue number of a licensed corpus."""
+    folder: str | None = None
+    """Folder in a mirror; default the dataset's name."""
+    format: Literal["jsonl", "spert", "dygie", "table_sequence", "ace"]
+    """Format of the files; `ace` reads lists of documents of a release."""
+    release: str | None = None
+    """Folder in a mirror that holds a licensed corpus as it was released (format `ace`)."""
+    header: bool | None = None
+    """Whether header lines (ids, dates, headlines, speakers, posters) are sentences too (format `ace`)."""
+    files: Files
+    """One file a split, or several."""
+    dev_share: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """Share of the training split, its last sentences (format `ace`, its last documents), that is dev where there is no
+    file for it."""
+    dev: Literal["last", "next_fold"] | None = None
+    """What is dev of a dataset in folds: the last of the training folds (`dev_share`; the default), or the fold that
+    follows the test fold."""
+    fold_of: str | None = None
+    """The dataset of which this is one fold; written by the plan."""
+    unescape_ptb: bool | None = None
+    """Whether Penn-treebank escapes such as -LRB- become brackets; default false."""
+    overlapping: Literal["kept", "removed"] | None = None
+    """Whether entities that share a word stay; default kept."""
+    published_counts: dict[Literal["train", "dev", "test", "all"], dict[str, int]] | None = None
+    """Published figures by split, printed in the card with the difference; another preparation may differ."""
+    first: First | None = None
+    """Use only the first so many sentences of each split."""
+    entity_types: Types
+    """Entity types."""
+    relation_types: Types
+    """Relation types."""
+    symmetric: Distinct | None = None
+    """Relation types without a direction."""
+    no_relation: Types | None = None
+    """Types in the files that stand for the absence of a relation (NA, no_relation): such relations are skipped."""
+    counts: Counts | None = None
+    """Published figures of the files; preparing fails when they differ."""
+
+
+# -- encoders and models -----------------------------------------------------------------------------------------------
+
+
+class Architecture(Strict):
+    """Sizes of a configuration; the weights are random."""
+
+    model_type: Literal["bert", "albert", "mpnet"]
+    """Architecture."""
+    vocab_size: Annotated[int, Field(ge=1, le=10_000_000)]
+    """Rows of the embedding; at least the tokenizer's."""
+    embedding_size: Size | None = None
+    """ALBERT's factorised embedding."""
+    hidden_size: Size
+    """Hidden size."""
+    num_hidden_layers: Annotated[int, Field(ge=1, le=1000)]
+    """Layers."""
+    num_hidden_groups: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """ALBERT's groups of shared layers."""
+    num_attention_heads: Annotated[int, Field(ge=1, le=1000)]
+    """Heads; must divide the hidden size."""
+    intermediate_size: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Width of the feed-forward part."""
+    max_position_embeddings: Annotated[int, Field(ge=3, le=10_000_000)] | None = None
+    """Longest input in word pieces."""
+
+
+class Encoder(Strict):
+    """A declared encoder."""
+
+    title: Text
+    """Name in tables."""
+    published: Literal["Bb", "SciB", "ALB"] | None = None
+    """Its name in the published tables."""
+    package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\z", description="a Python package")] | None = None
+    """Installed Python package that carries the weights."""
+    folder: str | None = None
+    """Folder inside the package."""
+    path: Text | None = None
+    """A folder of one's own, from where the workflow runs or absolute."""
+    hub: str | None = None
+    """Repository on the model hub."""
+    revision: (
+        Annotated[
+            str, Field(pattern=r"^([0-9a-f]{40}|main)\z", description="40 hexadecimal digits of a commit, or main")
+        ]
+        | None
+    ) = None
+    """Commit on the hub, 40 hexadecimal digits, or main."""
+    cased: bool | None = None
+    """Whether its vocabulary holds capital letters; false for one whose tokenizer lower-cases."""
+    sha256: dict[str, SHA256] | None = None
+    """Checksums of files."""
+    architecture: Architecture | None = None
+    """Sizes of a configuration; the weights are random."""
+    tokenizer: str | None = None
+    """Declared encoder whose tokenizer serves an architecture."""
+    own_tokenizer: str | None = None
+    """Declared encoder whose tokenizer is taken instead where its files are in a mirror."""
+    sizes: str | None = None
+    """Declared architecture of its sizes; counted where the weights are not here."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = self.model_fields_set
+        sources = ({"package", "folder"}, {"hub", "revision"}, {"path"}, {"architecture", "tokenizer"})
+        if sum(source <= given for source in sources) != 1 or {"architecture", "cased"} <= given:
+            raise mistake("needs one of package + folder, hub + revision, path, architecture + tokenizer")
+        if "architecture" not in given and self.cased is None:
+            raise mistake("key 'cased' is missing (whether its vocabulary holds capital letters)")
+        return self
+
+
+class Model(Strict):
+    """A declared model: a system with settings."""
+
+    system: str
+    """Module of baselines/, or sinet."""
+    title: Text
+    """Name in tables."""
+    published: str | None = None
+    """Name in the published tables."""
+    setting: str | None = None
+    """Row of the ablation table."""
+    settings: dict[str, Any] = {}
+    """Settings of the system that make this model."""
+    relative_cost: Positive = 1.0
+    """Time of a training epoch, SINET's is 1: the longest start first."""
+
+    @property
+    def is_system(self) -> bool:
+        """Whether it is a system by itself, not a step of the ablation."""
+        return self.published is not None or self.setting is None
+
+
+# -- recipes -----------------------------------------------------------------------------------------------------------
+
+
+class TrainingRecipe(Strict):
+    """How a system, or a part of it, is trained."""
+
+    optimizer: Literal["adamw", "adam", "transformers_adamw"]
+    """torch's AdamW or Adam, or AdamW as transformers had it up to version 4: epsilon is added to the uncorrected
+    root."""
+    bias_correction: bool
+    """Whether transformers_adamw corrects its moments for their start at zero."""
+    eps: Positive
+    """The optimiser's epsilon."""
+    epochs: Count | None
+    """Length in passes over the training split; or `steps`."""
+    steps: Count | None
+    """Length in steps; or `epochs`."""
+    evaluate_every: Positive
+    """Dev is evaluated every so many epochs, also a share of one, or steps if the length is in steps."""
+    batch_size: Annotated[int | str, BeforeValidator(_batch_size)]
+    """Items a step, sentences but for a model over pairs; `document`: one document."""
+    micro_batch_size: Count | None
+    """Items on the device at once: a batch is cut, and its gradient is that of the whole. null for the whole batch."""
+    order: Literal["bucketed", "shuffled", "sorted", "data"]
+    """bucketed: shuffled, batches of like length; sorted: batches of like length made once, their order shuffled; data:
+    as the data come, every epoch."""
+    drop_last: bool
+    """Whether the last incomplete batch of an epoch is dropped."""
+    encoder_lr: Positive | None
+    """Peak learning rate of the encoder; null where it is frozen."""
+    head_lr: Positive
+    """Peak learning rate of everything else."""
+    lr_of: dict[str, Positive]
+    """Peak learning rates of parameters by the prefix of their names."""
+    weight_decay: NotNegative
+    """Decay of weights; biases and LayerNorms have none."""
+    encoder_weight_decay: NotNegative | None
+    """The same of the encoder's; null for the same."""
+    undecayed: list[Text] | None
+    """Parameters that are not decayed: those whose names hold one of these texts, as in released code; null for biases
+    and norms."""
+    schedule: Literal["linear", "constant", "inverse_time", "slanted_triangular"]
+    """How the rates change."""
+    warmup: Annotated[float, Field(ge=0, le=1)]
+    """Share of all steps over which the rate rises (linear)."""
+    whole_warmup_steps: bool
+    """Whether the warm-up is cut to a whole number of steps."""
+    warmup_steps: Natural
+    """Steps over which the rate rises (inverse_time)."""
+    decay_rate: NotNegative
+    """After k thousand steps the rate is divided by 1 + decay_rate k (inverse_time)."""
+    clip: Positive | None
+    """Largest norm of the gradient; null for none."""
+    clip_by_part: bool
+    """Whether the gradients of models that share no weight and no loss are clipped separately, or by one norm."""
+    train_on: Literal["train", "train+dev"]
+    """What is trained on; with train+dev the last weights are selected."""
+    selection: Literal["last", "dev_ent", "dev_rel", "dev_rel_plus", "dev_ent_rel", "dev_ent_rel_plus"]
+    """Which weights are selected: the last, or those with the highest sum of these F1 on dev."""
+    matching: Literal["symmetric", "directed"]
+    """How relations are matched for the selection; scores are always reported both ways."""
+    precision: Literal["auto", "float32", "bfloat16"]
+    """Arithmetic of training and prediction."""
+
+
+class Recipe(TrainingRecipe):
+    """How a system is trained, every key spelled out: one training, or one for each of its parts (`stages`)."""
+
+    name: str
+    """What it is called in the configuration."""
+    stages: dict[str, TrainingRecipe]
+    """The trainings of the parts of a system that are trained one after another; none for a system of one model."""
+
+    @property
+    def trainings(self) -> list[tuple[str | None, TrainingRecipe]]:
+        """The trainings one after another: the part of the system, None for all of it, and how."""
+        return list(self.stages.items()) if self.stages else [(None, self)]
+
+
+def _changes(name: str, **more: Any) -> type[Strict]:
+    """A model of some of a training's keys, each as it is there."""
+    fields: dict[str, Any] = {}
+    for key, field in TrainingRecipe.model_fields.items():
+        optional = copy.copy(field)
+        optional.default = None
+        fields[key] = (field.annotation, optional)
+    return create_model(name, __base__=Strict, __doc__="What a recipe changes.", **fields, **more)
+
+
+Changes = _changes("Changes")
+Settings = Annotated[dict[str, Any], Field(default={}, description="Settings of the system.")]
+Stages = Annotated[
+    dict[str, Changes],
+    Field(default={}, description="Parts of the system trained one after another, and what their trainings change."),
+]
+OfDataset = _changes("OfDataset", settings=(Settings, {}), stages=(Stages, {}))
+ByDataset = Annotated[dict[str, OfDataset], Field(default={}, description="What is different on some datasets.")]
+OfSystem = _changes("OfSystem", settings=(Settings, {}), stages=(Stages, {}), datasets=(ByDataset, {}))
+
+
+# -- the grid ----------------------------------------------------------------------------------------------------------
+
+
+class OfModel(Strict):
+    """What one model of a block has of its own."""
+
+    encoders: Names | None = None
+    """Declared encoders in place of the block's."""
+    seeds: Seeds | None = None
+    """Random seeds in place of the block's."""
+
+
+class Block(Strict):
+    """One block of runs."""
+
+    datasets: Names
+    """Declared datasets."""
+    encoders: Names | None = None
+    """Declared encoders."""
+    models: Annotated[dict[str, OfModel | None], BeforeValidator(_by_model)]
+    """Declared models, or a mapping of them to encoders and seeds of their own."""
+    seeds: Seeds | None = None
+    """Random seeds in place of the grid's."""
+    recipe: str
+    """Declared recipe; must hold every system of the block."""
+
+
+class Efficiency(Strict):
+    """What FLOPs and inference times are measured on."""
+
+    counted_sentences: Count | None
+    """Test sentences whose FLOPs are counted, at even steps of length; null for all."""
+    counted_words: Annotated[list[Annotated[int, Field(ge=1, le=10_000)]], AfterValidator(_distinct)]
+    """Lengths, in words, of further sentences whose FLOPs are counted and drawn."""
+    timed_sentences: Count | None
+    """Test sentences that inference is timed on, at even steps of length; null for all."""
+    timed_seconds: Annotated[float, Field(gt=0, le=86_400)]
+    """Least time that each system, batch and precision is timed for, in seconds; five passes at least."""
+    architectures: Distinct
+    """Declared encoders without weights in which every measured system is counted too, where the grid measures none with
+    that encoder."""
+    architecture_sentences: Count | None
+    """Test sentences that they are counted on, at even steps of length; null for all."""
+    timed_architectures: dict[str, Count | None]
+    """Declared encoders without weights in which every measured system is timed, likewise, and on how many of the timed
+    sentences (null for all)."""
+
+
+class CaseStudy(Strict):
+    """What the case study shows."""
+
+    model: str
+    """Declared model whose attention is studied."""
+    sentences: Names
+    """Rules that find a test sentence each (only-right, out-of-triple, hard-failure), or ids of sentences."""
+    triples: list[Annotated[list[str], AfterValidator(_triple)]]
+    """Gold triples (words of the head, relation type, words of the tail) that find a sentence each, in any split of any
+    dataset on which the model runs."""
+
+
+class Config(Strict):
+    """What to run and what can be named; config.yaml over config/{datasets,encoders,models,recipes}.yaml."""
+
+    results: Text
+    """Folder that receives everything the grid makes."""
+    mirrors: list[str]
+    """Folders searched for files of datasets (DATASET/file) and encoders (encoders/NAME/), in this order."""
+    archive: str | None
+    """Folder of runs archived without weights (python -m sinet archive); those of the grid are taken, not trained. null
+    for none."""
+    remark: str | None = None
+    """A line printed under every table of this grid."""
+    allow_missing: bool = False
+    """Whether, when runs failed, tables of the others are made and printed all the same."""
+    seeds: Seeds
+    """Random seeds of every block and model that names none of its own."""
+    grid: Annotated[list[Block], Field(min_length=1)]
+    """Blocks of runs; each is datasets x encoders x models x seeds under one recipe. `models` is a list, or maps models
+    to encoders and seeds of their own."""
+    reference: str | None
+    """Declared model that the other systems are compared with, where it is in the grid. null for none."""
+    efficiency: Efficiency | None
+    """What FLOPs and inference times are measured on; null where neither is measured."""
+    case_study: CaseStudy | None
+    """What the case study shows; null for none. There is none either where its model is not in the grid."""
+    datasets: dict[Name, Dataset]
+    """Declared datasets by name."""
+    encoders: dict[Name, Encoder]
+    """Declared encoders by name."""
+    models: dict[Name, Model]
+    """Declared models by name."""
+    recipe_defaults: TrainingRecipe
+    """How a system is trained where its recipe does not say otherwise; every key."""
+    recipes: dict[str, Annotated[dict[str, OfSystem], Field(min_length=1)]]
+    """Declared recipes by name; each maps systems to what it changes, `defaults` to what it changes for all."""
+
+
+# -- runs and records --------------------------------------------------------------------------------------------------
+
+
+class RunSpec(Strict):
+    """One training of a grid, with everything that it needs spelled out."""
+
+    dataset: str
+    """Name of the dataset."""
+    encoder: dict[str, Any]
+    """The encoder's declaration with its `name`, its tokenizers' declarations in place of their names."""
+    model: str
+    """Name of the model."""
+    system: str
+    """Its system."""
+    settings: dict[str, Any]
+    """The system's settings that were set; the others have their defaults."""
+    recipe: Recipe
+    """How it is trained."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    """Seed of initialisation, dropout, batches and negatives."""
+
+    @property
+    def encoder_name(self) -> str:
+        """Name of the encoder."""
+        return self.encoder["name"]
+
+    @property
+    def path(self) -> str:
+        """`dataset/encoder/model/seed`, its place under `runs/` in the results folder."""
+        return f"{self.dataset}/{self.encoder_name}/{self.model}/{self.seed}"
+
+
+class Metric(Strict):
+    """Micro precision, recall and F1 x 100 of one metric."""
+
+    precision: float
+    """Precision."""
+    recall: float
+    """Recall."""
+    f1: float
+    """F1."""
+    gold: int
+    """What is to be found."""
+    predicted: int
+    """What was predicted."""
+    correct: int
+    """What of it is right."""
+    types: dict[str, Any]
+    """The same by type."""
+
+
+class Scores(Strict):
+    """The scores of one way to match relations."""
+
+    ent: Metric
+    """Type and boundaries."""
+    rel: Metric
+    """Relation type and both boundaries."""
+    rel_plus: Metric
+    """Rel and both entity types."""
+
+
+class BothScores(Strict):
+    """The scores by how relations are matched."""
+
+    symmetric: Scores
+    """Head and tail of symmetric relations ordered by position."""
+    directed: Scores
+    """Every relation as annotated."""
+
+
+class Record(Strict):
+    """results/.../runs/{dataset}/{encoder}/{model}/{seed}/record.json"""
+
+    dataset: str
+    """Dataset's name in the configuration."""
+    encoder: str
+    """Encoder's name in the configuration."""
+    model: str
+    """Model's name in the configuration."""
+    system: str
+    """Module of the system."""
+    seed: int
+    """Seed of initialisation, dropout, batches and negatives."""
+    settings: dict[str, Any]
+    """The system's settings that were set; the others have their defaults."""
+    recipe: Recipe
+    """How it was trained."""
+    split: str
+    """Split that was scored."""
+    selection: str
+    """Which epoch's weights were selected."""
+    scores: BothScores
+    """Micro P, R, F1 x 100 by matching (symmetric, directed) and metric, overall and by type."""
+    test_sentences: int
+    """Sentences of the scored split."""
+    citation: str
+    """Paper that defines the system."""
+    encoder_source: dict[str, Any]
+    """Where the weights came from: source, resolved revision, SHA-256."""
+    selected_epoch: Positive
+    """Epochs after which the selected weights stood; of parts trained one after another, of the last part."""
+    dev: dict[str, float]
+    """Dev F1 x 100 of that epoch."""
+    trained_on: Literal["train", "train+dev"]
+    """Splits trained on."""
+    train_sentences: int
+    """Sentences trained on."""
+    dev_sentences: int
+    """Sentences of the dev split."""
+    truncated_words: int
+    """Words of train and dev that did not fit the encoder; the labels on them were not seen."""
+    parameters: int
+    """Trainable and frozen parameters."""
+    seconds: dict[str, float]
+    """Wall-clock seconds of training (all epochs) and of the evaluations on dev."""
+    sentences_per_s: float
+    """TrainingRecipe speed in what batches are made of (sentences; of a model over pairs, pairs), mean over the log's rows."""
+    peak_memory_mib: dict[str, float | None]
+    """Peak resident memory of the process and of the GPU's allocator, MiB."""
+    git_commit: str
+    """Commit of this project; + when the tree differed from it."""
+    device: str
+    """cpu or cuda."""
+    device_name: str
+    """Model of the device."""
+    threads: int
+    """CPU threads used."""
+    precision: str
+    """Arithmetic that `auto` resolved to."""
+    versions: dict[str, str]
+    """Versions of Python and packages."""
+
+
+# -- a site, and trials ------------------------------------------------------------------------------------------------
+
+
+class Partitions(Strict):
+    """Partitions by what a job does; one that is not named is SLURM's default."""
+
+    gpu: Text | None = None
+    """For training, prediction, attention and timing when `gpus` is above 0."""
+    cpu: Text | None = None
+    """For everything else."""
+
+
+class Limits(Strict):
+    """What a job may ask for at most."""
+
+    cpus: Count | None = None
+    """CPUs."""
+    mem_mb: Count | None = None
+    """Memory, MiB."""
+    runtime: Count | None = None
+    """Run time, minutes."""
+
+
+class Site(Strict):
+    """site.yaml: what this site's SLURM is like. No key is needed."""
+
+    account: Text | None = None
+    """Account that jobs are charged to."""
+    partitions: Partitions = Partitions()
+    """Partitions by what a job does; one that is not named is SLURM's default."""
+    gpus: Literal["auto", 0, 1] = "auto"
+    """GPUs of each training, prediction, attention and timing job; auto is 1 where sinfo shows any, else 0."""
+    gpu_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+\z", description="letters, digits, . and _")] | None = None
+    """Type of GPU, as sinfo --format=%G shows it."""
+    qos: Text | None = None
+    """Quality of service."""
+    constraint: Text | None = None
+    """Features that a node must have."""
+    limits: Limits = Limits()
+    """What a job may ask for at most."""
+
+
+class Trials(Strict):
+    """What `python -m sinet tune` trains."""
+
+    dataset: str
+    """Declared dataset."""
+    encoder: str
+    """Declared encoder."""
+    seeds: Seeds
+    """Random seeds of every trial."""
+    start: dict[str, dict[str, Any]]
+    """By system the recipe that its trials change."""
+    trials: dict[str, dict[str, dict[str, Any]]]
+    """By model and name what a trial changes."""

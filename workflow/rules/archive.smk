@@ -1,0 +1,57 @@
+# Runs archived without weights (config: archive) -> what their training and prediction had made. Nothing of them is trained,
+# counted or timed.
+if PLAN.archived:
+
+    localrules:
+        unarchive,
+        unarchive_attention,
+
+    ruleorder: unarchive > train
+    ruleorder: unarchive > predict
+
+    rule unarchive:
+        input:
+            training=f"{PLAN.config.archive}/{{run}}/training.json",
+            log=f"{PLAN.config.archive}/{{run}}/log.csv",
+            predictions=f"{PLAN.config.archive}/{{run}}/predictions.jsonl.gz",
+        output:
+            training=f"{RESULTS}/runs/{{run}}/training.json",
+            log=f"{RESULTS}/runs/{{run}}/log.csv",
+            predictions=f"{RESULTS}/runs/{{run}}/predictions.jsonl",
+        log:
+            f"{LOGS}/unarchive/{{run}}.log",
+        benchmark:
+            f"{LOGS}/unarchive/{{run}}.benchmark.tsv"
+        wildcard_constraints:
+            run="|".join(run.replace(".", "[.]") for run in PLAN.archived),
+        conda:
+            ENVIRONMENT
+        params:
+            archived=subpath(input.training, parent=True),
+            out=subpath(output.training, parent=True),
+            code=GRID.code("unarchive"),
+        shell:
+            "python -m sinet unarchive --archived {params.archived:q} --out {params.out:q} --log {log:q}"
+            " --files training.json log.csv predictions.jsonl"
+
+    ruleorder: unarchive_attention > attend
+
+    rule unarchive_attention:
+        input:
+            attention=f"{PLAN.config.archive}/{{run}}/attention.json.gz",
+        output:
+            attention=f"{RESULTS}/runs/{{run}}/attention.json",
+        log:
+            f"{LOGS}/unarchive_attention/{{run}}.log",
+        benchmark:
+            f"{LOGS}/unarchive_attention/{{run}}.benchmark.tsv"
+        wildcard_constraints:
+            run="|".join(run.replace(".", "[.]") for run in PLAN.archived),
+        conda:
+            ENVIRONMENT
+        params:
+            archived=subpath(input.attention, parent=True),
+            out=subpath(output.attention, parent=True),
+            code=GRID.code("unarchive_attention"),
+        shell:
+            "python -m sinet unarchive --archived {params.archived:q} --out {params.out:q} --log {log:q} --files attention.json"
