@@ -17,6 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("sinet", "baselines")
+DECLARED = ROOT if (ROOT / "config.yaml").is_file() else ROOT / "sinet" / "declared"
+"""Where `config.yaml` and `config/` lie: in the checkout, or in the installed package."""
 Definition = tuple[str, str]
 """A module and a name that it defines; "" for the statements that importing it runs."""
 

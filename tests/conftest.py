@@ -16,7 +16,7 @@ from sinet.data.sentence import read_sentences
 from sinet.grid.config import load_config
 from sinet.grid.mistakes import validated
 from sinet.grid.plan import Plan
-from sinet.grid.schema import Config, RunSpec, TrainingRecipe
+from sinet.grid.schema import Config, DataFile, Dataset, RunSpec, TrainingRecipe
 from sinet.grid.systems import sources
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.model.encoder import Encoder
@@ -100,6 +100,16 @@ def tiny_run(settings: dict, seed: int, **recipe: object) -> dict:
         "recipe": load_config()["recipe_defaults"] | common | {"stages": {}} | recipe,
         "seed": seed,
     }
+
+
+def dataset(declared: dict) -> Dataset:
+    """A declaration as it is prepared from."""
+    return validated(Dataset, declared)
+
+
+def data_file(declared: dict) -> DataFile:
+    """A declared file of a dataset."""
+    return validated(DataFile, declared)
 
 
 def spec(run: dict) -> RunSpec:

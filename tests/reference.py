@@ -1,4 +1,4 @@
-"""Reading the figures of the authors' released code (`SINET_REFERENCE_DIR`, default `../shared/reference`).
+"""Reading the figures of the authors' released code (`tests/data/reference`, or `SINET_REFERENCE_DIR`).
 
 Nothing here knows a shape: sizes, labels and weights are read from the files, so other files of the same form pass.
 """
@@ -16,7 +16,7 @@ from transformers import BertConfig, BertModel
 from sinet.contract import Labels
 from sinet.model.encoder import Encoder
 
-FOLDER = Path(os.environ.get("SINET_REFERENCE_DIR") or "../shared/reference")
+FOLDER = Path(os.environ.get("SINET_REFERENCE_DIR") or Path(__file__).parent / "data" / "reference")
 
 
 def missing(name: str) -> None:

@@ -23,9 +23,9 @@ from transformers import AlbertConfig, AlbertForPreTraining, BertConfig, BertFor
 
 from sinet.data.ace import Lost, find_documents, read_documents
 from sinet.data.formats import read
-from sinet.data.sentence import Labels
-from sinet.data.sources import as_list, obtain_file
-from sinet.grid.config import load_config
+from sinet.data.prepare import declared_labels
+from sinet.data.sources import obtain_file
+from sinet.grid.config import load_config, read_config
 from sinet.mirrors import mirror_folders
 from tests.annotation import Annotation, news
 
@@ -216,24 +216,24 @@ def write_albert(folder: Path, words: Counter) -> None:
 
 def make(folder: Path, mirrors: Sequence[str]) -> None:
     """Make all stand-ins; the public datasets and lists of documents are looked for in `mirrors`, else fetched."""
-    datasets, words = load_config()["datasets"], Counter()
+    datasets, words = read_config().datasets, Counter()
     for release, name in (("ace05", "ace05"), ("ace04", "ace04-0")):
         declared = datasets[name]
         lists = {
             split: [
                 document
-                for file in as_list(files)
+                for file in declared.files.of(split)
                 for document in obtain_file("ace_splits", file, mirrors).read_text().split()
             ]
-            for split, files in declared["files"].items()
+            for split in ("train", "dev", "test")
         }
         make_release(release, lists, folder / release)
         read_in = read_documents(lists["train"], find_documents([folder / release]), True, Lost())
         words.update(word for sentence in read_in for word in sentence.tokens)
     for name in ("scierc", "conll04"):
         declared = datasets[name]
-        path = obtain_file(name, declared["files"]["train"], mirrors)
-        for sentence in read(path, declared["format"], Labels.from_json(declared)):
+        path = obtain_file(name, declared.files.train[0], mirrors)
+        for sentence in read(path, declared.format, declared_labels(declared)):
             words.update(sentence.tokens)
     torch.manual_seed(0)
     encoders = folder / "encoders"

@@ -17,7 +17,7 @@ from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
 from sinet.score.metrics import score
 from tests.annotation import Annotation, news
-from tests.conftest import DATASETS
+from tests.conftest import DATASETS, data_file, dataset
 
 SOURCE = news(
     "AT&amp;T names chief",
@@ -360,7 +360,7 @@ def test_prepare_reads_a_release(tmp_path, caplog):
         example(name=name).write(tmp_path / "ace05" / "English" / "nw" / "timex2norm")
     declared = corpus(tmp_path, {"train": ["A"], "dev": ["B"], "test": ["C"]})
     with caplog.at_level("INFO", logger="sinet"):
-        card = prepare("ace05", declared, [str(tmp_path)], tmp_path / "out")
+        card = prepare("ace05", dataset(declared), [str(tmp_path)], tmp_path / "out")
     assert "Gold mentions that are not the annotation's exact characters: 0." in card["notes"]
     assert "ace05: Gold mentions that are not the annotation's exact characters: 0." in caplog.text
     assert "Mentions read: 60." in card["notes"], "20 in each of three documents"
@@ -375,7 +375,8 @@ def test_a_setting_drops_the_header_lines(tmp_path):
     example(name="A").write(tmp_path / "ace05")
     declared = corpus(tmp_path, {"train": ["A"], "dev": ["A"], "test": ["A"]})
     whole, body = (
-        prepare("ace05", declared | {"header": header}, [str(tmp_path)], tmp_path / "out") for header in (True, False)
+        prepare("ace05", dataset(declared | {"header": header}), [str(tmp_path)], tmp_path / "out")
+        for header in (True, False)
     )
     assert whole["splits"]["test"]["sentences"] - body["splits"]["test"]["sentences"] == 4, "id, type, date, headline"
     assert "Mentions dropped with header lines: 3." in body["notes"], "one in each of three splits"
@@ -411,7 +412,7 @@ grid: [{datasets: [ace05-by-others], encoders: [minilm], models: [sinet], seeds:
     )
     config = load_config(overlay)
     assert resolve(config).datasets == ["ace05-by-others"]
-    card = prepare("ace05-by-others", config["datasets"]["ace05-by-others"], [str(tmp_path)], tmp_path / "out")
+    card = prepare("ace05-by-others", dataset(config["datasets"]["ace05-by-others"]), [str(tmp_path)], tmp_path / "out")
     assert [note for note in card["notes"] if note.startswith("- ")] == [
         "- train, sentences: 1, published 1 (+0)",
         "- train, relations: 1, published 2 (-1)",
@@ -421,14 +422,14 @@ grid: [{datasets: [ace05-by-others], encoders: [minilm], models: [sinet], seeds:
     assert sentence.tokens[0] == "-LRB-"
     wrong = config["datasets"]["ace05-by-others"] | {"published_counts": {"train": {"setences": 1}}}
     with pytest.raises(UserError, match=r"published_counts\.train: 'setences' is no figure, did you mean 'sentences'"):
-        prepare("ace05-by-others", wrong, [str(tmp_path)], tmp_path / "out")
+        prepare("ace05-by-others", dataset(wrong), [str(tmp_path)], tmp_path / "out")
 
 
 def test_a_missing_document_is_named_before_anything_is_written(tmp_path):
     example(name="A").write(tmp_path / "ace05")
     declared = corpus(tmp_path, {"train": ["A", "GONE"], "dev": ["A"], "test": ["A"]})
     with pytest.raises(UserError, match="the corpus lacks 1 of 2 documents of ace05's train split: GONE"):
-        prepare("ace05", declared, [str(tmp_path)], tmp_path / "out")
+        prepare("ace05", dataset(declared), [str(tmp_path)], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -445,7 +446,7 @@ def test_five_folds_hold_out_their_last_documents(tmp_path):
         for split, described in declared["files"].items()
     }
     types = {"relation_types": [*declared["relation_types"], "ORG-AFF"]}
-    prepare("ace04-1", declared | types | {"files": files}, [str(tmp_path)], tmp_path / "out")
+    prepare("ace04-1", dataset(declared | types | {"files": files}), [str(tmp_path)], tmp_path / "out")
     documents = {
         split: list(dict.fromkeys(s.document for s in read_sentences(tmp_path / "out" / f"{split}.jsonl")))
         for split in ("train", "dev", "test")
@@ -474,12 +475,12 @@ def test_the_lists_at_hand_are_the_declared_ones():
 
     config = load_config()["datasets"]
     sizes = {
-        split: len(obtain_file("ace_splits", file, [str(DATASETS)]).read_text().split())
+        split: len(obtain_file("ace_splits", data_file(file), [str(DATASETS)]).read_text().split())
         for split, file in config["ace05"]["files"].items()
     }
     assert sizes == {"train": 351, "dev": 80, "test": 80}
     folds = [config[f"ace04-{i}"]["files"]["test"] for i in range(5)]
-    assert sum(len(obtain_file("ace_splits", f, [str(DATASETS)]).read_text().split()) for f in folds) == 348
+    assert sum(len(obtain_file("ace_splits", data_file(f), [str(DATASETS)]).read_text().split()) for f in folds) == 348
 
 
 def test_a_loop_of_links_holds_no_annotations(tmp_path):

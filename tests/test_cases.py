@@ -8,6 +8,7 @@ import pytest
 from sinet.cli import main
 from sinet.data.prepare import prepare
 from sinet.errors import UserError
+from tests.conftest import dataset
 
 CASES = Path("../shared/cases")
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason="the cases are not beside the project")
@@ -43,7 +44,7 @@ def test_cases_of_foreign_forms(name, tmp_path, capsys):
         "relation_types": ["b"],
     }
     with pytest.raises(UserError) as refused:
-        prepare("mine", declared, [str(tmp_path)], tmp_path / "out")
+        prepare("mine", dataset(declared), [str(tmp_path)], tmp_path / "out")
     assert str(refused.value).split(":1: ")[1] == fault.split(":1: ")[1]
 
 

@@ -146,19 +146,19 @@ def test_a_rare_spelling_is_suspected(tmp_path, capsys):
         ("spert", GOOD, GOOD | {"entities": ["Task"]}, "entities[0]: should be an object"),
         ("spert", GOOD, GOOD | {"relations": [[0, 1]]}, "relations[0]: should be an object"),
         (
-            "two",
+            "table_sequence",
             TWO,
             TWO | {"entities": [*TWO["entities"], {"type": "Task"}]},
             "entities[2]: should be [start, end, type]",
         ),
         (
-            "two",
+            "table_sequence",
             TWO,
             TWO | {"entities": [*TWO["entities"], [[0], 1, "T"]]},
             "entities[2]: should be [start, end, type]",
         ),
         (
-            "two",
+            "table_sequence",
             TWO,
             TWO | {"relations": [[0, 1, "Used-for"]]},
             "relations[0]: should be [start, end, start, end, type]",
@@ -188,7 +188,7 @@ def test_one_entity_of_the_wrong_form_in_a_document_is_named_and_the_others_are_
     assert found[1].startswith(f"{path}:1: sentence 1: ner[1][2]: [0, 1] is no span of the sentence's words (6 to 9)")
 
 
-@pytest.mark.parametrize("form, record", [("spert", GOOD), ("two", TWO), ("dygie", DOCUMENT)])
+@pytest.mark.parametrize("form, record", [("spert", GOOD), ("table_sequence", TWO), ("dygie", DOCUMENT)])
 def test_no_decodable_file_ends_in_a_traceback(form, record, tmp_path):
     """Every part of a record, replaced by every kind of JSON value, is a fault or is read."""
 
@@ -352,7 +352,7 @@ def test_behind_a_broken_element_of_a_line_nothing_is_read(tmp_path, capsys):
 def test_an_array_is_known_by_the_sentences_that_hold_entities(tmp_path, capsys):
     (tmp_path / "a.json").write_text(json.dumps([TWO | {"entities": [], "relations": []}] * 120 + [TWO]))
     assert main(["check", str(tmp_path / "a.json")]) == 0
-    assert "`format: two`" in capsys.readouterr().out
+    assert "`format: table_sequence`" in capsys.readouterr().out
 
 
 def test_ids_stand_once_in_a_file(tmp_path, capsys):

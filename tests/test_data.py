@@ -21,7 +21,7 @@ from sinet.errors import UserError
 from sinet.grid.config import load_config
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.provenance import file_sha256
-from tests.conftest import CORPUS, DATASETS, LABELS
+from tests.conftest import CORPUS, DATASETS, LABELS, data_file, dataset
 
 
 def line(**changes) -> dict:
@@ -114,7 +114,7 @@ def check_figures(readme: str) -> dict[str, list[list[int]]]:
 
 
 def test_scierc_reproduces_every_published_figure(tmp_path):
-    card = prepare("scierc", load_config()["datasets"]["scierc"], [str(DATASETS)], tmp_path)["splits"]
+    card = prepare("scierc", dataset(load_config()["datasets"]["scierc"]), [str(DATASETS)], tmp_path)["splits"]
     rows = check_figures((DATASETS / "README.md").read_text(encoding="utf-8"))
     checked = 0
     for number, split in enumerate(("train", "dev", "test")):
@@ -140,7 +140,7 @@ def test_scierc_reproduces_every_published_figure(tmp_path):
 
 
 def test_conll04_is_as_declared(tmp_path):
-    card = prepare("conll04", load_config()["datasets"]["conll04"], [str(DATASETS)], tmp_path)["splits"]
+    card = prepare("conll04", dataset(load_config()["datasets"]["conll04"]), [str(DATASETS)], tmp_path)["splits"]
     assert [card[split]["sentences"] for split in ("train", "dev", "test")] == [922, 231, 288]
     rows = check_figures((DATASETS / "README.md").read_text(encoding="utf-8"))
     ours = [[sum(card[s][field].values()) for field in ("entities", "relations")] for s in ("train", "dev", "test")]
@@ -181,12 +181,12 @@ def test_download_retries_checks_and_becomes_a_mirror(server, tmp_path, monkeypa
     monkeypatch.setattr(sources, "DOWNLOADS", tmp_path / "mirror")
     monkeypatch.setattr(sources.time, "sleep", lambda seconds: None)
     declared = {"path": "f.json", "url": f"{url}/f.json", "sha256": file_sha256(folder / "f.json")}
-    path = sources.obtain_file("toy", declared, [str(tmp_path / "mirror")])
+    path = sources.obtain_file("toy", data_file(declared), [str(tmp_path / "mirror")])
     assert path.read_text() == "[]"
     (folder / "f.json").unlink()
-    assert sources.obtain_file("toy", declared, [str(tmp_path / "mirror")]) == path
+    assert sources.obtain_file("toy", data_file(declared), [str(tmp_path / "mirror")]) == path
     with pytest.raises(UserError, match="SHA-256"):
-        sources.obtain_file("toy", declared | {"sha256": "0" * 64}, [str(tmp_path / "mirror")])
+        sources.obtain_file("toy", data_file(declared | {"sha256": "0" * 64}), [str(tmp_path / "mirror")])
 
 
 def archive(path: Path, members: dict[str, bytes]) -> None:
@@ -223,7 +223,7 @@ def test_an_archive_is_read_once_for_all_files_it_holds(server, tmp_path, monkey
         "entity_types": ["Task"],
         "relation_types": ["Compare"],
     }
-    card = prepare("toy", declared, [str(tmp_path / "mirror")], tmp_path / "out")
+    card = prepare("toy", dataset(declared), [str(tmp_path / "mirror")], tmp_path / "out")
     assert [f["sha256"] for f in card["files"]] == [f["sha256"] for f in files.values()]
     assert len(asked) == 2, "503 once, then all three files"
     assert sorted(p.name for p in (tmp_path / "mirror" / "toy").iterdir()) == ["dev.json", "test.json", "train.json"]
@@ -249,7 +249,7 @@ def test_an_archive_that_does_not_hold_the_declared_file_leaves_nothing(server, 
     (folder / "whole.json").write_text("[]")
     declared = {"path": "f.json", "url": "/a.tar.gz", "member": "data/f.json"} | change
     with pytest.raises(UserError, match=message):
-        sources.obtain_file("toy", declared | {"url": url + declared["url"]}, [str(tmp_path / "mirror")])
+        sources.obtain_file("toy", data_file(declared | {"url": url + declared["url"]}), [str(tmp_path / "mirror")])
     assert list((tmp_path / "mirror").iterdir()) == []
 
 
@@ -258,9 +258,9 @@ def test_absent_names_both_ways(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "DOWNLOADS", tmp_path / "mirror")
     declared = {"path": "f.json", "url": "http://127.0.0.1:1/f.json"}
     with pytest.raises(UserError, match=r"cannot fetch http://127.*go online, or put f.json into one of"):
-        sources.obtain_file("toy", declared, [str(tmp_path)])
+        sources.obtain_file("toy", data_file(declared), [str(tmp_path)])
     with pytest.raises(UserError, match=r"not to be had by itself from a public URL; put f.json"):
-        sources.obtain_file("toy", {"path": "f.json"}, [str(tmp_path)])
+        sources.obtain_file("toy", data_file({"path": "f.json"}), [str(tmp_path)])
 
 
 def test_mirror_from_the_environment_comes_first(tmp_path, monkeypatch):
@@ -285,16 +285,16 @@ def test_nothing_is_written_on_failure(tmp_path):
     with pytest.raises(
         UserError, match=r"train\.jsonl:1: entities\[0\]\.type: unknown type 'Task', did you mean 'Tsak'"
     ):
-        prepare("toy", declared, [str(tmp_path / "m")], tmp_path / "out")
+        prepare("toy", dataset(declared), [str(tmp_path / "m")], tmp_path / "out")
     assert not (tmp_path / "out").exists()
     declared["entity_types"] = ["Task"]
-    card = prepare("toy", declared, [str(tmp_path / "m")], tmp_path / "out")
+    card = prepare("toy", dataset(declared), [str(tmp_path / "m")], tmp_path / "out")
     assert card["shared_sentences"] == {"train/dev": 1, "train/test": 1, "dev/test": 1}
     assert Labels.from_json(json.loads((tmp_path / "out" / "labels.json").read_text())).entity_types == ("Task",)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "out"]
     (tmp_path / "m" / "toy" / "test.jsonl").write_text('{"tokens": ["a"], "document": "\\ud800"}')
     with pytest.raises(UserError, match=r"test\.jsonl:1: .* is half of a character"):
-        prepare("toy", declared, [str(tmp_path / "m")], tmp_path / "new")
+        prepare("toy", dataset(declared), [str(tmp_path / "m")], tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "out"]
 
 
@@ -315,11 +315,11 @@ def toy(folder: Path, *train: dict) -> dict:
 
 def test_a_relation_of_an_entity_to_itself_is_told(tmp_path, caplog):
     loop = line(id="odd", relations=[{"type": "Compare", "head": 0, "tail": 0}])
-    prepare("toy", toy(tmp_path, line(), loop, line()), [str(tmp_path)], tmp_path / "out")
+    prepare("toy", dataset(toy(tmp_path, line(), loop, line())), [str(tmp_path)], tmp_path / "out")
     assert "toy: relations of an entity to itself, such as in sentence odd: 1; systems that" in caplog.text
 
 
 def test_an_empty_split_is_refused(tmp_path):
     declared = toy(tmp_path, line())
     with pytest.raises(UserError, match="toy: no sentence in train; every split needs some"):
-        prepare("toy", declared, [str(tmp_path)], tmp_path / "out")
+        prepare("toy", dataset(declared), [str(tmp_path)], tmp_path / "out")

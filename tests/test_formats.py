@@ -19,7 +19,7 @@ from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
 from sinet.provenance import ROOT
 from sinet.score.metrics import score
-from tests.conftest import DATASETS, LABELS, SOURCES
+from tests.conftest import DATASETS, LABELS, SOURCES, dataset
 
 DOCUMENT = {
     "doc_key": "D",
@@ -60,8 +60,8 @@ def test_documents_become_sentences_with_their_coreference(tmp_path):
 def test_two_are_better_form(tmp_path):
     path = tmp_path / "t.json"
     path.write_text(json.dumps([TWO]), encoding="utf-8")
-    assert recognise(read_text(path)) == "two"
-    (sentence,) = read(path, "two")
+    assert recognise(read_text(path)) == "table_sequence"
+    (sentence,) = read(path, "table_sequence")
     assert sentence.entities == (Entity("Task", 0, 1), Entity("Method", 1, 3))
     assert sentence.relations == (Relation("Used-for", 1, 0),)
 
@@ -90,12 +90,12 @@ def test_two_are_better_form(tmp_path):
         ("dygie", DOCUMENT | {"clusters": [[1]]}, r"clusters: should be a list of clusters"),
         ("dygie", DOCUMENT | {"sentences": [["a"], "b"]}, r"sentences\[1\]: should be a list of words"),
         (
-            "two",
+            "table_sequence",
             TWO | {"relations": [[0, 2, 0, 1, "X"]]},
             r"relations\[0\]: \[0, 2\] is the span of no .* \[0, 1\], \[1, 3\]",
         ),
-        ("two", TWO | {"entities": [[0, 1]]}, r"entities\[0\]: should be \[start, end, type\].*is \[0, 1\]"),
-        ("two", TWO | {"entities": {}}, r"entities: should be a list"),
+        ("table_sequence", TWO | {"entities": [[0, 1]]}, r"entities\[0\]: should be \[start, end, type\].*is \[0, 1\]"),
+        ("table_sequence", TWO | {"entities": {}}, r"entities: should be a list"),
         ("spert", GOOD | {"entities": [{"type": "T", "start": 2, "end": 0}]}, r"entities\[0\].*reversed, write 0, 2"),
         (
             "spert",
@@ -116,7 +116,7 @@ def test_scierc_documents_are_the_sentences_of_scierc(split, tmp_path):
     config = load_config()
     texts = {}
     for name in ("scierc", "scierc-documents"):
-        prepare(name, config["datasets"][name], [str(DATASETS)], tmp_path / name)
+        prepare(name, dataset(config["datasets"][name]), [str(DATASETS)], tmp_path / name)
         texts[name] = read_sentences(tmp_path / name / f"{split}.jsonl")
 
     def plain(sentence: Sentence) -> tuple:
@@ -137,14 +137,14 @@ def test_scierc_documents_are_the_sentences_of_scierc(split, tmp_path):
 def test_folds_are_datasets_whose_training_is_all_the_others(tmp_path):
     config = load_config()
     assert "ade" not in config["datasets"] and {f"ade-{i}" for i in range(10)} <= config["datasets"].keys()
-    card = prepare("ade-3", config["datasets"]["ade-3"], [str(DATASETS)], tmp_path / "kept")
+    card = prepare("ade-3", dataset(config["datasets"]["ade-3"]), [str(DATASETS)], tmp_path / "kept")
     splits = {s: read_sentences(tmp_path / "kept" / f"{s}.jsonl") for s in ("train", "dev", "test")}
     assert sum(map(len, splits.values())) == 4272 and len(splits["test"]) == 427
     assert len(splits["dev"]) == round(0.1 * (4272 - 427))
     overlapping = sum(c["overlapping_entities"] for c in card["splits"].values())
     assert overlapping > 0
     declared = config["datasets"]["ade-3"] | {"overlapping": "removed"}
-    card = prepare("ade-3", declared, [str(DATASETS)], tmp_path / "removed")
+    card = prepare("ade-3", dataset(declared), [str(DATASETS)], tmp_path / "removed")
     assert sum(c["overlapping_entities"] for c in card["splits"].values()) == 0
     assert all(sum(c["relations"].values()) > 0 for c in card["splits"].values())
 
@@ -233,7 +233,7 @@ def test_published_files_lose_nothing_that_is_scored(split, tmp_path):
         for record in raw
     ]
     path.write_text(json.dumps(written), encoding="utf-8")
-    assert [prepared_claims(s) for s in reread(path, "two", labels, tmp_path)] == spert
+    assert [prepared_claims(s) for s in reread(path, "table_sequence", labels, tmp_path)] == spert
 
     for reading in score(again, documents, labels).values():
         assert all(figures["f1"] == 100 for figures in reading.values())

@@ -32,12 +32,12 @@ def nearly(r: random.Random) -> object:
     """A record of a known form of which something, often, is replaced."""
     n = r.randrange(1, 5)
     spans = [[s := r.randrange(n), r.randrange(s, n) + 1, r.choice(["A", "NA", "Other", *WORDS])] for _ in range(3)]
-    form = r.choice(["own", "two", "dygie"])
+    form = r.choice(["own", "table_sequence", "dygie"])
     words = [r.choice(["Kim", "sang", "."]) for _ in range(n)]
     if form == "own":
         entities = [{"type": t, "start": s, "end": e} for s, e, t in spans]
         record = {"tokens": words, "entities": entities, "relations": [{"type": "r", "head": 0, "tail": 1}]}
-    elif form == "two":
+    elif form == "table_sequence":
         record = {"tokens": words, "entities": spans, "relations": [[*spans[0][:2], *spans[1][:2], "r"]]}
     else:
         record = {"sentences": [words], "ner": [[[s, e - 1, t] for s, e, t in spans]], "relations": [[]]}

@@ -9,6 +9,7 @@ from sinet.data.check import check_files
 from sinet.data.prepare import prepare
 from sinet.data.sentence import Labels, absences, read_sentences
 from sinet.errors import UserError
+from tests.conftest import dataset
 
 LABELS = Labels(("Town", "River"), ("flows-through", "near"))
 
@@ -76,17 +77,17 @@ def test_a_declaration_leaves_them_out(tmp_path, caplog):
     records = [sentence(("near", 0, 1), ("na", 0, 2)), sentence(("NA", 1, 2))]
     declared = declaration(tmp_path / "mine", *records)
     with pytest.raises(UserError, match=r"unknown type 'na'"):
-        prepare("mine", declared, [str(tmp_path)], tmp_path / "out")
-    card = prepare("mine", declared | {"no_relation": ["NA"]}, [str(tmp_path)], tmp_path / "out")
+        prepare("mine", dataset(declared), [str(tmp_path)], tmp_path / "out")
+    card = prepare("mine", dataset(declared | {"no_relation": ["NA"]}), [str(tmp_path)], tmp_path / "out")
     assert card["splits"]["train"]["relations"] == {"flows-through": 0, "near": 1}
     assert card["notes"] == ["Left out as no relations (NA): 6."]
     assert [r.type for s in read_sentences(tmp_path / "out" / "dev.jsonl") for r in s.relations] == ["near"]
     assert "absence" not in caplog.text
     types = {"relation_types": ["near", "NA"]}
-    prepare("mine", declared | types, [str(tmp_path)], tmp_path / "out")
+    prepare("mine", dataset(declared | types), [str(tmp_path)], tmp_path / "out")
     assert "NA: do these relation types stand for the absence of a relation?" in caplog.text
     with pytest.raises(UserError, match=r"mine: no_relation: 'NA' is one of relation_types, too"):
-        prepare("mine", declared | types | {"no_relation": ["NA"]}, [str(tmp_path)], tmp_path / "out")
+        prepare("mine", dataset(declared | types | {"no_relation": ["NA"]}), [str(tmp_path)], tmp_path / "out")
 
 
 # -- several types in one place ------------------------------------------------------------------------------------
@@ -105,7 +106,7 @@ def test_places_with_several_types_are_counted_and_named_with_the_systems_that_k
         "several"
         not in check_files([write(path, sentence(("near", 0, 1)))], None, None).description.split("Warning")[1:]
     )
-    prepare("mine", declaration(tmp_path / "mine", twice), [str(tmp_path)], tmp_path / "out")
+    prepare("mine", dataset(declaration(tmp_path / "mine", twice)), [str(tmp_path)], tmp_path / "out")
     assert "mine: pairs with several relation types: 3; these systems predict one type a pair" in caplog.text
 
 
@@ -205,7 +206,7 @@ def test_long_names_are_shortened(tmp_path):
     report = check_files([write(tmp_path / "x.jsonl", record, record)], LABELS, None)
     assert len(report.faults) > 2 and max(map(len, report.faults)) < 1500 and len(report.description) < 5000
     with pytest.raises(UserError) as refused:
-        prepare("mine", declaration(tmp_path / "mine", record), [str(tmp_path)], tmp_path / "out")
+        prepare("mine", dataset(declaration(tmp_path / "mine", record)), [str(tmp_path)], tmp_path / "out")
     assert len(str(refused.value)) < 1500 and "1,000,000 characters" in str(refused.value)
 
 

@@ -19,7 +19,7 @@ from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.mistakes import kind_of, validated
 from sinet.grid.schema import Block, Config, Dataset, Encoder, OfModel
 from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders
-from sinet.provenance import ROOT
+from sinet.provenance import DECLARED
 
 BASE_FILES = (*(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes")), "config.yaml")
 TOKENIZERS = ("own_tokenizer", "tokenizer")
@@ -29,7 +29,7 @@ TOKENIZERS = ("own_tokenizer", "tokenizer")
 def load_config(*overlays: Path | str) -> dict[str, Any]:
     """The base files with `overlays` laid over them, unchecked; raises `UserError` for a file that cannot be read."""
     config: dict[str, Any] = {}
-    for path in (*(ROOT / name for name in BASE_FILES), *map(Path, overlays)):
+    for path in (*(DECLARED / name for name in BASE_FILES), *map(Path, overlays)):
         try:
             loaded = read_yaml(path)
         except OSError as error:

@@ -74,7 +74,8 @@ def granted_cpus() -> int:
     granted = os.environ.get("SLURM_CPUS_PER_TASK") or os.environ.get("SLURM_CPUS_ON_NODE")
     share = None if os.environ.get("SINET_WHOLE_GRANT") else os.environ.get("OMP_NUM_THREADS")
     limits = [int(text) for text in (granted, share) if text and text.isdigit()]
-    return max(1, min([len(os.sched_getaffinity(0)), *limits]))
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux alone has it
+    return max(1, min([len(affinity(0)) if affinity else os.cpu_count() or 1, *limits]))
 
 
 def _keep_freed_memory() -> None:
