@@ -112,7 +112,8 @@ STAGES = {
 def staged(run: dict) -> dict:
     """PURE, its two models one after another, by steps and by epochs."""
     recipe = RECIPE | {"epochs": None, "steps": None}
-    recipe |= {"stages": {name: recipe | stage for name, stage in STAGES.items()}}
+    of_part = {key: value for key, value in recipe.items() if key not in ("name", "stages")}
+    recipe |= {"stages": {name: of_part | stage for name, stage in STAGES.items()}}
     return run | {"model": "pure", "system": "pure", "settings": dict(systems.load("pure").tiny), "recipe": recipe}
 
 
