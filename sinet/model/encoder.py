@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from sinet.contract import Sentence
 from sinet.model.dropout import replace_dropout
 from sinet.model.embedding import replace_embeddings
-from sinet.model.packed import PackedEncoder
+from sinet.model.fast_encoder import PackedEncoder
 
 WORD_CACHE = 1 << 18
 """Distinct words remembered with their pieces; a stream of raw text must not grow the memory without bound."""
@@ -74,13 +74,13 @@ class Encoder(nn.Module):
 
     @property
     def packs(self) -> bool:
-        """Whether the architecture is known to `sinet.model.packed`."""
+        """Whether the architecture is known to `sinet.model.fast_encoder`."""
         return PackedEncoder.supports(self.model)
 
     @contextlib.contextmanager
     def packed(self, dtype: torch.dtype) -> Iterator[None]:
-        """Within it, the weights of this moment in `dtype` (`sinet.model.packed`), without gradients; an architecture
-        that is not known there runs as it is."""
+        """Within it, the weights of this moment in `dtype` (`sinet.model.fast_encoder`), without gradients; an
+        architecture that is not known there runs as it is."""
         self._packed = PackedEncoder(self.model, dtype) if self.packs else None
         try:
             yield
