@@ -141,6 +141,11 @@ def test_runs_on_every_architecture(kind, system, fresh_encoder, tmp_path):
     assert predict(again, sentences, CPU, "float32") == found
 
 
+def test_a_tensor_that_a_batch_does_not_have_is_named(tiny_encoder):
+    with pytest.raises(KeyError, match="this batch has no tensor 'spans'; it has input_ids, attention_mask"):
+        Batch([], tiny_encoder.collate(read_sentences(CORPUS)).tensors())["spans"]
+
+
 def test_gold_that_does_not_fit_the_encoder_is_left_out(system, tiny_encoder):
     tiny_encoder.max_pieces = 6
     model = build(system, tiny_encoder)
