@@ -84,6 +84,8 @@ class Extractor(nn.Module):
     """Words of a sentence that are read; None for as many as the encoder can."""
     stage: str | None = None
     """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
+    whole_documents: ClassVar[bool] = False
+    """Whether a batch is a whole document, its sentences in their order; a recipe then says `batch_size: document`."""
     one_type: ClassVar[tuple[str, ...]] = ("span",)
     """What gets one type alone in a prediction, a literal: a `span` of words, a `pair` (head, tail) of spans. Further
     gold types there are missed."""
