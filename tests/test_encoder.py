@@ -147,9 +147,12 @@ def test_words_of_the_sentence_alone_are_read_out_of_its_context(document, tiny_
     assert batch.input_ids[2].tolist() == [2, *words, 3] + [0] * (batch.input_ids.shape[1] - len(words) - 2)
     assert tiny_encoder.piece_counts(document)[2] == len(words) == int(batch.attention_mask[2].sum()) - 2
 
-    tiny_encoder.max_pieces = 2 + sum(map(len, cut(document[2].tokens))) + 1  # room for one piece of the context
+    own, near = [p for word in cut(document[2].tokens) for p in word], cut(["parsers"])[0]
+    tiny_encoder.max_pieces = 2 + len(own) + 3  # of the context there is room for three pieces
+    assert tiny_encoder.collate(document).input_ids[2].tolist() == [2, *near, *own, *near, 3]
+    tiny_encoder.max_pieces = 2 + len(own) + 1
+    assert tiny_encoder.collate(document).input_ids[2].tolist() == [2, *own, *near, 3]
     assert tiny_encoder.truncated_words(document) == 0
-    assert tiny_encoder.collate(document).input_ids[2].tolist()[-2:] == [*cut(["parsers"])[0], 3]
 
 
 @pytest.mark.parametrize("kind", PACKED)

@@ -4,6 +4,7 @@ Words are cut into word pieces one by one, as SpERT, SINET, PFN and PURE do: the
 neighbours, so each distinct word is cut once and remembered.
 """
 
+import bisect
 import contextlib
 import functools
 import inspect
@@ -258,8 +259,9 @@ class Encoder(nn.Module):
 
     def _read(self, words: Sequence[str], used: int = 2) -> list[tuple[int, ...]]:
         """The pieces of the first words, as many as fit where so many pieces are `used`."""
-        ends = itertools.accumulate(map(len, pieces := self.word_pieces(words)), initial=used)
-        return pieces[: sum(end <= self.max_pieces for end in ends) - 1]
+        pieces = self.word_pieces(words) if words else []
+        ends = list(itertools.accumulate(map(len, pieces), initial=used))
+        return pieces[: bisect.bisect_right(ends, self.max_pieces) - 1]
 
     def truncated_words(self, sentences: Sequence[Sentence], longest_words: int | None = None) -> int:
         """How many words of the sentences do not fit the encoder, or lie beyond the `longest_words` that are read."""
