@@ -26,7 +26,9 @@ class Prediction:
 
 @dataclass
 class Batch:
-    """The sentences of one step and the tensors a model made of them.
+    """The sentences of one step and the tensors a model made of them, by name: those of the encoder's input
+    (`sinet.model.encoder.EncoderInputs.tensors`), gold spans and pairs (`sinet.model.spans.gold_tensors`), and what the
+    `collate` and `training_batch` of a system say.
 
     `given`: decoding decides relations between the gold entities instead of predicted ones, in systems that go through
     entities.
@@ -37,6 +39,8 @@ class Batch:
     given: bool = False
 
     def __getitem__(self, name: str) -> Tensor:
+        if name not in self.tensors:
+            raise KeyError(f"this batch has no tensor {name!r}; it has {', '.join(self.tensors)}")
         return self.tensors[name]
 
     def __len__(self) -> int:
@@ -80,6 +84,8 @@ class Extractor(nn.Module):
     """Words of a sentence that are read; None for as many as the encoder can."""
     stage: str | None = None
     """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
+    whole_documents: ClassVar[bool] = False
+    """Whether a batch is a whole document, its sentences in their order; a recipe then says `batch_size: document`."""
     one_type: ClassVar[tuple[str, ...]] = ("span",)
     """What gets one type alone in a prediction, a literal: a `span` of words, a `pair` (head, tail) of spans. Further
     gold types there are missed."""

@@ -1,5 +1,7 @@
 """What several tests share: a tiny encoder on disk, a hand-made corpus, a prepared dataset."""
 
+import copy
+import functools
 import json
 import os
 import shutil
@@ -9,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from filelock import FileLock
-from transformers import AlbertConfig, BertConfig, BertTokenizerFast, MPNetConfig
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from transformers import AutoConfig, AutoModel, BertTokenizerFast, PreTrainedConfig, PreTrainedTokenizerFast
 
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
@@ -20,6 +23,8 @@ from sinet.grid.schema import Config, DataFile, Dataset, RunSpec, TrainingRecipe
 from sinet.grid.systems import sources
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.model.encoder import Encoder
+from sinet.model.located import locate_encoder
+from sinet.model.pretrained import load_encoder
 from sinet.provenance import ROOT
 
 DATASETS = Path(os.environ.get("SINET_TEST_DATASETS", "../shared/datasets"))
@@ -30,11 +35,31 @@ LABELS = Labels(
 )
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-CONFIGS = {
-    "bert": BertConfig(**SMALL, vocab_size=200, max_position_embeddings=160),
-    "albert": AlbertConfig(**SMALL, vocab_size=200, embedding_size=16, max_position_embeddings=160),
-    "mpnet": MPNetConfig(**SMALL, vocab_size=200, max_position_embeddings=162),
+ARCHITECTURES = {
+    "bert": {},
+    "albert": {"embedding_size": 16},
+    "mpnet": {"max_position_embeddings": 162},
+    "roberta": {},
+    "xlm-roberta": {},
+    "camembert": {},
+    "electra": {"embedding_size": 16},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
+    "deberta-v2": {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"]}
+    | {"share_att_key": True, "position_biased_input": False, "type_vocab_size": 0},
+    "modernbert": {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
+    "roformer": {},
 }
+"""Architectures on which every system is tried, and what the configuration of each has of its own."""
+BYTE_LEVEL, SENTENCE_PIECE = ("roberta", "modernbert"), ("albert", "xlm-roberta", "camembert", "deberta-v2")
+"""Those whose tokenizer is of this kind; the others cut word pieces."""
+
+
+def tiny_config(kind: str) -> PreTrainedConfig:
+    """Two layers over the vocabulary of `tiny_tokenizer`, which reads 160 word pieces, or 159 if one place is
+    padding's."""
+    sizes = {k: v for k, v in SMALL.items() if kind != "distilbert"}
+    rows = {"vocab_size": 480 if kind in BYTE_LEVEL else 200, "max_position_embeddings": 160, "pad_token_id": 0}
+    return AutoConfig.for_model(kind, **sizes | rows | ARCHITECTURES[kind])
 
 
 @pytest.fixture(autouse=True)
@@ -43,36 +68,60 @@ def no_other_mirrors(monkeypatch):
     monkeypatch.delenv(MIRRORS_VARIABLE, raising=False)
 
 
-def tiny_tokenizer(folder: Path) -> BertTokenizerFast:
-    """A word-piece vocabulary of the corpus's words and of letters, so that unknown words have several pieces."""
+def tiny_tokenizer(folder: Path, kind: str = "bert") -> PreTrainedTokenizerFast:
+    """A vocabulary of the corpus's words and of letters or bytes, so that unknown words have several pieces."""
     words = sorted({w.lower() for s in read_sentences(CORPUS) for w in s.tokens})
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
-    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, *letters, *(f"##{c}" for c in letters)]
-    vocabulary = folder / "vocab.txt"
-    vocabulary.write_text("\n".join(dict.fromkeys(pieces)), encoding="utf-8")
-    return BertTokenizerFast(str(vocabulary), do_lower_case=True)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    if kind in BYTE_LEVEL:
+        made = Tokenizer(models.BPE())
+        made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=480, special_tokens=special, initial_alphabet=alphabet)
+        made.train_from_iterator([f" {word}" for word in words], trainer)
+    elif kind in SENTENCE_PIECE:
+        scored = [*((piece, 0.0) for piece in special), *((f"\u2581{word}", -1.0) for word in words)]
+        made = Tokenizer(models.Unigram([*scored, *((piece, -9.0) for piece in ["\u2581", *letters])], unk_id=1))
+        made.pre_tokenizer, made.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    else:
+        pieces = [*special, *words, *letters, *(f"##{c}" for c in letters)]
+        vocabulary = folder / "vocab.txt"
+        vocabulary.write_text("\n".join(dict.fromkeys(pieces)), encoding="utf-8")
+        return BertTokenizerFast(str(vocabulary), do_lower_case=True)
+    made.normalizer = normalizers.Lowercase()
+    roles = zip(("pad", "unk", "cls", "sep", "mask"), special, strict=True)
+    return PreTrainedTokenizerFast(tokenizer_object=made, **{f"{role}_token": token for role, token in roles})
 
 
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory):
     """Writes a tiny random encoder of an architecture to disk, as a hub would hold it."""
-    from transformers import AutoModel
 
     def make(kind: str) -> Path:
         folder = tmp_path_factory.mktemp(kind)
         torch.manual_seed(0)
-        AutoModel.from_config(CONFIGS[kind]).save_pretrained(folder)
-        tiny_tokenizer(folder).save_pretrained(folder)
+        AutoModel.from_config(tiny_config(kind)).save_pretrained(folder)
+        tiny_tokenizer(folder, kind).save_pretrained(folder)
         return folder
 
     return make
 
 
+@pytest.fixture(scope="session")
+def fresh_encoder(encoder_folder):
+    """A new copy of the tiny encoder of an architecture as it is loaded from disk."""
+
+    @functools.cache
+    def load(kind: str) -> Encoder:
+        declared = {"name": kind, "path": str(encoder_folder(kind)), "cased": False}
+        return load_encoder(declared, locate_encoder(declared))
+
+    return lambda kind: Encoder(copy.deepcopy(load(kind).model), load(kind).tokenizer)
+
+
 @pytest.fixture
 def tiny_encoder(tmp_path):
     """A fresh tiny BERT with fixed weights."""
-    from transformers import AutoConfig, AutoModel
-
     torch.manual_seed(0)
     config = AutoConfig.for_model(**{"model_type": "bert"} | SMALL | {"vocab_size": 200})
     model = AutoModel.from_config(config, attn_implementation="eager", add_pooling_layer=False)

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import AlbertForPreTraining, AutoConfig, AutoModel, BertForPreTraining, T5Config
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
+from sinet.contract import Sentence
 from sinet.errors import UserError
 from sinet.grid.config import checked, encoder_declaration, load_config, read_config
 from sinet.model.encoder import max_pieces
@@ -170,9 +171,7 @@ def test_a_setting_against_the_declaration_is_refused(kind, cased, small):
     small.make(kind, cased, says=cased)
     told = small.refusal(cased)
     does = "lower-cases" if cased else "does not lower-case"
-    assert (
-        f"small/tokenizer_config.json: this tokenizer {does}, against the declared cased: {str(cased).lower()}" in told
-    )
+    assert f"small/tokenizer_config.json: the tokenizer {does}, but cased: {str(cased).lower()} is declared" in told
 
 
 @pytest.mark.parametrize("says", [None, True])
@@ -180,13 +179,13 @@ def test_a_setting_against_the_declaration_is_refused(kind, cased, small):
 def test_a_tokenizer_json_against_the_declaration_is_refused(kind, cased, says, small):
     small.make(kind, cased, says=says and not cased, file=cased)
     does = "lower-cases" if cased else "does not lower-case"
-    assert f"small/tokenizer.json: this tokenizer {does}, against the declared cased: " in small.refusal(cased)
+    assert f"small/tokenizer.json: the tokenizer {does}, but cased: " in small.refusal(cased)
 
 
 def test_byte_level_pieces_of_single_bytes_are_no_capitals(small):
     folder = small.make("roberta", False, file=True)
     # RoBERTa's own class never lower-cases, whatever tokenizer.json says
-    assert "this tokenizer does not lower-case, against the declared cased: false" in small.refusal(False)
+    assert "the tokenizer does not lower-case, but cased: false is declared" in small.refusal(False)
     assert "no capital letter; declare cased: false" in small.refusal(True)
     special = {f"{role}_token": token for role, token in SPECIAL["roberta"].items()}
     own = special | {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -261,15 +260,14 @@ def test_missing_weights_are_refused(small):
             del weights[name]
 
     change_weights(small.make("bert", True), lose)
-    assert "weights missing: 4 of 21, the first is encoder.layer.0.output.LayerNorm.bias; config.json" in small.refusal(
-        True
-    )
+    missing = "4 weights of 21 are missing, the first is encoder.layer.0.output.LayerNorm.bias; take all"
+    assert missing in small.refusal(True)
 
 
 def test_weights_of_another_size_are_refused(small):
     name = "embeddings.position_embeddings.weight"
     change_weights(small.make("bert", True), lambda weights: weights.update({name: torch.zeros(20, 8)}))
-    assert f"weights of another size than config.json says: 1, the first is {name}" in small.refusal(True)
+    assert f"1 weights are of another size than config.json says, the first is {name}" in small.refusal(True)
 
 
 def configured(**change):
@@ -320,13 +318,19 @@ class Code:
 
 WORDS = "embeddings.word_embeddings.weight"
 BROKEN = {
-    "names of a wrapper": (weighted(wrapped), "missing: 21 of 21, the first is embeddings.LayerNorm.bias; the file's "),
-    "fewer rows": (configured(vocab_size=120), rf"1, the first is {WORDS} \(\(500, 8\), should be \(120, 8\)\)"),
-    "more layers": (configured(num_hidden_layers=2), "weights missing: 16 of 37"),
+    "names of a wrapper": (
+        weighted(wrapped),
+        r"21 weights of 21 are missing \(the file has module.embeddings\S*\), the first is embeddings.LayerNorm.bias",
+    ),
+    "fewer rows": (
+        configured(vocab_size=120),
+        rf"1 weights .* is {WORDS} \(\(500, 8\), should be \(120, 8\)\)",
+    ),
+    "more layers": (configured(num_hidden_layers=2), "16 weights of 37 are missing"),
     "no layers": (configured(num_hidden_layers=0), "the state of its first piece does not depend on those behind it"),
     "negative layers": (configured(num_hidden_layers=-1), "the state of its first piece does not depend"),
-    "negative heads": (configured(num_attention_heads=-2), "no encoder can be made of config.json and the weights"),
-    "no rows": (configured(vocab_size=-1), "no encoder can be made of config.json and the weights"),
+    "negative heads": (configured(num_attention_heads=-2), "no encoder can be made of its files "),
+    "no rows": (configured(vocab_size=-1), "no encoder can be made of its files "),
     "layers without end": (
         configured(num_hidden_layers=10**9),
         "layers is 1000000000 in the configuration; at most 1,",
@@ -335,37 +339,46 @@ BROKEN = {
         configured(num_labels=10**8),
         "num_labels is 100000000 in the configuration; at most 1,000,",
     ),
-    "gigabytes": (configured(hidden_size=10**6), "sizes of its configuration make .* weights; at most 10,000,000 can"),
-    "rows without end": (configured(vocab_size=10**10), "sizes of its configuration make 80,0.* weights; at most 10,0"),
+    "gigabytes": (configured(hidden_size=10**6), "its configuration has .* weights, of which at most 10,000,000 can"),
+    "rows without end": (configured(vocab_size=10**10), "its configuration has 80,0.* weights, of which at most 10,0"),
     "deep": (written("config.json", b"[" * 100_000), "config.json: broken JSON .nested too deeply"),
     "deep tokenizer": (
         written("tokenizer.json", b'{"a":' * 100_000),
-        "no encoder can be made of the tokenizer's files",
+        "no encoder can be made of its files .*recursion",
     ),
     "long number": (
         written("config.json", b'{"a": ' + b"9" * 5000 + b"}"),
         "config.json: broken JSON .a number of thou",
     ),
-    "odd heads": (configured(num_attention_heads=3), "weights of another size than config.json says: 6"),
-    "text for a size": (configured(hidden_size="8"), "no encoder can be made of config.json .*hidden_size"),
+    "odd heads": (configured(num_attention_heads=3), "6 weights are of another size than config.json says"),
+    "text for a size": (configured(hidden_size="8"), "no encoder can be made of its files .*hidden_size"),
     "a list": (written("config.json", b"[]"), "config.json: no mapping of settings"),
-    "an activation of no kind": (configured(hidden_act="odd"), "config.json and the weights .*odd"),
+    "an activation of no kind": (configured(hidden_act="odd"), "no encoder can be made of its files .*odd"),
     "decoder": (configured(is_decoder=True), "bert is a decoder"),
     "another decoder": (configured(model_type="gpt2"), "gpt2 is a decoder"),
     "encoder-decoder": (lambda folder: T5Config().save_pretrained(folder), "t5 is a decoder"),
     "no model of text": (configured(model_type="vit"), "vit is a decoder, or no model of text"),
-    "of no kind": (configured(model_type="odd"), "no encoder can be made of config.json "),
+    "of no kind": (configured(model_type="odd"), "no encoder can be made of its files .*odd"),
     "cut short": (cut_short, "no encoder can be made of .*incomplete"),
     "no safetensors": (written("model.safetensors", b"abc"), "no encoder can be made of .*header"),
-    "no checkpoint": (pickled(b"abc"), "no encoder can be made of config.json and the weights"),
-    "a list of tensors": (pickled([torch.zeros(1)]), "no encoder can be made of config.json and the weights"),
-    "code": (pickled({WORDS: Code()}), "weights pickled with other things, which are not read; save safetensors"),
-    "no numbers": (weighted(lambda w: w.update({WORDS: w[WORDS] / 0})), rf"finite numbers: 1, the first is {WORDS}"),
-    "no tokenizer": (lambda folder: (folder / "vocab.txt").unlink(), "no vocabulary for BertTokenizer; put its"),
-    "no text": (written("vocab.txt", b"[PAD]\n\xff"), "the tokenizer's files .*UTF-8"),
+    "no checkpoint": (pickled(b"abc"), "no encoder can be made of its files "),
+    "a list of tensors": (pickled([torch.zeros(1)]), "no encoder can be made of its files "),
+    "code": (pickled({WORDS: Code()}), "the weights are a pickle of other things too; save them as safetensors"),
+    "no numbers": (
+        weighted(lambda w: w.update({WORDS: w[WORDS] / 0})),
+        rf"1 weights are no finite .* is {WORDS}",
+    ),
+    "no tokenizer": (lambda folder: (folder / "vocab.txt").unlink(), "its tokenizer has no vocabulary; put its"),
+    "no text": (written("vocab.txt", b"[PAD]\n\xff"), "no encoder can be made of its files .*UTF-8"),
     "settings that are none": (written("tokenizer_config.json", b"null"), "tokenizer_config.json: no mapping"),
-    "text for a truth": (written("tokenizer_config.json", b'{"do_lower_case": "false"}'), "do_lower_case is 'false'"),
-    "text for a number": (written("tokenizer_config.json", b'{"model_max_length": "9"}'), "model_max_length is '9'"),
+    "text for a truth": (
+        written("tokenizer_config.json", b'{"do_lower_case": "false"}'),
+        "do_lower_case is 'false'",
+    ),
+    "text for a number": (
+        written("tokenizer_config.json", b'{"model_max_length": "9"}'),
+        "model_max_length is '9'",
+    ),
 }
 
 
@@ -415,7 +428,7 @@ def test_what_becomes_unknown_is_told_and_not_trained_on(small, tmp_path, caplog
 def test_more_layers_in_the_file_are_refused(small):
     deeper = {f"encoder.layer.1.{part}": torch.zeros(8) for part in ("output.LayerNorm.bias", "output.dense.bias")}
     change_weights(small.make("bert", True), lambda weights: weights.update(deeper))
-    assert "weights of more layers than config.json says, the first is encoder.layer.1" in small.refusal(True)
+    assert "2 weights are of more layers than config.json says, the first is encoder.layer.1" in small.refusal(True)
 
 
 def test_weights_that_are_not_read_are_told(small, caplog):
@@ -479,7 +492,7 @@ def test_files_of_two_releases_are_refused(small):
 
 def test_settings_of_two_releases_are_refused(small):
     small.make("bert", True, says=False, file=False, strip_accents=True)
-    assert "tokenizer.json and tokenizer_config.json differ in what becomes of accents" in small.refusal(True)
+    assert "tokenizer.json and tokenizer_config.json treat accents differently" in small.refusal(True)
 
 
 def test_a_special_token_beyond_the_vocabulary_is_refused(small):
@@ -487,6 +500,28 @@ def test_a_special_token_beyond_the_vocabulary_is_refused(small):
     vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8")
     (folder / "vocab.txt").write_text(vocabulary.replace("[CLS]\n", ""), encoding="utf-8")
     assert "its vocabulary has no cls_token ([CLS]); the encoder needs one" in small.refusal(True)
+
+
+def test_the_beginning_and_end_of_a_text_stand_for_cls_and_sep(small, tmp_path):
+    """As in EuroBERT's files, which name no other tokens."""
+    special = {f"{role}_token": token for role, token in SPECIAL["bert"].items()}
+    special |= {"bos_token": special.pop("cls_token"), "eos_token": special.pop("sep_token")}
+    small.make("bert", True, file=False, tokenizer_class="PreTrainedTokenizerFast", **special)
+    encoder = small.load(True)
+    config = json.loads(json.dumps(save_encoder(encoder, tmp_path / "saved")))
+    for one in (encoder, rebuild_encoder(config, tmp_path / "saved")):
+        ids = one.collate([Sentence("a", ("the",))]).input_ids[0]
+        assert one.tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "the", "[SEP]"]
+
+
+@pytest.mark.parametrize("kind", ["fnet", "convbert", "yoso"])
+def test_an_architecture_that_mixes_padding_in_is_refused(kind, small):
+    special = {f"{role}_token": token for role, token in SPECIAL["bert"].items()}
+    folder = small.make("bert", True, file=False, tokenizer_class="PreTrainedTokenizerFast", **special)
+    sizes = SIZES | {"vocab_size": ROWS, "max_position_embeddings": 40, "embedding_size": 8, "pad_token_id": 0}
+    AutoModel.from_config(AutoConfig.for_model(kind, **sizes)).save_pretrained(folder)
+    refusal = small.refusal(True)
+    assert "small: its states depend on the padding behind a sentence; take an encoder such as BERT" in refusal
 
 
 def test_a_tokenizer_without_a_special_token_is_refused(small):
@@ -553,7 +588,7 @@ def test_a_run_with_code_in_its_configuration_is_rebuilt_without_it(small, tmp_p
 
 
 LOADERS = {"from_pretrained", "from_config", "pipeline", "SentenceTransformer", "snapshot_download"}
-LOADING = {"sinet/model/located.py": 1, "sinet/model/pretrained.py": 4}
+LOADING = {"sinet/model/located.py": 1, "sinet/model/pretrained.py": 5}
 """How often a source calls one; a hub's client in the first runs nothing."""
 
 

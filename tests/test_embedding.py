@@ -8,7 +8,7 @@ from torch import nn
 from transformers import BertModel
 
 from sinet.model.embedding import RowEmbedding, replace_embeddings
-from tests.conftest import CONFIGS
+from tests.conftest import tiny_config
 
 
 def steps(embedding: nn.Embedding, batches: list[list[torch.Tensor]]) -> list[torch.Tensor]:
@@ -58,7 +58,7 @@ def test_gradients_add_up_until_they_are_cleared():
 
 
 def test_a_model_keeps_its_weights_and_names():
-    model = BertModel(CONFIGS["bert"])
+    model = BertModel(tiny_config("bert"))
     model.distances = nn.Module()
     model.distances.table = nn.Embedding(4, 32)  # as DeBERTa's, which is read whole: the row-wise one would not learn
     before = {name: p.data_ptr() for name, p in model.named_parameters()}

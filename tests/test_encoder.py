@@ -1,27 +1,30 @@
 """Encoders of any architecture, from where they may come, and how words become pieces."""
 
+import contextlib
 import json
 import shutil
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig, AutoModel
+from transformers import AutoModel
 
 from sinet.contract import Sentence
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.model import packed as packed_weights
 from sinet.model.located import changed_files, file_sums, locate_encoder
-from sinet.model.pretrained import load_encoder, rebuild_encoder, save_encoder
+from sinet.model.pretrained import load_encoder
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.run.flops import count_sentences, encoder_multiply_adds
 from sinet.run.train import train_run
 from sinet.run.training import new_optimizer
-from tests.conftest import CONFIGS, CORPUS, LABELS, SMALL, spec, tiny_run, tiny_tokenizer
+from tests.conftest import ARCHITECTURES, CORPUS, LABELS, SMALL, spec, tiny_config, tiny_run, tiny_tokenizer
 
 REVISION = "0" * 40
+PACKED = ("bert", "albert", "mpnet")
+"""One architecture of each form that is packed, and whose products are counted by a formula."""
 
 
 def in_mirror(folder, mirror, name):
@@ -31,59 +34,20 @@ def in_mirror(folder, mirror, name):
     return {"name": name, "title": name, "hub": f"nobody/{name}", "revision": REVISION, "cased": False}
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
-def test_every_architecture_carries_sinet(kind, encoder_folder, tmp_path):
-    declared = in_mirror(encoder_folder(kind), tmp_path, f"tiny-{kind}")
-    declared["sha256"] = {
-        "model.safetensors": file_sha256(tmp_path / "encoders" / f"tiny-{kind}" / "model.safetensors")
-    }
+def test_an_encoder_in_a_mirror_is_found_by_its_name(encoder_folder, tmp_path):
+    declared = in_mirror(encoder_folder("bert"), tmp_path, "tiny")
+    declared["sha256"] = {"model.safetensors": file_sha256(tmp_path / "encoders" / "tiny" / "model.safetensors")}
     located = locate_encoder(declared, [str(tmp_path)])
     assert "mirror" in located.source and declared["sha256"].items() < located.sha256.items()
-    encoder = load_encoder(declared, located)
-    sentences = read_sentences(CORPUS)
-    model = System(LABELS, encoder, **System.tiny)
-    loss = model.loss(model.training_batch(sentences))
-    loss.backward()
-    assert torch.isfinite(loss) and all(p.grad is not None for p in model.project_entities.parameters())
-
-    folder = tmp_path / "saved"
-    again = rebuild_encoder(json.loads(json.dumps(save_encoder(encoder, folder))), folder)
-    again.load_state_dict(encoder.state_dict())
-    batch = encoder.collate(sentences)
-    assert torch.equal(batch.input_ids, again.collate(sentences).input_ids)
-    with torch.no_grad():
-        ours, theirs = (e.eval()(batch.input_ids, batch.attention_mask) for e in (encoder, again))
-    assert torch.equal(ours, theirs)
+    assert load_encoder(declared, located).hidden_size == SMALL["hidden_size"]
 
 
-DISTANCES = {"relative_attention": True, "position_buckets": 8, "pos_att_type": ["p2c", "c2p"], "share_att_key": True}
-OTHERS = {
-    "electra": {"embedding_size": 16},
-    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64},
-    "deberta-v2": DISTANCES | {"position_biased_input": False, "type_vocab_size": 0},
-    "modernbert": {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3},
-    "roberta": {},
-    "camembert": {},
-    "roformer": {},
-}
-"""Architectures that are none of `CONFIGS`: what their configuration has of its own."""
-POSITIONS = {"roberta": 39, "camembert": 39}  # of 40: one is the padding's, here the piece 0
-
-
-@pytest.mark.parametrize("kind", OTHERS)
-def test_an_architecture_that_nothing_here_names_trains_predicts_and_is_counted(kind, tmp_path):
-    folder = tmp_path / "own"
-    folder.mkdir()
-    torch.manual_seed(0)
-    sizes = {k: v for k, v in SMALL.items() if kind != "distilbert"} | OTHERS[kind]
-    config = AutoConfig.for_model(kind, **sizes, vocab_size=200, max_position_embeddings=40, pad_token_id=0)
-    AutoModel.from_config(config).half().save_pretrained(folder)  # as stored by others: float32 is what is loaded
-    tiny_tokenizer(folder).save_pretrained(folder)
-    declared = {"name": "own", "path": str(folder), "cased": False}
-    encoder = load_encoder(declared, locate_encoder(declared))
-    assert encoder.max_pieces == POSITIONS.get(kind, 40) and {p.dtype for p in encoder.parameters()} == {torch.float32}
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_every_architecture_learns_reads_as_many_pieces_as_it_says_and_is_counted(kind, fresh_encoder):
+    encoder = fresh_encoder(kind)
+    assert encoder.max_pieces == (159 if kind in ("roberta", "xlm-roberta", "camembert") else 160)
     full = torch.full((1, encoder.max_pieces), 7)
-    assert encoder.eval()(full, torch.ones_like(full)).isfinite().all(), "so many pieces can be read"
+    assert encoder.eval()(full, torch.ones_like(full)).isfinite().all()
 
     sentences = read_sentences(CORPUS)
     model = System(LABELS, encoder, **System.tiny).train()
@@ -94,29 +58,115 @@ def test_an_architecture_that_nothing_here_names_trains_predicts_and_is_counted(
     optimizer.settle()
     same = [n for n, p in model.named_parameters() if p.grad is not None and p.grad.any() and torch.equal(p, before[n])]
     assert same == [], "whatever has a gradient learns"
-    model.eval()
-    assert len(model.decode(model.collate(sentences[:2]))) == 2
-    assert count_sentences(model, sentences[:2])["encoder"] > 0
-    config = json.loads(json.dumps(save_encoder(encoder, tmp_path / "saved")))
-    again = rebuild_encoder(config, tmp_path / "saved")
-    again.load_state_dict(encoder.state_dict())
-    assert torch.equal(again.eval()(full, torch.ones_like(full)), encoder(full, torch.ones_like(full)))
+    assert count_sentences(model.eval(), sentences[:2])["encoder"] > 0
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
-def test_maps_alone_are_all_linear_maps(kind, encoder_folder, tmp_path):
-    declared = in_mirror(encoder_folder(kind), tmp_path, f"tiny-{kind}")
-    encoder = load_encoder(declared, locate_encoder(declared, [str(tmp_path)])).eval()
+def test_weights_stored_in_half_precision_are_read_in_float32(tmp_path):
+    AutoModel.from_config(tiny_config("bert")).half().save_pretrained(tmp_path)
+    tiny_tokenizer(tmp_path).save_pretrained(tmp_path)
+    declared = {"name": "own", "path": str(tmp_path), "cased": False}
+    assert {p.dtype for p in load_encoder(declared, locate_encoder(declared)).parameters()} == {torch.float32}
+
+
+# -- masks, position ids, context ----------------------------------------------------------------------------------
+
+NO_PAIR_MASK = {"deberta-v2", "modernbert"}
+"""Architectures that mask the embeddings, or by distance."""
+NO_POSITION_IDS = {"deberta-v2", "modernbert", "mpnet", "roformer"}
+"""Architectures in which the order of the pieces says where they are, or a part of it."""
+
+
+@pytest.mark.parametrize("kind", sorted(ARCHITECTURES.keys() - NO_PAIR_MASK - NO_POSITION_IDS))
+def test_halves_that_do_not_see_each_other_read_as_they_do_alone(kind, fresh_encoder):
+    encoder = fresh_encoder(kind).eval()
+    halves = [encoder.collate([sentence]).input_ids for sentence in read_sentences(CORPUS)[:2]]
+    ids = torch.cat([torch.cat(halves, dim=1), torch.cat(halves[::-1], dim=1)])
+    sizes = [half.shape[1] for half in halves]
+    apart = torch.stack([torch.block_diag(*(torch.ones(n, n) for n in order)) for order in (sizes, sizes[::-1])]).long()
+    places = torch.stack([torch.cat([torch.arange(n) for n in order]) for order in (sizes, sizes[::-1])])
+    with torch.no_grad():
+        alone = [encoder(half, torch.ones_like(half))[0] for half in halves]
+        for context in (contextlib.nullcontext(), encoder.packed(torch.float32)):
+            with context:
+                together = encoder(ids, apart, places)
+            assert torch.allclose(together[0], torch.cat(alone), atol=1e-5)
+            assert torch.allclose(together[1], torch.cat(alone[::-1]), atol=1e-5)
+        assert not torch.allclose(encoder(ids, torch.ones_like(ids))[0], torch.cat(alone), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_a_mask_or_position_ids_that_an_architecture_would_misread_are_refused(kind, fresh_encoder):
+    encoder = fresh_encoder(kind).eval()
+    ids = encoder.collate(read_sentences(CORPUS)[:1]).input_ids
+    ones = torch.ones_like(ids)
+    for refuses, what, given in (
+        (NO_PAIR_MASK, "takes no attention mask of", (ids, ones[:, None] * ones[:, :, None])),
+        (NO_POSITION_IDS, "cannot place pieces by position_ids alone", (ids, ones, torch.arange(len(ids[0]))[None])),
+    ):
+        if kind in refuses:
+            with pytest.raises(ValueError, match=f"^{kind} {what}.*; take an encoder such as BERT$"):
+                encoder(*given)
+        else:
+            encoder.eval()
+            assert torch.allclose(encoder(*given), encoder(ids, ones), atol=1e-6), (
+                "what is said is what holds by default"
+            )
+            encoder.train()
+
+
+@pytest.fixture
+def document(tmp_path):
+    """Four sentences of a document between others."""
+    texts = (("other", "Nasal"), ("d", "neural parsers"), ("d", "abc parsers , neural"), ("d", "parsers"), (None, "x"))
+    lines = [{"tokens": text.split()} | ({"document": name} if name else {}) for name, text in texts]
+    (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return read_sentences(tmp_path / "d.jsonl")
+
+
+def test_context_is_of_the_same_document_half_on_either_side(document):
+    middle = document[2].without_labels()
+    assert middle.context(6) == (("parsers",), ("parsers",))
+    assert middle.context(7) == (("parsers",), ("parsers",)), "the end of a document gives nothing to the other side"
+    assert middle.context(9) == (("neural", "parsers"), ("parsers",))
+    assert middle.context(5) == ((), ("parsers",)) and middle.context(4) == middle.context(0) == ((), ())
+    assert document[0].context(9) == document[4].context(9) == ((), ())
+
+
+def test_words_of_the_sentence_alone_are_read_out_of_its_context(document, tiny_encoder):
+    plain, tiny_encoder.context_window = tiny_encoder.collate(document), 9
+    batch = tiny_encoder.collate(document)
+    assert batch.lengths == plain.lengths == [len(s.tokens) for s in document]
+
+    def read(inputs):
+        bounds = zip(inputs.word_start.tolist(), inputs.word_end.tolist(), strict=True)
+        return [inputs.input_ids.flatten()[start:end].tolist() for start, end in bounds]
+
+    assert read(batch) == read(plain)
+    cut = tiny_encoder.word_pieces
+    words = [p for word in cut(["neural", "parsers", *document[2].tokens, "parsers"]) for p in word]
+    assert batch.input_ids[2].tolist() == [2, *words, 3] + [0] * (batch.input_ids.shape[1] - len(words) - 2)
+    assert tiny_encoder.piece_counts(document)[2] == len(words) == int(batch.attention_mask[2].sum()) - 2
+
+    own, near = [p for word in cut(document[2].tokens) for p in word], cut(["parsers"])[0]
+    tiny_encoder.max_pieces = 2 + len(own) + 3  # of the context there is room for three pieces
+    assert tiny_encoder.collate(document).input_ids[2].tolist() == [2, *near, *own, *near, 3]
+    tiny_encoder.max_pieces = 2 + len(own) + 1
+    assert tiny_encoder.collate(document).input_ids[2].tolist() == [2, *own, *near, 3]
+    assert tiny_encoder.truncated_words(document) == 0
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_maps_alone_are_all_linear_maps(kind, fresh_encoder):
+    encoder = fresh_encoder(kind).eval()
     mask = torch.tensor([[1] * 9 + [0] * 3, [1] * 12])
     with encoder.packed(torch.float32), FlopCounterMode(display=False) as counter:
         encoder.maps_alone(mask)()
     assert counter.get_total_flops() == 2 * encoder_multiply_adds(encoder.model.config, 21, attention=False)
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
-def test_the_closed_formula_is_what_torch_counts(kind, encoder_folder, tmp_path):
-    declared = in_mirror(encoder_folder(kind), tmp_path, f"tiny-{kind}")
-    encoder = load_encoder(declared, locate_encoder(declared, [str(tmp_path)])).eval()
+@pytest.mark.parametrize("kind", PACKED)
+def test_the_closed_formula_is_what_torch_counts(kind, fresh_encoder):
+    encoder = fresh_encoder(kind).eval()
     for pieces in (3, 40):
         ids = torch.full((1, pieces), 7)
         with FlopCounterMode(display=False) as counter:
@@ -125,11 +175,10 @@ def test_the_closed_formula_is_what_torch_counts(kind, encoder_folder, tmp_path)
 
 
 @pytest.mark.parametrize("layout", [True, False])
-@pytest.mark.parametrize("kind", CONFIGS)
-def test_packed_states_and_attention_are_the_modules_own(kind, layout, encoder_folder, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", PACKED)
+def test_packed_states_and_attention_are_the_modules_own(kind, layout, fresh_encoder, monkeypatch):
     monkeypatch.setattr(packed_weights, "_has_fast_layout", lambda dtype: layout)  # whatever this CPU has
-    declared = in_mirror(encoder_folder(kind), tmp_path, f"tiny-{kind}")
-    encoder = load_encoder(declared, locate_encoder(declared, [str(tmp_path)])).eval()
+    encoder = fresh_encoder(kind).eval()
     batch = encoder.collate(read_sentences(CORPUS))
     inputs = batch.input_ids, batch.attention_mask
     real = batch.attention_mask.bool()

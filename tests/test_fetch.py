@@ -59,11 +59,11 @@ def test_another_declared_revision_is_fetched_anew(hub, tmp_path):
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"commit": "abc"}, "commit is 'abc', not what was written there; fetch the encoder again"),
+        ({"commit": "abc"}, "commit is 'abc', not what was written there; fetch again"),
         ({"commit": 10**30}, "commit is 1000000000000000000000000000000, not what"),
         ({"revision": ["main"]}, r"revision is \['main'\], not what"),
-        ({"sha256": ["x"]}, "sha256 is no mapping of files to checksums"),
-        ({"sha256": {"config.json": "abc"}}, "sha256 is no mapping of files to checksums"),
+        ({"sha256": ["x"]}, r"sha256 is \['x'\], not what"),
+        ({"sha256": {"config.json": "abc"}}, "sha256 is {'config.json': 'abc'}, not what"),
         ({"hub": None}, "hub is None, not what"),
     ],
     ids=str,

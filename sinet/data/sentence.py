@@ -11,11 +11,12 @@ each entity and relation.
 """
 
 import functools
+import itertools
 import json
 import math
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sinet.data.decode import Fault, decoded, utf8_lines
@@ -48,7 +49,8 @@ class Sentence:
     """Words with entities and relations, gold or predicted.
 
     A relation's `head` and `tail` are positions in `entities`, an entity's `start` and `end` (exclusive) positions in
-    `tokens`. `coreference` holds (start, end, cluster) of mentions, where a dataset has them.
+    `tokens`. `coreference` holds (start, end, cluster) of mentions, where a dataset has them. `text` holds the words of
+    the whole document, of which this sentence begins at `offset`; its sentences share one tuple.
     """
 
     id: str
@@ -57,14 +59,22 @@ class Sentence:
     relations: tuple[Relation, ...] = ()
     document: str | None = None
     coreference: tuple[tuple[int, int, int], ...] = ()
+    text: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    offset: int = field(default=0, compare=False, repr=False)
 
     def with_labels(self, entities: Iterable[Entity], relations: Iterable[Relation]) -> "Sentence":
         """The same words under other annotations, e.g. a prediction."""
-        return Sentence(self.id, self.tokens, tuple(entities), tuple(relations), self.document, self.coreference)
+        return replace(self, entities=tuple(entities), relations=tuple(relations))
 
     def without_labels(self) -> "Sentence":
         """What a model may see of a sentence it is to label."""
-        return Sentence(self.id, self.tokens, (), (), self.document)
+        return replace(self, entities=(), relations=(), coreference=())
+
+    def context(self, window: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The words before and after it in its document that fill a window of so many words, as in PURE (Zhong and
+        Chen, NAACL 2021, section 3.4): half of the rest on either side; what one side lacks the other does not get."""
+        end, rest = self.offset + len(self.tokens), max(0, window - len(self.tokens))
+        return self.text[max(0, self.offset - rest // 2) : self.offset], self.text[end : end + rest - rest // 2]
 
 
 @dataclass(frozen=True)
@@ -137,15 +147,15 @@ def mistakes(record: object) -> Iterator[Fault]:
             yield Fault(f"tokens[{i}]", f"should be a word without white space, is {token!r:.40}")
     if not isinstance(record.get("document"), str | None):
         yield Fault("document", f"should be a document's name, is {record['document']!r:.40}")
-    for field in ("id", "document"):
-        if isinstance(record.get(field), str) and (what := controlled(record[field])):
-            yield Fault(field, what)
-    unlisted = [field for field in ("entities", "relations") if not isinstance(record.get(field, []), list)]
-    yield from (Fault(field, f"should be a list, is {record[field]!r:.40}") for field in unlisted)
+    for key in ("id", "document"):
+        if isinstance(record.get(key), str) and (what := controlled(record[key])):
+            yield Fault(key, what)
+    unlisted = [key for key in ("entities", "relations") if not isinstance(record.get(key, []), list)]
+    yield from (Fault(key, f"should be a list, is {record[key]!r:.40}") for key in unlisted)
     if unlisted:
         return
     entities = record.get("entities", [])
-    for field, items, check in (
+    for key, items, check in (
         ("entities", entities, lambda item: _entity_mistakes(item, len(tokens))),
         ("relations", record.get("relations", []), lambda item: _relation_mistakes(item, len(entities))),
     ):
@@ -154,7 +164,7 @@ def mistakes(record: object) -> Iterator[Fault]:
                 yield item
                 continue
             for part, what in check(item):
-                yield Fault(f"{field}[{i}]{part}", what)
+                yield Fault(f"{key}[{i}]{part}", what)
     clusters = record.get("coreference", [])
     if not isinstance(clusters, list) or not all(
         isinstance(m, list) and len(m) == 3 and all(map(whole, m)) and 0 <= m[0] < m[1] <= len(tokens) for m in clusters
@@ -304,15 +314,27 @@ def without_relations(sentence: Sentence, types: Collection[str]) -> Sentence:
 def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:
     """Read a JSON-lines file one sentence at a time; raises `UserError` with `file:line: field`.
 
-    Without `labels` entities and relations are passed over, whatever they are.
+    Without `labels` entities and relations are passed over, whatever they are. Sentences that follow each other under
+    one `document` are its text: it is read to its end before they are given.
     """
     check_sum(path)
-    for number, line in utf8_lines(path):
-        if line.strip():
-            record = decoded(line, f"{path}:{number}")
-            if not labels and isinstance(record, dict):
-                record |= {"entities": [], "relations": []}
-            yield parse_sentence(record, f"{path}:{number}", default_id=str(number - 1))
+
+    def alone() -> Iterator[Sentence]:
+        for number, line in utf8_lines(path):
+            if line.strip():
+                record = decoded(line, f"{path}:{number}")
+                if not labels and isinstance(record, dict):
+                    record |= {"entities": [], "relations": []}
+                yield parse_sentence(record, f"{path}:{number}", default_id=str(number - 1))
+
+    for document, sentences in itertools.groupby(alone(), key=lambda sentence: sentence.document):
+        if document is None:
+            yield from sentences
+            continue
+        sentences = list(sentences)
+        text = tuple(word for sentence in sentences for word in sentence.tokens)
+        offsets = itertools.accumulate((len(sentence.tokens) for sentence in sentences), initial=0)
+        yield from (replace(s, text=text, offset=offset) for s, offset in zip(sentences, offsets, strict=False))
 
 
 def read_sentences(path: Path) -> list[Sentence]:

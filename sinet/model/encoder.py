@@ -1,10 +1,14 @@
-"""Pretrained encoders behind one wrapper: BERT, ALBERT, MPNet and their like.
+"""Pretrained encoders behind one wrapper: BERT, ALBERT, MPNet and whatever else transformers loads (docs/encoders.md).
 
-Word pieces are made word by word, as SpERT, SINET, PFN and PURE do: a word's pieces do not depend on its
+Words are cut into word pieces one by one, as SpERT, SINET, PFN and PURE do: the pieces of a word do not depend on its
 neighbours, so each distinct word is cut once and remembered.
 """
 
+import bisect
 import contextlib
+import functools
+import inspect
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ from torch import Tensor, nn
 from sinet.contract import Sentence
 from sinet.model.dropout import replace_dropout
 from sinet.model.embedding import replace_embeddings
-from sinet.model.packed import PackedEncoder
+from sinet.model.fast_encoder import PackedEncoder
 
 WORD_CACHE = 1 << 18
 """Distinct words remembered with their pieces; a stream of raw text must not grow the memory without bound."""
@@ -23,16 +27,17 @@ MOST_UNKNOWN = 0.5
 """Share of words that may be [UNK] to an encoder that is trained on them."""
 CUTTING = threading.Lock()
 """Held while words are cut: one thread may collate (`sinet.run.prefetch`) while another does."""
+PROBE = 300
+"""Word pieces on which an architecture is tried: more than ModernBERT's local attention spans."""
 
 
-@dataclass
-class Pieces:
-    """The encoder's input for a batch and where its words lie.
+@dataclass(frozen=True)
+class EncoderInputs:
+    """What the encoder reads of a batch of sentences, and where their words are.
 
-    `input_ids`, `attention_mask` (batch, pieces); `word_start`, `word_end` (words) rows of each word's pieces
-    in the flattened (batch * pieces) axis; `lengths` the number of words of each sentence that fit the encoder. Its
-    tensors name besides, for every word, its sentence (`word_sentence`), its place there (`word_place`) and how many
-    words are left there, itself among them (`word_room`).
+    `input_ids`, `attention_mask`: (batch, pieces). `word_start`, `word_end`: (words), the rows [start, end) of each
+    word's pieces in the flattened (batch * pieces) axis; context words have none. `lengths`: the number of words of
+    each sentence that are read.
     """
 
     input_ids: Tensor
@@ -42,7 +47,8 @@ class Pieces:
     lengths: list[int]
 
     def tensors(self) -> dict[str, Tensor]:
-        """As entries of a `Batch`."""
+        """As entries of a `Batch`, with for every word (words) its sentence, `word_sentence`, its position there,
+        `word_place`, and the number of words left there, itself included, `word_room`."""
         words = [(b, i, length - i) for b, length in enumerate(self.lengths) for i in range(length)]
         sentence, place, room = torch.tensor(words, dtype=torch.long).view(-1, 3).unbind(1)
         return {
@@ -58,7 +64,13 @@ class Pieces:
 
 
 class Encoder(nn.Module):
-    """A Hugging Face encoder with its tokenizer."""
+    """A Hugging Face encoder with its tokenizer.
+
+    `context_window`: with more than 0, sentences are read with the words around them in their document, up to so many
+    words in all (`Sentence.context`).
+    """
+
+    context_window = 0
 
     def __init__(self, model: nn.Module, tokenizer: object) -> None:
         super().__init__()
@@ -74,24 +86,98 @@ class Encoder(nn.Module):
 
     @property
     def packs(self) -> bool:
-        """Whether the architecture is known to `sinet.model.packed`."""
+        """Whether the architecture is known to `sinet.model.fast_encoder`."""
         return PackedEncoder.supports(self.model)
 
     @contextlib.contextmanager
     def packed(self, dtype: torch.dtype) -> Iterator[None]:
-        """Within it, the weights of this moment in `dtype` (`sinet.model.packed`), without gradients; an architecture
-        that is not known there runs as it is."""
+        """Within it, the weights of this moment in `dtype` (`sinet.model.fast_encoder`), without gradients; an
+        architecture that is not known there runs as it is, and so does a pass with a mask of three dimensions or with
+        position ids."""
         self._packed = PackedEncoder(self.model, dtype) if self.packs else None
         try:
             yield
         finally:
             self._packed = None
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Last hidden state, `(batch, pieces, hidden)`."""
-        if self._packed is not None:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        """Last hidden state, `(batch, pieces, hidden)`.
+
+        Args:
+            input_ids: (batch, pieces).
+            attention_mask: 0/1, (batch, pieces), or (batch, pieces, pieces): what each piece (row) sees (column).
+            position_ids: (batch, pieces), counted from 0; by default pieces are numbered in their order.
+
+        Raises:
+            ValueError: the architecture does not take such a mask or position ids (`require`).
+        """
+        if self._packed is not None and attention_mask.dim() == 2 and position_ids is None:
             return self._packed(input_ids, attention_mask)[0][-1]
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        self.require(pair_mask=attention_mask.dim() == 3, position_ids=position_ids is not None)
+        return self._run(input_ids, attention_mask, position_ids).last_hidden_state
+
+    def _run(
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, **options: bool
+    ) -> object:
+        """The model's output. It is given no argument that is not in use: architectures differ in what they take."""
+        if attention_mask.dim() == 3:
+            # additive, because eager attention adds whatever mask of four dimensions it is given: a boolean one too
+            floor = torch.finfo(self.model.dtype).min
+            attention_mask = (1 - attention_mask[:, None].to(self.model.dtype)) * floor
+        if position_ids is not None:
+            options["position_ids"] = position_ids + first_position(self.model)
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, **options)
+
+    def require(self, pair_mask: bool = False, position_ids: bool = False) -> None:
+        """Raise `ValueError` if the architecture does not take a mask (batch, pieces, pieces), or position ids. A
+        system that passes them asks in its constructor, so that the wrong encoder is refused before training."""
+        if self.model.device.type == "meta":
+            return  # sizes alone
+        kind = self.model.config.model_type
+        if pair_mask and not self._takes_pair_masks:
+            raise ValueError(f"{kind} takes no attention mask of (batch, pieces, pieces); take an encoder such as BERT")
+        if position_ids and not self._takes_position_ids:
+            raise ValueError(f"{kind} cannot place pieces by position_ids alone; take an encoder such as BERT")
+
+    @functools.cached_property
+    def _takes_pair_masks(self) -> bool:
+        """Whether a mask of ones changes nothing, and a first half that sees only itself has the states that it has
+        alone. It is tried, because most architectures that cannot say so misread the mask without an error."""
+        ids, ones = self._probe()
+        half, pair_mask = ids.shape[1] // 2, ones[:, None] * ones[:, :, None]
+        whole, alone = self._tried(ids, ones), self._tried(ids[:, :half], ones[:, :half])
+        try:
+            all_seen = self._tried(ids, pair_mask)
+            pair_mask[:, :half, half:] = 0
+            halved = self._tried(ids, pair_mask)[:, :half]
+        except RuntimeError:  # DeBERTa multiplies the mask with its embeddings
+            return False
+        effect = alone - whole[:, :half]
+        return _nothing(all_seen - whole, effect) and _nothing(halved - alone, effect)
+
+    @functools.cached_property
+    def _takes_position_ids(self) -> bool:
+        """Whether pieces in another order, with the position ids that they had, have the states that they had."""
+        if "position_ids" not in inspect.signature(self.model.forward).parameters:
+            return False
+        ids, ones = self._probe()
+        order = torch.randperm(ids.shape[1], generator=torch.Generator().manual_seed(0)).to(ids.device)
+        whole, moved = self._tried(ids, ones)[:, order], self._tried(ids[:, order], ones)
+        return _nothing(self._tried(ids[:, order], ones, order.unsqueeze(0)) - whole, moved - whole)
+
+    def _probe(self) -> tuple[Tensor, Tensor]:
+        """Piece ids (1, pieces), and as many ones."""
+        pieces = torch.arange(min(PROBE, self.max_pieces), device=self.model.device).unsqueeze(0)
+        ids = pieces % self.model.get_input_embeddings().num_embeddings
+        return ids.masked_fill_(ids == self.tokenizer.pad_token_id, self.tokenizer.unk_token_id), torch.ones_like(ids)
+
+    def _tried(self, ids: Tensor, mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
+            found = self._run(ids, mask, position_ids).last_hidden_state
+        self.model.train(training)
+        return found
 
     def maps_alone(self, attention_mask: Tensor) -> Callable[[], None]:
         """A pass over only the linear maps of the packed encoder, of as many rows as a batch has real pieces."""
@@ -101,9 +187,7 @@ class Encoder(nn.Module):
         """Hidden states of embeddings and layers, and each layer's attention (batch, heads, pieces, pieces)."""
         if self._packed is not None:
             return tuple(map(tuple, self._packed(input_ids, attention_mask, keep=True)))
-        out = self.model(
-            input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=True, output_attentions=True
-        )
+        out = self._run(input_ids, attention_mask, output_hidden_states=True, output_attentions=True)
         return out.hidden_states, out.attentions
 
     def word_pieces(self, words: Sequence[str]) -> list[tuple[int, ...]]:
@@ -132,8 +216,9 @@ class Encoder(nn.Module):
         self._words.clear()
 
     def piece_counts(self, sentences: Sequence[Sentence]) -> list[int]:
-        """Word pieces of each sentence, [CLS] and [SEP] not counted, however many the encoder can read."""
-        return [sum(map(len, self.word_pieces(sentence.tokens))) for sentence in sentences]
+        """Word pieces of each sentence and its context, [CLS] and [SEP] not counted, however many the encoder reads."""
+        words = [(*before, *s.tokens, *after) for s in sentences for before, after in [s.context(self.context_window)]]
+        return [sum(map(len, self.word_pieces(text))) for text in words]
 
     @contextlib.contextmanager
     def padded_to(self, pieces: int) -> Iterator[None]:
@@ -144,53 +229,62 @@ class Encoder(nn.Module):
         finally:
             self._least_width = 0
 
-    def collate(self, sentences: Sequence[Sentence], longest_words: int | None = None) -> Pieces:
+    def collate(self, sentences: Sequence[Sentence], longest_words: int | None = None) -> EncoderInputs:
         """[CLS] pieces [SEP], padded to the longest sentence, of which at most `longest_words` are read.
 
         A sentence with more pieces than the encoder has positions keeps the words that fit; what lies beyond cannot
-        be predicted and counts as missed by the scorer; `truncated_words` counts it.
+        be predicted and counts as missed by the scorer; `truncated_words` counts it. Context words fill what room is
+        left: at most half of it those before, the nearest first.
         """
         cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        rows, offsets, lengths = [], [], []
+        rows, offsets = [], []
         for sentence in sentences:
-            ids, ends = [cls], [1]
-            for pieces in self.word_pieces(sentence.tokens[:longest_words]):
-                if len(ids) + len(pieces) >= self.max_pieces:
-                    break
-                ids.extend(pieces)
-                ends.append(len(ids))
-            ids.append(sep)
-            rows.append(ids)
+            words = self._read(sentence.tokens[:longest_words])
+            before, after = sentence.context(self.context_window)
+            used = 2 + sum(map(len, words))
+            before = self._read(before[::-1], used + (self.max_pieces - used + 1) // 2)[::-1]
+            after = self._read(after, used + sum(map(len, before)))
+            ends = list(itertools.accumulate(map(len, words), initial=1 + sum(map(len, before))))
+            rows.append([cls, *itertools.chain(*before, *words, *after), sep])
             offsets.append(ends)
-            lengths.append(len(ends) - 1)
         width = max(self._least_width, *map(len, rows))
         pad = self.tokenizer.pad_token_id
-        return Pieces(
+        return EncoderInputs(
             torch.tensor([ids + [pad] * (width - len(ids)) for ids in rows]),
             torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in rows]),
             torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[:-1]], dtype=torch.long),
             torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[1:]], dtype=torch.long),
-            lengths,
+            [len(ends) - 1 for ends in offsets],
         )
+
+    def _read(self, words: Sequence[str], used: int = 2) -> list[tuple[int, ...]]:
+        """The pieces of the first words, as many as fit where so many pieces are `used`."""
+        pieces = self.word_pieces(words) if words else []
+        ends = list(itertools.accumulate(map(len, pieces), initial=used))
+        return pieces[: bisect.bisect_right(ends, self.max_pieces) - 1]
 
     def truncated_words(self, sentences: Sequence[Sentence], longest_words: int | None = None) -> int:
         """How many words of the sentences do not fit the encoder, or lie beyond the `longest_words` that are read."""
-        room = self.max_pieces - 2
-        beyond = 0
-        for sentence in sentences:
-            total = 0
-            for i, pieces in enumerate(self.word_pieces(sentence.tokens)):
-                total += len(pieces)
-                if total > room or i == longest_words:
-                    beyond += len(sentence.tokens) - i
-                    break
-        return beyond
+        return sum(len(s.tokens) - len(self._read(s.tokens[:longest_words])) for s in sentences)
+
+
+def _nothing(difference: Tensor, effect: Tensor) -> bool:
+    """Whether a difference between states is that of rounding, on the scale of an effect that is none."""
+    return bool(difference.abs().max() <= 0.01 * effect.abs().max())
+
+
+def _position_tables(model: nn.Module) -> list[nn.Embedding]:
+    return [m for name, m in model.named_modules() if "position" in name and isinstance(m, nn.Embedding)]
+
+
+def first_position(model: nn.Module) -> int:
+    """The row of the first piece in a model's table of positions: MPNet and RoBERTa count from behind the padding
+    index."""
+    return max((t.padding_idx + 1 for t in _position_tables(model) if t.padding_idx is not None), default=0)
 
 
 def max_pieces(model: nn.Module) -> int:
     """Word pieces that an encoder can read at once, [CLS] and [SEP] counted: by its table of positions, where it has
     one, else by its configuration."""
-    tables = (m for name, m in model.named_modules() if "position" in name and isinstance(m, nn.Embedding))
-    # MPNet and RoBERTa count positions from behind the padding index, so those up to it are never used
-    rooms = [table.num_embeddings - (-1 if table.padding_idx is None else table.padding_idx) - 1 for table in tables]
-    return min(rooms, default=model.config.max_position_embeddings)
+    rows = min((t.num_embeddings for t in _position_tables(model)), default=model.config.max_position_embeddings)
+    return rows - first_position(model)

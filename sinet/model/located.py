@@ -23,6 +23,7 @@ OTHERS = ("*.json", "*.txt", "*.model", "*.jinja")
 """What else may be read: the configuration, and whatever files a tokenizer has."""
 COMMIT = "commit.json"
 """In a folder that `fetch_encoder` made: which commit of the hub it holds, under which declaration, and its sums."""
+COMMIT_FORM = {"hub": ".+", "revision": "[0-9a-f]{40}|main", "commit": "[0-9a-f]{40}"}
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,200}")
 LFS_POINTER = b"version https://git-lfs"
 
@@ -112,21 +113,17 @@ def _shards(index: Path) -> set[str]:
     return set(named.values())
 
 
-COMMIT_FORM = {"hub": ".+", "revision": "[0-9a-f]{40}|main", "commit": "[0-9a-f]{40}"}
-
-
 def _fetched(folder: Path) -> dict:
     """What `fetch_encoder` noted of a folder that it made."""
     path = folder / COMMIT
     found = read_json(path, *COMMIT_FORM, "sha256")
-    for key, form in COMMIT_FORM.items():
-        if not isinstance(found[key], str) or not re.fullmatch(form, found[key]):
-            raise UserError(
-                f"{path}: {key} is {shown(found[key])}, not what was written there; fetch the encoder again"
-            )
     sums = found["sha256"]
+    fits = {key: isinstance(found[key], str) and re.fullmatch(form, found[key]) for key, form in COMMIT_FORM.items()}
+    wrong = [key for key in fits if not fits[key]]
     if not isinstance(sums, dict) or not all(re.fullmatch("[0-9a-f]{64}", str(value)) for value in sums.values()):
-        raise UserError(f"{path}: sha256 is no mapping of files to checksums; fetch the encoder again")
+        wrong.append("sha256")
+    if wrong:
+        raise UserError(f"{path}: {wrong[0]} is {shown(found[wrong[0]])}, not what was written there; fetch again")
     return found
 
 
@@ -167,22 +164,20 @@ def _on_this_machine(declared: dict, mirrors: Sequence[str]) -> tuple[Path, str,
 
 
 def _from_hub(declared: dict) -> tuple[Path, str, str]:
-    folder = _snapshot(declared, [*OTHERS, "*.safetensors"])
-    if not any((folder / weights).is_file() for weights in WEIGHTS):
-        folder = _snapshot(declared, ["pytorch_model*"])
-    return folder, f"hub {declared['hub']}", folder.name  # the hub's cache names a snapshot's folder by its commit
-
-
-def _snapshot(declared: dict, patterns: list[str]) -> Path:
     from huggingface_hub import snapshot_download
 
+    def snapshot(*patterns: str) -> Path:
+        of = {"revision": declared["revision"], "allow_patterns": list(patterns), "max_workers": 2}
+        return Path(snapshot_download(declared["hub"], **of))
+
     try:
-        return Path(
-            snapshot_download(declared["hub"], revision=declared["revision"], allow_patterns=patterns, max_workers=2)
-        )
+        folder = snapshot(*OTHERS, "*.safetensors")
+        if not any((folder / weights).is_file() for weights in WEIGHTS):
+            folder = snapshot("pytorch_model*")
     except Exception as error:  # the hub's client raises some thirty kinds
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"encoder {declared['name']!r}: not in a mirror and not to be had from the hub: {first} "
             f"Go online once, or put its files into data/mirror/encoders/{declared['name']}/"
         ) from None
+    return folder, f"hub {declared['hub']}", folder.name  # the hub's cache names a snapshot's folder by its commit

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from sinet.contract import Sentence
+from sinet.contract import Extractor, Sentence
 from sinet.grid.schema import TrainingRecipe
 
 POOL = 40
@@ -16,6 +16,21 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
     """Batches for inference: positions sorted by length in pieces, longest first, so that memory peaks at once."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def inference_batches(model: Extractor, sentences: Sequence[Sentence], size: int) -> list[list[int]]:
+    """Positions of the sentences of each batch: of like length, or documents where the model reads those whole."""
+    if model.whole_documents:
+        return by_document([sentence.document for sentence in sentences])
+    return by_length(model.encoder.piece_counts(sentences), size)
+
+
+def by_document(documents: Sequence[str | None]) -> list[list[int]]:
+    """Batches of whole documents, in the order of the data; a sentence of no document is one by itself."""
+    batches: dict[str | int, list[int]] = {}
+    for i, document in enumerate(documents):
+        batches.setdefault(i if document is None else document, []).append(i)
+    return list(batches.values())
 
 
 def training_batches(
@@ -32,10 +47,7 @@ def training_batches(
     size, order = recipe.batch_size, recipe.order
     count = len(lengths)
     if size == "document":
-        whole: dict[str | None, list[int]] = {}
-        for i, document in enumerate(documents):
-            whole.setdefault(document, []).append(i)
-        batches = list(whole.values())
+        batches = by_document(documents)
         return batches if order == "data" else _shuffled(batches, generator)
     if order == "data":
         items = list(range(count))

@@ -227,9 +227,13 @@ def run_cost(run: RunSpec, data: Data, encoder: Encoder) -> Cost:
     train = [*data.train, *data.dev] if any(t.train_on == "train+dev" for _, t in stages) else data.train
     encoder.word_pieces([word for sentence in train for word in sentence.tokens])  # at once is faster
     model = (counted := Counted(run, data.labels, encoder)).model
-    sentences, number, work, memory, state = 0, 0, Work(), 0.0, 0.0
+    weights = sum(p.numel() for p in model.parameters())
+    sentences, number, work, memory, state = 0, 0, Work(), 4.0 * weights, 0.0
     for stage, recipe in stages:
         model.stage = stage
+        trained = sum(p.numel() for group in parameter_groups(model, recipe) for p in group["params"])
+        if not trained:
+            continue
         steps = Steps(model, model.training_items(train), recipe, run.seed)
         first, later, saved = counted.mean_step(steps)
         begun = min(steps.steps, steps.steps_per_epoch)
@@ -239,8 +243,6 @@ def run_cost(run: RunSpec, data: Data, encoder: Encoder) -> Cost:
         work += first * begun + later * (steps.steps - begun + on_dev)
         sentences += round(steps.steps / steps.steps_per_epoch * len(train))
         number += steps.steps
-        trained = sum(p.numel() for group in parameter_groups(model, recipe) for p in group["params"])
-        weights = sum(p.numel() for p in model.parameters())
         memory = max(memory, 4 * (weights + 3 * trained) + saved)
         # a state holds weights and two moments; one more while it is written, and the selected weights
         state = max(state, 4 * ((KEPT + 1) * (weights + 2 * trained) + weights))

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from sinet.model.packed import packed
 from sinet.model.pretrained import rebuild_encoder
 from sinet.provenance import digest, file_sha256
 from sinet.run import machine
-from sinet.run.batches import by_length
+from sinet.run.batches import inference_batches
 from sinet.run.prefetch import prefetched
 
 log = logging.getLogger("sinet")
@@ -54,7 +54,7 @@ def predict(
     def collate(positions: list[int]) -> list[Batch]:
         return [model.collate([sentences[i].without_labels() for i in positions])]
 
-    batches = by_length(model.encoder.piece_counts(sentences), batch_size)
+    batches = inference_batches(model, sentences, batch_size)
     with inference(model, device, precision), prefetched(collate, batches, device) as prepared:
         for positions, (batch,) in prepared:
             for i, prediction in zip(positions, model.decode(batch.to(device)), strict=True):
@@ -129,6 +129,19 @@ def what_determines(made: dict, source: Path, *others: object) -> list:
     return [made["files"], made["precision"], file_sha256(source), code, *others]
 
 
+def _chunks(sentences: Iterable[Sentence], size: int, whole_documents: bool) -> Iterator[list[Sentence]]:
+    """Lists of so many sentences; with `whole_documents` a list goes on to the end of a document."""
+    given: list[Sentence] = []
+    number = itertools.count()
+    for _, together in itertools.groupby(sentences, lambda s: (whole_documents and s.document) or next(number)):
+        given += together
+        if len(given) >= size:
+            yield given
+            given = []
+    if given:
+        yield given
+
+
 def predict_file(
     run: Path, source: Path, out: Path, at: Callable[[int], object] | None = None, chunk: int | None = None
 ) -> None:
@@ -147,15 +160,18 @@ def predict_file(
 
     def lines(done: int) -> Iterator[str]:
         nonlocal unread
-        stream = itertools.islice(iter_sentences(source, labels=False), done, None)
+        written = 0
         with tqdm(total=total, initial=done, unit="sent", desc="predict", mininterval=2) as bar:
-            while given := list(itertools.islice(stream, chunk)):
+            for given in _chunks(iter_sentences(source, labels=False), chunk, model.whole_documents):
+                first = max(0, done - written)
+                written += len(given)
+                if written <= done:
+                    continue
                 unread += model.truncated_words(given)
-                yield from map(sentence_line, predict(model, given, device, precision))
-                done += len(given)
-                bar.update(len(given))
+                yield from map(sentence_line, predict(model, given, device, precision)[first:])
+                bar.update(len(given) - first)
                 if at is not None:
-                    at(done)
+                    at(written)
 
     write_lines(out, what_determines(made, source, chunk), chunk, lines)
     if not total:

@@ -32,7 +32,7 @@ from sinet.grid.plan import Plan
 from sinet.model.located import locate_encoder
 from sinet.model.pretrained import load_encoder
 from sinet.run import machine
-from sinet.run.batches import by_length, sample_by_length
+from sinet.run.batches import inference_batches, sample_by_length
 from sinet.run.predict import inference, load_run
 
 log = logging.getLogger("sinet")
@@ -53,7 +53,7 @@ def collated(model: Extractor, sentences: Sequence[Sentence], batch_size: int) -
     """The sentences as batches of token ids, without labels."""
     return [
         model.collate([sentences[i].without_labels() for i in positions])
-        for positions in by_length(model.encoder.piece_counts(sentences), batch_size)
+        for positions in inference_batches(model, sentences, batch_size)
     ]
 
 

@@ -186,11 +186,22 @@ def _train_stage(
     saved: dict | None,
 ) -> dict:
     """One training of a recipe, from its beginning or a saved state: `rows` of the log are added, and the state's
-    folder gets the selected weights.
+    folder gets the selected weights. A system without a parameter to train is scored on dev as it is.
 
     Returns:
         `epoch` and dev `scores` of the selected weights.
     """
+
+    def dev_scores() -> dict[str, float]:
+        figures = score(data.dev, predict(model, data.dev, device, precision), data.labels)[recipe.matching]
+        return {f"dev_{m}": figures[m]["f1"] for m in METRICS}
+
+    if not parameter_groups(model, recipe):
+        began = time.perf_counter()
+        row = {"stage": stage or "", "epoch": 0, "loss": 0.0, "train_s": 0.0, "sentences_per_s": 0.0}
+        rows.append(row | (dev_scores() if data.dev else {}) | {"dev_s": time.perf_counter() - began})
+        write_weights(_selected(state, number), model)
+        return {"epoch": 0, "scores": _scores(rows[-1])}
     training = Training(model, model.training_items(data.train), recipe, run.seed, device, precision)
     best = {"epoch": 0, "scores": None}
     if saved is not None:
@@ -225,8 +236,7 @@ def _train_stage(
             looks, ends = training.evaluates(training.step), training.step == training.steps
             selects = recipe.selection != "last"
             if data.dev and ((looks and selects) or ends):
-                figures = score(data.dev, predict(model, data.dev, device, precision), data.labels)[recipe.matching]
-                row |= {f"dev_{m}": figures[m]["f1"] for m in METRICS}
+                row |= dev_scores()
                 bar.set_postfix_str(f"dev Ent {row['dev_ent']:.1f} Rel+ {row['dev_rel_plus']:.1f}")
             row |= {
                 "train_s": training.seconds,
@@ -236,7 +246,7 @@ def _train_stage(
             rows.append(row)
             # what is not looked at cannot be selected, unless nothing else is there
             if (looks or not selects or best["scores"] is None) and better(row, best["scores"], recipe.selection):
-                best = {"epoch": row["epoch"], "scores": {m: row[f"dev_{m}"] for m in METRICS if f"dev_{m}" in row}}
+                best = {"epoch": row["epoch"], "scores": _scores(row)}
                 write_weights(_selected(state, number), model)
             training.next_round()
             save()
@@ -244,6 +254,11 @@ def _train_stage(
             told = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "stage")
             log.info("step %d of %d: %s", training.step, training.steps, told)
     return best
+
+
+def _scores(row: dict) -> dict[str, float]:
+    """The dev F1 in a row of the log, none where it was not looked at."""
+    return {m: row[f"dev_{m}"] for m in METRICS if f"dev_{m}" in row}
 
 
 def _selected(state: StateFolder, stage: int) -> Path:
@@ -308,6 +323,8 @@ def new_model(run: RunSpec, labels: Labels, encoder: Encoder, device: torch.devi
         model = systems.load(run.system)(labels, encoder, **run.settings).to(device)
         for model.stage, training in run.recipe.trainings:
             parameter_groups(model, training)
+            if model.whole_documents and (training.batch_size != "document" or training.micro_batch_size):
+                raise ValueError("it reads whole documents; write batch_size: document and micro_batch_size: null")
         model.stage = None
     except ValueError as error:
         raise UserError(f"{run.model} with {run.encoder_name}: {error}") from None
