@@ -360,7 +360,7 @@ def _efficiency_steps(step: Step) -> None:
         metavar="RULE",
         help="only-right, out-of-triple, hard-failure, or ids of sentences",
     )
-    s.add_argument("--what", required=True, help="whose attention this is, for the captions")
+    s.add_argument("--caption", required=True, help="whose attention this is, in words for the captions")
     s.add_argument("--out", type=Path, required=True, metavar="FILE", help="JSON to write")
 
     s = step(
@@ -399,7 +399,7 @@ def _paper_steps(step: Step) -> None:
     s = step(
         "tables",
         steps.tables,
-        "write the tables of a grid (csv, md, tex)",
+        "write the tables of a grid (csv, md, tex, and json for the page)",
         "Main, ablation, published against measured, significance, efficiency, types, slices, errors.",
     )
     _of_plan(s)
@@ -417,14 +417,12 @@ def _paper_steps(step: Step) -> None:
     s.add_argument("--shares", type=Path, required=True, metavar="FILE", help="what `attention-shares` wrote")
     s.add_argument("--groups", type=Path, required=True, metavar="FILE", help="what `group-scores` wrote")
     _of_plan(s)
-    s.add_argument("--what", required=True, help="what was measured, for notes and caption")
     s.add_argument("--tables", type=Path, required=True, metavar="DIR", help="folder for the tables")
     s.add_argument("--figures", type=Path, required=True, metavar="DIR", help="folder for the figure")
 
     s = step("plot-flops", steps.plot_flops, "draw FLOPs against sentence length (pdf, png) with a caption")
     s.add_argument("--flops", type=Path, required=True, metavar="FILE", help="what `flops` wrote")
     _of_plan(s, "--dataset", "--encoder")
-    s.add_argument("--what", required=True, help="what was counted, for the caption")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="path without its ending")
 
     s = step(
@@ -434,13 +432,11 @@ def _paper_steps(step: Step) -> None:
     )
     _of_plan(s, "--dataset", "--encoder")
     s.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="what `compare` wrote")
-    s.add_argument("--what", required=True, help="dataset and encoder, for the captions")
     s.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
 
     s = step("plot-speed", steps.plot_speed, "draw F1 against sentences a second on one dataset and encoder")
     _of_plan(s, "--dataset", "--encoder")
     s.add_argument("--timing", type=Path, required=True, metavar="FILE", help="what `time` wrote")
-    s.add_argument("--what", required=True, help="dataset and encoder, for the caption")
     s.add_argument("--out", type=Path, required=True, metavar="STEM", help="the figure without its ending")
 
     s = step(

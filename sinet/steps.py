@@ -434,7 +434,7 @@ def case_study(options: argparse.Namespace) -> None:
     attention, model = plan.file(studied["systems"][studied["model"]], "attention.json"), studied["model"]
     data = plan.results / "data" / studied["dataset"]
     files = data / "test.jsonl", data / "labels.json", attention, predictions
-    write_sealed(options.out, {"cases": chosen_cases(*files, model, options.sentences, options.what)})
+    write_sealed(options.out, {"cases": chosen_cases(*files, model, options.sentences, options.caption)})
 
 
 def find_triples(options: argparse.Namespace) -> None:
@@ -486,15 +486,15 @@ def plot_claim(options: argparse.Namespace) -> None:
     plan = GridPlan.read(options.plan)
     studied = plan.studied()
     files = options.shares, options.groups, plan.records(studied["dataset"], studied["encoder"])
-    write_claim(*files, plan.declared, options.what, options.tables, options.figures)
+    write_claim(*files, plan.declared, options.tables, options.figures)
 
 
 def plot_flops(options: argparse.Namespace) -> None:
-    from sinet.paper.efficiency import draw_flops
+    from sinet.paper.figures import draw_flops
 
     plan, _ = _records_at(options)
     records = [plan.file(run, "record.json") for run in plan.of_systems(options.dataset, options.encoder).values()]
-    draw_flops(options.flops, records, plan.declared["models"], options.what, options.out)
+    draw_flops(options.flops, records, plan.declared, options.out)
 
 
 def _records_at(options: argparse.Namespace) -> tuple[GridPlan, list[Path]]:
@@ -509,15 +509,14 @@ def plot_results(options: argparse.Namespace) -> None:
     from sinet.paper.figures import draw_results
 
     plan, records = _records_at(options)
-    place = plan.declared["datasets"][options.dataset].get("fold_of", options.dataset), options.encoder
-    draw_results(records, options.comparisons, plan.declared["models"], place, options.what, options.out)
+    draw_results(records, options.comparisons, plan.declared, options.out)
 
 
 def plot_speed(options: argparse.Namespace) -> None:
     from sinet.paper.figures import draw_speed
 
     plan, records = _records_at(options)
-    draw_speed(records, options.timing, plan.declared["models"], options.what, options.out)
+    draw_speed(records, options.timing, plan.declared, options.out)
 
 
 def report(options: argparse.Namespace) -> None:

@@ -178,7 +178,7 @@ def test_touched_files_re_run_nothing(finished):
         ("sinet/score/shares.py", {"share_attention", "draw_attention", "draw_claim"}),
         ("sinet/run/attend.py", {"attend"} | CASE_STUDY - {"score_groups"}),
         ("sinet/paper/tables.py", {"tabulate"}),
-        ("sinet/paper/figures.py", {"draw_results", "draw_speed"}),
+        ("sinet/paper/figures.py", {"draw_flops", "draw_results", "draw_speed"}),
         ("sinet/score/errors.py", {"evaluate", "compare", "tabulate", "draw_claim"} | FIGURES),
         ("sinet/score/stats.py", {"compare", "tabulate", "draw_results"} | CASE_STUDY),
         ("sinet/run/timing.py", {"time_inference", "tabulate", "draw_speed"}),

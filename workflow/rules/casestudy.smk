@@ -33,7 +33,6 @@ rule attend:
         "python -m sinet attend --run {params.run:q} --test {input.test:q} --out {output.attention:q} --log {log:q}"
 
 
-CASE_WHAT = place_title(CASE.dataset, CASE.encoder)
 CASE_DATA = f"{RESULTS}/data/{CASE.dataset}"
 
 
@@ -55,10 +54,10 @@ rule choose_cases:
         plan=PLAN_FILE,
         planned=planned("case_study"),
         sentences=CASE_SENTENCES,
-        what=f"{studied_at(CASE_SYSTEMS)}, test split",
+        caption=f"{studied_at(CASE_SYSTEMS)}, test split",
         code=code("sinet.score.cases"),
     shell:
-        "python -m sinet case-study --plan {params.plan:q} --sentences {params.sentences:q} --what {params.what:q}"
+        "python -m sinet case-study --plan {params.plan:q} --sentences {params.sentences:q} --caption {params.caption:q}"
         " --out {output.cases:q} --log {log:q}"
 
 
@@ -175,12 +174,12 @@ rule draw_claim:
         records=[f"{RESULTS}/runs/{run.path}/record.json" for run in BESIDE_CASE],
     output:
         shares=report(
-            multiext(f"{RESULTS}/tables/attention_shares", ".csv", ".md", ".tex"),
+            multiext(f"{RESULTS}/tables/attention_shares", ".csv", ".md", ".tex", ".json"),
             caption="../report/attention_shares.rst",
             category="Case study",
         ),
         groups=report(
-            multiext(f"{RESULTS}/tables/triple_groups", ".csv", ".md", ".tex"),
+            multiext(f"{RESULTS}/tables/triple_groups", ".csv", ".md", ".tex", ".json"),
             caption="../report/triple_groups.rst",
             category="Case study",
         ),
@@ -199,11 +198,10 @@ rule draw_claim:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=planned("models", "remark", "case_study"),
-        what=f"{CASE_WHAT}, {recipes_of(BESIDE_CASE)}",
+        planned=planned("datasets", "encoders", "models", "remark", "case_study"),
         tables=lambda wildcards, output: str(Path(output.shares[0]).parent),
         figures=subpath(output.pdf, parent=True),
         code=code("sinet.paper.claim"),
     shell:
         "python -m sinet plot-claim --plan {params.plan:q} --shares {input.shares:q} --groups {input.groups:q}"
-        " --what {params.what:q} --tables {params.tables:q} --figures {params.figures:q} --log {log:q}"
+        " --tables {params.tables:q} --figures {params.figures:q} --log {log:q}"

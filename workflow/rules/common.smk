@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(workflow.basedir)))
 
 from sinet import config as grid
 from sinet import provenance, site, systems
+from sinet.captions import dataset_title
 from sinet.copied import put_in_order
 from sinet.data.sources import annotations, find_file, release_folders, source_of
 from sinet.errors import UserError, printable
@@ -23,7 +24,6 @@ from sinet.kept import kept_runs
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 from sinet.model.located import changed_files
 from sinet.paper import missing
-from sinet.paper.titles import dataset_title
 from sinet.plan import GridPlan
 from sinet.published import EFFICIENCY_ENCODERS
 from sinet.recipes import trainings

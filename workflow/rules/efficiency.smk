@@ -85,12 +85,11 @@ rule draw_flops:
     params:
         plan=PLAN_FILE,
         planned=planned_at,
-        what=lambda wildcards: f"{place_title(wildcards.dataset, wildcards.encoder)}, test split",
         stem=subpath(output.pdf, strip_suffix=".pdf"),
-        code=code("sinet.paper.efficiency"),
+        code=code("sinet.paper.figures"),
     shell:
         "python -m sinet plot-flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --flops {input.flops:q} --what {params.what:q} --out {params.stem:q} --log {log:q}"
+        " --flops {input.flops:q} --out {params.stem:q} --log {log:q}"
 
 
 rule draw_speed:
@@ -114,9 +113,8 @@ rule draw_speed:
     params:
         plan=PLAN_FILE,
         planned=planned_at,
-        what=lambda wildcards: place_title(wildcards.dataset, wildcards.encoder),
         stem=subpath(output.pdf, strip_suffix=".pdf"),
         code=code("sinet.paper.figures"),
     shell:
         "python -m sinet plot-speed --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --timing {input.timing:q} --what {params.what:q} --out {params.stem:q} --log {log:q}"
+        " --timing {input.timing:q} --out {params.stem:q} --log {log:q}"

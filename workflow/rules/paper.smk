@@ -33,7 +33,7 @@ rule tabulate:
     output:
         **{
             name: report(
-                multiext(f"{RESULTS}/tables/{name}", ".csv", ".md", ".tex"),
+                multiext(f"{RESULTS}/tables/{name}", ".csv", ".md", ".tex", ".json"),
                 caption=f"../report/{name}.rst",
                 category="Tables",
             )
@@ -79,9 +79,8 @@ rule draw_results:
     params:
         plan=PLAN_FILE,
         planned=planned_at,
-        what=lambda wildcards: place_title(wildcards.dataset, wildcards.encoder),
         out=lambda wildcards, output: str(Path(output[0]).parent),
         code=code("sinet.paper.figures"),
     shell:
         "python -m sinet plot-results --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --comparisons {input.comparisons:q} --what {params.what:q} --out {params.out:q} --log {log:q}"
+        " --comparisons {input.comparisons:q} --out {params.out:q} --log {log:q}"

@@ -3,7 +3,7 @@
 
 rule report_page:
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=DECLARED["tables"], ending=["csv", "md", "tex"]),
+        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=DECLARED["tables"], ending=["csv", "json", "tex"]),
         figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=FIGURES, ending=["pdf", "png", "md"]),
         records=[f"{RESULTS}/runs/{path}/record.json" for path in RUNS],
         predictions=[f"{RESULTS}/runs/{path}/predictions.jsonl" for path in RUNS],
