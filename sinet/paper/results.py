@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sinet.captions import machine, short_commit
 from sinet.config import Plan
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_atomically
-from sinet.paper.grid import short_commit
 from sinet.plan import GridPlan
 
 OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
@@ -18,7 +18,7 @@ INTRODUCTION = """\
 # Results of the last runs
 
 Made by `make results CONFIGS="{configs}"`. Micro F1 x 100; symmetric types direction-free. Published rows use the
-deck's encoders and protocols: the notes under each table say what differs.
+encoders and protocols of SINET's paper: the notes under each table say what differs.
 """
 
 
@@ -41,7 +41,7 @@ def write_results(grids: Sequence[tuple[Path, Path, Plan]], out: Path) -> None:
         _check(config, results, plan)
     parts = [INTRODUCTION.format(configs=" ".join(str(config) for config, _, _ in grids))]
     if (by_hand := out.with_name("by-hand.md")).is_file():
-        parts.append(f"Measured in pieces, and kept by hand: [{by_hand.name}]({by_hand.name}).\n")
+        parts.append(f"Measured in pieces, by hand: [{by_hand.name}]({by_hand.name}).\n")
     for (config, results, plan), name in zip(grids, names, strict=True):
         parts += [f"## `{config}`\n", _made(config, results, plan)]
         made = GridPlan.read(results / "plan.json").declared
@@ -84,13 +84,12 @@ def _made(config: Path, results: Path, plan: Plan) -> str:
     last = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
     minutes = sum(sum(record["seconds"].values()) for record in records) / 60
     machines = dict.fromkeys(
-        f"{r['device_name']} ({r['device']}, {r['threads']} threads), {r['precision']}, at commit "
-        + short_commit(r["git_commit"])
-        for r in records
+        f"{machine(record)}, {record['precision']}, at commit {short_commit(record['git_commit'])}"
+        for record in records
     )
-    left_out = f"; {len(plan.left_out)} left out" if plan.left_out else ""
+    skipped = f"; {len(plan.left_out)} skipped" if plan.left_out else ""
     return (
-        f"`make tables CONFIG={config}`, finished {last:%Y-%m-%d}. {len(records)} runs{left_out}; {minutes:.0f} "
+        f"`make tables CONFIG={config}`, finished {last:%Y-%m-%d}. {len(records)} runs{skipped}; {minutes:.0f} "
         f"minutes of training and evaluation on dev in all. Trained on: {'; '.join(machines)}.\n"
     )
 
