@@ -3,8 +3,6 @@
 import statistics
 from collections.abc import Iterator
 
-import pandas as pd
-
 from sinet.captions import span
 from sinet.paper.frame import DEV, TEST
 from sinet.paper.grid import (
@@ -19,7 +17,7 @@ from sinet.paper.grid import (
     published_encoders,
     split_of,
 )
-from sinet.paper.table import Cell, Table, frame, number, shown, tidy_line
+from sinet.paper.table import Cell, Table, number, shown, tidy_line
 from sinet.published import BASE
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 
@@ -54,9 +52,8 @@ def ablation_table(grid: Grid, published: dict) -> Table:
         *(_of_dev(grid, place, settings) for place in places if grid.there(place)),
         *grid.protocol([run for run in grid.runs if run["model"] in settings.values() and grid.place(run) in places]),
     )
-    rows, lines = [cells for cells, _ in made], [line for _, of_row in made for line in of_row]
     columns = [*DESCRIBED, *(n for m in METRICS.values() for n in (m, f"{m} - {BASE}"))]
-    return Table("ablation", "Ablation", frame(rows, columns), pd.DataFrame(lines), notes)
+    return Table.of("ablation", "Ablation", made, notes, columns=columns)
 
 
 def _published(title: str, entries: list[dict], encoder: str) -> Iterator[tuple[dict, list[dict]]]:

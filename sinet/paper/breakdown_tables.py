@@ -1,5 +1,6 @@
 """Where systems are right and wrong: F1 by type and by slice of the test split, errors by kind."""
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import pandas as pd
@@ -21,26 +22,24 @@ NOT_TESTED = (
 
 def types_table(grid: Grid) -> Table:
     """F1 and support of every entity type (Ent) and relation type (Rel, Rel+)."""
-    rows, lines = [], []
+    made = []
     for place, metric, _, kind, support, f1 in _classes(grid, [TYPE]):
         name = METRICS[metric]
-        cells, found = _of_class(grid, place, f"{name} of {kind}", support["gold"], f1)
-        rows.append(_where(grid, place) | {"Figure": name, "Type": kind} | cells)
-        lines += found
+        cells, lines = _of_class(grid, place, f"{name} of {kind}", support["gold"], f1)
+        made.append((_where(grid, place) | {"Figure": name, "Type": kind} | cells, lines))
     notes = f"Micro F1 x 100 of each type{_pooled(grid)}. Gold: its claims in the gold of the test split.", NOT_TESTED
-    return _table(grid, "types", "By type", rows, lines, notes)
+    return _table(grid, "types", "By type", made, notes)
 
 
 def slices_table(grid: Grid) -> Table:
     """F1 by sentence length, number of triples, overlap pattern and distance; Ent and Rel+ to read, Rel in the csv."""
-    rows, lines = [], []
+    made = []
     for place, metric, slicing, label, support, f1 in _classes(grid, TITLES):
         name, title = METRICS[metric], TITLES[slicing]
-        cells, found = _of_class(grid, place, f"{name}, {title.lower()} {label}", support["gold"], f1)
+        cells, lines = _of_class(grid, place, f"{name}, {title.lower()} {label}", support["gold"], f1)
         sentences = NO_FIGURE if slicing == "distance" else number(support["sentences"], 0)
         head = {"Figure": name, "Slice": title, "Class": label, "Sentences": sentences}
-        rows += [_where(grid, place) | head | cells] if metric != "rel" else []
-        lines += found
+        made.append((None if metric == "rel" else _where(grid, place) | head | cells, lines))
     notes = (
         f"Micro F1 x 100 over the claims of each class{_pooled(grid)}. Length, triples and overlap "
         "choose sentences by their gold, distance chooses gold and predicted relations; gold: claims of the class in "
@@ -49,7 +48,7 @@ def slices_table(grid: Grid) -> Table:
         "the same two entities; SEO, two triples share one entity only; a sentence may have both.",
         NOT_TESTED,
     )
-    return _table(grid, "slices", "By slice", rows, lines, notes)
+    return _table(grid, "slices", "By slice", made, notes)
 
 
 def errors_table(grid: Grid) -> Table:
@@ -61,12 +60,10 @@ def errors_table(grid: Grid) -> Table:
         name: _by_model(errors.loc[errors.index.isin(of)].groupby([*PLACE, "model", "seed"], sort=False)["value"].sum())
         for name, of in kinds.items()
     }
-    rows, lines = [], []
-    for place in grid.measured():
-        for kind in kinds:
-            cells, found = _cells(grid, place, kind, lambda m, of=counts[kind], at=place: of.get((*at, m)), digits=1)
-            rows.append(_where(grid, place) | {"Error": kind} | cells)
-            lines += found
+    made = []
+    for place, kind in itertools.product(grid.measured(), kinds):
+        cells, lines = _cells(grid, place, kind, lambda m, of=counts[kind], at=place: of.get((*at, m)), digits=1)
+        made.append((_where(grid, place) | {"Error": kind} | cells, lines))
     notes = (
         "Errors of the test split, strict matching (Ent; Rel+), symmetric types direction-free. Each wrong claim, gold "
         "or predicted, belongs to one error; a gold and a predicted claim that nearly agree are one error together. "
@@ -74,7 +71,7 @@ def errors_table(grid: Grid) -> Table:
         "bold.",
         *(f"{kind}: {meaning}." for kind, meaning in KINDS.items()),
     )
-    return _table(grid, "errors", "Errors", rows, lines, notes)
+    return _table(grid, "errors", "Errors", made, notes)
 
 
 def examples_table(grid: Grid) -> Table:
@@ -103,9 +100,8 @@ def examples_table(grid: Grid) -> Table:
     return Table("error_examples", "Examples of errors", frame(rows, EXAMPLES), table, notes, prose)
 
 
-def _table(grid: Grid, name: str, title: str, rows: list[dict], lines: list[dict], notes: tuple[str, ...]) -> Table:
-    notes = (*notes, WHY_EMPTY, *grid.numbers(), *grid.protocol())
-    return Table(name, title, frame(rows), pd.DataFrame(lines), notes)
+def _table(grid: Grid, name: str, title: str, made: list[tuple[dict, list]], notes: tuple[str, ...]) -> Table:
+    return Table.of(name, title, made, (*notes, WHY_EMPTY, *grid.numbers(), *grid.protocol()))
 
 
 def _pooled(grid: Grid) -> str:

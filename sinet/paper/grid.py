@@ -97,16 +97,12 @@ class Grid:
         return Place(self.whole(run["dataset"]), run["encoder"], run["recipe"]["name"])
 
     @functools.cached_property
-    def _plan(self) -> list[tuple[Place, str, int]]:
-        runs = ((*path.split("/"), recipe) for path, recipe in self.declared["runs"].items())
-        return [(Place(self.whole(d), e, recipe), model, int(seed)) for d, e, model, seed, recipe in runs]
-
-    @functools.cached_property
     def planned(self) -> dict[tuple[Place, str], Counter]:
         """Place and model of every planned run, in the order of the grid, with the number of folds of each seed."""
         found: dict[tuple[Place, str], Counter] = {}
-        for place, model, seed in self._plan:
-            found.setdefault((place, model), Counter())[seed] += 1
+        for path, recipe in self.declared["runs"].items():
+            dataset, encoder, model, seed = path.split("/")
+            found.setdefault((Place(self.whole(dataset), encoder, recipe), model), Counter())[int(seed)] += 1
         return found
 
     def places(self) -> list[Place]:

@@ -2,8 +2,6 @@
 
 import itertools
 
-import pandas as pd
-
 from sinet.paper.grid import (
     METRICS,
     NOT_REPORTED,
@@ -16,7 +14,7 @@ from sinet.paper.grid import (
     Grid,
     Place,
 )
-from sinet.paper.table import Table, frame, number, shown, tidy_line
+from sinet.paper.table import Table, number, shown, tidy_line
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.published import is_system, remark_on
 from sinet.score.compare import pairs_to_compare
@@ -45,8 +43,7 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
         *_tested(grid),
         *grid.protocol([run for run in grid.runs if is_system(models[run["model"]])]),
     )
-    rows, lines = [cells for cells, _ in made], [line for _, of_row in made for line in of_row]
-    return Table("main", "Main results", frame(rows), pd.DataFrame(lines), notes)
+    return Table.of("main", "Main results", made, notes)
 
 
 def _published(grid: Grid, columns: dict[str, str], row: dict, measured: bool) -> tuple[dict, list[dict]]:

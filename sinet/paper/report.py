@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
@@ -136,46 +137,35 @@ def _machines(runs: Sequence[dict]) -> list[dict]:
 
 def _trainings(grid: Grid) -> dict:
     """How each model, or part of it, is trained: its recipe and settings, where, with which seeds."""
-    groups: dict[str, list[dict]] = {}
-    trained: dict[str, dict] = {}
-    for run in grid.runs:
-        for part, training in trainings(run["recipe"]):
-            how = json.dumps([run["model"], part, training, run["recipe"]["name"], run["settings"]], sort_keys=True)
-            groups.setdefault(how, []).append(run)
-            title = grid.title("models", run["model"]) + (f", {part}" if part else "")
-            trained[how] = {"System": title} | _training(run, training)
-    rows = []
-    for how, runs in groups.items():
-        places = dict.fromkeys(grid.where(run["dataset"], run["encoder"]) for run in runs)
-        seeds = ", ".join(map(str, dict.fromkeys(run["seed"] for run in runs)))
-        rows.append(trained[how] | {"Datasets and encoders": "; ".join(places), "Seeds": seeds})
+
+    def rate(value: float | None) -> Cell | str:
+        return "frozen" if value is None else Cell(f"{value}", value)
+
+    rows = [
+        {
+            "System": ", ".join(filter(None, (grid.title("models", run["model"]), part))),
+            "Datasets and encoders": grid.where(run["dataset"], run["encoder"]),
+            "Seeds": str(run["seed"]),
+            "Recipe": run["recipe"]["name"],
+            "Length": length(t),
+            "Batch": number(t["batch_size"], 0) if t["batch_size"] != "document" else "document",
+            **{"Optimiser": t["optimizer"], "Schedule": t["schedule"], "Encoder rate": rate(t["encoder_lr"])},
+            **{"Head rate": rate(t["head_lr"]), "Decay": rate(t["weight_decay"]), "Warm-up": rate(t["warmup"])},
+            **{"Clip": rate(t["clip"]), "Selection": t["selection"]},
+            "Settings": ", ".join(f"{k} {v}" for k, v in run["settings"].items()) or "as declared by the system",
+        }
+        for run in grid.runs
+        for part, t in trainings(run["recipe"])
+    ]
+    joined = {"Datasets and encoders": "; ", "Seeds": ", "}
+    how = [column for column in rows[0] if column not in joined]
+    said = {column: lambda texts, by=by: by.join(dict.fromkeys(texts)) for column, by in joined.items()}
+    plan = pd.DataFrame(rows, dtype=object).groupby(how, sort=False).agg(said).reset_index()[list(rows[0])]
     note = (
         "Rates are the highest ones of a schedule; warm-up is a share of all steps, of a linear schedule; settings are "
         "those that differ from the system's own."
     )
-    return for_page("Plan", frame(rows), [note])
-
-
-def _training(run: dict, training: dict) -> dict:
-    def rate(key: str) -> Cell | str:
-        return "frozen" if training[key] is None else Cell(f"{training[key]}", training[key])
-
-    return {
-        "Datasets and encoders": "",
-        "Seeds": "",
-        "Recipe": run["recipe"]["name"],
-        "Length": length(training),
-        "Batch": str(training["batch_size"]),
-        "Optimiser": training["optimizer"],
-        "Schedule": training["schedule"],
-        "Encoder rate": rate("encoder_lr"),
-        "Head rate": rate("head_lr"),
-        "Decay": rate("weight_decay"),
-        "Warm-up": rate("warmup"),
-        "Clip": rate("clip"),
-        "Selection": training["selection"],
-        "Settings": ", ".join(f"{k} {v}" for k, v in run["settings"].items()) or "as declared by the system",
-    }
+    return for_page("Plan", frame(plan.to_dict("records")), [note])
 
 
 # -- sentences -----------------------------------------------------------------------------------------------------

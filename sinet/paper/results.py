@@ -84,8 +84,7 @@ def _made(config: Path, results: Path, plan: Plan) -> str:
     last = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
     minutes = sum(sum(record["seconds"].values()) for record in records) / 60
     machines = dict.fromkeys(
-        f"{machine(record)}, {record['precision']}, at commit {short_commit(record['git_commit'])}"
-        for record in records
+        f"{machine(r)}, {r['precision']}, at commit {short_commit(r['git_commit'])}" for r in records
     )
     skipped = f"; {len(plan.left_out)} skipped" if plan.left_out else ""
     return (

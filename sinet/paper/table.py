@@ -100,6 +100,20 @@ class Table:
     notes: Sequence[str]
     prose: tuple[str, ...] = ()
 
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        title: str,
+        made: Iterable[tuple[Mapping | None, list]],
+        notes: Sequence[str],
+        columns: Iterable = (),
+    ) -> "Table":
+        """A table of rows (None: of the csv alone), each with its lines of the csv; `columns` as of `frame`."""
+        made = list(made)
+        rows = [row for row, _ in made if row is not None]
+        return cls(name, title, frame(rows, columns), pd.DataFrame([line for _, of in made for line in of]), notes)
+
 
 def frame(rows: Sequence[Mapping], columns: Iterable = ()) -> pd.DataFrame:
     """Rows by column: the two header lines, or a name without a group above it; `columns` where there may be no row."""
