@@ -72,7 +72,7 @@ def shares_table(attention: dict, grid: Grid) -> Table:
     if not attention["directions"]:
         rows.append(_shares_row(NO_ATTENTION))
     notes = (
-        f"{_studied(grid)} on {_where(grid)}, {attention['split']} split ({attention['sentences']} sentences), in "
+        f"{_studied(grid)} on {grid.caption()[0]}, {attention['split']} split ({attention['sentences']} sentences), in "
         f"{_measured(attention)}. Shares of the attention on words, mean over sentences; what falls on the task's own "
         "[CLS] and on [SEP] stands apart. In-triple: argument of a gold relation. Uniform: the same weight on every "
         "word piece.",
@@ -124,7 +124,7 @@ def groups_table(scores: dict, grid: Grid) -> Table:
         rows.append(cells | {"n": number(len(values), 0)})
     columns = ["system", "setting", "group", "figure", "mean", "sd", "n", "low", "high", "values", "seeds"]
     notes = (
-        f"{_where(grid)}. {_runs(grid)}. NER precision, recall and F1 x 100, mean ± standard deviation over n seeds "
+        f"{'. '.join(grid.caption())} NER precision, recall and F1 x 100, mean ± standard deviation over n seeds "
         f"where n > 1. {GROUP_RULE}.",
         f"[95 % interval]: bootstrap over sentences of the mean over seeds, {scores['resamples']:,} resamples.",
         *_remark(grid),
@@ -157,15 +157,16 @@ def draw(attention: dict, scores: dict, grid: Grid, out: Path) -> None:
         for color, marker, label in zip(GROUP_COLORS, MARKERS, labels, strict=True)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=6, frameon=False)
+    where, measured_on = grid.caption()
     caption = (
-        f"{_where(grid)}, {attention['split']} split ({attention['sentences']} sentences). Left: share of the "
+        f"{where}, {attention['split']} split ({attention['sentences']} sentences). Left: share of the "
         f"cross-task attention of {_studied(grid)} on words of each group over its share of the word pieces (1: as "
         f"uniform attention); large points are of the mean attention of heads and seeds ({_seeds(attention)}), small "
         "ones of single heads, each over the sentences on which a head leaves anything for words (a head without a "
         "point: "
         f"none); in {_measured(attention)}; in brackets what of the whole attention falls on words and not on [CLS] "
         f"and [SEP]. Right: NER recall and F1 of each group, mean over seeds. {GROUP_RULE}. Bars: 95 % bootstrap "
-        f"interval over sentences. {_runs(grid)}."
+        f"interval over sentences. {measured_on}"
     )
     save(figure, out, " ".join([caption, *_remark(grid)]))
 
@@ -201,15 +202,6 @@ def _point(axis: plt.Axes, value: float, bounds: list[float], y: float, color: s
 
 
 # -- words of notes and caption ------------------------------------------------------------------------------------
-
-
-def _where(grid: Grid) -> str:
-    return grid.where(grid.runs[0]["dataset"], grid.runs[0]["encoder"])
-
-
-def _runs(grid: Grid) -> str:
-    (texts,) = grid.measured_on(grid.runs).values()
-    return f"Runs: {'. '.join(texts)}"
 
 
 def _studied(grid: Grid) -> str:

@@ -183,12 +183,12 @@ def _block(
             if reference:
                 cells[head, RATIO] = number(row[key] / reference[key])
             lines.append(tidy_line("published", system, *on, figure, [row[key]]))
-        yield _row(system, where, "published", cells), lines
+        yield {"System": system, "On": where, "Source": "published"} | cells, lines
         same = [entry for entry in ours if models[entry.model].get("published") == system]
         yield from _ours(grid, same, ours)
         if not same:
             why = SKIPPED if ((dataset, encoder), system) in out else NOT_RUN
-            yield _row(f"{system} (ours)", where, MEASURED, dict.fromkeys(COLUMNS, why)), []
+            yield {"System": f"{system} (ours)", "On": where, "Source": MEASURED} | dict.fromkeys(COLUMNS, why), []
     in_paper = {row["system"] for row in published}
     yield from _ours(grid, [e for e in ours if models[e.model].get("published") not in in_paper], ours)
 
@@ -220,11 +220,7 @@ def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> Itera
         title = grid.title("models", entry.model)
         on = grid.title("encoders", entry.encoder), grid.title("datasets", entry.dataset)
         lines = [tidy_line(entry.source, title, *on, name, [value]) for name, value in figures.items()]
-        yield _row(f"{title} (ours)", ", ".join(reversed(on)), entry.source, cells), lines
-
-
-def _row(system: str, where: str, source: str, cells: dict) -> dict:
-    return {"System": system, "On": where, "Source": source} | cells
+        yield {"System": f"{title} (ours)", "On": ", ".join(reversed(on)), "Source": entry.source} | cells, lines
 
 
 # -- notes -----------------------------------------------------------------------------------------------------------

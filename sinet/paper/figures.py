@@ -17,7 +17,7 @@ from sinet.captions import machine, span
 from sinet.files import check_sum, read_sealed
 from sinet.paper.frame import ALL
 from sinet.paper.grid import METRICS, Grid, sign, test_of
-from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, looks, save, use_style
+from sinet.paper.style import COLUMN_INCHES, PAGE_INCHES, absent, looks, save, use_style
 from sinet.paper.table import number
 
 
@@ -54,9 +54,8 @@ def draw_flops(flops: Path, records: Sequence[Path], declared: dict, out: Path) 
 
 def save_of(grid: Grid, figure: plt.Figure, caption: str, out: Path) -> None:
     """Write a figure of runs on one dataset with one encoder; the caption says on which, and what they are."""
-    (texts,) = grid.measured_on(grid.runs).values()
-    where = grid.where(grid.runs[0]["dataset"], grid.runs[0]["encoder"])
-    save(figure, out, f"{where}. {caption} Runs: {'. '.join(texts)}.")
+    where, measured_on = grid.caption()
+    save(figure, out, f"{where}. {caption} {measured_on}")
 
 
 def models_of(grid: Grid) -> dict[str, dict]:
@@ -154,10 +153,8 @@ def _significance(grid: Grid) -> tuple[plt.Figure, str]:
     dataset, encoder = grid.place(first)[:2]
     found = pd.DataFrame([c for c in made["comparisons"] if (c["dataset"], c["encoder"]) == (dataset, encoder)])
     if found.empty:
-        figure, axes = plt.subplots(figsize=(COLUMN_INCHES, 0.6), layout="constrained")
-        axes.axis("off")
-        axes.text(0.5, 0.5, "n/a: no two systems to compare", ha="center", va="center")
-        return figure, "n/a: this grid has no two systems to compare on one dataset, with one encoder and recipe."
+        reason = "this grid has no two systems to compare on one dataset, with one encoder and recipe"
+        return absent(reason), f"n/a: {reason}."
     titles = grid.titles("models")
     found["pair"] = found["system"].map(titles) + " vs " + found["other"].map(titles)
     if found["recipe"].nunique() > 1:

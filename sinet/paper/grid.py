@@ -239,6 +239,11 @@ class Grid:
         titles = self.titles("models")
         return {where: measured_on(there, titles, where[0]) for where, there in at.items()}
 
+    def caption(self) -> tuple[str, str]:
+        """Of runs on one dataset with one encoder where they are, and what they were measured on."""
+        (texts,) = self.measured_on(self.runs).values()
+        return self.where(self.runs[0]["dataset"], self.runs[0]["encoder"]), f"Runs: {'. '.join(texts)}."
+
     def protocol(self, runs: Sequence[dict] | None = None) -> list[str]:
         """What the measured figures were measured on, one line for each setting, and the grid's remarks."""
         lines = [
