@@ -41,7 +41,7 @@ def write_runs(plan: GridPlan) -> None:
         folder.mkdir(parents=True)
         write_sentences(folder / "predictions.jsonl", predicted)
         write_sealed(folder / "analysis.json", analyse(gold, predicted, LABELS))
-        (folder / "log.csv").write_text("stage,epoch,loss,dev_rel_plus\n,1,4.0,10\n")
+        (folder / "log.csv").write_text("epoch,loss,dev_rel_plus\n1,4.0,10\n")
         (folder / "attention.json").write_text("{}")
         write_sum(folder / "log.csv")
         made[name] = score(gold, predicted, LABELS)

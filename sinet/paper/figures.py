@@ -99,10 +99,10 @@ def _curves(grid: Grid) -> tuple[plt.Figure, str]:
 
 
 def _log(path: Path) -> pd.DataFrame:
-    """The log of a training; of parts trained one after another that of the last."""
+    """The log of a training; of parts trained one after another that of the last. Archived runs may have no `stage`."""
     check_sum(path)
     log = pd.read_csv(path, dtype={"stage": str})
-    stage = log["stage"].fillna("")
+    stage = log.get("stage", pd.Series("", log.index)).fillna("")
     return log[stage == stage.iloc[-1]]
 
 
