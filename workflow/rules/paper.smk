@@ -23,6 +23,7 @@ rule compare:
         "python -m sinet compare --plan {params.plan:q} --out {output.comparisons:q} --log {log:q}"
 
 
+# One process for all tables: reading the records and importing pandas take longer than any table does.
 rule tabulate:
     input:
         records=[f"{RESULTS}/runs/{path}/record.json" for path in RUNS],
