@@ -171,6 +171,11 @@ def recipe_of(**changes: object) -> TrainingRecipe:
     return TrainingRecipe.model_validate(load_config()["recipe_defaults"] | {"epochs": 4} | changes)
 
 
+def recorded_recipe(name: str, **changes: object) -> dict:
+    """The recipe of a record."""
+    return recipe_of(**changes).model_dump() | {"name": name, "stages": {}}
+
+
 def tiny_plan(results: Path, runs: dict[str, str], titles: dict[str, str] | None = None, **changes: object) -> Plan:
     """A plan of runs (path to recipe) whose datasets, encoders and models are declared as far as they must be."""
     titles = titles or {}

@@ -18,6 +18,7 @@ from sinet.files import write_sealed
 from sinet.paper import claim
 from sinet.paper.attention import draw_cases
 from sinet.paper.claim import write_claim
+from sinet.paper.grid import Grid
 from sinet.run.attend import attend
 from sinet.run.train import train_run
 from sinet.run.triples import find_triples
@@ -29,6 +30,12 @@ from sinet.score.stats import intervals
 from tests.conftest import CORPUS, LABELS, copy_project, spec, tiny_grid, tiny_plan, tiny_run
 
 TITLES = {"sinet": "SINET", "spert": "SpERT", "sinet-base": "SINET Base"}
+DECLARED = {
+    "datasets": {"ten": {"title": "Ten"}},
+    "encoders": {"tiny": {"title": "Tiny"}},
+    "models": {name: {"title": title, "system": "sinet"} for name, title in TITLES.items()},
+    "remark": "A remark.",
+}
 
 
 def sentence(name: str, *relations: Relation, words: int = 9) -> Sentence:
@@ -178,7 +185,10 @@ def test_the_csv_of_groups_has_the_deviation_of_a_sample():
     three = {f: {"values": {"0": 60.0, "1": 62.0, "2": 64.0}, "interval": [50.0, 70.0]} for f in claim.FIGURE_TITLES}
     groups = {group: three | {"gold": 7} for group in claim.ENTITY_TITLES}
     scores = {"resamples": 10, "models": {"sinet": groups}}
-    made = claim.groups_table(scores, {"models": {"sinet": {"title": "SINET"}}, "remark": None}, "Ten").tidy
+    machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32", "split": "test"}
+    run = machine | {"dataset": "ten", "encoder": "tiny", "model": "sinet", "seed": 0, "test_sentences": 10}
+    run |= {"recipe": {"name": "odd", "epochs": 2, "selection": "last"}}
+    made = claim.groups_table(scores, Grid([run], DECLARED, {})).tidy
     assert set(made["sd"]) == {2.0} and set(made["mean"]) == {62.0} and set(made["n"]) == {3}
 
 
@@ -371,15 +381,15 @@ def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, ro
     attention_shares(prepared / "test.jsonl", {"0": studied / f"{model}.json"}, tmp_path / "shares.json")
     predictions = {"sinet": {"0": studied / "right.jsonl", "1": studied / "nothing.jsonl"}}
     score_groups(prepared / "test.jsonl", predictions, tmp_path / "groups.json")
-    models = {name: {"title": name.upper(), "system": "sinet"} for name in ("sinet", "sinet-base")}
-    declared = {"models": models, "remark": "A remark.", "case_study": {"model": model}}
+    declared = DECLARED | {"case_study": {"model": model}}
     files = tmp_path / "shares.json", tmp_path / "groups.json"
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32"}
-    about = {"dataset": "ten", "model": "sinet", "selection": "last", "split": "test", "test_sentences": 10}
+    about = {"dataset": "ten", "encoder": "tiny", "model": "sinet", "selection": "last", "split": "test"}
+    about |= {"test_sentences": 10, "recipe": {"name": "odd", "epochs": 2, "selection": "last"}}
     records = [tmp_path / f"{seed}.json" for seed in range(2)]
     for seed, path in enumerate(records):
-        write_sealed(path, machine | about | {"seed": seed, "recipe": {"name": "odd"}})
-    write_claim(*files, records, declared, "ten sentences", tmp_path / "tables", tmp_path / "figures")
+        write_sealed(path, machine | about | {"seed": seed})
+    write_claim(*files, records, declared, tmp_path / "tables", tmp_path / "figures")
     shares = (tmp_path / "tables" / "attention_shares.md").read_text()
     assert shares.count("\n| NER [CLS]") + shares.count("\n| RE [CLS]") == rows
     assert (rows == 0) == ("n/a: this model has no cross-task attention" in shares)
@@ -390,7 +400,10 @@ def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, ro
     groups = (tmp_path / "tables" / "triple_groups.md").read_text()
     assert "50.00 ± 70.71" in groups, "recall of all and of nothing, over two seeds"
     caption = (tmp_path / "figures" / "attention_shares.md").read_text()
-    measured_on = "recipe odd, selection last, seeds 0 / 1, float32, a CPU (cpu, 3 threads); scored on the test split"
-    assert measured_on in groups and measured_on in caption
+    measured_on = (
+        "Runs: test split (10 sentences), symmetric types direction-free; recipe odd (2 epochs, selection last); a CPU "
+        "(cpu, 3 threads), float32; seeds 0, 1."
+    )
+    assert measured_on in groups and measured_on in caption and caption.startswith("Ten, Tiny, test split")
     assert "NER recall and F1 of each group" in caption and "it depends on no predicted relation" in caption
     assert (tmp_path / "figures" / "attention_shares.pdf").read_bytes().startswith(b"%PDF")

@@ -95,7 +95,7 @@ def table_of(folders: list, planned: list[tuple[str, str]], **declared: list) ->
 
 
 def rows_of(table: Table) -> list[dict]:
-    return [{column: row[column] for column in table.frame.columns} for _, row in table.frame.iterrows()]
+    return [{column: str(row[column]) for column in table.frame.columns} for _, row in table.frame.iterrows()]
 
 
 def names(table: Table) -> list[tuple[str, str, str]]:
@@ -167,7 +167,7 @@ def test_without_figures_the_systems_stand_there_with_the_reason(tmp_path):
     text = markdown(table_of([], planned))
     assert "Mine, Cased: all systems are counted and timed together; counting or timing has not come" in text
     absent = rows_of(table_of([], [], left_out=[["mine/uncased/slow/0", "no weights"]]))
-    assert [row[OURS, "whole"] for row in absent][:4] == ["n.r.", "left out", "n.r.", "not run"]
+    assert [row[OURS, "whole"] for row in absent][:4] == ["n.r.", "skipped", "n.r.", "not run"]
 
 
 @pytest.mark.parametrize("lost", ["slow", "sinet"])

@@ -1,28 +1,39 @@
 """Figures of all systems: what they draw from records, the same bytes again, what they say where there is nothing."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sinet.captions import measured_on
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.files import write_sealed
 from sinet.paper import figures
-from sinet.paper.efficiency import draw_flops
-from sinet.paper.figures import draw_results, draw_speed
-from sinet.paper.runs import Runs
+from sinet.paper.figures import draw_flops, draw_results, draw_speed
+from sinet.paper.grid import Grid
 from sinet.paper.style import looks
 from sinet.score.analyse import analyse
 from sinet.score.compare import compare, read_runs
 from sinet.score.metrics import score
-from tests.conftest import CORPUS, LABELS
+from tests.conftest import CORPUS, LABELS, recorded_recipe
 
+RECIPE = recorded_recipe("short", epochs=2)
 MODELS = {
     "sinet": {"title": "SINET", "system": "sinet", "published": "SINET", "setting": "Base+TAP+CTAM"},
     "spert": {"title": "SpERT", "system": "spert", "published": "SpERT"},
     "sinet-base": {"title": "SINET Base", "system": "sinet", "setting": "Base"},
 }
-PLACE = ("ten", "tiny")
+MEASURED_ON = (
+    "test split (40 sentences), symmetric types direction-free; recipe short (2 epochs, selection last); "
+    "CPU (cpu, 2 threads), float32"
+)
+DECLARED = {
+    "models": MODELS,
+    "datasets": {"ten": {"title": "Ten"}},
+    "encoders": {"tiny": {"title": "Tiny"}},
+    **{"reference": "sinet", "skipped": [], "failed": []},
+}
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +56,10 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
             run.mkdir(parents=True)
             write_sentences(run / "predictions.jsonl", predicted)
             write_sealed(run / "analysis.json", analyse(gold, predicted, LABELS))
-            (run / "log.csv").write_text("epoch,loss,dev_rel_plus\n" + f"1,4.0,\n2,{2 + seed}.0,{10 + seed}\n")
+            (run / "log.csv").write_text("stage,epoch,loss,dev_rel_plus\n" + f",1,4.0,\n,2,{2 + seed}.0,{10 + seed}\n")
             record = {
                 **{"dataset": "ten", "encoder": "tiny", "model": model, "seed": seed, "split": "test"},
-                **{"recipe": {"name": "short"}, "selection": "last", "scores": score(gold, predicted, LABELS)},
+                **{"recipe": RECIPE, "selection": "last", "dev": {}, "scores": score(gold, predicted, LABELS)},
                 **{"test_sentences": 40, "precision": "float32", "device": "cpu", "device_name": "CPU", "threads": 2},
             }
             write_sealed(run / "record.json", record)
@@ -63,37 +74,38 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
         "threads": 2,
     }
     write_sealed(folder / "timing.json", timing)
-    declared = {"models": MODELS, "datasets": {"ten": {}}, "reference": "sinet", "skipped": [], "failed": []}
-    made = compare(read_runs(records, folder / "data"), declared, resamples=2000)
+    made = compare(read_runs(records, folder / "data"), DECLARED, resamples=2000)
     write_sealed(folder / "comparisons.json", made)
     return records, folder / "timing.json", folder / "comparisons.json"
 
 
 def test_all_are_drawn_and_drawn_the_same_again(grid, tmp_path):
     for out in (tmp_path / "a", tmp_path / "b"):
-        draw_results(grid[0], grid[2], MODELS, PLACE, "Ten, Tiny", out)
-        draw_speed(*grid[:2], MODELS, "Ten, Tiny", out / "speed")
+        draw_results(grid[0], grid[2], DECLARED, out)
+        draw_speed(*grid[:2], DECLARED, out / "speed")
     first, second = ({p.name: p.read_bytes() for p in (tmp_path / n).iterdir()} for n in "ab")
     assert first == second
     assert sorted(first) == sorted(
         f"{name}.{ending}" for name in ("curves", "speed", "lengths", "significance") for ending in ("pdf", "png", "md")
     )
     caption = first["curves.md"].decode()
-    runs = "Runs: recipe short, selection last, seeds 0 / 1 / 2, float32, CPU (cpu, 2 threads)"
-    assert f"{runs}; scored on the test split (40 sentences)." in caption
+    assert caption.startswith("Ten, Tiny. Learning curves. Left:")
+    assert caption.endswith(f" Runs: {MEASURED_ON}; seeds 0, 1, 2.\n")
 
 
 def test_what_is_over_all_folds_says_so(grid, tmp_path):
     made = json.loads(grid[2].read_text())
     made["comparisons"] = [c | {"dataset": "tens"} for c in made["comparisons"]]
     write_sealed(tmp_path / "comparisons.json", made)
-    draw_results(grid[0], tmp_path / "comparisons.json", MODELS, ("tens", "tiny"), "Ten, fold 0", tmp_path / "out")
-    said = {n: "Over all folds" in (tmp_path / "out" / f"{n}.md").read_text() for n in ("lengths", "significance")}
-    assert said == {"lengths": False, "significance": True}
+    folds = DECLARED | {"datasets": {"ten": {"title": "Ten", "fold_of": "tens"}}}
+    draw_results(grid[0], tmp_path / "comparisons.json", folds, tmp_path / "out")
+    said = {n: (tmp_path / "out" / f"{n}.md").read_text() for n in ("lengths", "significance")}
+    assert {n: "Over all folds" in text for n, text in said.items()} == {"lengths": False, "significance": True}
+    assert said["lengths"].startswith("Ten, fold ten, Tiny.") and "fold ten alone" in said["lengths"]
 
 
 def test_lines_are_the_runs_figures(grid):
-    runs = Runs(grid[0], MODELS)
+    runs = Grid.read(grid[0], DECLARED)
     left, right = figures._curves(runs)[0].axes
     assert [line.get_ydata().tolist() for line in left.lines] == [[1.0, 0.75]] * 3, "mean of 2/4, 3/4 and 4/4"
     assert [line.get_ydata().tolist() for line in right.lines] == [[11.0]] * 3, "dev was measured after the last epoch"
@@ -105,7 +117,7 @@ def test_lines_are_the_runs_figures(grid):
 
 
 def test_significant_differences_are_marked(grid):
-    figure, caption = figures._significance(json.loads(grid[2].read_text()), PLACE, MODELS)
+    figure, caption = figures._significance(Grid.read(grid[0], DECLARED, grid[2]))
     texts = {t.get_text(): t.get_fontweight() for t in figure.axes[0].texts}
     assert texts == {"0.00": "normal", "+100.00*": "bold"}
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["SINET vs SpERT", "SINET vs SINET Base"]
@@ -113,23 +125,28 @@ def test_significant_differences_are_marked(grid):
 
 
 def test_a_caption_says_which_models_have_which_seeds(grid):
-    said = Runs([r for r in grid[0] if "spert" not in r.parts or r.parent.name == "1"], MODELS).measured_on()
-    assert "selection last, seeds 0 / 1 / 2 (SINET, SINET Base), seeds 1 (SpERT), float32" in said
+    runs = Grid.read([r for r in grid[0] if "spert" not in r.parts or r.parent.name == "1"], DECLARED).runs
+    (said,) = measured_on(runs, {name: m["title"] for name, m in MODELS.items()}, "ten")
+    assert said == f"{MEASURED_ON}; seeds 0, 1, 2 for SINET, SINET Base; 1 for SpERT"
+    longer = [run | {"recipe": RECIPE | {"epochs": 9}} if run["model"] == "spert" else run for run in runs]
+    (said,) = measured_on(longer, {name: m["title"] for name, m in MODELS.items()}, "ten")
+    assert "(2 epochs, selection last for SINET, SINET Base; 9 epochs, selection last for SpERT)" in said
 
 
 def test_what_is_not_tested_is_not_marked(grid):
-    made = json.loads(grid[2].read_text())
-    untested = [c | {"p_holm": None} for c in made["comparisons"]]
-    figure, _ = figures._significance(made | {"comparisons": untested}, PLACE, MODELS)
+    runs = Grid.read(grid[0], DECLARED, grid[2])
+    untested = [c | {"p_holm": None, "tested": False} for c in runs.comparisons["comparisons"]]
+    figure, _ = figures._significance(replace(runs, comparisons=runs.comparisons | {"comparisons": untested}))
     assert {t.get_text() for t in figure.axes[0].texts} == {"0.00", "+100.00"}
     assert len([p for p in figure.axes[0].patches if p.get_hatch()]) == len(untested)
-    figure, _ = figures._significance(made, PLACE, MODELS)
+    figure, _ = figures._significance(runs)
     assert not figure.axes[0].patches
 
 
 def test_where_there_is_nothing_to_compare_it_says_so(grid):
-    made = json.loads(grid[2].read_text()) | {"comparisons": []}
-    assert figures._significance(made, PLACE, MODELS)[1].startswith("n/a: this grid has no two systems")
+    runs = Grid.read(grid[0], DECLARED, grid[2])
+    none = replace(runs, comparisons=runs.comparisons | {"comparisons": []})
+    assert figures._significance(none)[1].startswith("n/a: this grid has no two systems")
 
 
 def test_a_system_looks_the_same_in_every_grid():
@@ -145,12 +162,10 @@ def test_flops_say_how_many_sentences_stand_for_a_length(grid, counts, said, tmp
     by_words = {str(16 * 2**i): {"total": 2e6, "heads": 1e6, "sentences": n} for i, n in enumerate(counts)}
     counted = {"systems": {"sinet": {"released_form": None, "ours": {"by_words": by_words}}}}
     write_sealed(tmp_path / "flops.json", counted)
-    draw_flops(tmp_path / "flops.json", grid[0][:2], MODELS, "Ten, Tiny", tmp_path / "flops")
+    draw_flops(tmp_path / "flops.json", grid[0][:2], DECLARED, tmp_path / "flops")
     caption = (tmp_path / "flops.md").read_text()
-    assert (
-        said in caption and "Runs: recipe short, selection last, seeds 0 / 1, float32, CPU (cpu, 2 threads)" in caption
-    )
+    assert said in caption and f" Runs: {MEASURED_ON}; seeds 0, 1." in caption
     counted["systems"] |= {"spert": {"not_counted": "why"}}
     write_sealed(tmp_path / "flops.json", counted)
-    draw_flops(tmp_path / "flops.json", grid[0][:2], MODELS, "Ten, Tiny", tmp_path / "flops")
+    draw_flops(tmp_path / "flops.json", grid[0][:2], DECLARED, tmp_path / "flops")
     assert "Not counted, for the reasons under the table of efficiency: SpERT." in (tmp_path / "flops.md").read_text()

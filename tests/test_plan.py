@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,11 @@ from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import SEAL, read_sealed, write_sealed, write_sum
 from sinet.grid.config import load_config
-from sinet.grid.plan import KEYS, Plan, case_study, declarations, resolve
+from sinet.grid.plan import Plan, resolve
 from sinet.provenance import digest_of
 from sinet.score.analyse import analyse
 from sinet.score.metrics import score
-from tests.conftest import CORPUS, LABELS, copy_project, tiny_grid
+from tests.conftest import CORPUS, LABELS, copy_project, recorded_recipe, tiny_grid, tiny_plan
 
 AGGREGATING = ("compare", "tabulate", "draw_results", "choose_cases", "share_attention", "score_groups", "draw_claim")
 AGGREGATING += ("draw_attention", "draw_flops", "draw_speed", "report_page", "all")
@@ -45,7 +46,7 @@ def write_runs(plan: Plan) -> None:
         (folder / "attention.json").write_text("{}")
         write_sum(folder / "log.csv")
         made[name] = score(gold, predicted, LABELS)
-    for path, recipe in plan.declared["runs"].items():
+    for path, recipe in plan.runs.items():
         dataset, encoder, model, seed = path.split("/")
         kind = "right" if model == "sinet" else "half"
         plan.file(path, "").mkdir(parents=True)
@@ -53,7 +54,7 @@ def write_runs(plan: Plan) -> None:
             os.link(plan.results / kind / name, plan.file(path, name))
         record = {
             **{"dataset": dataset, "encoder": encoder, "model": model, "seed": int(seed), "split": "test"},
-            **{"recipe": RECIPE | {"name": recipe, "matching": "symmetric", "steps": None}, "selection": "last"},
+            **{"recipe": recorded_recipe(recipe, **RECIPE), "selection": "last"},
             **{"scores": made[kind], "test_sentences": 10, "train_sentences": 10, "trained_on": "train"},
             **{"dev": {"ent": 50.0, "rel": 40.0, "rel_plus": 30.0}, "dev_sentences": 10, "settings": {}},
             **{"device": "cpu", "device_name": "a CPU", "threads": 1, "precision": "float32"},
@@ -80,13 +81,9 @@ def test_no_command_grows_with_the_number_of_runs_and_steps_take_5000(tiny_mirro
     block = {"datasets": DATASETS, "encoders": ["tiny"], "models": ["sinet", "spert"], "seeds": list(range(500))}
     grid["grid"] = [block | {"recipe": "tiny"}]
     Path("tiny.yaml").write_text(yaml.safe_dump(grid))
-    plan = resolve(config := load_config("tiny.yaml"), offline=False)
-    beside = case_study(config, plan.runs)[0]
-    declared = declarations(config, plan, []) | {"tables": [], "figures": [], "measured": []}
-    declared["case_study"] = {"model": "sinet", "dataset": DATASETS[0], "encoder": "tiny"}
-    declared["case_study"] |= {"systems": {run.model: run.path for run in beside[::-1]}}
-    planned = Plan(Path(config["results"]), declared)
-    assert len(planned.runs()) == 5000 and planned.write().stat().st_size > 131_072
+    planned = resolve(load_config("tiny.yaml"), offline=False)
+    assert planned.case_study and planned.case_study.systems == {m: f"ten_a/tiny/{m}/0" for m in ("sinet", "spert")}
+    assert len(planned.at()) == 5000 and planned.write().stat().st_size > 131_072
     write_runs(planned)
 
     said = snakemake(project, "-n", "-p", "all", "report_page", "--allowed-rules", *AGGREGATING)
@@ -104,23 +101,24 @@ def test_no_command_grows_with_the_number_of_runs_and_steps_take_5000(tiny_mirro
     assert len(ent["seeds"]) == 500 and ent["difference"] == 0 and rel_plus["difference"] == 100
     assert main(["tables", *given, *compared, "--out", f"{results}/tables"]) == 0
     assert "measured, tiny, n=500" in (results / "tables" / "main.md").read_text()
-    at = ["--dataset", DATASETS[1], "--encoder", "tiny", "--what", "Ten", "--out", f"{results}/figures"]
+    at = ["--dataset", DATASETS[1], "--encoder", "tiny", "--out", f"{results}/figures"]
     assert main(["plot-results", *given, *at, *compared]) == 0
     assert (results / "figures" / "curves.png").stat().st_size > 10_000
 
 
-def test_a_plan_is_written_when_it_changed_and_kept_in_order(tmp_path):
+def test_a_plan_is_written_when_it_changed_and_keeps_its_order(tmp_path):
     def written(runs: list[str]) -> tuple[int, list[str]]:
-        path = Plan(tmp_path / "new", dict.fromkeys(KEYS) | {"runs": dict.fromkeys(runs), "failed": []}).write()
-        return path.stat().st_mtime_ns, Plan.read(path).runs()
+        path = tiny_plan(tmp_path / "new", dict.fromkeys(runs, "r")).write()
+        return path.stat().st_mtime_ns, Plan.read(path).at()
 
     first = written(["d/e/m/0", "d/e/m2/0", "d2/e/m/0"])
     assert written(["d/e/m/0", "d/e/m2/0", "d2/e/m/0"]) == first, "the same is not written again"
     assert written(["d/e/m2/0", "d/e/m/0"])[1] == ["d/e/m2/0", "d/e/m/0"], "the order is that of the grid"
-    plan = Plan(tmp_path, {"runs": dict.fromkeys(first[1]), "failed": [["d/e/m/0", "no memory"]]})
-    assert plan.runs("d", "e") == ["d/e/m2/0"] and plan.runs("d", "e", "m") == []
+    plan = replace(tiny_plan(tmp_path, dict.fromkeys(first[1], "r")), failed={"d/e/m/0": "no memory"})
+    assert plan.at("d", "e") == ["d/e/m2/0"] and plan.at("d", "e", "m") == []
+    assert Plan.read(plan.write()) == plan
     with pytest.raises(UserError, match="this grid has no case study"):
-        Plan(tmp_path, {"case_study": None}).studied()
+        tiny_plan(tmp_path, {"d/e/m/0": "r"}, case_study=None).studied()
 
 
 @pytest.fixture

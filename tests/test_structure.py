@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("data", "model", "score", "run", "paper")
 COMMON = {
+    "captions",
     "config",
     "contract",
     "copied",

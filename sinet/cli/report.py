@@ -49,7 +49,7 @@ def tables(
     out: Folder,
     comparisons: Annotated[Path | None, Option("what `compare` wrote; default: in the plan's folder")] = None,
 ) -> None:
-    """Write the tables of a grid (csv, md, tex). Main, ablation, published against measured, significance, efficiency,
+    """Write the tables of a grid (csv, md, tex, and json for the page). Main, ablation, published against measured, significance, efficiency,
     types, slices, errors."""
     from sinet.paper.tables import write_tables
 
@@ -77,21 +77,19 @@ def plot_claim(plan: PlanFile, tables: Folder, figures: Folder) -> None:
 
     read = _plan(plan)
     case, made = read.studied(), read.results / "case_study"
-    runs = read.at(case.dataset, case.encoder)
-    what = f"{read.place_title(case.dataset, case.encoder)}, {read.recipes_of(runs)}"
     records = read.records(case.dataset, case.encoder)
-    write_claim(made / "shares.json", made / "groups.json", records, read.declared, what, tables, figures)
+    write_claim(made / "shares.json", made / "groups.json", records, read.declared, tables, figures)
 
 
 @command
 def plot_flops(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) -> None:
     """Draw FLOPs against sentence length (pdf, png) with a caption."""
-    from sinet.paper.efficiency import draw_flops
+    from sinet.paper.figures import draw_flops
 
     read = _at(plan, dataset, encoder)
     records = [read.file(run, "record.json") for run in read.systems_at(dataset, encoder).values()]
     counted = read.results / "efficiency" / dataset / encoder / "flops.json"
-    draw_flops(counted, records, read.declared["models"], f"{read.place_title(dataset, encoder)}, test split", out)
+    draw_flops(counted, records, read.declared, out)
 
 
 @command
@@ -100,9 +98,7 @@ def plot_results(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Folder
     from sinet.paper.figures import draw_results
 
     read = _at(plan, dataset, encoder)
-    place = read.config.datasets[dataset].fold_of or dataset, encoder
-    compared, what = read.results / "comparisons.json", read.place_title(dataset, encoder)
-    draw_results(read.records(dataset, encoder), compared, read.declared["models"], place, what, out)
+    draw_results(read.records(dataset, encoder), read.results / "comparisons.json", read.declared, out)
 
 
 @command
@@ -112,8 +108,7 @@ def plot_speed(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) ->
 
     read = _at(plan, dataset, encoder)
     timed = read.results / "efficiency" / dataset / encoder / "timing.json"
-    what = read.place_title(dataset, encoder)
-    draw_speed(read.records(dataset, encoder), timed, read.declared["models"], what, out)
+    draw_speed(read.records(dataset, encoder), timed, read.declared, out)
 
 
 @command

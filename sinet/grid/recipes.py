@@ -36,9 +36,19 @@ def spell_out(config: Config, name: str, system: str, dataset: str) -> tuple[Rec
     return Recipe.model_validate({"name": name} | training | {"stages": parts}), settings
 
 
+def recorded(record: dict[str, Any]) -> Recipe:
+    """The recipe that a record was trained by."""
+    return Recipe.model_validate(record["recipe"])
+
+
+def length_of(training: TrainingRecipe) -> str:
+    """How long one training is, for a caption."""
+    return f"{training.steps:,} steps" if training.steps else counted(training.epochs or 0, "epoch")
+
+
 def length(recipe: Recipe) -> str:
     """How long a recipe trains, for a caption."""
-    return _of_each(recipe, lambda t: f"{t.steps:,} steps" if t.steps else counted(t.epochs or 0, "epoch"))
+    return _of_each(recipe, length_of)
 
 
 def selection(recipe: Recipe) -> str:

@@ -34,7 +34,7 @@ STEPS = {
     "draw_results": ("sinet.paper.figures.draw_results",),
     "count_flops": ("sinet.run.flops.count_grid",),
     "time_inference": ("sinet.run.timing.time_grid",),
-    "draw_flops": ("sinet.paper.efficiency.draw_flops",),
+    "draw_flops": ("sinet.paper.figures.draw_flops",),
     "draw_speed": ("sinet.paper.figures.draw_speed",),
     "choose_cases": ("sinet.score.cases.chosen_cases",),
     "find_triples": ("sinet.run.triples.find_triples",),

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from sinet.data.sentence import Sentence, parse_sentence
 from sinet.files import read_sealed
 from sinet.markup import markdown
-from sinet.paper.style import COLUMN_INCHES, DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
+from sinet.paper.style import COLUMN_INCHES, DIRECTIONS, GROUP_COLORS, PAGE_INCHES, absent, save, use_style
 from sinet.score.cases import LONGEST
 from sinet.score.metrics import facts
 from sinet.score.shares import word_groups
@@ -29,21 +29,14 @@ def draw_cases(files: Sequence[Path], titles: Mapping[str, str], out: Path) -> N
     for number, case in enumerate((case for path in files for case in read_sealed(path)["cases"]), 1):
         stem = out / f"attention_{number}"
         if "gold" not in case:
-            save(_absent(case["choice"]), stem, f"n/a: {case['choice']} ({case['measured']}).")
+            save(absent(case["choice"]), stem, f"n/a: {case['choice']} ({case['measured']}).")
             continue
         if case["attention"]:
             figure, shown = _heatmaps(case), "Cross-task attention"
         else:
             reason = f"{titles[case['model']]} has no cross-task attention"
-            figure, shown = _absent(reason), f"Attention n/a: {reason}"
+            figure, shown = absent(reason), f"Attention n/a: {reason}"
         save(figure, stem, *_caption(case, shown, titles))
-
-
-def _absent(reason: str) -> plt.Figure:
-    figure, axes = plt.subplots(figsize=(COLUMN_INCHES, 0.7), layout="constrained")
-    axes.axis("off")
-    axes.text(0.5, 0.5, f"n/a: {reason}", ha="center", va="center", wrap=True, fontsize=6, parse_math=False)
-    return figure
 
 
 def _heatmaps(case: dict) -> plt.Figure:

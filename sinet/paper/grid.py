@@ -3,25 +3,31 @@
 import functools
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import NamedTuple
 
+import pandas as pd
+
+from sinet.captions import dataset_title, measured_on, short_commit
 from sinet.errors import UserError, counted
+from sinet.files import read_sealed
 from sinet.grid import recipes
-from sinet.paper.table import NO_FIGURE, Bold, mean_sd
-from sinet.paper.titles import dataset_title
+from sinet.paper import frame
+from sinet.paper.frame import ALL, DEV, PLACE, TEST
+from sinet.paper.table import NO_FIGURE, Cell
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.published import FULL
+from sinet.score import metrics
 
-METRICS = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
-PUBLISHED_METRICS = {"ent": "ent", "rel": "rel", "rel_plus": "rel_strict"}
+METRICS = dict(zip(metrics.METRICS, ("Ent", "Rel", "Rel+"), strict=True))
+PUBLISHED_METRICS = dict(zip(metrics.METRICS, ("ent", "rel", "rel_strict"), strict=True))
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
-TEST, DEV = "test", "dev"
-NOT_REPORTED, NOT_RUN, LEFT_OUT, FAILED, NO_GOLD = "n.r.", "not run", "left out", "failed", "no gold"
+NOT_REPORTED, NOT_RUN, SKIPPED, FAILED, NO_GOLD = map(Cell, ("n.r.", "not run", "skipped", "failed", "no gold"))
 UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."
 WHY_EMPTY = (
-    f"{NOT_RUN}: not in this grid. {LEFT_OUT}, {FAILED}: in this grid, but some or all of its runs have no result, for "
+    f"{NOT_RUN}: not in this grid. {SKIPPED}, {FAILED}: in this grid, but some or all of its runs have no result, for "
     f"the reasons given; nothing is averaged over the others. {NO_GOLD}: the test split has nothing to be found."
 )
 
@@ -36,14 +42,17 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Grid:
-    """Records of the runs of a grid, each complete with its `analysis`; declarations; comparisons.
-
-    `declared`: as `sinet.grid.plan.Plan.declared`.
-    """
+    """Runs of a grid (`sinet.paper.frame.read_runs`), its declarations (`sinet.grid.plan.Plan.declared`), and its
+    comparisons (`sinet.score.compare.compare`)."""
 
     runs: Sequence[dict]
     declared: dict
     comparisons: dict
+
+    @classmethod
+    def read(cls, records: Sequence[Path], declared: dict, comparisons: Path | None = None, **what: bool) -> "Grid":
+        """From the records of runs and a file of comparisons; `what` as of `read_runs`."""
+        return cls(frame.read_runs(records, **what), declared, read_sealed(comparisons) if comparisons else {})
 
     def check(self) -> None:
         """Refuse records that are not exactly the grid's; raises `UserError`."""
@@ -56,6 +65,8 @@ class Grid:
         if others := sorted(there - wanted):
             raise UserError(f"records of runs that are not in the grid: {', '.join(others)}")
 
+    # -- names -----------------------------------------------------------------------------------------------------
+
     def whole(self, dataset: str) -> str:
         """The dataset of which one is a fold, or the dataset itself."""
         return self.declared["datasets"][dataset].get("fold_of", dataset)
@@ -67,192 +78,187 @@ class Grid:
             return dataset_title(name, of[name])
         return next(described["title"] for described in of.values() if described.get("fold_of") == name)
 
+    def titles(self, kind: str) -> dict[str, str]:
+        return {name: self.title(kind, name) for name in self.declared[kind]}
+
+    def where(self, dataset: str, encoder: str, *more: str) -> str:
+        """A place in words: titles of dataset and encoder, and what else is given."""
+        return ", ".join((self.title("datasets", dataset), self.title("encoders", encoder), *more))
+
     def column(self, dataset: str) -> tuple[str, str]:
         """Key and title of the column that a dataset's figures stand in: a published one, or one of its own."""
         described = next(d for n, d in self.declared["datasets"].items() if dataset in (n, d.get("fold_of")))
         key = described.get("published") or dataset + "*"
         return key, PUBLISHED_DATASETS.get(key, described["title"])
 
+    # -- the plan --------------------------------------------------------------------------------------------------
+
     def place(self, run: dict) -> Place:
         return Place(self.whole(run["dataset"]), run["encoder"], run["recipe"]["name"])
 
-    def planned(self) -> list[tuple[Place, str]]:
-        """Place and model of every planned run, in the order of the grid."""
-        return [(place, model) for place, model, _ in self._plan]
-
     @functools.cached_property
-    def _plan(self) -> list[tuple[Place, str, int]]:
-        runs = ((*path.split("/"), recipe) for path, recipe in self.declared["runs"].items())
-        return [(Place(self.whole(d), e, recipe), model, int(seed)) for d, e, model, seed, recipe in runs]
+    def planned(self) -> dict[tuple[Place, str], Counter]:
+        """Place and model of every planned run, in the order of the grid, with the number of folds of each seed."""
+        found: dict[tuple[Place, str], Counter] = {}
+        for path, recipe in self.declared["runs"].items():
+            dataset, encoder, model, seed = path.split("/")
+            found.setdefault((Place(self.whole(dataset), encoder, recipe), model), Counter())[int(seed)] += 1
+        return found
 
     def places(self) -> list[Place]:
         """All places at which runs were planned, in the order of the grid."""
-        return list(dict.fromkeys(place for place, _ in self.planned()))
+        return list(dict.fromkeys(place for place, _ in self.planned))
+
+    def measured(self) -> list[Place]:
+        """Places at which some run has a result."""
+        return [place for place in self.places() if self.there(place)]
 
     def datasets(self) -> list[str]:
-        """All datasets (whole) with a run in the grid, or one that was left out."""
-        return list(dict.fromkeys([*(p.dataset for p in self.places()), *(dataset for dataset, _, _ in self.absent())]))
+        """All datasets (whole) with a run in the grid, or one that was skipped."""
+        return list(dict.fromkeys([*(p.dataset for p in self.places()), *(dataset for dataset, _, _ in self.absent)]))
 
     def ablated(self) -> list[Place]:
-        """Where settings of the ablation are planned, or without a recipe left out, besides the full model, which is a
+        """Where settings of the ablation are planned, or without a recipe skipped, besides the full model, which is a
         system as others are."""
         steps = [n for n, m in self.declared["models"].items() if m.get("setting", FULL) != FULL]
-        planned = dict.fromkeys(place for place, model in self.planned() if model in steps)
-        out = dict.fromkeys(Place(dataset, encoder, "") for dataset, encoder, model in self.absent() if model in steps)
+        planned = dict.fromkeys(place for place, model in self.planned if model in steps)
+        out = dict.fromkeys(Place(dataset, encoder, "") for dataset, encoder, model in self.absent if model in steps)
         return [*planned, *(place for place in out if place[:2] not in {there[:2] for there in planned})]
 
     def models(self, place: Place | None = None) -> list[str]:
-        """Models planned at a place, in the order of the grid; of no place all, those left out last."""
-        out = () if place else (model for _, _, model in self.absent())
-        return list(dict.fromkeys([*(m for where, m in self.planned() if place in (None, where)), *out]))
+        """Models planned at a place, in the order of the grid; of no place all, those skipped last."""
+        out = () if place else (model for _, _, model in self.absent)
+        return list(dict.fromkeys([*(m for where, m in self.planned if place in (None, where)), *out]))
 
-    def absent(self) -> list[tuple[str, str, str]]:
-        """Dataset (all its folds), encoder and model of the runs that were left out."""
-        paths = (path.split("/") for path, _ in self.declared["skipped"])
-        return list(dict.fromkeys((self.whole(dataset), encoder, model) for dataset, encoder, model, _ in paths))
+    @functools.cached_property
+    def absent(self) -> dict[tuple[str, str, str], str]:
+        """Dataset (all its folds), encoder and model of the runs that were skipped, and what they lack, in short."""
+        lacking: dict[tuple[str, str, str], dict[str, None]] = {}
+        for path, why in self.declared["skipped"]:
+            dataset, encoder, model, _ = path.split("/")
+            lacking.setdefault((self.whole(dataset), encoder, model), {})[why.partition(":")[0]] = None
+        return {where: ", ".join(whys) for where, whys in lacking.items()}
+
+    def why_absent(self, encoder: str, model: str) -> str:
+        """What the runs of a model with an encoder that were skipped lack, in short."""
+        return ", ".join(dict.fromkeys(why for (_, e, m), why in self.absent.items() if (e, m) == (encoder, model)))
+
+    # -- the runs --------------------------------------------------------------------------------------------------
 
     def there(self, place: Place) -> list[dict]:
         """The runs with a result at a place."""
-        return self._there.get(place, [])
+        return [run for (where, _), runs in self._there.items() if where == place for run in runs]
 
     @functools.cached_property
-    def _there(self) -> dict[Place, list[dict]]:
-        found: dict[Place, list[dict]] = {}
+    def _there(self) -> dict[tuple[Place, str], list[dict]]:
+        found: dict[tuple[Place, str], list[dict]] = {}
         for run in self.runs:
-            found.setdefault(self.place(run), []).append(run)
+            found.setdefault((self.place(run), run["model"]), []).append(run)
         return found
 
     def at(self, place: Place, model: str) -> list[dict]:
         """Those of one model: its seeds, times the folds of the dataset."""
-        return [run for run in self.there(place) if run["model"] == model]
-
-    def why_absent(self, encoder: str, model: str) -> str:
-        """What the runs of a model with an encoder that were left out lack, in short."""
-        lacking = [why for path, why in self.declared["skipped"] if path.split("/")[1:3] == [encoder, model]]
-        return ", ".join(dict.fromkeys(why.partition(":")[0] for why in lacking))
-
-    def left_out(self, place: Place, model: str) -> bool:
-        """Whether a run of the model there was left out."""
-        return (place.dataset, place.encoder, model) in self.absent()
+        return self._there.get((place, model), [])
 
     def seeds(self, place: Place, model: str) -> list[int]:
         """Seeds of the runs of a model at a place, each once; how many they are is the n of a cell."""
         return list(dict.fromkeys(run["seed"] for run in self.at(place, model)))
 
-    def values(
-        self,
-        place: Place,
-        model: str,
-        figure: Callable[[dict], Any],
-        over_folds: Callable[[list], float] = statistics.fmean,
-    ) -> list[float] | str:
-        """A figure of each seed of a model at a place, of one run or `over_folds` of the dataset; or why it has none.
+    @functools.cached_property
+    def figures(self) -> pd.DataFrame:
+        """All figures of all runs (`sinet.paper.frame.tidy`)."""
+        return frame.tidy(self.runs, {run["dataset"]: self.whole(run["dataset"]) for run in self.runs})
 
-        Args:
-            figure: of a run; a number unless `over_folds` takes something else, None where the run has none.
-        """
-        if self.left_out(place, model):
-            return LEFT_OUT
-        planned = Counter(seed for where, m, seed in self._plan if (where, m) == (place, model))
-        there: dict[int, list[dict]] = {}
-        for run in self.at(place, model):
-            there.setdefault(run["seed"], []).append(run)
-        if (complete := sum(len(there.get(seed, ())) == folds for seed, folds in planned.items())) < len(planned):
-            return f"{FAILED} (n={complete} of {len(planned)})"
-        figures = [[figure(run) for run in of_seed] for of_seed in there.values()]
-        if any(None in of_folds for of_folds in figures):
-            return NO_FIGURE
-        return [over_folds(of_folds) for of_folds in figures] or NOT_RUN
+    @functools.cached_property
+    def _f1(self) -> dict[tuple, list[float]]:
+        """F1 of each seed, the mean over its folds, by place, model, split and metric."""
+        keys = [*PLACE, "model", "split", "metric"]
+        whole = self.figures[self.figures["slicing"] == ALL]
+        seeds = whole.groupby([*keys, "seed"], sort=False)["value"].agg(statistics.fmean)
+        return seeds.groupby(level=keys, sort=False).agg(list).to_dict()
 
-    def f1(self, place: Place, model: str, metric: str, split: str = TEST) -> list[float] | str:
-        """The F1 of each seed of a model at a place, or why it has none: not run, or no gold on test, where that on dev
-        is not shown either unless something was found there."""
-        values = self.values(place, model, f1_of(metric, split))
-        if isinstance(values, str) or any(values) or not self.without_gold(place, metric):
-            return values
-        return NO_GOLD
+    def why_none(self, place: Place, model: str) -> Cell | None:
+        """Why the runs of a model at a place have no figure together; None where they are all there."""
+        if (place.dataset, place.encoder, model) in self.absent:
+            return SKIPPED
+        if not (planned := self.planned.get((place, model))):
+            return NOT_RUN
+        there = Counter(run["seed"] for run in self.at(place, model))
+        complete = sum(there[seed] == folds for seed, folds in planned.items())
+        return None if complete == len(planned) else Cell(f"{FAILED} (n={complete} of {len(planned)})")
+
+    def f1(self, place: Place, model: str, metric: str, split: str = TEST) -> list[float] | Cell:
+        """The F1 of each seed of a model at a place, or why it has none. Where test has no gold, F1 on dev is not shown
+        either, unless something was found there."""
+        if why := self.why_none(place, model):
+            return why
+        values = self._f1.get((*place, model, split, metric), NO_FIGURE)
+        return NO_GOLD if values is not NO_FIGURE and not any(values) and self.without_gold(place, metric) else values
 
     def without_gold(self, place: Place, metric: str) -> bool:
         """Whether the test split (all folds) has nothing that a metric could find."""
         return not any(run["scores"]["symmetric"][metric]["gold"] for run in self.there(place))
 
-    def compared(self, place: Place, system: str, other: str, metric: str) -> dict | None:
-        """The comparison of two models at a place; None where it was not made."""
-        key = {**place._asdict(), "system": system, "other": other, "metric": metric}
-        return next((c for c in self.comparisons["comparisons"] if all(c[k] == v for k, v in key.items())), None)
+    # -- comparisons -----------------------------------------------------------------------------------------------
 
-    def significant(self, comparison: dict | None) -> int:
-        """1 or -1 for a system that is better or worse than the other after correction, 0 for neither."""
-        return 0 if comparison is None else sign(comparison, self.comparisons["level"])
+    def significant(self, place: Place, system: str, other: str, metric: str) -> int:
+        """1 or -1 for a model that is better or worse than another after correction; 0 for neither, or untested."""
+        key = {**place._asdict(), "system": system, "other": other, "metric": metric}
+        found = (c for c in self.comparisons["comparisons"] if all(c[k] == v for k, v in key.items()))
+        return next((sign(c, self.comparisons["level"]) for c in found), 0)
 
     def test_note(self) -> str:
         """What significant means, for the notes of a table."""
         return f"significant: {test_of(self.comparisons)}"
 
-    def source(self, recipe: str, runs: Sequence[dict], splits: Iterable[str]) -> str:
-        """How the measured figures of a row came about: recipe, number of seeds, splits."""
-        return ", ".join(["measured", recipe, self.number(runs), *splits])
+    # -- captions --------------------------------------------------------------------------------------------------
 
-    def number(self, runs: Sequence[dict]) -> str:
-        """Number of seeds behind the cells of a row, by dataset where they differ."""
+    def source(self, recipe: str, runs: Sequence[dict], splits: Iterable[str]) -> str:
+        """How the measured figures of a row came about: recipe, number of seeds (by dataset if it differs), splits."""
         per_dataset: dict[str, set] = {}
         for run in runs:
             per_dataset.setdefault(self.whole(run["dataset"]), set()).add(run["seed"])
         counts = sorted({len(there) for there in per_dataset.values()})
-        return f"n={'/'.join(map(str, counts)) or 0}"
+        return ", ".join(["measured", recipe, f"n={'/'.join(map(str, counts)) or 0}", *splits])
 
-    def numbers(self, place: Place) -> str:
-        """How many seeds each model at a place has: one n where it is the same for all."""
-        counts = {m: len(self.seeds(place, m)) for m in self.models(place) if self.at(place, m)}
-        same = len(set(counts.values())) == 1
-        each = [f"n={n}" if same else f"{self.title('models', m)} n={n}" for m, n in counts.items()]
-        where = self.title("datasets", place.dataset), self.title("encoders", place.encoder), place.recipe
-        return f"Seeds on {', '.join(where)}: {', '.join(dict.fromkeys(each)) or 'n=0'}."
+    def numbers(self) -> list[str]:
+        """How many seeds each model at each place has: one n where it is the same for all."""
+        lines = []
+        for place in self.measured():
+            counts = {m: len(self.seeds(place, m)) for m in self.models(place) if self.at(place, m)}
+            same = len(set(counts.values())) == 1
+            each = [f"n={n}" if same else f"{self.title('models', m)} n={n}" for m, n in counts.items()]
+            lines.append(f"Seeds on {self.where(*place)}: {', '.join(dict.fromkeys(each))}.")
+        return lines
+
+    def measured_on(self, runs: Sequence[dict]) -> dict[tuple[str, str], list[str]]:
+        """`sinet.captions.measured_on` of runs by dataset (all its folds) and encoder."""
+        at: dict[tuple[str, str], list[dict]] = {}
+        for run in runs:
+            at.setdefault(self.place(run)[:2], []).append(run)
+        titles = self.titles("models")
+        return {where: measured_on(there, titles, where[0]) for where, there in at.items()}
+
+    def caption(self) -> tuple[str, str]:
+        """Of runs on one dataset with one encoder where they are, and what they were measured on."""
+        (texts,) = self.measured_on(self.runs).values()
+        return self.where(self.runs[0]["dataset"], self.runs[0]["encoder"]), f"Runs: {'. '.join(texts)}."
 
     def protocol(self, runs: Sequence[dict] | None = None) -> list[str]:
-        """What the measured figures were measured on, one line for each setting, and the grid's remarks.
-
-        Systems of one recipe may train for different numbers of epochs: the line says which for how many.
-        """
-        settings: dict[tuple, list[dict]] = {}
-        for run in self.runs if runs is None else runs:
-            measured = *self.place(run), *(run[k] for k in ("split", "device_name", "device", "threads", "precision"))
-            settings.setdefault(measured, []).append(run)
-        return [*map(self._measured_on, settings.values()), *self._taken(), *self.remarks()]
-
-    def _taken(self) -> list[str]:
-        """Which runs were kept, and by which commits they were trained."""
-        taken = [run for run in self.runs if path_of(run) in self.declared["archived"]]
-        commits = ", ".join(dict.fromkeys(short_commit(run["git_commit"]) for run in taken))
-        return [f"Archived runs, scored here and trained before at commit {commits}: {len(taken)}."] if taken else []
-
-    def _measured_on(self, runs: Sequence[dict]) -> str:
-        first, place = runs[0], self.place(runs[0])
-        folds, sizes = {run["dataset"] for run in runs}, sorted({run["test_sentences"] for run in runs})
-        trained: dict[str, dict[str, None]] = {}
-        for run in runs:
-            text = f"{recipes.length(run['recipe'])}, selection {recipes.selection(run['recipe'])}"
-            trained.setdefault(text, {})[self.title("models", run["model"])] = None
-        recipe = "; ".join(text if len(trained) == 1 else f"{', '.join(of)} {text}" for text, of in trained.items())
-        return (
-            f"Ours on {self.title('datasets', place.dataset)} with {self.title('encoders', place.encoder)}: "
-            f"{first['split']} split ({' to '.join(map(str, sizes[:: max(len(sizes) - 1, 1)]))} sentences), "
-            + self._of_folds(place.dataset, folds)
-            + f"symmetric types direction-free; recipe {place.recipe} ({recipe}); {first['device_name']} "
-            f"({first['device']}, {first['threads']} threads), {first['precision']}; mean ± standard deviation where "
-            f"n > 1; seeds {', '.join(map(str, dict.fromkeys(run['seed'] for run in runs)))}."
-        )
-
-    @staticmethod
-    def _of_folds(dataset: str, folds: set[str]) -> str:
-        if folds == {dataset}:
-            return ""
-        if len(folds) == 1:
-            return f"fold {next(iter(folds)).removeprefix(f'{dataset}-')} alone, "
-        return f"mean over the {len(folds)} folds of each seed, "
+        """What the measured figures were measured on, one line for each setting, and the grid's remarks."""
+        lines = [
+            f"Ours on {self.title('datasets', dataset)} with {self.title('encoders', encoder)}: {text}; mean ± "
+            "standard deviation where n > 1."
+            for (dataset, encoder), texts in self.measured_on(self.runs if runs is None else runs).items()
+            for text in texts
+        ]
+        archived = [run for run in self.runs if path_of(run) in self.declared["archived"]]
+        commits = ", ".join(dict.fromkeys(short_commit(run["git_commit"]) for run in archived))
+        taken = f"Archived runs, scored here and trained before at commit {commits}: {len(archived)}."
+        return [*lines, *([taken] if archived else []), *self.remarks()]
 
     def remarks(self) -> list[str]:
-        """The grid's own remark, and the runs left out or failed with their reasons."""
+        """The grid's own remark, and the runs skipped or failed with their reasons."""
         lines = [self.declared["remark"]] if self.declared["remark"] else []
         out: dict[tuple[str, str, str], list[str]] = {}
         for path, reason in self.declared["skipped"]:
@@ -260,7 +266,7 @@ class Grid:
             out.setdefault((self.whole(dataset), encoder, reason), []).append(model)
         for (dataset, encoder, reason), runs in out.items():
             models = ", ".join(dict.fromkeys(runs))
-            lines.append(f"Left out, {counted(len(runs), 'run')} on {dataset}/{encoder} ({models}): {reason}.")
+            lines.append(f"Skipped, {counted(len(runs), 'run')} on {dataset}/{encoder} ({models}): {reason}.")
         return lines + [f"No result: {path}: {reason}." for path, reason in self.declared["failed"]]
 
 
@@ -269,15 +275,9 @@ def published_encoders(names: Iterable[str]) -> str:
     return " or ".join(PUBLISHED_ENCODERS[name] for name in names)
 
 
-def f1_of(metric: str, split: str = TEST) -> Callable[[dict], float | None]:
-    """Reads the F1 of a record under a metric: on test with symmetric types direction-free; on dev at the selected
-    weights, as the recipe's `matching` has it, None where dev was trained on."""
-    return lambda run: run["scores"]["symmetric"][metric]["f1"] if split == TEST else run["dev"].get(metric)
-
-
 def matching_on_dev(run: dict) -> str:
     """How relations were matched on dev: as the last training of the recipe says."""
-    return recipes.trainings(run["recipe"])[-1][1]["matching"]
+    return recipes.recorded(run).trainings[-1][1].matching
 
 
 def split_of(runs: Sequence[dict], split: str) -> str:
@@ -306,20 +306,6 @@ def test_of(made: dict) -> str:
     )
 
 
-def short_commit(commit: str) -> str:
-    """A commit as people write it; `+` at its end means that there were changes besides."""
-    return commit[:12] + "+" * commit.endswith("+")
-
-
 def path_of(run: dict) -> str:
-    """`dataset/encoder/model/seed`, as in `sinet.config.Run.path`."""
+    """`dataset/encoder/model/seed`, as in `sinet.grid.schema.RunSpec.path`."""
     return f"{run['dataset']}/{run['encoder']}/{run['model']}/{run['seed']}"
-
-
-def shown(values: Sequence[float] | str) -> str:
-    """A cell of `Grid.values`."""
-    return values if isinstance(values, str) else mean_sd(values)
-
-
-def bold(text: str, when: bool) -> str:
-    return Bold(text) if when else text

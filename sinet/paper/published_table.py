@@ -1,4 +1,4 @@
-"""Published against measured, like for like: a figure of the deck and ours of the same system with the same encoder on
+"""Published against measured, like for like: a figure of the paper and ours of the same system with the same encoder on
 the same dataset, how far apart they are, and how their making differs."""
 
 import itertools
@@ -7,33 +7,27 @@ from collections.abc import Iterator
 import pandas as pd
 
 from sinet.grid import recipes
+from sinet.paper.frame import DEV, TEST
 from sinet.paper.grid import (
-    DEV,
-    LEFT_OUT,
     METRICS,
     NOT_REPORTED,
     NOT_RUN,
     PUBLISHED_METRICS,
-    TEST,
+    SKIPPED,
     UNREPORTED,
     WHY_EMPTY,
     Grid,
     Place,
     published_encoders,
-    shown,
     split_of,
 )
-from sinet.paper.table import NO_FIGURE, Table, frame, signed, tidy_line
+from sinet.paper.table import NO_FIGURE, Cell, Table, frame, number, shown, tidy_line
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 
 DIFFERS = "What differs"
 IN_SD = "in published sd"
 FIRST = ("System", "Encoder", "Dataset", "Recipe", "Split", "n")
-COLUMNS = [
-    *(("", name) for name in FIRST),
-    *itertools.product(METRICS.values(), ("published", "ours", "difference", IN_SD)),
-    ("", DIFFERS),
-]
+COLUMNS = [*FIRST, *itertools.product(METRICS.values(), ("published", "ours", "difference", IN_SD)), DIFFERS]
 CSV = [
     *("system", "dataset", "split", "figure", "published_encoder", "published", "published_sd", "encoder", "recipe"),
     *("mean", "sd", "n", "difference", "difference_in_published_sd", "values", "seeds", "differs"),
@@ -58,26 +52,27 @@ def published_table(grid: Grid, published: dict) -> Table:
             cells, of_row = _compared(grid, row, place, split)
             rows.append(cells)
             lines += of_row
-    texts, tidy = frame(rows, COLUMNS)[COLUMNS], pd.DataFrame(lines, columns=CSV)
-    texts = texts.drop(columns=[c for c in COLUMNS if c[1] == IN_SD and (texts[c] == NO_FIGURE).all()])
+    cells, tidy = frame(rows, COLUMNS), pd.DataFrame(lines, columns=CSV)
+    cells = cells.drop(columns=[c for c in cells if c[1] == IN_SD and (cells[c] == NO_FIGURE).all()])
     tidy = tidy.drop(columns=[c for c in CSV if "published_sd" in c and tidy[c].isna().all()])
     in_sd = f"; {IN_SD}: over the standard deviation that its source reports, where it does"
     notes = (
         "Micro F1 x 100, published and ours of the same system with the same encoder on the same dataset. Difference: "
-        f"our mean minus the published figure{in_sd if any(c[1] == IN_SD for c in texts.columns) else ''}. Published "
+        f"our mean minus the published figure{in_sd if IN_SD in cells.columns.get_level_values(1) else ''}. Published "
         "figures are one number each: no test is made of them.",
         f"{UNREPORTED} {WHY_EMPTY}" if rows else "Nothing here is published of these datasets with these encoders.",
-        "What differs: published / ours, as the paper, its released code or the deck states it. The ablation's figures "
-        "do not match the deck's main table, so that its split may be another: ours are of test and of dev.",
+        "What differs: published / ours, as SINET's paper, the system's own or its released code states it. The "
+        "ablation's figures do not match the main table of SINET's paper, so that its split may be another: ours are "
+        "of test and of dev.",
         *(_listed(f"Published, {why}", systems) for why, systems in alone.items()),
         *_measured_alone(grid, compared),
         *grid.protocol(),
     )
-    return Table("published_vs_measured", "Published and measured", texts, tidy, notes, (DIFFERS,))
+    return Table("published_vs_measured", "Published and measured", cells, tidy, notes, (DIFFERS,))
 
 
 def _figures_of(grid: Grid, published: dict) -> Iterator[dict]:
-    """Figures of the deck's main table and ablation, by system, encoder and dataset.
+    """Figures of the paper's main table and ablation, by system, encoder and dataset.
 
     Each with the `column` it stands in, the `encoders` it may have been measured with, how it was `made`, the `model`
     here of that name or None, the places `among` which it may stand, and the `splits` that ours are given on.
@@ -115,41 +110,36 @@ def _why_not(grid: Grid, row: dict) -> str:
     """Why published figures have no row."""
     if row["model"] is None:
         return "no such system here"
-    out = [(encoder, m) for dataset, encoder, m in grid.absent() if _like(grid, row, dataset, encoder)]
-    lacking = dict.fromkeys(grid.why_absent(*of) for of in out if of[1] == row["model"])
-    return f"{LEFT_OUT} ({', '.join(lacking)})" if lacking else NOT_RUN
+    absent = [e for d, e, model in grid.absent if model == row["model"] and _like(grid, row, d, e)]
+    lacking = dict.fromkeys(grid.why_absent(encoder, row["model"]) for encoder in absent)
+    return f"{SKIPPED} ({', '.join(lacking)})" if lacking else str(NOT_RUN)
 
 
 def _compared(grid: Grid, row: dict, place: Place, split: str) -> tuple[dict, list[dict]]:
     """Cells and csv lines of published figures and ours at a place."""
     model, made, seeds = row["model"], row["made"], grid.seeds(place, row["model"])
     of_split = split_of(grid.at(place, model), split)
-    first = (row["system"], made["encoder"], made["dataset"], place.recipe, of_split, str(len(seeds)))
+    first = (row["system"], made["encoder"], made["dataset"], place.recipe, of_split, number(len(seeds), 0))
     differs = _differs(grid, row, place, split) if seeds else ""
-    cells = {("", name): text for name, text in zip(FIRST, first, strict=True)} | {("", DIFFERS): differs}
-    lines = []
+    cells, lines = dict(zip(FIRST, first, strict=True)), []
     for metric, name in METRICS.items():
         key = PUBLISHED_METRICS[metric]
-        published, spread = row["figures"].get(key), row["figures"].get("sd", {}).get(key)
-        ours = grid.f1(place, model, metric, split)
-        cells[(name, "published")] = NOT_REPORTED if published is None else f"{published:.2f}"
-        cells[(name, "ours")], cells[(name, "difference")], cells[(name, IN_SD)] = shown(ours), NO_FIGURE, NO_FIGURE
-        if published is None or isinstance(ours, str):
-            continue
-        line = tidy_line("", row["system"], grid.title("encoders", place.encoder), made["dataset"], name, ours, seeds)
-        line |= {
-            "split": of_split,
-            "published_encoder": made["encoder"],
-            "published": published,
-            "recipe": place.recipe,
-        }
-        line |= {"difference": round(line["mean"] - published, 4), "differs": differs}
-        cells[(name, "difference")] = signed(line["difference"])
-        if spread:
-            line |= {"published_sd": spread, "difference_in_published_sd": round(line["difference"] / spread, 4)}
-            cells[(name, IN_SD)] = signed(line["difference_in_published_sd"], 1)
-        lines.append({key: value for key, value in line.items() if key in CSV})
-    return cells, lines
+        published, sd = row["figures"].get(key), row["figures"].get("sd", {}).get(key)
+        ours, difference, in_sd = grid.f1(place, model, metric, split), NO_FIGURE, NO_FIGURE
+        if published is not None and not isinstance(ours, Cell):
+            encoder = grid.title("encoders", place.encoder)
+            line = tidy_line("", row["system"], encoder, made["dataset"], name, ours, seeds)
+            apart = round(line["mean"] - published, 4)
+            line |= {"split": of_split, "published_encoder": made["encoder"], "published": published}
+            line |= {"recipe": place.recipe, "difference": apart, "differs": differs}
+            difference = number(apart, sign=True)
+            if sd:
+                line |= {"published_sd": sd, "difference_in_published_sd": round(apart / sd, 4)}
+                in_sd = number(line["difference_in_published_sd"], 1, sign=True)
+            lines.append({key: value for key, value in line.items() if key in CSV})
+        cells[name, "published"] = NOT_REPORTED if published is None else number(published)
+        cells |= {(name, "ours"): shown(ours), (name, "difference"): difference, (name, IN_SD): in_sd}
+    return cells | {DIFFERS: differs}, lines
 
 
 def _differs(grid: Grid, row: dict, place: Place, split: str) -> str:
@@ -160,7 +150,7 @@ def _differs(grid: Grid, row: dict, place: Place, split: str) -> str:
         "dataset": grid.title("datasets", place.dataset),
         "encoder": grid.title("encoders", place.encoder),
         "split": split if len(folds) == 1 else f"{split} of {len(folds)} folds",
-        "selection": _kept(run["recipe"]),
+        "selection": _selected(recipes.recorded(run)),
         "training": run.get("trained_on", "train").replace("+", " + "),
         "runs": f"n={len(grid.seeds(place, row['model']))}",
     }
@@ -168,20 +158,20 @@ def _differs(grid: Grid, row: dict, place: Place, split: str) -> str:
     return "; ".join(f"{part}: {made[part]} / {ours[part]}" for part in apart)
 
 
-def _kept(training: dict) -> str:
-    """Which weights a recipe keeps, and of how many epochs or steps, in the words of the published protocols."""
-    kept = []
-    for name, t in recipes.trainings(training):
-        figures = " + ".join(METRICS[metric] for metric in recipes.SELECTIONS[t["selection"]])
-        best = f"best of {recipes.length(t)} on dev by {figures}" if figures else f"last of {recipes.length(t)}"
-        kept.append(f"{name} {best}" if name else best)
-    return ", ".join(kept)
+def _selected(recipe: recipes.Recipe) -> str:
+    """Which weights a recipe selects, and of how many epochs or steps, in the words of the published protocols."""
+    selected = []
+    for name, t in recipe.trainings:
+        figures = " + ".join(METRICS[metric] for metric in recipes.SELECTIONS[t.selection])
+        best = f"best of {recipes.length_of(t)} on dev by {figures}" if figures else f"last of {recipes.length_of(t)}"
+        selected.append(f"{name} {best}" if name else best)
+    return ", ".join(selected)
 
 
 def _measured_alone(grid: Grid, compared: set[tuple[Place, str]]) -> Iterator[str]:
     """What was measured, or should have been, and has no published figure of that encoder and dataset."""
     systems: dict[str, list[str]] = {}
-    for place, model in dict.fromkeys(grid.planned()):
+    for place, model in grid.planned:
         if (place, model) not in compared:
             where = f"{grid.title('datasets', place.dataset)} with {grid.title('encoders', place.encoder)}"
             systems.setdefault(where, []).append(grid.title("models", model))

@@ -4,17 +4,21 @@ what each system made of it. Nothing is loaded from elsewhere: it opens without 
 import base64
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
+import pandas as pd
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from sinet.captions import machine, short_commit
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.files import read_sealed, write_atomically
-from sinet.grid.recipes import length, trainings
-from sinet.paper.titles import dataset_title
+from sinet.grid.recipes import length, length_of, recorded
+from sinet.paper.frame import read_runs
+from sinet.paper.grid import METRICS, Grid, path_of
+from sinet.paper.table import NO_FIGURE, Cell, for_page, frame, number
 from sinet.score.errors import ENTITY_KINDS, KINDS, RELATION_KINDS, sentence_errors
 from sinet.score.metrics import facts
 
@@ -35,36 +39,29 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
     Raises:
         OSError: naming an output that is not there.
     """
-    records = {path: read_sealed(results / "runs" / path / "record.json") for path in plan["runs"]}
-    titles = {
-        kind: {name: dataset_title(name, d) for name, d in plan[f"{kind}s"].items()}
-        for kind in ("dataset", "encoder", "model")
-    }
-    about = {
-        key: _distinct(plan[f"{key}s"][r[key]]["title"] if f"{key}s" in plan else r[key] for r in records.values())
-        for key in ("dataset", "encoder", "model", "seed", "split")
-    }
+    runs = read_runs([results / "runs" / path / "record.json" for path in plan["runs"]], analyses=False)
+    grid = Grid(runs, plan, {})
+    about = {key: list(dict.fromkeys(run[key] for run in runs)) for key in ("dataset", "encoder", "model", "seed")}
+    skipped = [{"Skipped": path, "Reason": why} for path, why in plan["skipped"]]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     page = environment.get_template("page.html.jinja").render(
         name=str(results),
         plan=plan,
-        length=length,
-        titles=titles,
         about=about,
+        titles={kind: grid.titles(f"{kind}s") for kind in ("dataset", "encoder")},
         tables=[_table(results / "tables", name) for name in plan["tables"]],
         figures=[_figure(results / "figures", name) for name in plan["figures"]],
-        cards=[
-            _card(results / "data" / name / "card.md") for name in _distinct(r["dataset"] for r in records.values())
-        ],
-        records=records,
-        machines=_machines(records),
-        trainings=_trainings(records),
+        cards=[_html((results / "data" / name / "card.md").read_text("utf-8")) for name in about["dataset"]],
+        runs=_runs(grid),
+        machines=_machines(runs),
+        trainings=_trainings(grid),
+        skipped=for_page("Skipped", frame(skipped, ["Skipped", "Reason"]), []),
         kinds={"Entities": ENTITY_KINDS, "Triples": RELATION_KINDS},
         style=Markup((PAGE / "page.css").read_text(encoding="utf-8")),
         script=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
-        sentences=_embedded([_browsed(results, runs, records, titles) for runs in _first_seeds(records)]),
+        sentences=_embedded([_browsed(results, of, grid) for of in _first_seeds(runs)]),
     )
     write_atomically(out, lambda partial: partial.write_text(page, encoding="utf-8"))
     log.info("wrote %s (%.1f MB): open it in a browser", out, out.stat().st_size / 1e6)
@@ -74,13 +71,8 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
 
 
 def _table(folder: Path, name: str) -> dict:
-    title, body = _titled((folder / f"{name}.md").read_text(encoding="utf-8"))
-    return {
-        "name": name,
-        "title": title,
-        "body": body,
-        "files": {ending: _inline(folder / f"{name}.{ending}") for ending in ("csv", "tex")},
-    }
+    files = {ending: _inline(folder / f"{name}.{ending}") for ending in ("csv", "tex")}
+    return {"name": name, "files": files} | read_sealed(folder / f"{name}.json")
 
 
 def _figure(folder: Path, name: str) -> dict:
@@ -98,17 +90,6 @@ def _pixels(path: Path) -> int:
     return int.from_bytes(path.read_bytes()[16:20])
 
 
-def _card(path: Path) -> dict:
-    title, body = _titled(path.read_text(encoding="utf-8"))
-    return {"name": path.parent.name, "title": title, "body": body}
-
-
-def _titled(text: str) -> tuple[Markup, Markup]:
-    """The heading that opens a Markdown file, and the rest, as HTML."""
-    first, _, rest = text.partition("\n")
-    return Markup(MARKDOWN.renderInline(first.removeprefix("# "))), _html(rest)
-
-
 def _html(text: str) -> Markup:
     return Markup(MARKDOWN.render(text))
 
@@ -117,54 +98,101 @@ def _inline(path: Path) -> str:
     return f"data:{MEDIA[path.suffix[1:]]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _machines(records: dict[str, dict]) -> list[dict]:
+# -- runs ----------------------------------------------------------------------------------------------------------
+
+
+def _runs(grid: Grid) -> dict:
+    rows = [
+        {
+            "System": grid.title("models", run["model"]),
+            "Dataset": grid.title("datasets", run["dataset"]),
+            "Encoder": grid.title("encoders", run["encoder"]),
+            "Seed": number(run["seed"], 0),
+            "Recipe": run["recipe"]["name"],
+            "Selected": f"epoch {run['selected_epoch']:g} of {length(recorded(run))} ({run['selection']})",
+            **{name: number(run["scores"]["symmetric"][metric]["f1"]) for metric, name in METRICS.items()},
+            "Dev Rel+": number(run["dev"]["rel_plus"]) if "rel_plus" in run["dev"] else NO_FIGURE,
+            "Training (min)": number(run["seconds"]["train"] / 60, 1),
+            "Parameters (M)": number(run["parameters"] / 1e6, 1),
+            "Precision": run["precision"],
+        }
+        for run in grid.runs
+    ]
+    splits = ", ".join(dict.fromkeys(run["split"] for run in grid.runs))
+    note = (
+        f"Micro F1 x 100 on the {splits} split, symmetric types direction-free; training time without the evaluations "
+        "on dev."
+    )
+    return for_page("Runs", frame(rows), [note])
+
+
+def _machines(runs: Sequence[dict]) -> list[dict]:
     """Machines, commits and versions that the runs were trained with, each with its runs."""
-    machines: dict[str, dict] = {}
-    for path, record in records.items():
-        described = {k: record[k] for k in ("device_name", "device", "threads", "git_commit", "versions")}
-        machines.setdefault(json.dumps(described, sort_keys=True), described | {"runs": []})["runs"].append(path)
-    return list(machines.values())
+    machines: dict[tuple, list[str]] = {}
+    for run in runs:
+        versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
+        machines.setdefault((machine(run), short_commit(run["git_commit"]), versions), []).append(path_of(run))
+    return [{"title": title, "commit": c, "versions": v, "runs": of} for (title, c, v), of in machines.items()]
 
 
-def _trainings(records: dict[str, dict]) -> list[dict]:
+def _trainings(grid: Grid) -> dict:
     """How each model, or part of it, is trained: its recipe and settings, where, with which seeds."""
-    trained: dict[str, dict] = {}
-    for record in records.values():
-        for part, training in trainings(record["recipe"]):
-            how = {"recipe": training | {"name": record["recipe"]["name"], "length": length(training)}}
-            how |= {"model": record["model"], "part": part, "settings": record["settings"]}
-            group = trained.setdefault(json.dumps(how, sort_keys=True), how | {"places": {}, "seeds": {}})
-            group["places"][record["dataset"], record["encoder"]] = None
-            group["seeds"][record["seed"]] = None
-    return list(trained.values())
+
+    def rate(value: float | None) -> Cell | str:
+        return "frozen" if value is None else Cell(f"{value}", value)
+
+    rows = [
+        {
+            "System": ", ".join(filter(None, (grid.title("models", run["model"]), part))),
+            "Datasets and encoders": grid.where(run["dataset"], run["encoder"]),
+            "Seeds": str(run["seed"]),
+            "Recipe": run["recipe"]["name"],
+            "Length": length_of(t),
+            "Batch": number(t.batch_size, 0) if t.batch_size != "document" else "document",
+            **{"Optimiser": t.optimizer, "Schedule": t.schedule, "Encoder rate": rate(t.encoder_lr)},
+            **{"Head rate": rate(t.head_lr), "Decay": rate(t.weight_decay), "Warm-up": rate(t.warmup)},
+            **{"Clip": rate(t.clip), "Selection": t.selection},
+            "Settings": ", ".join(f"{k} {v}" for k, v in run["settings"].items()) or "as declared by the system",
+        }
+        for run in grid.runs
+        for part, t in recorded(run).trainings
+    ]
+    joined = {"Datasets and encoders": "; ", "Seeds": ", "}
+    how = [column for column in rows[0] if column not in joined]
+    said = {column: lambda texts, by=by: by.join(dict.fromkeys(texts)) for column, by in joined.items()}
+    plan = pd.DataFrame(rows, dtype=object).groupby(how, sort=False).agg(said).reset_index()[list(rows[0])]
+    note = (
+        "Rates are the highest ones of a schedule; warm-up is a share of all steps, of a linear schedule; settings are "
+        "those that differ from the system's own."
+    )
+    return for_page("Plan", frame(plan.to_dict("records")), [note])
 
 
 # -- sentences -----------------------------------------------------------------------------------------------------
 
 
-def _first_seeds(records: dict[str, dict]) -> list[list[str]]:
+def _first_seeds(runs: Sequence[dict]) -> list[list[dict]]:
     """Runs by dataset and encoder, of each model the first seed."""
-    grouped: dict[tuple[str, str], dict[str, str]] = {}
-    for path, record in records.items():
-        grouped.setdefault((record["dataset"], record["encoder"]), {}).setdefault(record["model"], path)
+    grouped: dict[tuple[str, str], dict[str, dict]] = {}
+    for run in runs:
+        grouped.setdefault((run["dataset"], run["encoder"]), {}).setdefault(run["model"], run)
     return [list(models.values()) for models in grouped.values()]
 
 
-def _browsed(results: Path, runs: Sequence[str], records: dict[str, dict], titles: dict[str, dict]) -> dict:
+def _browsed(results: Path, runs: Sequence[dict], grid: Grid) -> dict:
     """Gold and predictions of some runs on one test split, in small: types and spans as numbers.
 
     `sentences`: `[id, words, gold, prediction of each system]`; gold is `[entities, relations]`, a prediction
     `[entities, relations, errors]`; an entity `[type, start, end]`, a relation `[type, head, tail]`, an error
     `[kind, gold or -1, predicted or -1]`, positions in the lists of entities or relations by its kind.
     """
-    data = results / "data" / records[runs[0]]["dataset"]
+    data = results / "data" / runs[0]["dataset"]
     labels = Labels.read(data / "labels.json")
     gold = read_sentences(data / "test.jsonl")
-    predicted = [read_sentences(results / "runs" / path / "predictions.jsonl") for path in runs]
-    first = records[runs[0]]
+    predicted = [read_sentences(run["folder"] / "predictions.jsonl") for run in runs]
     return {
-        "title": f"{titles['dataset'][first['dataset']]}, {titles['encoder'][first['encoder']]}",
-        "systems": [f"{titles['model'][records[r]['model']]}, seed {records[r]['seed']}" for r in runs],
+        "title": grid.where(runs[0]["dataset"], runs[0]["encoder"]),
+        "systems": [f"{grid.title('models', run['model'])}, seed {run['seed']}" for run in runs],
         "entity_types": labels.entity_types,
         "relation_types": labels.relation_types,
         "kinds": list(KINDS),
@@ -209,7 +237,3 @@ def _claims(sentence: Sentence, labels: Labels) -> tuple[list[list], dict[tuple,
 def _embedded(value: object) -> Markup:
     """JSON that can stand in a script element."""
     return Markup(json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c"))
-
-
-def _distinct(values: Iterable) -> list:
-    return list(dict.fromkeys(values))

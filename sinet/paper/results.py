@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sinet.captions import machine, short_commit
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_atomically
 from sinet.grid.plan import Plan
-from sinet.paper.grid import short_commit
 
 OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
 """Tables that are seen at once, in this order; the others are folded."""
@@ -17,7 +17,7 @@ INTRODUCTION = """\
 # Results of the last runs
 
 Made by `make results CONFIGS="{configs}"`. Micro F1 x 100; symmetric types direction-free. Published rows use the
-deck's encoders and protocols: the notes under each table say what differs.
+paper's encoders and protocols: the notes under each table say what differs.
 """
 
 
@@ -40,7 +40,7 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
         _check(config, plan)
     parts = [INTRODUCTION.format(configs=" ".join(str(config) for config, _ in grids))]
     if (by_hand := out.with_name("by-hand.md")).is_file():
-        parts.append(f"Measured in pieces, and kept by hand: [{by_hand.name}]({by_hand.name}).\n")
+        parts.append(f"Measured in pieces, by hand: [{by_hand.name}]({by_hand.name}).\n")
     for (config, plan), name in zip(grids, names, strict=True):
         parts += [f"## `{config}`\n", _made(config, plan)]
         results, made = plan.results, Plan.read(plan.results / "plan.json")
@@ -84,9 +84,7 @@ def _made(config: Path, plan: Plan) -> str:
     last = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
     minutes = sum(sum(record["seconds"].values()) for record in records) / 60
     machines = dict.fromkeys(
-        f"{r['device_name']} ({r['device']}, {r['threads']} threads), {r['precision']}, at commit "
-        + short_commit(r["git_commit"])
-        for r in records
+        f"{machine(r)}, {r['precision']}, at commit {short_commit(r['git_commit'])}" for r in records
     )
     skipped = f"; {len(plan.skipped)} skipped" if plan.skipped else ""
     return (

@@ -53,6 +53,14 @@ def looks(systems: Mapping[str, str]) -> dict[str, dict]:
     return styles
 
 
+def absent(reason: str) -> plt.Figure:
+    """A figure that says why there is none."""
+    figure, axes = plt.subplots(figsize=(COLUMN_INCHES, 0.7), layout="constrained")
+    axes.axis("off")
+    axes.text(0.5, 0.5, f"n/a: {reason}", ha="center", va="center", wrap=True, fontsize=6, parse_math=False)
+    return figure
+
+
 def save(figure: plt.Figure, out: Path, caption: str, below: str = "") -> None:
     """`out`.pdf, `out`.png and the caption, a plain text, with what is Markdown `below` it as `out`.md."""
     out.parent.mkdir(parents=True, exist_ok=True)

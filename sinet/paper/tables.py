@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sinet import published
-from sinet.files import read_sealed
 from sinet.paper.ablation_table import ablation_table
 from sinet.paper.breakdown_tables import errors_table, examples_table, slices_table, types_table
 from sinet.paper.efficiency_table import efficiency_table
@@ -18,7 +17,7 @@ from sinet.paper.table import write
 def write_tables(
     records: Sequence[Path], comparisons: Path, efficiency: Sequence[Path] | None, declared: dict, out: Path
 ) -> None:
-    """Write every table of a grid as `NAME.{csv,md,tex}`.
+    """Write every table of a grid as `NAME.{csv,md,tex,json}`.
 
     Args:
         records: `record.json` of every run of the grid, its `analysis.json` beside it.
@@ -29,25 +28,21 @@ def write_tables(
     Raises:
         UserError: when the records are not exactly the runs of the grid.
     """
-    grid = Grid([_read_run(path) for path in records], declared, read_sealed(comparisons))
+    grid = Grid.read(records, declared, comparisons)
     grid.check()
-    deck = published.tables()
+    paper = published.tables()
     if not any(grid.column(dataset)[0] in published.DATASETS for dataset in grid.datasets()):
-        deck |= {"main": [], "ablation": {}, "efficiency": {}}  # of other data the paper says nothing
+        paper |= {"main": [], "ablation": {}, "efficiency": {}}  # of other data the paper says nothing
     out.mkdir(parents=True, exist_ok=True)
     for table in (
-        main_table(grid, deck["main"]),
-        ablation_table(grid, deck),
-        published_table(grid, deck),
+        main_table(grid, paper["main"]),
+        ablation_table(grid, paper),
+        published_table(grid, paper),
         significance_table(grid),
-        *([] if efficiency is None else [efficiency_table(grid, deck["efficiency"], efficiency)]),
+        *([] if efficiency is None else [efficiency_table(grid, paper["efficiency"], efficiency)]),
         types_table(grid),
         slices_table(grid),
         errors_table(grid),
         examples_table(grid),
     ):
         write(table, out)
-
-
-def _read_run(record: Path) -> dict:
-    return read_sealed(record) | {"analysis": read_sealed(record.with_name("analysis.json"))}

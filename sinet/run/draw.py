@@ -1,7 +1,8 @@
 """Predicted sentences as a page: entities as bars under their words, relations as arcs above them.
 
 A sentence is an SVG of rows of words; whatever crosses the end of a row goes on in the next one. Widths are counted in
-cells of a fixed-width font, which `textLength` imposes on whatever font the reader has.
+cells of a fixed-width font, which `textLength` imposes on whatever font the reader has. spaCy's displaCy would not do:
+it draws entities or arcs between single tokens, not arcs between spans of several words, and breaks no rows under arcs.
 """
 
 import html

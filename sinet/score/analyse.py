@@ -15,7 +15,7 @@ def analyse(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Lab
     """Count the errors of a run by kind, with its first examples in short sentences, and score its slices.
 
     Returns:
-        `{"sentences": n, "errors": {kind: {"count": n, "examples": [...]}}, "slices": ...}`, symmetric reading.
+        `{"sentences": n, "errors": {kind: {"count": n, "examples": [...]}}, "slices": ...}`, matching: symmetric.
 
     Raises:
         UserError: when the two lists are not the same sentences.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sinet.captions import machine
 from sinet.data.sentence import Labels, Sentence, read_sentences, sentence_to_json
 from sinet.errors import UserError, nearest
 from sinet.files import read_sealed
@@ -133,7 +134,7 @@ def chosen_cases(
     outcomes = [
         outcome(sentence, predicted[model][i], [o[i] for o in others], symmetric) for i, sentence in enumerate(gold)
     ]
-    device = "{precision}, {device_name} ({device}, {threads} threads)".format_map(attended)
+    device = f"{attended['precision']}, {machine(attended)}"
     common = {"model": model, "symmetric": sorted(symmetric), "measured": f"{what}; attention in {device}"}
     return [
         {"choice": _choice(name, place)}

@@ -92,7 +92,7 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
         declared: as `sinet.grid.plan.Plan.declared`.
 
     Raises:
-        UserError: a system without a run left out or failed that lacks a seed on one of the dataset's folds.
+        UserError: a system without a run skipped or failed that lacks a seed on one of the dataset's folds.
     """
 
     def whole(dataset: str) -> str:

@@ -1,6 +1,6 @@
 """Every wrong claim of a sentence, each of exactly one kind.
 
-A claim is wrong when only one side makes it, under the strict reading: entities by type and boundaries, relations by
+A claim is wrong when only one side makes it, under strict matching: entities by type and boundaries, relations by
 their type and both arguments with boundaries and types (Rel+). Gold and predicted claims that nearly agree are paired
 one to one, the closest agreement first, and a pair is one error; what finds no partner is missing or spurious.
 So the errors with a gold claim are the false negatives of Ent and Rel+, those with a predicted one the false positives.

@@ -1,7 +1,7 @@
 """The only scorer: micro precision, recall and F1 of sets, per sentence, over a whole split.
 
 Ent: type and boundaries. Rel: relation type and both boundaries. Rel+ (strict): also both entity types. Duplicates
-collapse; gold that no model can reach stays in. Two readings of symmetric types (SciERC: Compare, Conjunction):
+collapse; gold that no model can reach stays in. Two matchings of symmetric types (SciERC: Compare, Conjunction):
 *symmetric*, in which the argument that starts first is the head in gold and prediction alike (SINET, SpERT), and
 *directed* (PURE, PFN, DyGIE++).
 
@@ -35,7 +35,7 @@ def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Label
     """Score predictions against gold, sentence by sentence in the same order.
 
     Returns:
-        `{reading: {metric: {"precision", "recall", "f1", "gold", "predicted", "correct", "types": {type: ...}}}}`
+        `{matching: {metric: {"precision", "recall", "f1", "gold", "predicted", "correct", "types": {type: ...}}}}`
         with percentages; `types` holds the same figures for each type, entity types under `ent`, relation types
         under `rel` and `rel_plus`.
 
@@ -44,7 +44,7 @@ def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Label
     """
     check_same_sentences(gold, predicted)
     return {
-        reading: {
+        matching: {
             metric: _figures(
                 [
                     (facts(g, metric, symmetric), facts(p, metric, symmetric))
@@ -54,7 +54,7 @@ def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Label
             )
             for metric in METRICS
         }
-        for reading, symmetric in (("symmetric", labels.symmetric), ("directed", frozenset()))
+        for matching, symmetric in (("symmetric", labels.symmetric), ("directed", frozenset()))
     }
 
 

@@ -1,6 +1,6 @@
 """Where cross-task attention falls: on words of in-triple entities, of out-of-triple entities, or on other words.
 
-Of each sentence the attention on its words is taken (that on [CLS] and [SEP] is told apart) and divided among the
+Of each sentence the attention on its words is taken (that on [CLS] and [SEP] is reported apart) and divided among the
 three groups; the shares are averaged over the sentences of a split on which the head leaves anything for words. Uniform
 attention over word pieces gives each group its share of the pieces. A word of several entities is in-triple when one of
 them is.
@@ -76,11 +76,11 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
             # the mean of what they give, not of their shares: a head that looks at [CLS] alone has no say
             found.append(sentence_shares(np.concatenate([weights.mean(axis=0, keepdims=True), weights]), of_words))
         shares, apart = (np.stack(part, axis=1) for part in zip(*found, strict=True))
-        blank = np.isnan(shares[..., 0]).sum(axis=1).tolist()
+        blanks = np.isnan(shares[..., 0]).sum(axis=1).tolist()
         directions[direction] = [
-            {"head": head, "seed": seed, "special": float(on_special), "blank": left_out, "groups": figures}
-            for (head, seed), on_special, left_out, figures in zip(
-                names, apart.mean(axis=1), blank, _figures(shares, uniform), strict=True
+            {"head": head, "seed": seed, "special": float(on_special), "blank": blank, "groups": figures}
+            for (head, seed), on_special, blank, figures in zip(
+                names, apart.mean(axis=1), blanks, _figures(shares, uniform), strict=True
             )
         ]
     record = {k: first[k] for k in ("device", "device_name", "threads", "precision")} | {

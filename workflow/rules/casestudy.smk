@@ -167,12 +167,12 @@ rule draw_claim:
         records=GRID.of_runs("record.json", runs=CASE_BESIDE),
     output:
         shares=report(
-            multiext(f"{RESULTS}/tables/attention_shares", ".csv", ".md", ".tex"),
+            multiext(f"{RESULTS}/tables/attention_shares", ".csv", ".md", ".tex", ".json"),
             caption="../report/attention_shares.rst",
             category="Case study",
         ),
         groups=report(
-            multiext(f"{RESULTS}/tables/triple_groups", ".csv", ".md", ".tex"),
+            multiext(f"{RESULTS}/tables/triple_groups", ".csv", ".md", ".tex", ".json"),
             caption="../report/triple_groups.rst",
             category="Case study",
         ),
@@ -191,7 +191,7 @@ rule draw_claim:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=GRID.planned("models", "remark", "case_study", "runs"),
+        planned=GRID.planned("datasets", "encoders", "models", "remark", "case_study"),
         tables=lambda wildcards, output: str(Path(output.shares[0]).parent),
         figures=subpath(output.pdf, parent=True),
         code=GRID.code("draw_claim"),

@@ -21,6 +21,7 @@ rule compare:
         "python -m sinet compare --plan {params.plan:q} --out {output.comparisons:q} --log {log:q}"
 
 
+# One process for all tables: reading the records and importing pandas take longer than any table does.
 rule tabulate:
     input:
         runs=GRID.of_runs("record.json", "analysis.json"),
@@ -29,7 +30,7 @@ rule tabulate:
     output:
         **{
             name: report(
-                multiext(f"{RESULTS}/tables/{name}", ".csv", ".md", ".tex"),
+                multiext(f"{RESULTS}/tables/{name}", ".csv", ".md", ".tex", ".json"),
                 caption=f"../report/{name}.rst",
                 category="Tables",
             )

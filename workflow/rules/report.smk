@@ -3,7 +3,7 @@
 
 rule report_page:
     input:
-        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=PLAN.tables, ending=["csv", "md", "tex"]),
+        tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=PLAN.tables, ending=["csv", "json", "tex"]),
         figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=PLAN.figures, ending=["pdf", "png", "md"]),
         runs=GRID.of_runs("record.json", "predictions.jsonl"),
         data=GRID.of_datasets("card.md", "labels.json", "test.jsonl"),

@@ -2,43 +2,25 @@
 
 // -- tables that sort ---------------------------------------------------------------------------------------------
 
-// the number that a cell opens with, e.g. of "64.03 ± 0.45", "1,234.5" or the low end of "[-0.20, 1.30]"; NaN for text,
-// which sorts behind all numbers
-const number = text => { const m = text.trim().match(/^[<>≥≤[]?\s*([-−+]?[\d,]*\.?\d+)/); return m ? parseFloat(m[1].replace(/,/g, "").replace("−", "-")) : NaN; };
-// cells without a figure, some with the reason behind: "failed (n=2 of 3)", "n/a (n=1)", "n < 3"
-const NONE = /^(n\.r\.|n\/a|n < \d+|not (run|timed|counted)|left out|failed|no gold|none)?( \(.*\))?$/;
-
+// by the value that a cell carries; behind all numbers come texts, then cells that say why they have no figure
 function sortable(table) {
-  const body = table.tBodies[0] ?? table.createTBody(), original = [...body.rows], heads = [...table.tHead.rows[0].cells];
-  for (const row of original) {
-    for (const cell of row.cells) {
-      const text = cell.textContent.trim();
-      cell.removeAttribute("style");
-      cell.classList.toggle("none", NONE.test(text));
-      cell.classList.toggle("number", !Number.isNaN(number(text)) && !/[a-z]{3}/i.test(text));
-      cell.classList.toggle("long", text.length > 60);
-      if (/^published\b/.test(text)) row.classList.add("published");
-    }
-  }
+  const body = table.tBodies[0], original = [...body.rows], heads = [...table.tHead.rows[0].cells];
+  for (const row of original) row.classList.toggle("published", [...row.cells].some(cell => /^published\b/.test(cell.textContent)));
   heads.forEach((head, column) => {
-    if (original.some(row => row.cells[column].classList.contains("number"))) original.forEach(row => row.cells[column].classList.add("figure"));
     const button = document.createElement("button");
     button.type = "button";
-    head.removeAttribute("style");
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => {
       const next = { null: "ascending", ascending: "descending", descending: null }[head.getAttribute("aria-sort")];
       heads.forEach(h => h.removeAttribute("aria-sort"));
       if (next) head.setAttribute("aria-sort", next);
-      const keyed = original.map(row => { const text = row.cells[column].textContent.trim(); return { row, text, value: number(text), none: NONE.test(text) }; });
-      const sign = next === "descending" ? -1 : 1;
-      if (next) keyed.sort((a, b) => {
-        if (a.none !== b.none) return a.none - b.none;
-        const numbers = Number.isNaN(a.value) - Number.isNaN(b.value);
-        if (numbers) return numbers;
-        return sign * (Number.isNaN(a.value) ? a.text.localeCompare(b.text) : a.value - b.value);
+      const keyed = original.map(row => {
+        const cell = row.cells[column], { value } = cell.dataset;
+        return { row, text: cell.textContent, value: Number(value), rank: cell.classList.contains("none") ? 2 : value === undefined ? 1 : 0 };
       });
+      const sign = next === "descending" ? -1 : 1;
+      if (next) keyed.sort((a, b) => a.rank - b.rank || sign * (a.rank ? a.text.localeCompare(b.text) : a.value - b.value));
       body.append(...keyed.map(k => k.row));
     });
   });
@@ -52,7 +34,7 @@ for (const table of document.querySelectorAll("main table")) {
   frame.setAttribute("aria-label", "table");
   table.replaceWith(frame);
   frame.append(table);
-  if (table.closest("article")) sortable(table);
+  if (table.closest("article.table")) sortable(table);
 }
 
 // -- sentences ----------------------------------------------------------------------------------------------------
