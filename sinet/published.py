@@ -1,5 +1,6 @@
 """What the published tables hold, by name: what a configuration may refer to."""
 
+import copy
 import functools
 
 import yaml
@@ -15,9 +16,13 @@ FULL, BASE = "Base+TAP+CTAM", "Base"
 """Two settings of the published ablation."""
 
 
-@functools.cache
 def tables() -> dict:
-    """The published figures (`sinet/paper/published.yaml`)."""
+    """The published figures (`sinet/paper/published.yaml`), a copy."""
+    return copy.deepcopy(_read())
+
+
+@functools.cache
+def _read() -> dict:
     return yaml.safe_load((ROOT / "sinet" / "paper" / "published.yaml").read_text(encoding="utf-8"))
 
 

@@ -155,7 +155,7 @@ def test_ours_stand_under_the_papers_rows_whatever_variant_of_the_encoder(tmp_pa
 def test_without_figures_the_systems_stand_there_with_the_reason(tmp_path):
     planned = [("mine/cased", "sinet"), ("mine/cased", "slow")]
     failed = [["mine/cased/slow/0", "it ran out of memory"]]
-    table = table_of([], planned, failed=failed, left_out=[["mine/small/more/0", "no weights"]])
+    table = table_of([], planned, failed=failed, skipped=[["mine/small/more/0", "no weights"]])
     rows = {row["", "System"]: row for row in reversed(rows_of(table)) if "Mine" in row["", "On"]}
     cells = {m: (row[PUBLISHED, "whole"], row[OURS, "whole"], row["Inference", "s"]) for m, row in rows.items()}
     assert cells["SINET (ours)"] == ("not counted", "not counted", "not timed")
@@ -166,7 +166,7 @@ def test_without_figures_the_systems_stand_there_with_the_reason(tmp_path):
     assert "No result: mine/cased/slow/0: it ran out of memory." in text
     text = markdown(table_of([], planned))
     assert "Mine, Cased: all systems are counted and timed together; counting or timing has not come" in text
-    absent = rows_of(table_of([], [], left_out=[["mine/uncased/slow/0", "no weights"]]))
+    absent = rows_of(table_of([], [], skipped=[["mine/uncased/slow/0", "no weights"]]))
     assert [row[OURS, "whole"] for row in absent][:4] == ["n.r.", "skipped", "n.r.", "not run"]
 
 
