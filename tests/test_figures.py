@@ -169,3 +169,17 @@ def test_flops_say_how_many_sentences_stand_for_a_length(grid, counts, said, tmp
     write_sealed(tmp_path / "flops.json", counted)
     draw_flops(tmp_path / "flops.json", grid[0][:2], DECLARED, tmp_path / "flops")
     assert "Not counted, for the reasons under the table of efficiency: SpERT." in (tmp_path / "flops.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "log, losses",
+    [
+        ("stage,epoch,loss\nentity,1,4.0\nentity,2,3.0\nrelation,1,2.0\nrelation,2,1.0\n", [2.0, 1.0]),
+        ("stage,epoch,loss\n,1,4.0\n,2,3.0\n", [4.0, 3.0]),
+        ("epoch,loss\n1,4.0\n2,3.0\n", [4.0, 3.0]),
+    ],
+    ids=["parts", "one model", "archived"],
+)
+def test_a_curve_is_of_the_part_that_was_trained_last(tmp_path, log, losses):
+    (tmp_path / "log.csv").write_text(log)
+    assert figures._log(tmp_path / "log.csv")["loss"].tolist() == losses
