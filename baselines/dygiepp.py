@@ -11,8 +11,6 @@ What differs from the released configuration for SciERC:
   light form, equal to the released code with a coreference weight of 0.
 - A relation of a span with itself, or of spans that are no predicted entities, has no place in the common format and
   is not predicted; both are trained on.
-- First layers over concatenations are sums of products of words, widths and spans: the same figures, and no tensor of
-  (spans x 2 hidden) or (pairs x 6 hidden) is made for them.
 """
 
 from collections.abc import Sequence
@@ -64,11 +62,12 @@ class System(Extractor):
         super().__init__(labels, encoder)
         self.max_span_width = max_span_width
         self.spans_per_word, self.entity_weight = spans_per_word, entity_weight
-        size = 2 * encoder.hidden_size + width_size
+        parts = (encoder.hidden_size, encoder.hidden_size, width_size)
+        network = {"hidden": hidden_size, "dropout": dropout}
         self.width = nn.Embedding(max_span_width, width_size)
-        self.entity = FeedForward(size, hidden_size, len(labels.entity_types), dropout)
-        self.mention = FeedForward(size, hidden_size, 1, dropout)
-        self.relation = FeedForward(3 * size, hidden_size, len(labels.relation_types), dropout)
+        self.entity = FeedForward(*parts, outputs=len(labels.entity_types), **network)
+        self.mention = FeedForward(*parts, outputs=1, **network)
+        self.relation = FeedForward(*3 * [sum(parts)], outputs=len(labels.relation_types), **network)
         for name, weight in self.named_parameters():
             if name.endswith("weight") and not name.startswith("encoder."):
                 nn.init.xavier_normal_(weight)
@@ -98,15 +97,9 @@ class System(Extractor):
         """Relation scores, `(pairs, types)`; none has the score 0. `pairs` (pairs, 2) are positions in `kept`."""
         row, width = kept.unbind(1)
         spans = torch.cat([words[row], words[row + width], self.width(width).to(words.dtype)], dim=1)
-        of_head, of_tail, of_product = self.relation.first.weight.chunk(3, dim=1)
         head, tail = pairs.unbind(1)
         product = spans.index_select(0, head) * spans.index_select(0, tail)
-        if self.released:
-            first = self.relation.first(S.concatenated(spans[head], spans[tail], product))
-        else:
-            summed = F.linear(spans, of_head).index_select(0, head) + F.linear(spans, of_tail).index_select(0, tail)
-            first = summed + F.linear(product, of_product) + self.relation.first.bias
-        scores = self.relation(first)
+        scores = self.relation((spans, head), (spans, tail), product)
         mention = mention[row, width]
         return scores + (mention[head] + mention[tail]).unsqueeze(1)
 

@@ -140,7 +140,10 @@ class System(Extractor):
         self.max_span_width, self.max_sequence_length = max_span_width, max_sequence_length
         self.hidden_dropout = Dropout(hidden_dropout)
         self.width = nn.Embedding(max_span_width + 1, width_size)  # row 0 is the released code's padding
-        self.entity_model = FeedForward(2 * encoder.hidden_size + width_size, hidden_size, types + 1, dropout)
+        self.entity_model = FeedForward(
+            *(encoder.hidden_size, encoder.hidden_size, width_size),
+            **{"hidden": hidden_size, "outputs": types + 1, "dropout": dropout},
+        )
         self.relation_encoder = type(encoder)(copy.deepcopy(encoder.model), encoder.tokenizer)
         self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, relation_dropout)
         initialise_normal(self, "encoder.", "relation_encoder.")

@@ -26,6 +26,7 @@ from baselines._cache import TensorCache
 from baselines._table_recurrence import Order, TableRecurrence, from_sweeps, sweep_multiply_adds
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
+from sinet.model.concat import concatenated
 from sinet.model.dropout import Dropout
 
 CHARACTERS = 256
@@ -71,7 +72,7 @@ class Layer(nn.Module):
         by_word = words.transpose(0, 1)
         if self.released:
             weight = torch.cat([self.row.weight, self.column.weight], dim=1)
-            table = F.linear(S.concatenated(by_word.unsqueeze(1), by_word.unsqueeze(0)), weight, self.row.bias)
+            table = F.linear(concatenated(by_word.unsqueeze(1), by_word.unsqueeze(0)), weight, self.row.bias)
         else:
             table = self.row(by_word).unsqueeze(1) + self.column(by_word)
         table = F.relu(table).flatten(0, 1)

@@ -58,9 +58,9 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
         n = len(sentence.tokens)
         grid = [(i, j) for i in range(n) for j in range(i + 1, min(n, i + model.max_span_width) + 1)]
         for i, j in grid:
-            logits = model.entity_logits(
-                states["entity"][row + i : row + j].max(0).values, states["entity_cls"][b], torch.tensor(j - i)
-            )
+            first, last = batch["word_start"][row + i], batch["word_end"][row + j - 1]
+            seen = states["entity_cls"][b], states["entity"][first:last].amax(0), model.width.weight[j - i]
+            logits = model.entity_classifier(*seen)
             target = LABELS.entity_types.index(gold[i, j]) + 1 if (i, j) in gold else 0
             entity_terms.append(-logits.log_softmax(-1)[target])
         related = {}
@@ -78,14 +78,12 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
                 if low < high:
                     first, last = batch["word_start"][row + low], batch["word_end"][row + high - 1]
                     context = pieces[first:last].max(0).values
-                logits = model.relation_logits(
-                    context,
-                    states["relation_cls"][b],
-                    states["relation"][row + head.start : row + head.end].max(0).values,
-                    states["relation"][row + tail.start : row + tail.end].max(0).values,
-                    torch.tensor(head.end - head.start),
-                    torch.tensor(tail.end - tail.start),
-                )
+                vectors = []
+                for e in (head, tail):
+                    first, last = batch["word_start"][row + e.start], batch["word_end"][row + e.end - 1]
+                    vectors.append(states["relation"][first:last].amax(0))
+                widths = (model.width.weight[e.end - e.start] for e in (head, tail))
+                logits = model.relation_classifier(context, states["relation_cls"][b], *vectors, *widths)
                 target = torch.tensor([float(t in related.get((i, j), ())) for t in LABELS.relation_types])
                 relation_terms.append(torch.nn.functional.binary_cross_entropy_with_logits(logits, target))
         row += n
