@@ -1,6 +1,5 @@
 """What every system must do; systems are discovered, so a new one needs no test file."""
 
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,7 +11,7 @@ from safetensors.torch import load_file
 from baselines import table_sequence
 from sinet import systems
 from sinet.config import load_config
-from sinet.contract import Batch, Extractor, Labels, Relation, Sentence
+from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.model.encoder import Encoder
 from sinet.model.located import Located
@@ -300,15 +299,18 @@ def in_training(model: Extractor) -> Extractor:
     return model
 
 
+SCORED = [pytest.param("sinet", {"interaction": i}, id=i) for i in systems.allowed_values("sinet")["interaction"]]
+SCORED += [pytest.param(n, {}, id=n) for n in sorted(systems.sources()) if n not in ("sinet", "table_sequence")]
+
+
 @pytest.mark.parametrize("given", [False, True], ids=["predicted", "given"])
-def test_scores_are_those_that_are_trained_on(given, system, tiny_encoder, monkeypatch):
-    """What is decoded of some sentences, a part of it chosen by chance, is made their gold: the probabilities that the
-    loss then raises are the scores that the chosen were decoded with."""
-    name = system.__module__.rsplit(".", 1)[1]
-    if name == "table_sequence":
-        pytest.skip("its scores are means over cells: see below")
-    sentences = read_sentences(CORPUS)[: None if given else 4]
-    model = in_training(build(system, tiny_encoder, replace(LABELS, symmetric=frozenset())))
+@pytest.mark.parametrize("name, settings", SCORED)
+def test_every_decoded_score_is_one_that_is_trained_on(name, settings, given, tiny_encoder, monkeypatch):
+    """What is decoded of some sentences is made their gold: the probabilities that the loss then raises are the scores
+    of all that was decoded."""
+    sentences, system = read_sentences(CORPUS)[: None if given else 4], systems.load(name)
+    torch.manual_seed(1)
+    model = in_training(system(replace(LABELS, symmetric=frozenset()), tiny_encoder, **system.tiny | settings))
     model.threshold = 0.0  # of those that have one: every relation is decoded
     torch.manual_seed(3)
     with torch.no_grad():
@@ -320,19 +322,13 @@ def test_scores_are_those_that_are_trained_on(given, system, tiny_encoder, monke
     with torch.no_grad():
         decoded = model.eval().decode(batch)
 
-    draw, gold, scores = random.Random(0), [], []
+    gold, scores = [], []
     for sentence, found in zip(sentences, decoded, strict=True):
         place = lambda e: e.start if name == "pfn" else (e.start, e.end)  # noqa: E731 of what a relation is scored
-        entities = [e for e in found.entities if draw.random() < 0.7]
-        number = {e: i for i, e in enumerate(entities)}
-        between = {}
-        for r in found.relations:
-            head, tail = found.entities[r.head], found.entities[r.tail]
-            if head in number and tail in number:
-                between[place(head), place(tail), r.type] = Relation(r.type, number[head], number[tail], r.score)
-        relations = [r for r in between.values() if draw.random() < 0.5]
-        scores += [chosen.score for chosen in (*entities, *relations)]
-        gold.append(sentence.with_labels(entities, relations))
+        ends = [place(e) for e in found.entities]
+        relations = {(ends[r.head], ends[r.tail], r.type): r for r in found.relations}.values()
+        scores += [item.score for item in (*found.entities, *relations)]
+        gold.append(sentence.with_labels(found.entities, tuple(relations)))
     relations = sum(len(s.relations) for s in gold)
     assert relations > 3 and len(scores) - relations > 9 and len({round(score, 4) for score in scores}) > 9
 
