@@ -13,6 +13,7 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from sinet.contract import Batch, Labels
+from sinet.model import spans as S
 from sinet.model.initial import initialise_normal
 from sinet.model.spanbased import SpanBased
 
@@ -67,4 +68,5 @@ class System(SpanBased):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
-        return {"entity_cls": hidden[:, 0]} | dict.fromkeys(("entity", "relation", "context"), hidden.flatten(0, 1))
+        (words,) = S.word_maxima(batch, hidden)
+        return {"entity": words, "relation": words, "context": words, "entity_cls": hidden[:, 0]}

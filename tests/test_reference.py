@@ -9,7 +9,7 @@ from baselines import pfn, pure, spert, table_sequence
 from sinet.contract import Labels, Sentence
 from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
-from sinet.model.spans import piece_ranges, range_max
+from sinet.model.spans import range_max
 from sinet.run.flops import as_released
 from sinet.run.released import PFN_NAMES, PURE_ENTITY_NAMES, PURE_RELATION_NAMES, SINET_NAMES, SPERT_NAMES, renamed
 from tests.reference import Reference, numbered_labels, stored_encoder, words_of
@@ -72,7 +72,7 @@ def span_figures(
             spans = torch.stack([start, end], 1) + row
             pairs = reference[f"{name}/pairs"]
             ours = {
-                "span_pool": range_max(states["entity"], *piece_ranges(batch, spans)),
+                "span_pool": range_max(states["entity"], *spans.unbind(1)),
                 "entity_logits": model.entity_logits(batch, states, spans),
             }
             if len(pairs):

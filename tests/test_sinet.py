@@ -58,8 +58,8 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
         n = len(sentence.tokens)
         grid = [(i, j) for i in range(n) for j in range(i + 1, min(n, i + model.max_span_width) + 1)]
         for i, j in grid:
-            first, last = batch["word_start"][row + i], batch["word_end"][row + j - 1]
-            seen = states["entity_cls"][b], states["entity"][first:last].amax(0), model.width.weight[j - i]
+            pooled = states["entity"][row + i : row + j].amax(0)
+            seen = states["entity_cls"][b], pooled, model.width.weight[j - i]
             logits = model.entity_classifier(*seen)
             target = LABELS.entity_types.index(gold[i, j]) + 1 if (i, j) in gold else 0
             entity_terms.append(-logits.log_softmax(-1)[target])
@@ -78,10 +78,7 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
                 if low < high:
                     first, last = batch["word_start"][row + low], batch["word_end"][row + high - 1]
                     context = pieces[first:last].max(0).values
-                vectors = []
-                for e in (head, tail):
-                    first, last = batch["word_start"][row + e.start], batch["word_end"][row + e.end - 1]
-                    vectors.append(states["relation"][first:last].amax(0))
+                vectors = (states["relation"][row + e.start : row + e.end].amax(0) for e in (head, tail))
                 widths = (model.width.weight[e.end - e.start] for e in (head, tail))
                 logits = model.relation_classifier(context, states["relation_cls"][b], *vectors, *widths)
                 target = torch.tensor([float(t in related.get((i, j), ())) for t in LABELS.relation_types])

@@ -43,24 +43,30 @@ def test_range_maxima_have_the_gradient_of_maxima():
     assert equal.grad.sum() == 1, "equal elements share it"
 
 
-def test_pieces_of_spans_and_between_them_equal_loops(tiny_encoder):
-    rare = Sentence("rare", ("Nasal", "neural", "parsers", "nasal", "🙂"))
-    batch = S.collate([read_sentences(CORPUS)[0], rare], tiny_encoder, LABELS)
-    first = len(read_sentences(CORPUS)[0].tokens)
-    spans = torch.tensor([[0, 2], [4, 5], [1, 3], [2, 4], [0, 1]]) + first
+@pytest.mark.parametrize("grad", [True, False])
+def test_word_maxima_equal_loops(tiny_encoder, grad):
+    rare = Sentence("rare", ("Nasal", "neural", "parsers", "nasal", "🙂", "abcdefghijklmnopqrst"))
+    batch = S.collate([rare, *read_sentences(CORPUS)], tiny_encoder, LABELS)
     pieces = list(zip(batch["word_start"].tolist(), batch["word_end"].tolist(), strict=True))
-    assert any(end - start > 1 for start, end in pieces[first:])
+    assert max(b - a for a, b in pieces) > 2
+    states = [torch.randn(*batch["input_ids"].shape, 3, requires_grad=grad) for _ in range(2)]
+    for rows, found in zip(states, S.word_maxima(batch, *states), strict=True):
+        expected = torch.stack([rows.flatten(0, 1)[a:b].amax(0) for a, b in pieces])
+        assert torch.equal(found, expected)
+        if grad:
+            weights = torch.randn_like(found)
+            (ours,) = torch.autograd.grad(found, rows, weights, retain_graph=True)
+            (loops,) = torch.autograd.grad(expected, rows, weights)
+            assert torch.equal(ours, loops)
 
-    def rows(start: int, end: int) -> list[int]:
-        return [row for word in range(start, end) for row in range(*pieces[word])]
 
-    for span, start, end in zip(spans.tolist(), *(r.tolist() for r in S.piece_ranges(batch, spans)), strict=True):
-        assert list(range(start, end)) == rows(*span)
-    head, tail = torch.cartesian_prod(torch.arange(5), torch.arange(5)).unbind(1)
-    found = S.context_ranges(batch, spans[head], spans[tail])
-    for i, j, start, end in zip(head.tolist(), tail.tolist(), *(r.tolist() for r in found), strict=True):
-        ahead, behind = sorted((spans[i].tolist(), spans[j].tolist()))
-        assert list(range(start, end)) == rows(ahead[1], max(ahead[1], behind[0])), (ahead, behind)
+def test_what_lies_between_spans_equals_loops():
+    spans = torch.tensor([[0, 2], [4, 5], [1, 3], [2, 4]])
+    head, tail = torch.cartesian_prod(torch.arange(4), torch.arange(4)).unbind(1)
+    found = zip(*(rows.tolist() for rows in S.context_span(spans[head], spans[tail])), strict=True)
+    for i, j, (start, end) in zip(head.tolist(), tail.tolist(), found, strict=True):
+        ahead, behind = (i, j) if spans[i, 0] <= spans[j, 0] else (j, i)
+        assert list(range(start, end)) == [row for row in range(5) if spans[ahead, 1] <= row < spans[behind, 0]]
 
 
 def test_pairs_within_groups():

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from baselines import table_sequence
 from sinet import systems
 from sinet.config import load_config
-from sinet.contract import Batch, Extractor, Labels, Sentence
+from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.model.encoder import Encoder
 from sinet.model.located import Located
@@ -386,3 +386,6 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
     through_entities = {"sinet", "spert", "span_multihead", "pure"}
     if system.__module__.rsplit(".", 1)[1] in through_entities:
         assert found == gold
+        batch = model.collate([s.without_labels() for s in sentences])
+        batch.given = True
+        assert model.decode(batch) == [Prediction()] * len(sentences), "none is given"

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from sinet.contract import Batch, Labels, Sentence
+from sinet.model import spans as S
 from sinet.model.dropout import Dropout
 from sinet.model.initial import initialise_normal
 from sinet.model.spanbased import SpanBased
@@ -51,24 +52,23 @@ class CrossTaskAttention(nn.Module):
             c' (batch, hidden), and A (batch, heads, pieces), in which position 0 stands for the task's own [CLS].
         """
         z = torch.cat([cls.unsqueeze(1), other[:, 1:]], dim=1)  # the place of c in Z makes no difference
-        query = self.query(cls).unflatten(1, (self.heads, 1, -1))  # (batch, heads, 1, size)
-        query = query * query.shape[-1] ** -0.5
+        key, value = (linear.weight.unflatten(0, (self.heads, -1)) for linear in (self.key, self.value))
+        query = self.query(cls * key.shape[1] ** -0.5).unflatten(1, (self.heads, -1))
         if self.released:
-            scores = query @ self._by_head(self.key(z)).transpose(2, 3)
+            scores = torch.einsum("bms,bnms->bmn", query, self._by_head(self.key(z)))
         else:
-            folded = query @ self.key.weight.unflatten(0, (self.heads, -1))  # (batch, heads, 1, hidden)
-            scores = (folded.squeeze(2) @ z.transpose(1, 2)).unsqueeze(2)
-        weights = scores.squeeze(2).float().masked_fill(padding.unsqueeze(1), float("-inf")).softmax(dim=-1)
+            scores = torch.einsum("bmd,bnd->bmn", torch.einsum("bms,msd->bmd", query, key), z)
+        weights = scores.float().masked_fill(padding.unsqueeze(1), float("-inf")).softmax(dim=-1)
         mixing = self.dropout(weights).to(z.dtype)
         if self.released:
-            mixed = mixing.unsqueeze(2) @ self._by_head(self.value(z))
+            mixed = torch.einsum("bmn,bnms->bms", mixing, self._by_head(self.value(z)))
         else:
-            mixed = (mixing @ z).unsqueeze(2) @ self.value.weight.unflatten(0, (self.heads, -1)).transpose(1, 2)
+            mixed = torch.einsum("bmd,msd->bms", torch.einsum("bmn,bnd->bmd", mixing, z), value)
         return self.norm(self.dropout(self.output(mixed.flatten(1))) + cls), weights
 
     def _by_head(self, rows: Tensor) -> Tensor:
-        """(batch, pieces, hidden) as (batch, heads, pieces, size)."""
-        return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        """(batch, pieces, hidden) as (batch, pieces, heads, size)."""
+        return rows.unflatten(2, (self.heads, -1))
 
 
 class System(SpanBased):
@@ -145,7 +145,7 @@ class System(SpanBased):
         """Encoder, TAP and CTAM.
 
         Returns:
-            `context`, `entity`, `relation`: H, H^e and H^r (batch * pieces, hidden); `entity_cls`, `relation_cls`
+            `context`, `entity`, `relation`: word maxima of H, H^e and H^r (words, hidden); `entity_cls`, `relation_cls`
             (batch, hidden); with CTAM `entity_attention`, `relation_attention` (batch, heads, pieces).
         """
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])  # H (batch, pieces, hidden)
@@ -161,9 +161,9 @@ class System(SpanBased):
             entity_cls, attention["entity_attention"] = self.cross_attention(entity[:, 0], relation, padding)
         if self.ctam_relations:  # c'^r = CTAM(c^r, H^e)
             relation_cls, attention["relation_attention"] = self.cross_attention(relation[:, 0], entity, padding)
-        rows = {"context": hidden, "entity": entity, "relation": relation}
+        context, entity, relation = S.word_maxima(batch, hidden, entity, relation)
         return {
-            **{name: states.flatten(0, 1) for name, states in rows.items()},
+            **{"context": context, "entity": entity, "relation": relation},
             **{"entity_cls": entity_cls, "relation_cls": relation_cls},
             **attention,
         }

@@ -62,9 +62,9 @@ class SpanBased(Extractor):
         """What the classifiers see.
 
         Returns:
-            `entity`, `relation`, `context`: rows of pieces (batch * pieces, hidden) from which spans, the spans of a
-            pair and what lies between them are pooled; `entity_cls` and, where the relation classifier sees one,
-            `relation_cls` (batch, hidden).
+            `entity`, `relation`, `context`: word maxima (words, hidden) from which spans, the spans of a pair and what
+            lies between them are pooled; `entity_cls` and, where the relation classifier sees one, `relation_cls`
+            (batch, hidden).
         """
         raise NotImplementedError  # abstract: each system's own
 
@@ -76,20 +76,19 @@ class SpanBased(Extractor):
     def entity_logits(self, batch: Batch, states: dict[str, Tensor], spans: Tensor) -> Tensor:
         """W [c^e ; s^e ; w] + b of `spans` (spans, 2) in word rows: scores (spans, None and entity types)."""
         sentence = batch["word_sentence"][spans[:, 0]]
-        pooled = S.range_max(states["entity"], *S.piece_ranges(batch, spans))
+        pooled = S.range_max(states["entity"], *spans.unbind(1))
         return self.entity_classifier((states["entity_cls"], sentence), pooled, self._widths(spans))
 
     def relation_logits(self, batch: Batch, states: dict[str, Tensor], spans: Tensor, pairs: Tensor) -> Tensor:
         """W [context ; (c^r) ; s^r_head ; s^r_tail ; w_head ; w_tail] + b of `pairs` (pairs, 2), positions of head and
         tail in `spans` (spans, 2): scores (pairs, relation types)."""
         head, tail = pairs.unbind(1)
-        sentence = batch["word_sentence"][spans[head, 0]]
-        pooled = S.range_max(states["relation"], *S.piece_ranges(batch, spans))
+        pooled = S.range_max(states["relation"], *spans.unbind(1))
+        widths, width = self._widths(spans)
+        cls = [(states["relation_cls"], batch["word_sentence"][spans[head, 0]])] if "relation_cls" in states else []
+        context = S.range_max(states["context"], *S.context_span(spans[head], spans[tail]))
         return self.relation_classifier(
-            S.range_max(states["context"], *S.context_ranges(batch, spans[head], spans[tail])),
-            *([(states["relation_cls"], sentence)] if "relation_cls" in states else []),
-            *((pooled, head), (pooled, tail)),
-            *(self._widths(spans[head]), self._widths(spans[tail])),
+            context, *cls, (pooled, head), (pooled, tail), (widths, width[head]), (widths, width[tail])
         )
 
     def _widths(self, spans: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,7 +148,7 @@ class SpanBased(Extractor):
         spans, types, logits = spans[found], types[found], logits[found]
         pairs = S.pairs_within(batch["word_sentence"][spans[:, 0]], len(batch))
         relations, probabilities = [pairs.new_zeros(0, 3)], [logits.new_zeros(0)]
-        for chunk in pairs.split(PAIRS):  # an untrained model takes every span for an entity
+        for chunk in pairs.split(PAIRS) if len(pairs) else ():  # an untrained model takes every span for an entity
             scores = self.relation_logits(batch, states, spans, chunk).float().sigmoid()
             pair, kind = (scores >= self.threshold).nonzero(as_tuple=True)
             relations.append(torch.cat([chunk[pair], kind.unsqueeze(1)], dim=1))

@@ -31,22 +31,28 @@ def range_max(rows: Tensor, start: Tensor, end: Tensor) -> Tensor:
     table = torch.cat([rows.new_zeros(1, *rows.shape[1:]), *windows])
     # floor(log2(width)): the exponent of a double, which no rounding can misplace
     level = torch.frexp(width.clamp(min=1).double()).exponent.long() - 1
-    base = level * (len(rows) + 1) - 2**level + 2  # row 0: of an empty range; then level by level
-    left, right = ((base + offset).masked_fill(width < 1, 0) for offset in (start, end - 2**level))
+    window, empty = 2**level, width < 1
+    base = level * (len(rows) + 1) - window + 2  # row 0: of an empty range; then level by level
+    left, right = ((base + offset).masked_fill(empty, 0) for offset in (start, end - window))
     return torch.maximum(table.index_select(0, left), table.index_select(0, right))
 
 
-def piece_ranges(batch: Batch, spans: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of pieces of `spans` (spans, 2) in word rows: start and end, (spans) each."""
-    start, end = spans.unbind(1)
-    return batch["word_start"][start], batch["word_end"][end - 1]
+def word_maxima(batch: Batch, *states: Tensor) -> tuple[Tensor, ...]:
+    """The maximum over each word's pieces, (words, hidden) of each of `states` (batch, pieces, hidden)."""
+    rows = torch.cat(states, dim=-1).flatten(0, 1)
+    start, pieces = batch["word_start"], batch["word_end"] - batch["word_start"]
+    words = rows.index_select(0, start)
+    for place in range(1, int(pieces.max())):  # most words are one piece
+        longer = (pieces > place).nonzero().squeeze(1)
+        further = rows.index_select(0, start[longer] + place)
+        words.index_copy_(0, longer, torch.maximum(words.index_select(0, longer), further))
+    return words.chunk(len(states), dim=-1)
 
 
-def context_ranges(batch: Batch, head: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of the pieces strictly between two spans of a sentence, whichever comes first, both (pairs, 2) in word rows:
-    start and end, (pairs) each; the end is not behind the start where there are none."""
-    first_end, second_start = torch.minimum(head[:, 1], tail[:, 1]), torch.maximum(head[:, 0], tail[:, 0])
-    return batch["word_end"][first_end - 1], batch["word_start"][second_start]
+def context_span(head: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+    """Words between two spans of a sentence, both (pairs, 2) in word rows, whichever comes first: start and end,
+    (pairs) each; the end is not behind the start where there are none."""
+    return torch.minimum(head[:, 1], tail[:, 1]), torch.maximum(head[:, 0], tail[:, 0])
 
 
 def span_grid(room: Tensor, max_width: int) -> Tensor:
