@@ -36,10 +36,12 @@ class System(Extractor):
     """
 
     released_form = "first layers over the concatenation of every span and pair"
-    cites = "Wadden et al., EMNLP 2019: Entity, Relation, and Event Extraction with Contextualized Span Representations"
-    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "spans_per_word": 1.0}
+    citation = (
+        "Wadden et al., EMNLP 2019: Entity, Relation, and Event Extraction with Contextualized Span Representations"
+    )
+    test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "spans_per_word": 1.0}
     one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "hidden_size": (1, 10_000),
@@ -107,7 +109,7 @@ class System(Extractor):
         """Entity scores (words, max_span_width, None and types), which spans fit, those kept (kept, 2), their ordered
         pairs (pairs, 2), and relation scores (pairs, none and types)."""
         words = word_means(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
-        fits = S.span_grid(batch["word_room"], self.max_span_width)
+        fits = S.span_grid(batch["words_left"], self.max_span_width)
         mention = span_scores(self.mention, words, words, self.width.weight).squeeze(-1).float()
         kept = self.prune(batch, mention.detach(), fits)
         counts = torch.bincount(batch["word_sentence"][kept[:, 0]], minlength=len(batch))
@@ -126,7 +128,7 @@ class System(Extractor):
         entity_loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
 
         # which kept span a gold span is; the relations of one that was pruned are lost
-        place = S.numbering(fits.shape, kept)
+        place = S.index_grid(fits.shape, kept)
         width = gold[:, 1] - gold[:, 0] - 1
         inside = width < self.max_span_width
         number = torch.full((len(gold),), -1, device=fits.device)
@@ -147,11 +149,11 @@ class System(Extractor):
         found = types.nonzero()
         start, width = found.unbind(1)
         kinds = types[start, width]
-        number = S.numbering(fits.shape, found)
+        number = S.index_grid(fits.shape, found)
         best = relation.argmax(-1)
         arguments = number[kept.unbind(1)][pairs]
         linked = (best > 0) & (arguments >= 0).all(1) & (pairs[:, 0] != pairs[:, 1])
-        return S.assemble_packed(
+        return S.build_packed_predictions(
             self.labels,
             batch,
             torch.stack([start, start + width + 1], dim=1),

@@ -112,11 +112,11 @@ class System(Extractor):
         max_words: words of a sentence that are read; entities and relations beyond are not trained on, nor found.
     """
 
-    cites = "Yan et al., EMNLP 2021: A Partition Filter Network for Joint Entity and Relation Extraction"
-    tiny: ClassVar[dict] = {"hidden_size": 32}
+    citation = "Yan et al., EMNLP 2021: A Partition Filter Network for Joint Entity and Relation Extraction"
+    test_settings: ClassVar[dict] = {"hidden_size": 32}
     one_type: ClassVar[tuple[str, ...]] = ()
     released_form = "both tables over the concatenation of every two word pieces"
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "hidden_size": (1, 10_000),
         "dropconnect": (0.0, 0.99),
         "dropout": (0.0, 0.99),
@@ -210,7 +210,7 @@ class System(Extractor):
         )
         entities = (entity >= self.threshold).nonzero()
         sentence, start, last, kind = entities.unbind(1)
-        number = S.numbering(entity.shape, entities)
+        number = S.index_grid(entity.shape, entities)
         likeliest = entity.flatten(2).topk(min(PER_START, entity.shape[2] * entity.shape[3]), dim=2).indices
         starting = number.flatten(2).gather(2, likeliest)
         cells = (relation >= self.threshold).nonzero()
@@ -218,7 +218,7 @@ class System(Extractor):
         tail = starting[cells[:, 0], cells[:, 2]].unsqueeze(1)
         linked = ((head >= 0) & (tail >= 0) & (head != tail)).nonzero()
         cell, head, tail = linked[:, 0], head[linked[:, 0], linked[:, 1], 0], tail[linked[:, 0], 0, linked[:, 2]]
-        return S.assemble(
+        return S.build_predictions(
             self.labels,
             len(batch),
             torch.stack([sentence, start, last + 1, kind + 1], dim=1),

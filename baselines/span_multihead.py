@@ -89,13 +89,13 @@ class System(Extractor):
         max_arguments: predicted entities of a sentence that are paired, the likeliest (a bound on memory).
     """
 
-    cites = (
+    citation = (
         "Ji et al., COLING 2020: Span-based Joint Entity and Relation Extraction with Attention-based Span-specific "
         "and Contextual Semantic Representations"
     )
-    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "heads": 4}
+    test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "heads": 4}
     released_form = "(its paper: no code was released) the entity network over the concatenation of every span"
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "hidden_size": (1, 10_000),
@@ -290,7 +290,7 @@ class System(Extractor):
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         lengths = batch["lengths"]
-        fits = S.span_grid(batch["word_room"], self.max_span_width)
+        fits = S.span_grid(batch["words_left"], self.max_span_width)
         row, width = fits.nonzero(as_tuple=True)
         spans = torch.stack([row, row + width + 1], dim=1)
         sentence = batch["word_sentence"][row]
@@ -298,7 +298,7 @@ class System(Extractor):
         context = self.context(states, specific, torch.bincount(sentence, minlength=len(lengths)))
         logits = self.entity_logits(states, spans, specific, context).float()
         types = logits.argmax(-1)
-        if batch.given:
+        if batch.gold_entities:
             types = S.gold_grid(fits, batch)[row, width]
         found = types.nonzero().squeeze(1)
         spans, logits, sentence, types = spans[found], logits[found], sentence[found], types[found]
@@ -310,7 +310,7 @@ class System(Extractor):
             probabilities = scores.float().sigmoid()
             relations = (probabilities >= self.threshold).nonzero()
             probabilities = probabilities[relations.unbind(1)]
-        return S.assemble_packed(
+        return S.build_packed_predictions(
             self.labels,
             batch,
             spans,

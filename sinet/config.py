@@ -734,7 +734,7 @@ def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Ite
     if system not in known:
         yield f"{where}{field}: unknown system {shown(system)}, {nearest(system, known)}"
         return
-    defaults, allowed = systems.default_settings(system), systems.allowed_values(system)
+    defaults, allowed = systems.default_settings(system), systems.valid_settings(system)
     for key, value in settings.items():
         if key not in defaults:
             yield f"{where}.settings.{key}: {system} has no such setting, {nearest(key, defaults)}"

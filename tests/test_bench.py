@@ -29,7 +29,7 @@ class Finished:
 def finished(tiny_mirror, prepared, tmp_path_factory):
     """One finished run of a plan of two."""
     folder = tmp_path_factory.mktemp("bench")
-    details = tiny_run(dict(System.tiny), 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last")
+    details = tiny_run(dict(System.test_settings), 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last")
     runs = tuple(Run("ten", "tiny", model, 0, details) for model in ("sinet", "other"))
     results = folder / "results"
     (results / "data").mkdir(parents=True)

@@ -260,8 +260,8 @@ def test_settings_read_from_the_source_are_those_of_the_class():
         signature = inspect.signature(systems.load(name).__init__)
         keywords = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
         assert systems.default_settings(name) == keywords
-        assert systems.allowed_values(name) == systems.load(name).allowed
-        assert set(systems.load(name).allowed) <= set(keywords)
+        assert systems.valid_settings(name) == systems.load(name).valid_settings
+        assert set(systems.load(name).valid_settings) <= set(keywords)
 
 
 def test_every_key_of_the_schemas_is_described():

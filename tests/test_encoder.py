@@ -41,7 +41,7 @@ def test_every_architecture_carries_sinet(kind, encoder_folder, tmp_path):
     assert "mirror" in located.source and declared["sha256"].items() < located.sha256.items()
     encoder = load_encoder(declared, located)
     sentences = read_sentences(CORPUS)
-    model = System(LABELS, encoder, **System.tiny)
+    model = System(LABELS, encoder, **System.test_settings)
     loss = model.loss(model.training_batch(sentences))
     loss.backward()
     assert torch.isfinite(loss) and all(p.grad is not None for p in model.project_entities.parameters())
@@ -86,12 +86,12 @@ def test_an_architecture_that_nothing_here_names_trains_predicts_and_is_counted(
     assert encoder.eval()(full, torch.ones_like(full)).isfinite().all(), "so many pieces can be read"
 
     sentences = read_sentences(CORPUS)
-    model = System(LABELS, encoder, **System.tiny).train()
+    model = System(LABELS, encoder, **System.test_settings).train()
     before = {name: p.clone() for name, p in model.named_parameters()}
     optimizer = new_optimizer(model, tiny_run({}, 0)["recipe"])
     model.loss(model.training_batch(sentences)).backward()
     optimizer.clipped_step(1.0)
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     same = [n for n, p in model.named_parameters() if p.grad is not None and p.grad.any() and torch.equal(p, before[n])]
     assert same == [], "whatever has a gradient learns"
     model.eval()
@@ -242,7 +242,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
 def test_whatever_is_read_is_watched_and_trains_anew_when_it_changes(name, encoder_folder, prepared, tmp_path):
     folder = shutil.copytree(encoder_folder("bert"), tmp_path / "own")
-    run = tiny_run(dict(System.tiny), 0, steps=1)
+    run = tiny_run(dict(System.test_settings), 0, steps=1)
     run["encoder"] = {"name": "own", "path": str(folder), "cased": False}
     seen = []
     for _ in range(2):

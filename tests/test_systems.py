@@ -35,7 +35,7 @@ def system(request) -> type[Extractor]:
 
 def build(system: type[Extractor], encoder: Encoder, labels: Labels = LABELS) -> Extractor:
     torch.manual_seed(1)
-    return system(labels, encoder, **system.tiny)
+    return system(labels, encoder, **system.test_settings)
 
 
 def learn(model: Extractor, sentences: list[Sentence], steps: int) -> Extractor:
@@ -61,8 +61,8 @@ def without_scores(sentence: Sentence) -> tuple:
 
 
 def test_says_whom_it_follows_and_how_it_is_small(system):
-    assert len(system.cites) > 20 and any(c.isdigit() for c in system.cites)
-    assert set(system.tiny) <= set(systems.default_settings(system.__module__.rsplit(".", 1)[1]))
+    assert len(system.citation) > 20 and any(c.isdigit() for c in system.citation)
+    assert set(system.test_settings) <= set(systems.default_settings(system.__module__.rsplit(".", 1)[1]))
 
 
 def test_learns_ten_sentences_and_survives_a_reload(system, tiny_encoder, tmp_path):
@@ -74,7 +74,7 @@ def test_learns_ten_sentences_and_survives_a_reload(system, tiny_encoder, tmp_pa
 
     write_weights(tmp_path / "m.safetensors", model)
     torch.manual_seed(5)
-    again = system(LABELS, tiny_encoder, **system.tiny)
+    again = system(LABELS, tiny_encoder, **system.test_settings)
     again.load_state_dict(load_file(tmp_path / "m.safetensors"))
     assert predict(again, sentences, CPU, "float32") == found
 
@@ -191,7 +191,7 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(mask_padding, system
     sentences = [*read_sentences(CORPUS), Sentence("alone", ("Translation",)), Sentence("long", ("neural",) * 20)]
     settings = {"negative_spans": 10**6, "negative_pairs": 10**6, "negative_ratio": 10**6}
     known = systems.default_settings(system.__module__.rsplit(".", 1)[1])
-    settings = system.tiny | {key: value for key, value in settings.items() if key in known}
+    settings = system.test_settings | {key: value for key, value in settings.items() if key in known}
     torch.manual_seed(1)
     model = in_training(system(LABELS, tiny_encoder, **settings))
     if "mask_padding" in known:
@@ -299,7 +299,7 @@ def in_training(model: Extractor) -> Extractor:
     return model
 
 
-SCORED = [pytest.param("sinet", {"interaction": i}, id=i) for i in systems.allowed_values("sinet")["interaction"]]
+SCORED = [pytest.param("sinet", {"interaction": i}, id=i) for i in systems.valid_settings("sinet")["interaction"]]
 SCORED += [pytest.param(n, {}, id=n) for n in sorted(systems.sources()) if n not in ("sinet", "table_sequence")]
 
 
@@ -310,7 +310,7 @@ def test_every_decoded_score_is_one_that_is_trained_on(name, settings, given, ti
     of all that was decoded."""
     sentences, system = read_sentences(CORPUS)[: None if given else 4], systems.load(name)
     torch.manual_seed(1)
-    model = in_training(system(replace(LABELS, symmetric=frozenset()), tiny_encoder, **system.tiny | settings))
+    model = in_training(system(replace(LABELS, symmetric=frozenset()), tiny_encoder, **system.test_settings | settings))
     model.threshold = 0.0  # of those that have one: every relation is decoded
     torch.manual_seed(3)
     with torch.no_grad():
@@ -318,7 +318,7 @@ def test_every_decoded_score_is_one_that_is_trained_on(name, settings, given, ti
             if not parameter_name.startswith("encoder."):
                 parameter.normal_(std=0.2)
     batch = model.collate(sentences)
-    batch.given = given
+    batch.gold_entities = given
     with torch.no_grad():
         decoded = model.eval().decode(batch)
 
@@ -378,7 +378,7 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
     sentences = read_sentences(CORPUS)
     model = build(system, tiny_encoder).eval()
     batch = model.collate(sentences)
-    batch.given = True
+    batch.gold_entities = True
     with torch.no_grad():
         predictions = model.decode(batch)
     gold = [{(e.type, e.start, e.end) for e in s.entities if e.end - e.start <= 4} for s in sentences]
@@ -387,5 +387,5 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
     if system.__module__.rsplit(".", 1)[1] in through_entities:
         assert found == gold
         batch = model.collate([s.without_labels() for s in sentences])
-        batch.given = True
+        batch.gold_entities = True
         assert model.decode(batch) == [Prediction()] * len(sentences), "none is given"

@@ -31,8 +31,8 @@ class Pieces:
 
     `input_ids`, `attention_mask` (batch, pieces); `word_start`, `word_end` (words) rows of each word's pieces
     in the flattened (batch * pieces) axis; `lengths` the number of words of each sentence that fit the encoder. Its
-    tensors name besides, for every word, its sentence (`word_sentence`), its place there (`word_place`) and how many
-    words are left there, itself among them (`word_room`).
+    tensors name besides, for every word, its sentence (`word_sentence`), its place there (`word_index`) and how many
+    words are left there, itself among them (`words_left`).
     """
 
     input_ids: Tensor
@@ -51,8 +51,8 @@ class Pieces:
             "word_start": self.word_start,
             "word_end": self.word_end,
             "word_sentence": sentence.contiguous(),
-            "word_place": place.contiguous(),
-            "word_room": room.contiguous(),
+            "word_index": place.contiguous(),
+            "words_left": room.contiguous(),
             "lengths": torch.tensor(self.lengths),
         }
 

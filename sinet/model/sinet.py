@@ -84,13 +84,13 @@ class System(SpanBased):
         "ctam_re" or "ctam" (besides, cross-task attention for the entity, the relation or both classifiers).
     """
 
-    cites = (
+    citation = (
         "Luo et al., LREC-COLING 2024: Synergetic Interaction Network with Cross-task Attention for Joint "
         "Relational Triple Extraction"
     )
-    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20}
+    test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20}
     released_form = "keys and values of every word piece, classifiers over the concatenation of every span and pair"
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "heads": (1, 1024),
@@ -118,8 +118,10 @@ class System(SpanBased):
         mask_padding: bool = True,
         interaction: str = "ctam",
     ) -> None:
-        if interaction not in self.allowed["interaction"]:
-            raise ValueError(f"interaction: {interaction!r} should be one of {', '.join(self.allowed['interaction'])}")
+        if interaction not in self.valid_settings["interaction"]:
+            raise ValueError(
+                f"interaction: {interaction!r} should be one of {', '.join(self.valid_settings['interaction'])}"
+            )
         super().__init__(
             labels,
             encoder,

@@ -139,11 +139,11 @@ class SpanBased(Extractor):
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         # by width, then by start: the released order, in which the first of two folded relations keeps its score
-        fits = S.span_grid(batch["word_room"], self.max_span_width)
+        fits = S.span_grid(batch["words_left"], self.max_span_width)
         width, start = fits.T.nonzero(as_tuple=True)
         spans = torch.stack([start, start + width + 1], dim=1)
         logits = self.entity_logits(batch, states, spans).float()
-        types = S.gold_grid(fits, batch)[start, width] if batch.given else logits.argmax(-1)
+        types = S.gold_grid(fits, batch)[start, width] if batch.gold_entities else logits.argmax(-1)
         found = types.nonzero().squeeze(1)
         spans, types, logits = spans[found], types[found], logits[found]
         pairs = S.pairs_within(batch["word_sentence"][spans[:, 0]], len(batch))
@@ -153,6 +153,6 @@ class SpanBased(Extractor):
             pair, kind = (scores >= self.threshold).nonzero(as_tuple=True)
             relations.append(torch.cat([chunk[pair], kind.unsqueeze(1)], dim=1))
             probabilities.append(scores[pair, kind])
-        return S.assemble_packed(
+        return S.build_packed_predictions(
             self.labels, batch, spans, types, logits, torch.cat(relations), torch.cat(probabilities)
         )

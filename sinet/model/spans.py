@@ -95,7 +95,7 @@ def sample_per_group(group: Tensor, limit: Tensor) -> Tensor:
 
 def negative_spans(batch: Batch, max_width: int) -> Tensor:
     """All spans of up to `max_width` words that are not gold, `(spans, 2)`, in the order of their first words."""
-    fits = span_grid(batch["word_room"], max_width)
+    fits = span_grid(batch["words_left"], max_width)
     start, width = (fits & (gold_grid(fits, batch) == 0)).nonzero(as_tuple=True)
     return torch.stack([start, start + width + 1], dim=1)
 
@@ -229,14 +229,14 @@ def gold_grid(fits: Tensor, batch: Batch) -> Tensor:
     return target
 
 
-def numbering(shape: torch.Size, items: Tensor) -> Tensor:
+def index_grid(shape: torch.Size, items: Tensor) -> Tensor:
     """Which item stands at each place of a grid of this shape, -1 for none; `items` (items, dimensions), distinct."""
     number = items.new_full(shape, -1)
     number[items.unbind(1)] = torch.arange(len(items), device=items.device)
     return number
 
 
-def assemble_packed(
+def build_packed_predictions(
     labels: Labels,
     batch: Batch,
     spans: Tensor,
@@ -245,16 +245,16 @@ def assemble_packed(
     relations: Tensor,
     relation_scores: Tensor,
 ) -> list[Prediction]:
-    """`assemble` for entities in packed word rows: `spans` (entities, 2), `types` (entities), their `logits`
+    """`build_predictions` for entities in packed word rows: `spans` (entities, 2), `types` (entities), their `logits`
     (entities, classes), from which the score of each is taken."""
     first = spans[:, 0]
-    place, width = batch["word_place"].index_select(0, first), spans[:, 1] - first
+    place, width = batch["word_index"].index_select(0, first), spans[:, 1] - first
     scores = logits.softmax(-1).gather(1, types.unsqueeze(1)).squeeze(1)
     entities = torch.stack([batch["word_sentence"].index_select(0, first), place, place + width, types], dim=1)
-    return assemble(labels, len(batch), entities, scores, relations, relation_scores)
+    return build_predictions(labels, len(batch), entities, scores, relations, relation_scores)
 
 
-def assemble(
+def build_predictions(
     labels: Labels, batch: int, entities: Tensor, entity_scores: Tensor, relations: Tensor, relation_scores: Tensor
 ) -> list[Prediction]:
     """Turn index tensors into predictions, with one copy to the CPU each.

@@ -275,7 +275,7 @@ def _finish(
     write_sealed(
         state.folder / "measured.json",
         {
-            "cites": model.cites,
+            "cites": model.citation,
             "encoder_source": encoder_source,
             "selected_epoch": best["epoch"],
             "dev": best["scores"],
