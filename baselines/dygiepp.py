@@ -11,8 +11,6 @@ What differs from the released configuration for SciERC:
   light form, equal to the released code with a coreference weight of 0.
 - A relation of a span with itself, or of spans that are no predicted entities, has no place in the common format and
   is not predicted; both are trained on.
-- First layers over concatenations are sums of products of words, widths and spans: the same figures, and no tensor of
-  (spans x 2 hidden) or (pairs x 6 hidden) is made for them.
 """
 
 from collections.abc import Sequence
@@ -38,10 +36,12 @@ class System(Extractor):
     """
 
     released_form = "first layers over the concatenation of every span and pair"
-    cites = "Wadden et al., EMNLP 2019: Entity, Relation, and Event Extraction with Contextualized Span Representations"
-    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "spans_per_word": 1.0}
+    citation = (
+        "Wadden et al., EMNLP 2019: Entity, Relation, and Event Extraction with Contextualized Span Representations"
+    )
+    test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "spans_per_word": 1.0}
     one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "hidden_size": (1, 10_000),
@@ -64,11 +64,12 @@ class System(Extractor):
         super().__init__(labels, encoder)
         self.max_span_width = max_span_width
         self.spans_per_word, self.entity_weight = spans_per_word, entity_weight
-        size = 2 * encoder.hidden_size + width_size
+        parts = (encoder.hidden_size, encoder.hidden_size, width_size)
+        network = {"hidden": hidden_size, "dropout": dropout}
         self.width = nn.Embedding(max_span_width, width_size)
-        self.entity = FeedForward(size, hidden_size, len(labels.entity_types), dropout)
-        self.mention = FeedForward(size, hidden_size, 1, dropout)
-        self.relation = FeedForward(3 * size, hidden_size, len(labels.relation_types), dropout)
+        self.entity = FeedForward(*parts, outputs=len(labels.entity_types), **network)
+        self.mention = FeedForward(*parts, outputs=1, **network)
+        self.relation = FeedForward(*3 * [sum(parts)], outputs=len(labels.relation_types), **network)
         for name, weight in self.named_parameters():
             if name.endswith("weight") and not name.startswith("encoder."):
                 nn.init.xavier_normal_(weight)
@@ -98,15 +99,9 @@ class System(Extractor):
         """Relation scores, `(pairs, types)`; none has the score 0. `pairs` (pairs, 2) are positions in `kept`."""
         row, width = kept.unbind(1)
         spans = torch.cat([words[row], words[row + width], self.width(width).to(words.dtype)], dim=1)
-        of_head, of_tail, of_product = self.relation.first.weight.chunk(3, dim=1)
         head, tail = pairs.unbind(1)
         product = spans.index_select(0, head) * spans.index_select(0, tail)
-        if self.released:
-            first = self.relation.first(S.concatenated(spans[head], spans[tail], product))
-        else:
-            summed = F.linear(spans, of_head).index_select(0, head) + F.linear(spans, of_tail).index_select(0, tail)
-            first = summed + F.linear(product, of_product) + self.relation.first.bias
-        scores = self.relation(first)
+        scores = self.relation((spans, head), (spans, tail), product)
         mention = mention[row, width]
         return scores + (mention[head] + mention[tail]).unsqueeze(1)
 
@@ -114,7 +109,7 @@ class System(Extractor):
         """Entity scores (words, max_span_width, None and types), which spans fit, those kept (kept, 2), their ordered
         pairs (pairs, 2), and relation scores (pairs, none and types)."""
         words = word_means(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
-        fits = S.span_grid(batch["word_room"], self.max_span_width)
+        fits = S.span_grid(batch["words_left"], self.max_span_width)
         mention = span_scores(self.mention, words, words, self.width.weight).squeeze(-1).float()
         kept = self.prune(batch, mention.detach(), fits)
         counts = torch.bincount(batch["word_sentence"][kept[:, 0]], minlength=len(batch))
@@ -133,7 +128,7 @@ class System(Extractor):
         entity_loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
 
         # which kept span a gold span is; the relations of one that was pruned are lost
-        place = S.numbering(fits.shape, kept)
+        place = S.index_grid(fits.shape, kept)
         width = gold[:, 1] - gold[:, 0] - 1
         inside = width < self.max_span_width
         number = torch.full((len(gold),), -1, device=fits.device)
@@ -154,11 +149,11 @@ class System(Extractor):
         found = types.nonzero()
         start, width = found.unbind(1)
         kinds = types[start, width]
-        number = S.numbering(fits.shape, found)
+        number = S.index_grid(fits.shape, found)
         best = relation.argmax(-1)
         arguments = number[kept.unbind(1)][pairs]
         linked = (best > 0) & (arguments >= 0).all(1) & (pairs[:, 0] != pairs[:, 1])
-        return S.assemble_packed(
+        return S.build_packed_predictions(
             self.labels,
             batch,
             torch.stack([start, start + width + 1], dim=1),

@@ -5,8 +5,6 @@ Yan et al., EMNLP 2021, sections 3.2 (encoder) and 3.3 (NER and RE units); detai
 of a word.
 
 What differs from the released code:
-- The linear layers over [h_i ; h_j ; g] are sums of three linear maps, so that no (length x length x 3 hidden) tensor
-  exists: the same figures. `PairTable.concatenated` is the published form, kept to count its FLOPs.
 - Prediction takes the global maximum over real pieces; the released one runs over padding, so that a sentence's scores
   depend on its batch. Training does so too with `mask_padding: false`.
 - Decoding looks at cells of first pieces only, the only ones that can name a word span, and links at most `PER_START`
@@ -26,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from baselines._partition_recurrence import sweep
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
+from sinet.model.concat import ConcatLinear
 from sinet.model.dropout import Dropout
 
 PER_START = 4
@@ -66,7 +65,7 @@ class PairTable(nn.Module):
     def __init__(self, hidden: int, types: int, dropout: float) -> None:
         super().__init__()
         self.combine = nn.Linear(2 * hidden, hidden)
-        self.pair = nn.Linear(3 * hidden, hidden)
+        self.pair = ConcatLinear(*3 * [hidden], outputs=hidden)
         self.norm = nn.LayerNorm(hidden)
         self.classify = nn.Linear(hidden, types)
         self.dropout = Dropout(dropout)
@@ -85,10 +84,9 @@ class PairTable(nn.Module):
             task: (batch, length, hidden); summary: (batch, hidden).
             ordered: only pairs with i <= j; the others get minus infinity.
         """
-        length = task.shape[1]
         if not ordered:
-            first, second = self._parts(task, summary)
-            return self._score(first.unsqueeze(2) + second.unsqueeze(1))
+            return self._score(self.pair(task.unsqueeze(2), task.unsqueeze(1), summary[:, None, None]))
+        length = task.shape[1]
         i, j = torch.triu_indices(length, length, device=task.device)
         scores = self.of_pairs(task, summary, i, j)
         table = scores.new_full((len(task), length, length, scores.shape[-1]), -torch.inf)
@@ -97,18 +95,8 @@ class PairTable(nn.Module):
 
     def of_pairs(self, task: Tensor, summary: Tensor, i: Tensor, j: Tensor) -> Tensor:
         """Logits of the pairs (i, j) only, both (pairs): (batch, pairs, types)."""
-        first, second = self._parts(task, summary)
-        return self._score(first.index_select(1, i) + second.index_select(1, j))
-
-    def _parts(self, task: Tensor, summary: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first and the second position add to a pair, the sentence's part in the second."""
-        first, second, whole = self.pair.weight.chunk(3, dim=1)
-        whole = F.linear(summary, whole, self.pair.bias).unsqueeze(1)
-        return F.linear(task, first), F.linear(task, second) + whole
-
-    def concatenated(self, task: Tensor, summary: Tensor) -> Tensor:
-        """The same logits over all pairs as the paper writes them, through [h_i ; h_j ; g]."""
-        return self._score(self.pair(S.concatenated(task.unsqueeze(2), task.unsqueeze(1), summary[:, None, None])))
+        rows, origin = task.flatten(0, 1), task.shape[1] * torch.arange(len(task), device=task.device).unsqueeze(1)
+        return self._score(self.pair((rows, origin + i), (rows, origin + j), summary.unsqueeze(1)))
 
     def _score(self, pairs: Tensor) -> Tensor:
         return self.classify(F.elu(self.dropout(self.norm(pairs))))
@@ -124,11 +112,11 @@ class System(Extractor):
         max_words: words of a sentence that are read; entities and relations beyond are not trained on, nor found.
     """
 
-    cites = "Yan et al., EMNLP 2021: A Partition Filter Network for Joint Entity and Relation Extraction"
-    tiny: ClassVar[dict] = {"hidden_size": 32}
+    citation = "Yan et al., EMNLP 2021: A Partition Filter Network for Joint Entity and Relation Extraction"
+    test_settings: ClassVar[dict] = {"hidden_size": 32}
     one_type: ClassVar[tuple[str, ...]] = ()
     released_form = "both tables over the concatenation of every two word pieces"
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "hidden_size": (1, 10_000),
         "dropconnect": (0.0, 0.99),
         "dropout": (0.0, 0.99),
@@ -222,7 +210,7 @@ class System(Extractor):
         )
         entities = (entity >= self.threshold).nonzero()
         sentence, start, last, kind = entities.unbind(1)
-        number = S.numbering(entity.shape, entities)
+        number = S.index_grid(entity.shape, entities)
         likeliest = entity.flatten(2).topk(min(PER_START, entity.shape[2] * entity.shape[3]), dim=2).indices
         starting = number.flatten(2).gather(2, likeliest)
         cells = (relation >= self.threshold).nonzero()
@@ -230,7 +218,7 @@ class System(Extractor):
         tail = starting[cells[:, 0], cells[:, 2]].unsqueeze(1)
         linked = ((head >= 0) & (tail >= 0) & (head != tail)).nonzero()
         cell, head, tail = linked[:, 0], head[linked[:, 0], linked[:, 1], 0], tail[linked[:, 0], 0, linked[:, 2]]
-        return S.assemble(
+        return S.build_predictions(
             self.labels,
             len(batch),
             torch.stack([sentence, start, last + 1, kind + 1], dim=1),
@@ -246,8 +234,8 @@ class System(Extractor):
         if not self.released:
             words = pad_sequence(task.flatten(0, 1)[batch["word_start"]].split(lengths), batch_first=True)
             logits = table(words, summary, ordered)
-        else:
-            logits = table.concatenated(task, summary)
+        else:  # every two pieces
+            logits = table(task, summary, ordered=False)
             column = pad_sequence((batch["word_start"] % task.shape[1]).split(lengths), batch_first=True)
             rows = torch.arange(len(column), device=column.device)[:, None, None]
             logits = logits[rows, column.unsqueeze(2), column.unsqueeze(1)]

@@ -96,9 +96,9 @@ class System(Extractor):
         entities of a sentence that are paired.
     """
 
-    cites = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
+    citation = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
     released_form = "the entity model's first layer over the concatenation of every span"
-    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 100, "max_arguments": 12}
+    test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 100, "max_arguments": 12}
     encoders = ("encoder.", "relation_encoder.")
     parts: ClassVar[dict] = {
         "entity": ("encoder.", "width.", "entity_model."),
@@ -106,7 +106,7 @@ class System(Extractor):
     }
     judged_by: ClassVar[dict] = {"entity": "ent", "relation": "rel"}
     one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "hidden_size": (1, 10_000),
@@ -140,7 +140,10 @@ class System(Extractor):
         self.max_span_width, self.max_sequence_length = max_span_width, max_sequence_length
         self.hidden_dropout = Dropout(hidden_dropout)
         self.width = nn.Embedding(max_span_width + 1, width_size)  # row 0 is the released code's padding
-        self.entity_model = FeedForward(2 * encoder.hidden_size + width_size, hidden_size, types + 1, dropout)
+        self.entity_model = FeedForward(
+            *(encoder.hidden_size, encoder.hidden_size, width_size),
+            **{"hidden": hidden_size, "outputs": types + 1, "dropout": dropout},
+        )
         self.relation_encoder = type(encoder)(copy.deepcopy(encoder.model), encoder.tokenizer)
         self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, relation_dropout)
         initialise_normal(self, "encoder.", "relation_encoder.")
@@ -166,7 +169,7 @@ class System(Extractor):
         hidden = self.hidden_dropout(self.encoder(batch["input_ids"], batch["attention_mask"]))
         first, last = endpoints(hidden, batch)
         scores = span_scores(self.entity_model, first, last, self.width.weight[1:])
-        return scores.float(), S.span_grid(batch["word_room"], self.max_span_width)
+        return scores.float(), S.span_grid(batch["words_left"], self.max_span_width)
 
     def relation_scores(self, batch: Batch, spans: Tensor, kinds: Tensor, pairs: Tensor) -> Tensor:
         """Scores (pairs, none and types) of typed entities.
@@ -264,7 +267,7 @@ class System(Extractor):
         scores, fits = self.entity_scores(batch)
         lengths = batch["lengths"]
         types = scores.argmax(-1).masked_fill(~fits, 0)
-        if batch.given:
+        if batch.gold_entities:
             types = S.gold_grid(fits, batch)
         start, width = types.nonzero(as_tuple=True)
         kinds = types[start, width]
@@ -279,4 +282,6 @@ class System(Extractor):
             found = best.nonzero().squeeze(1)
             relations = torch.cat([pairs[found], best[found].unsqueeze(1) - 1], dim=1)
             probabilities = related[found, best[found]]
-        return S.assemble_packed(self.labels, batch, spans, kinds, scores[start, width], relations, probabilities)
+        return S.build_packed_predictions(
+            self.labels, batch, spans, kinds, scores[start, width], relations, probabilities
+        )

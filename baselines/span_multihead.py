@@ -15,8 +15,7 @@ Where the paper is silent or contradicts itself:
   negative.
 - Gold spans wider than the candidates are not trained on. At most `max_arguments` predicted entities are paired.
 
-Written for speed: linear maps of concatenations are sums, so that what depends on a word or a width is multiplied once
-for all spans that share it (and dropped together in training); attention within spans is accumulated word by word.
+Written for speed: attention within spans is accumulated word by word.
 """
 
 from collections.abc import Sequence
@@ -30,6 +29,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
+from sinet.model.concat import ConcatLinear
 from sinet.model.dropout import Dropout
 from sinet.model.endpoints import endpoints
 
@@ -89,13 +89,13 @@ class System(Extractor):
         max_arguments: predicted entities of a sentence that are paired, the likeliest (a bound on memory).
     """
 
-    cites = (
+    citation = (
         "Ji et al., COLING 2020: Span-based Joint Entity and Relation Extraction with Attention-based Span-specific "
         "and Contextual Semantic Representations"
     )
-    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "heads": 4}
+    test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "heads": 4}
     released_form = "(its paper: no code was released) the entity network over the concatenation of every span"
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "hidden_size": (1, 10_000),
@@ -130,10 +130,10 @@ class System(Extractor):
         self.width = nn.Embedding(max_span_width + 1, width_size)
         self.span_weight = nn.Sequential(*feed_forward(hidden, hidden_size, 1, dropout), nn.Linear(hidden_size, 1))
         self.sentence_context = MultiHead(hidden, hidden, hidden_size, heads, dropout)
-        size = hidden_size + 3 * hidden + width_size
-        self.entity_hidden = nn.Linear(size, hidden_size)
+        parts = (hidden_size, hidden, hidden, hidden, width_size)
+        self.entity_hidden = ConcatLinear(*parts, outputs=hidden_size, dropout=dropout)
         self.entity_output = nn.Linear(hidden_size, len(labels.entity_types) + 1)
-        self.reduce = feed_forward(size, hidden_size, 2, dropout)
+        self.reduce = feed_forward(sum(parts), hidden_size, 2, dropout)
         self.local_context = MultiHead(2 * hidden_size, hidden, hidden_size, heads, dropout)
         self.full_context = MultiHead(2 * hidden_size, hidden, hidden_size, heads, dropout)
         self.local_reduce = feed_forward(hidden_size, hidden_size, 3, dropout)
@@ -170,7 +170,7 @@ class System(Extractor):
         """
         scores = self.span_weight(rows).squeeze(-1).float()
         # softmax sums of a word's pieces, then of spans one word wider at a time, each relative to its own maximum
-        peak = S.range_max(scores.detach().unsqueeze(1), start, end, int((end - start).max())).squeeze(1)
+        peak = S.range_max(scores.detach().unsqueeze(1), start, end).squeeze(1)
         row = torch.arange(len(rows), device=rows.device)
         word = torch.bucketize(row, end, right=True).clamp(max=len(start) - 1)
         inside = (row >= start[word]) & (row < end[word])
@@ -197,22 +197,12 @@ class System(Extractor):
 
     def entity_logits(self, states: dict[str, Tensor], spans: Tensor, specific: Tensor, context: Tensor) -> Tensor:
         """Scores of None and the types of `spans` (spans, 2) word rows: FFNN of [T_s ; F_s ; first ; last ; width]."""
-        if self.released:
-            ends = states["first"][spans[:, 0]], states["last"][spans[:, 1] - 1]
-            seen = S.concatenated(context, specific, *ends, self.width(self._width(spans)))
-            return self.entity_output(F.relu(self.entity_hidden(seen)))
-        hidden = specific.shape[-1]
-        sizes = [context.shape[-1], hidden, hidden, hidden, self.width.embedding_dim]
-        of_context, of_specific, of_first, of_last, of_width = self.entity_hidden.weight.split(sizes, dim=1)
-        drop = self.dropout
-        summed = (
-            F.linear(drop(context), of_context)
-            + F.linear(drop(specific.to(context.dtype)), of_specific)
-            + F.linear(drop(states["first"]), of_first).index_select(0, spans[:, 0])
-            + F.linear(drop(states["last"]), of_last).index_select(0, spans[:, 1] - 1)
-            + F.linear(drop(self.width.weight), of_width, self.entity_hidden.bias)[self._width(spans)]
+        seen = self.entity_hidden(
+            *(context, specific.to(context.dtype)),
+            *((states["first"], spans[:, 0]), (states["last"], spans[:, 1] - 1)),
+            (self.width.weight, self._width(spans)),
         )
-        return self.entity_output(drop(F.relu(summed)))
+        return self.entity_output(self.dropout(F.relu(seen)))
 
     def _width(self, spans: Tensor) -> Tensor:
         return (spans[:, 1] - spans[:, 0]).clamp(max=self.max_span_width)
@@ -300,7 +290,7 @@ class System(Extractor):
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         lengths = batch["lengths"]
-        fits = S.span_grid(batch["word_room"], self.max_span_width)
+        fits = S.span_grid(batch["words_left"], self.max_span_width)
         row, width = fits.nonzero(as_tuple=True)
         spans = torch.stack([row, row + width + 1], dim=1)
         sentence = batch["word_sentence"][row]
@@ -308,7 +298,7 @@ class System(Extractor):
         context = self.context(states, specific, torch.bincount(sentence, minlength=len(lengths)))
         logits = self.entity_logits(states, spans, specific, context).float()
         types = logits.argmax(-1)
-        if batch.given:
+        if batch.gold_entities:
             types = S.gold_grid(fits, batch)[row, width]
         found = types.nonzero().squeeze(1)
         spans, logits, sentence, types = spans[found], logits[found], sentence[found], types[found]
@@ -320,7 +310,7 @@ class System(Extractor):
             probabilities = scores.float().sigmoid()
             relations = (probabilities >= self.threshold).nonzero()
             probabilities = probabilities[relations.unbind(1)]
-        return S.assemble_packed(
+        return S.build_packed_predictions(
             self.labels,
             batch,
             spans,

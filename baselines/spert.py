@@ -28,10 +28,12 @@ class System(SpanBased):
         threshold: of a relation's sigmoid.
     """
 
-    cites = "Eberts and Ulges, ECAI 2020: Span-based Joint Entity and Relation Extraction with Transformer Pre-training"
-    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "negative_spans": 20}
+    citation = (
+        "Eberts and Ulges, ECAI 2020: Span-based Joint Entity and Relation Extraction with Transformer Pre-training"
+    )
+    test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "negative_spans": 20}
     released_form = "classifiers over the concatenation of every span and pair"
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "dropout": (0.0, 0.99),
@@ -68,5 +70,5 @@ class System(SpanBased):
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
-        words = S.word_maxima(batch, hidden.flatten(0, 1))
+        (words,) = S.word_maxima(batch, hidden)
         return {"entity": words, "relation": words, "context": words, "entity_cls": hidden[:, 0]}

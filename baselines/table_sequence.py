@@ -26,6 +26,7 @@ from baselines._cache import TensorCache
 from baselines._table_recurrence import Order, TableRecurrence, from_sweeps, sweep_multiply_adds
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
+from sinet.model.concat import concatenated
 from sinet.model.dropout import Dropout
 
 CHARACTERS = 256
@@ -71,7 +72,7 @@ class Layer(nn.Module):
         by_word = words.transpose(0, 1)
         if self.released:
             weight = torch.cat([self.row.weight, self.column.weight], dim=1)
-            table = F.linear(S.concatenated(by_word.unsqueeze(1), by_word.unsqueeze(0)), weight, self.row.bias)
+            table = F.linear(concatenated(by_word.unsqueeze(1), by_word.unsqueeze(0)), weight, self.row.bias)
         else:
             table = self.row(by_word).unsqueeze(1) + self.column(by_word)
         table = F.relu(table).flatten(0, 1)
@@ -213,13 +214,13 @@ class System(Extractor):
         cache_mib: memory for the frozen encoder's features of training sentences; more goes to disk.
     """
 
-    cites = (
+    citation = (
         "Wang and Lu, EMNLP 2020: Two are Better than One: Joint Entity and Relation Extraction with Table-Sequence "
         "Encoders"
     )
-    tiny: ClassVar[dict] = {"hidden_size": 32, "heads": 4, "layers": 2}
+    test_settings: ClassVar[dict] = {"hidden_size": 32, "heads": 4, "layers": 2}
     released_form = "the concatenation of every two words in each table layer"
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "hidden_size": (2, 10_000),
         "heads": (1, 1024),
         "layers": (1, 100),
@@ -228,7 +229,7 @@ class System(Extractor):
 
     trains_encoder: ClassVar[bool] = False
     one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
-    operators: ClassVar[dict] = {"sinet::table_sweep": sweep_multiply_adds}
+    flop_handlers: ClassVar[dict] = {"sinet::table_sweep": sweep_multiply_adds}
 
     def __init__(
         self,
@@ -419,7 +420,7 @@ def decode_tags(labels: Labels, entity: Tensor, relation: Tensor, mask: Tensor) 
     best = torch.cat([none, types], dim=1).argmax(1)
     related = best.nonzero().squeeze(1)
     best = best[related]
-    return S.assemble(
+    return S.build_predictions(
         labels,
         len(tags),
         torch.cat([spans, kind.unsqueeze(1)], dim=1),

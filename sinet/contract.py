@@ -30,13 +30,13 @@ class Batch:
     (`sinet.model.encoder.EncoderInputs.tensors`), gold spans and pairs (`sinet.model.spans.gold_tensors`), and what the
     `collate` and `training_batch` of a system say.
 
-    `given`: decoding decides relations between the gold entities instead of predicted ones, in systems that go through
-    entities.
+    `gold_entities`: decoding decides relations between the gold entities instead of predicted ones, in systems that go
+    through entities.
     """
 
     sentences: Sequence[Sentence]
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    given: bool = False
+    gold_entities: bool = False
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self.tensors:
@@ -49,11 +49,11 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch with its tensors on `device`."""
         tensors = {k: v.to(device, non_blocking=True) for k, v in self.tensors.items()}
-        return Batch(self.sentences, tensors, self.given)
+        return Batch(self.sentences, tensors, self.gold_entities)
 
     def pinned(self) -> "Batch":
         """The same batch in page-locked memory, from which a GPU copies while the program goes on."""
-        return Batch(self.sentences, {k: v.pin_memory() for k, v in self.tensors.items()}, self.given)
+        return Batch(self.sentences, {k: v.pin_memory() for k, v in self.tensors.items()}, self.gold_entities)
 
 
 class Extractor(nn.Module):
@@ -63,11 +63,11 @@ class Extractor(nn.Module):
     (or `sinet/model/sinet.py`) names it `System`.
     """
 
-    cites: ClassVar[str]
+    citation: ClassVar[str]
     """Authors, year, venue and title of the paper that defines the system."""
-    tiny: ClassVar[dict]
+    test_settings: ClassVar[dict]
     """Settings under which it runs in two seconds on a CPU; the generic test-suite uses them."""
-    allowed: ClassVar[dict] = {}
+    valid_settings: ClassVar[dict] = {}
     """Right values of a setting, a literal: `(least, greatest)` for a number, all choices for a text. The
     configuration is checked against it before any job; a number without an entry must not be negative."""
 
@@ -96,7 +96,7 @@ class Extractor(nn.Module):
     is known to differ. With `released` set on a system and its modules (`sinet.run.flops.as_released`), for counting
     alone, decoding multiplies it too."""
     released = False
-    operators: ClassVar[dict[str, Callable[..., int]]] = {}
+    flop_handlers: ClassVar[dict[str, Callable[..., int]]] = {}
     """Operators of its own that decoding calls while it is traced, by name ("namespace::name"), and their multiply-adds
     from the shapes of the arguments and `out`. The count is held against the products that torch sees untraced."""
 

@@ -216,7 +216,9 @@ def tiny_grid(folder: Path, mirror: str, systems: dict[str, dict]) -> dict:
             | {key: value for key, value in LABELS.to_json().items() if value}
         },
         "encoders": {"tiny": {key: value for key, value in run["encoder"].items() if key != "name"}},
-        "recipes": {"tiny": {s: common | recipe | {"settings": dict(load(s).tiny)} for s, recipe in systems.items()}},
+        "recipes": {
+            "tiny": {s: common | recipe | {"settings": dict(load(s).test_settings)} for s, recipe in systems.items()}
+        },
         "efficiency": {
             "counted_sentences": 4,
             "counted_words": [8],

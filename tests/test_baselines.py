@@ -11,6 +11,7 @@ from baselines._partition_recurrence import sweep as partition_sweep
 from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, read_sentences
+from sinet.run.flops import as_released
 from tests.conftest import CORPUS, LABELS
 
 
@@ -106,7 +107,9 @@ def dygie_by_hand(model: dygiepp.System, sentence: Sentence) -> tuple[dict, list
 @pytest.mark.parametrize("number", range(10))
 def test_dygiepp_follows_its_equations(number, tiny_encoder):
     sentence = read_sentences(CORPUS)[number]
-    model = shuffled_weights(dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny | {"spans_per_word": 0.5}))
+    model = shuffled_weights(
+        dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.test_settings | {"spans_per_word": 0.5})
+    )
     entity, kept, relation, loss = dygie_by_hand(model, sentence)
     batch = model.collate([sentence])
     with torch.no_grad():
@@ -123,7 +126,9 @@ def test_dygiepp_follows_its_equations(number, tiny_encoder):
 
 def test_dygiepp_keeps_its_share_of_every_sentence(tiny_encoder):
     sentences = read_sentences(CORPUS)
-    model = shuffled_weights(dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny | {"spans_per_word": 0.5}))
+    model = shuffled_weights(
+        dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.test_settings | {"spans_per_word": 0.5})
+    )
     with torch.no_grad():
         kept = model.scores(model.collate(sentences))[2]
     first = np.cumsum([0] + [len(s.tokens) for s in sentences])
@@ -182,7 +187,7 @@ class SpanByHand:
 
 @pytest.fixture
 def span_model(tiny_encoder) -> span_multihead.System:
-    settings = span_multihead.System.tiny | {"negative_ratio": 10**6}
+    settings = span_multihead.System.test_settings | {"negative_ratio": 10**6}
     return shuffled_weights(span_multihead.System(LABELS, tiny_encoder, **settings))
 
 
@@ -238,7 +243,7 @@ def test_span_multihead_loss_is_the_weighted_mean_over_its_candidates(span_model
 
 
 def test_span_multihead_draws_as_many_negatives_as_its_ratio_allows(tiny_encoder):
-    model = span_multihead.System(LABELS, tiny_encoder, **span_multihead.System.tiny | {"negative_ratio": 2})
+    model = span_multihead.System(LABELS, tiny_encoder, **span_multihead.System.test_settings | {"negative_ratio": 2})
     drawn = []
     model.entity_output.register_forward_hook(lambda _, inputs, out: drawn.append(len(out)))
     sentences = read_sentences(CORPUS)
@@ -249,7 +254,7 @@ def test_span_multihead_draws_as_many_negatives_as_its_ratio_allows(tiny_encoder
 def test_gold_wider_than_the_candidates_is_left_out(tiny_encoder):
     wide = Sentence("wide", tuple("abcdefgh"), (Entity("Method", 0, 7), Entity("Task", 7, 8)))
     for system in (span_multihead.System, dygiepp.System):
-        model = system(LABELS, tiny_encoder, **system.tiny)
+        model = system(LABELS, tiny_encoder, **system.test_settings)
         assert model.loss(model.training_batch([wide])).item() > 0
 
 
@@ -442,7 +447,7 @@ def test_characters_are_read_as_by_an_lstm():
 
 def test_frozen_features_are_means_of_layers_and_sums_of_attention(tiny_encoder):
     sentences = [Sentence("a", ("zebra", "uses", "parsers")), Sentence("b", ("qwx",))]  # words of several pieces
-    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.tiny).train()
+    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.test_settings).train()
     batch = model.collate(sentences)
     words, maps = model.features(batch)
     width = batch["input_ids"].shape[1]
@@ -471,7 +476,7 @@ def test_frozen_features_are_means_of_layers_and_sums_of_attention(tiny_encoder)
 
 def test_table_sequence_tags_fill_the_rectangles_of_flat_entities(tiny_encoder):
     sentences = read_sentences(CORPUS)
-    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.tiny)
+    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.test_settings)
     batch = model.collate(sentences)
     nested = sentences[9]  # its third entity lies inside the second
     assert batch["entity_tags"][9, :5].tolist() == [3, 0, 1, 2, 2]
@@ -489,11 +494,12 @@ def test_table_sequence_tags_fill_the_rectangles_of_flat_entities(tiny_encoder):
 @pytest.mark.parametrize("released", [False, True])
 def test_pfn_loss_and_decoding_follow_from_its_tables(released, tiny_encoder):
     sentences = read_sentences(CORPUS)
-    model = shuffled_weights(pfn.System(LABELS, tiny_encoder, **pfn.System.tiny | {"threshold": 0.52}))
-    model.released = released
+    model = shuffled_weights(pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings | {"threshold": 0.52}))
     batch = model.collate(sentences)
     with torch.no_grad():
-        tables = [table.concatenated(task, summary).sigmoid().double() for table, task, summary in model.encode(batch)]
+        with as_released(model):
+            tables = [t(task, summary, ordered=False).sigmoid().double() for t, task, summary in model.encode(batch)]
+        model.released = released
         found, loss = model.decode(batch), float(model.loss(batch))
     width, expected, row = batch["input_ids"].shape[1], 0.0, 0
     for b, sentence in enumerate(sentences):
@@ -535,7 +541,7 @@ def test_pfn_loss_and_decoding_follow_from_its_tables(released, tiny_encoder):
 
 @pytest.mark.parametrize("released", [False, True])
 def test_pfn_without_a_threshold_finds_every_span_and_no_other(released, tiny_encoder):
-    model = pfn.System(LABELS, tiny_encoder, **pfn.System.tiny | {"threshold": 0.0}).eval()
+    model = pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings | {"threshold": 0.0}).eval()
     model.released = released
     sentence = read_sentences(CORPUS)[0]
     with torch.no_grad():

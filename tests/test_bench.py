@@ -9,7 +9,7 @@ import torch
 
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
-from sinet.model.packed import PackedLinear
+from sinet.model.fast import PackedLinear
 from sinet.model.sinet import System
 from sinet.run import bench, exactness
 from sinet.run.predict import load_run
@@ -21,7 +21,7 @@ from tests.conftest import CORPUS, LABELS, SMALL, spec, tiny_plan, tiny_run
 def finished(tiny_mirror, prepared, tmp_path_factory):
     """One finished run of a plan of two."""
     folder = tmp_path_factory.mktemp("bench")
-    run = spec(tiny_run(dict(System.tiny), 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last"))
+    run = spec(tiny_run(dict(System.test_settings), 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last"))
     results = folder / "results"
     (results / "data").mkdir(parents=True)
     (results / "data" / "ten").symlink_to(prepared)

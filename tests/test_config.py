@@ -266,8 +266,8 @@ def test_settings_read_from_the_source_are_those_of_the_class():
         signature = inspect.signature(systems.load(name).__init__)
         keywords = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
         assert systems.default_settings(name) == keywords
-        assert systems.allowed_values(name) == systems.load(name).allowed
-        assert set(systems.load(name).allowed) <= set(keywords)
+        assert systems.valid_settings(name) == systems.load(name).valid_settings
+        assert set(systems.load(name).valid_settings) <= set(keywords)
 
 
 @pytest.mark.parametrize("model", [Config, Site, Trials, Record], ids=lambda model: model.__name__)

@@ -32,7 +32,7 @@ def without_data(encoder: Encoder) -> Encoder:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_step_is_counted_as_torch_counts_the_whole_model(system, tiny_encoder):
-    run = tiny_run({}, 0, epochs=1) | {"system": system, "settings": dict(systems.load(system).tiny)}
+    run = tiny_run({}, 0, epochs=1) | {"system": system, "settings": dict(systems.load(system).test_settings)}
     sentences, recipe = read_sentences(CORPUS)[:4], spec(run).recipe
     counted = cost.Counted(spec(run), LABELS, without_data(tiny_encoder))
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def test_a_step_is_counted_as_torch_counts_the_whole_model(system, tiny_encoder)
     ],
 )
 def test_steps_are_those_of_the_trainer(recipe, tiny_encoder):
-    run = tiny_run(dict(systems.load("sinet").tiny), 0, **recipe)
+    run = tiny_run(dict(systems.load("sinet").test_settings), 0, **recipe)
     sentences = read_sentences(CORPUS)
     named = [cost._relabelled(s, LABELS, LABELS, f"{i // 3}") for i, s in enumerate(sentences)]
     data = Data(LABELS, named, sentences)

@@ -141,7 +141,7 @@ def test_a_system_computes_there_what_the_cpu_does(learned, device):
 def test_a_killed_training_goes_on_there_to_the_same_bits(name, device, tiny_mirror, prepared, tmp_path, monkeypatch):
     """Batches prepared ahead or not, negatives drawn and dropout: killed in the middle of an epoch or not at all."""
     recipe = {"epochs": 1, "batch_size": 4, "micro_batch_size": 3, "weight_decay": 0.01, "selection": "last"}
-    run = tiny_run(dict(systems.load(name).tiny), 1, **recipe) | {"system": name, "model": name}
+    run = tiny_run(dict(systems.load(name).test_settings), 1, **recipe) | {"system": name, "model": name}
     start = functools.partial(train.train_run, run, prepared)
     with monkeypatch.context() as patched:
         patched.setattr(training, "prefetched", lambda prepare, items, device: prefetched(prepare, items, CPU))
@@ -176,14 +176,14 @@ def test_what_bench_measures_is_measured_there(device, tiny_encoder, tiny_mirror
     assert timed["sinet"]["best"]["encoder"]["sentences_per_s"] > 0
     exact = exactness(model, SENTENCES[:3], LABELS, device, ["float32"])
     assert exact["float32_same"] and 0 < exact["float32_states"] < 1e-4
-    run = tiny_run(dict(model_of_sinet.System.tiny), 1)
+    run = tiny_run(dict(model_of_sinet.System.test_settings), 1)
     read = torch.tensor([5, 6])
     assert bench.training_speed(spec(run), LABELS, SENTENCES, read, [tiny_mirror], device, 4)["sentences_per_s"] > 0
 
 
 PLANTED = {
     "span_grid": lambda room, width: torch.arange(width) < room.unsqueeze(1),  # without device=
-    "assemble": lambda labels, batch, entities, *rest: entities.numpy(),
+    "build_predictions": lambda labels, batch, entities, *rest: entities.numpy(),
 }
 
 

@@ -50,12 +50,12 @@ def test_every_architecture_learns_reads_as_many_pieces_as_it_says_and_is_counte
     assert encoder.eval()(full, torch.ones_like(full)).isfinite().all()
 
     sentences = read_sentences(CORPUS)
-    model = System(LABELS, encoder, **System.tiny).train()
+    model = System(LABELS, encoder, **System.test_settings).train()
     before = {name: p.clone() for name, p in model.named_parameters()}
     optimizer = new_optimizer(model, spec(tiny_run({}, 0)).recipe)
     model.loss(model.training_batch(sentences)).backward()
     optimizer.clipped_step(1.0)
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     same = [n for n, p in model.named_parameters() if p.grad is not None and p.grad.any() and torch.equal(p, before[n])]
     assert same == [], "whatever has a gradient learns"
     assert count_sentences(model.eval(), sentences[:2])["encoder"] > 0
@@ -291,7 +291,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
 def test_whatever_is_read_is_watched_and_trains_anew_when_it_changes(name, encoder_folder, prepared, tmp_path):
     folder = shutil.copytree(encoder_folder("bert"), tmp_path / "own")
-    run = tiny_run(dict(System.tiny), 0, steps=1)
+    run = tiny_run(dict(System.test_settings), 0, steps=1)
     run["encoder"] = {"name": "own", "path": str(folder), "cased": False}
     seen = []
     for _ in range(2):

@@ -26,7 +26,7 @@ def train(run: dict, data: str, out: str, state: str, mirror: str) -> None:
 
 @pytest.fixture
 def arguments(tiny_mirror, prepared, tmp_path):
-    run = tiny_run(dict(System.tiny), 1, epochs=20, batch_size=2, weight_decay=0.01, selection="dev_rel_plus")
+    run = tiny_run(dict(System.test_settings), 1, epochs=20, batch_size=2, weight_decay=0.01, selection="dev_rel_plus")
     return lambda name: (
         run,
         str(prepared),

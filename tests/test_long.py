@@ -31,7 +31,7 @@ def test_gold_beyond_the_encoder_counts_as_missed(tiny_mirror, tmp_path, capsys,
         write_sentences(data / f"{split}.jsonl", [*ten, long])
     (data / "labels.json").write_text(json.dumps(LABELS.to_json()))
 
-    settings = System.tiny | {"dropout": 0.0, "attention_dropout": 0.0}
+    settings = System.test_settings | {"dropout": 0.0, "attention_dropout": 0.0}
     run = tiny_run(settings, 0, epochs=3, batch_size=5, weight_decay=0.0, selection="last")
     train_run(spec(run), data, tmp_path / "run", tmp_path / "state", [tiny_mirror])
     beyond = len(long.tokens) - ROOM

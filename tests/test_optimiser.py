@@ -74,7 +74,7 @@ def test_models_that_share_no_loss_are_clipped_apart(clip):
         theirs.step()
         schedules[0].step()
         stepped(ours, optimizer, schedules[1], rows, clip)
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
 
@@ -95,17 +95,17 @@ def test_weights_are_those_of_torch(decay, clip):
         schedule.step()
         stepped(ours, optimizer, own_schedule, rows, clip)
         if rows == ROWS[1]:
-            optimizer.settle()  # as at the end of an epoch: others go on to owe what comes after
+            optimizer.apply_pending_decay()  # as at the end of an epoch: others go on to owe what comes after
             torch.testing.assert_close(ours.embedding.weight, plain.embedding.weight, **CLOSE)
             before = ours.embedding.weight.detach().clone()
         touched = torch.tensor(rows)
         torch.testing.assert_close(ours.embedding.weight[touched], plain.embedding.weight[touched], **CLOSE)
     assert torch.equal(ours.embedding.weight[[0, 4, 11]], before[[0, 4, 11]]), "rows that none has read wait"
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b, **CLOSE)
     settled = ours.embedding.weight.detach().clone()
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     assert torch.equal(ours.embedding.weight, settled), "nothing is owed twice"
 
 
@@ -118,7 +118,7 @@ def test_a_step_without_the_embedding_and_a_foreign_gradient():
     optimizer.zero_grad(set_to_none=True)
     ours.linear(torch.ones(4, dtype=torch.double)).sum().backward()
     optimizer.clipped_step(0.3)
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     owed = 1 - 0.05 / 2 * 0.5  # the rate has fallen to a half
     # a gradient that is missing is zero: rows that were read go on by their moments
     rate = 0.05 / 2 / (1 - 0.9**2)
@@ -153,7 +153,7 @@ def test_a_resumed_one_goes_on_with_the_same_bits():
             states = whole.state_dict(), optimizer.state_dict(), schedule.state_dict()
             torch.save(states, file)
         stepped(whole, optimizer, schedule, rows, 0.3)
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     _, resumed = models()
     optimizer, schedule = made(resumed, 0.5)
     file.seek(0)
@@ -161,7 +161,7 @@ def test_a_resumed_one_goes_on_with_the_same_bits():
         target.load_state_dict(state)
     for rows in ROWS[2:]:
         stepped(resumed, optimizer, schedule, rows, 0.3)
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
@@ -190,7 +190,7 @@ def test_the_step_is_transformers_adamw(decay, bias_correction):
                 size = lr * ((1 - 0.999**t) ** 0.5 / (1 - 0.9**t) if bias_correction else 1)
                 p.sub_(size * m / (v.sqrt() + 1e-3))
                 p.mul_(1 - lr * wd)
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
 
@@ -210,7 +210,7 @@ def test_without_a_limit_nothing_is_clipped_and_by_one_norm_all_is():
             optimizer.zero_grad(set_to_none=True)
             ours.loss(rows).backward()
             optimizer.clipped_step(limit, by_part)
-        optimizer.settle()
+        optimizer.apply_pending_decay()
         for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
             torch.testing.assert_close(one, other, **CLOSE)
 

@@ -44,7 +44,7 @@ def run(tiny_encoder, tmp_path):
 
     def make(system, name="run", labels=LABELS, seed=1, **settings):
         torch.manual_seed(seed)
-        settings = dict(systems.load(system).tiny) | settings
+        settings = dict(systems.load(system).test_settings) | settings
         model = systems.load(system)(labels, Encoder(tiny_encoder.model, tiny_encoder.tokenizer), **settings)
         for parameter in model.parameters():
             torch.nn.init.normal_(parameter, std=0.1)

@@ -58,7 +58,7 @@ def run(encoder_folder, tmp_path, monkeypatch):
     (tmp_path / "encoders").mkdir()
     (tmp_path / "encoders" / "tiny").symlink_to(folder)
     monkeypatch.setenv("SINET_MIRRORS", str(tmp_path))
-    return tiny_run(dict(System.tiny), 3, **RECIPE)
+    return tiny_run(dict(System.test_settings), 3, **RECIPE)
 
 
 def weights(folder) -> str:
@@ -77,7 +77,7 @@ def test_same_seed_same_bits_and_another_seed_others(run, prepared, tmp_path):
 
 @pytest.mark.parametrize("system", sorted(systems.sources()))
 def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, tmp_path, monkeypatch):
-    run |= {"model": system, "system": system, "settings": dict(systems.load(system).tiny)}
+    run |= {"model": system, "system": system, "settings": dict(systems.load(system).test_settings)}
     train.train_run(spec(run), prepared, tmp_path / "whole", tmp_path / "state-whole")
 
     save = state.StateFolder.save
@@ -114,7 +114,12 @@ def staged(run: dict) -> dict:
     recipe = RECIPE | {"epochs": None, "steps": None}
     of_part = {key: value for key, value in recipe.items() if key not in ("name", "stages")}
     recipe |= {"stages": {name: of_part | stage for name, stage in STAGES.items()}}
-    return run | {"model": "pure", "system": "pure", "settings": dict(systems.load("pure").tiny), "recipe": recipe}
+    return run | {
+        "model": "pure",
+        "system": "pure",
+        "settings": dict(systems.load("pure").test_settings),
+        "recipe": recipe,
+    }
 
 
 def test_parts_are_trained_one_after_another_and_resumed_in_either(run, prepared, tmp_path, monkeypatch):
@@ -495,7 +500,7 @@ def test_the_order_of_batches_is_the_recipe_s():
 
 
 def test_flops_of_the_encoder_follow_the_closed_formula(tiny_encoder):
-    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings).eval()
     batch = model.collate([s.without_labels() for s in read_sentences(CORPUS)[:1]])
     counted = flops.count_batch(model, batch)
     n, d, inner = batch["input_ids"].shape[1], SMALL["hidden_size"], SMALL["intermediate_size"]
@@ -508,9 +513,9 @@ def test_flops_of_the_encoder_follow_the_closed_formula(tiny_encoder):
 def test_every_encoder_of_a_system_counts_as_encoder(tiny_encoder):
     """PURE reads a sentence once for its entities, and with four markers for each ordered pair of them."""
     pure, sentence = systems.load("pure"), read_sentences(CORPUS)[3]
-    model = pure(LABELS, tiny_encoder, **pure.tiny).eval()
+    model = pure(LABELS, tiny_encoder, **pure.test_settings).eval()
     batch = model.collate([sentence])
-    batch.given = True
+    batch.gold_entities = True
     counted = flops.count_batch(model, batch)
     d, inner = SMALL["hidden_size"], SMALL["intermediate_size"]
     per_layer = [n * (4 * d * d + 2 * d * inner) + 2 * n * n * d for n in (12, 16)]
@@ -520,13 +525,13 @@ def test_every_encoder_of_a_system_counts_as_encoder(tiny_encoder):
 
 
 def test_word_pieces_of_a_count_are_those_that_the_encoder_reads(tiny_encoder):
-    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings).eval()
     counted = flops.count_sentences(model, [Sentence("a", ("Translation", ".")), Sentence("b", ("qwx", "is"))])
     assert counted["word_pieces"] == (4 + 6) / 2, "q ##w ##x is, between [CLS] and [SEP]"
 
 
 def test_flops_of_a_split_are_those_of_its_sentences_but_for_what_batches_share(tiny_encoder):
-    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings).eval()
     sentences = read_sentences(CORPUS)
     together = flops.count_sentences(model, sentences)["total"] * len(sentences)
     alone = sum(flops.count_sentences(model, [s])["total"] for s in sentences)
@@ -553,11 +558,11 @@ def test_untrained_architectures_are_counted_like_the_encoder_itself(tiny_encode
     here = SimpleNamespace(name="tiny")
     monkeypatch.setattr(flops, "locate_encoder", lambda declared: here)
     monkeypatch.setattr(flops, "load_encoder", lambda declared, located: copy.deepcopy(tiny_encoder))
-    made = {name: {"system": name, "settings": systems.load(name).tiny} for name in systems.sources()}
+    made = {name: {"system": name, "settings": systems.load(name).test_settings} for name in systems.sources()}
     counted = flops.count_architecture({"name": "tiny"}, made, labels, sentences, None)
     assert counted["tokenizer"] == "tiny"
     for name, forms in counted["systems"].items():
-        model = systems.load(name)(labels, copy.deepcopy(tiny_encoder), **systems.load(name).tiny)
+        model = systems.load(name)(labels, copy.deepcopy(tiny_encoder), **systems.load(name).test_settings)
         whole = flops.count_forms(model, functools.partial(flops.count_sentences, model, sentences, given=True))
         for form in ("ours", "released"):
             assert forms[form]["sentences"] == 3 and forms[form]["word_pieces"] == whole[form]["word_pieces"]
@@ -572,18 +577,18 @@ def test_an_operator_without_a_count_is_an_error(tiny_encoder):
             torch.linalg.inv(torch.eye(3) + self.encode(batch)["entity"].sum())
             return super().decode(batch)
 
-    model = Odd(LABELS, tiny_encoder, **System.tiny).eval()
+    model = Odd(LABELS, tiny_encoder, **System.test_settings).eval()
     with pytest.raises(RuntimeError, match=r"without a count: .*aten::linalg_inv"):
         flops.count_batch(model, model.collate(read_sentences(CORPUS)[:1]))
     for kind, lost in ((Odd, True), (System, False)):
-        model, sentences = kind(LABELS, tiny_encoder, **System.tiny), read_sentences(CORPUS)[:1]
+        model, sentences = kind(LABELS, tiny_encoder, **System.test_settings), read_sentences(CORPUS)[:1]
         counted = flops.count_or_reason("it", functools.partial(flops.count_sentences, model, sentences))
         assert ("aten::linalg_inv" in counted.get("not_counted", "")) == lost and ("total" in counted) != lost
 
 
 def test_fused_attention_is_noticed(tiny_encoder):
     tiny_encoder.model.set_attn_implementation("sdpa")
-    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings).eval()
     with pytest.raises(RuntimeError, match=r"without a count|fvcore counts"):
         flops.count_batch(model, model.collate(read_sentences(CORPUS)[:1]))
 
@@ -714,14 +719,14 @@ def test_a_run_folder_is_enough(run, prepared, tmp_path):
 
 
 def test_attention_rows_are_distributions_over_the_words(tiny_encoder):
-    model = System(LABELS, tiny_encoder, **System.tiny).eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings).eval()
     sentence = read_sentences(CORPUS)[6]
     maps = model.attention(sentence)
     assert set(maps) == {"entity", "relation"}
     for weights_ in maps.values():
-        assert weights_.shape == (System.tiny["heads"], len(sentence.tokens) + 2)
+        assert weights_.shape == (System.test_settings["heads"], len(sentence.tokens) + 2)
         assert torch.allclose(weights_.sum(1), torch.ones(len(weights_)), atol=1e-5)
-    base = System(LABELS, tiny_encoder, **System.tiny, interaction="base").eval()
+    base = System(LABELS, tiny_encoder, **System.test_settings, interaction="base").eval()
     assert base.attention(sentence) == {}
 
 

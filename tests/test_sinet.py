@@ -21,7 +21,7 @@ SETTINGS = {
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_each_setting_has_the_parts_it_names(setting, tiny_encoder):
     projects, entities, relations = SETTINGS[setting]
-    model = System(LABELS, tiny_encoder, **System.tiny, interaction=setting).eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings, interaction=setting).eval()
     parts = {name.split(".")[0] for name, _ in model.named_parameters()}
     assert ("project_entities" in parts) == ("project_relations" in parts) == projects
     assert ("cross_attention" in parts) == (entities or relations)
@@ -31,7 +31,7 @@ def test_each_setting_has_the_parts_it_names(setting, tiny_encoder):
 
 
 def test_base_feeds_the_raw_cls_to_both_classifiers(tiny_encoder):
-    model = System(LABELS, tiny_encoder, **System.tiny, interaction="base").eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings, interaction="base").eval()
     batch = model.collate(read_sentences(CORPUS)[:2])
     states = model.encode(batch)
     raw = tiny_encoder.eval()(batch["input_ids"], batch["attention_mask"])[:, 0]
@@ -48,7 +48,9 @@ def test_settings_that_cannot_be_are_refused(tiny_encoder):
 def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
     """With room for every negative there is no chance left, and the loss can be computed by loops."""
     sentences = read_sentences(CORPUS)
-    model = System(LABELS, tiny_encoder, **System.tiny | {"negative_spans": 10**6, "negative_pairs": 10**6}).eval()
+    model = System(
+        LABELS, tiny_encoder, **System.test_settings | {"negative_spans": 10**6, "negative_pairs": 10**6}
+    ).eval()
     batch = model.training_batch(sentences)
     states = model.encode(batch)
     pieces = tiny_encoder(batch["input_ids"], batch["attention_mask"]).flatten(0, 1)
@@ -58,9 +60,9 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
         n = len(sentence.tokens)
         grid = [(i, j) for i in range(n) for j in range(i + 1, min(n, i + model.max_span_width) + 1)]
         for i, j in grid:
-            logits = model.entity_logits(
-                states["entity"][row + i : row + j].max(0).values, states["entity_cls"][b], torch.tensor(j - i)
-            )
+            pooled = states["entity"][row + i : row + j].amax(0)
+            seen = states["entity_cls"][b], pooled, model.width.weight[j - i]
+            logits = model.entity_classifier(*seen)
             target = LABELS.entity_types.index(gold[i, j]) + 1 if (i, j) in gold else 0
             entity_terms.append(-logits.log_softmax(-1)[target])
         related = {}
@@ -78,14 +80,9 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
                 if low < high:
                     first, last = batch["word_start"][row + low], batch["word_end"][row + high - 1]
                     context = pieces[first:last].max(0).values
-                logits = model.relation_logits(
-                    context,
-                    states["relation_cls"][b],
-                    states["relation"][row + head.start : row + head.end].max(0).values,
-                    states["relation"][row + tail.start : row + tail.end].max(0).values,
-                    torch.tensor(head.end - head.start),
-                    torch.tensor(tail.end - tail.start),
-                )
+                vectors = (states["relation"][row + e.start : row + e.end].amax(0) for e in (head, tail))
+                widths = (model.width.weight[e.end - e.start] for e in (head, tail))
+                logits = model.relation_classifier(context, states["relation_cls"][b], *vectors, *widths)
                 target = torch.tensor([float(t in related.get((i, j), ())) for t in LABELS.relation_types])
                 relation_terms.append(torch.nn.functional.binary_cross_entropy_with_logits(logits, target))
         row += n
@@ -95,5 +92,5 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
 
 def test_gold_wider_than_the_candidates_is_trained_on(tiny_encoder):
     wide = Sentence("w", ("neural",) * 8, (Entity("Task", 0, 7),))
-    model = System(LABELS, tiny_encoder, **System.tiny | {"negative_spans": 0, "negative_pairs": 0}).eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings | {"negative_spans": 0, "negative_pairs": 0}).eval()
     assert float(model.loss(model.training_batch([wide]))) > 0

@@ -15,19 +15,17 @@ def seeded():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("rows, longest", [(1, 1), (7, 7), (33, 8), (33, 33), (40, 31)])
-def test_range_maxima_are_exact(rows, longest, grad):
+def test_range_maxima_are_exact(rows, longest):
     values = torch.randn(rows, 5)
     ranges = [(a, b) for a in range(rows + 1) for b in range(a, min(rows, a + longest) + 1)]
     expected = [values[a:b].max(0).values if b > a else torch.zeros(5) for a, b in ranges]
-    with torch.set_grad_enabled(grad):
-        for many in (len(ranges), 3):
-            start, end = torch.tensor(ranges[-many:]).unbind(1)
-            assert torch.equal(S.range_max(values, start, end, longest), torch.stack(expected[-many:]))
-        reversed_range = torch.tensor([3 % rows]), torch.tensor([0])
-        assert torch.equal(S.range_max(values, *reversed_range, longest), torch.zeros(1, 5)), "reversed is empty"
-        assert S.range_max(values, torch.tensor([rows]), torch.tensor([rows]), 0).tolist() == [[0.0] * 5]
+    start, end = torch.tensor(ranges).unbind(1)
+    assert torch.equal(S.range_max(values, start, end), torch.stack(expected))
+    reversed_range = torch.tensor([3 % rows]), torch.tensor([0])
+    assert torch.equal(S.range_max(values, *reversed_range), torch.zeros(1, 5)), "reversed is empty"
+    assert S.range_max(values, torch.tensor([rows]), torch.tensor([rows])).tolist() == [[0.0] * 5]
+    assert S.range_max(values, start[:0], end[:0]).shape == (0, 5)
 
 
 def test_range_maxima_have_the_gradient_of_maxima():
@@ -35,60 +33,48 @@ def test_range_maxima_have_the_gradient_of_maxima():
     ranges = [(1, 8), (0, 40), (5, 6), (9, 9), (1, 8), (30, 39), (12, 16)]
     start, end = torch.tensor(ranges).unbind(1)
     weights = torch.randn(len(ranges), 2, 3, dtype=torch.float64)
-    (S.range_max(values, start, end, 40) * weights).sum().backward()
+    (S.range_max(values, start, end) * weights).sum().backward()
     found, values.grad = values.grad, None
     maxima = [values[a:b].amax(0) if b > a else torch.zeros(2, 3, dtype=torch.float64) for a, b in ranges]
     (torch.stack(maxima) * weights).sum().backward()
     assert torch.allclose(found, values.grad)
     equal = torch.zeros(6, 1, requires_grad=True)
-    S.range_max(equal, torch.tensor([0]), torch.tensor([5]), 5).sum().backward()
-    assert equal.grad.sum() == 1, "of equal elements one is taken"
-
-
-@pytest.mark.parametrize("few", [S.FEW_WINDOWS, 0])
-@pytest.mark.parametrize("widest", [1, 4, 15])
-def test_window_maxima_equal_range_maxima_inside_sentences(few, widest, monkeypatch):
-    monkeypatch.setattr(S, "FEW_WINDOWS", few)
-    lengths = torch.tensor([1, 6, 3])
-    rows = torch.randn(int(lengths.sum()), 4)
-    inside = S.span_grid(torch.tensor([1, 6, 5, 4, 3, 2, 1, 3, 2, 1]), widest)
-    start, width = inside.nonzero(as_tuple=True)
-    assert inside.sum() == sum(n - k for n in (1, 6, 3) for k in range(min(n, widest)))
-    tables = torch.cat([table.clone() for table in S.window_maxima(rows, widest)])
-    assert torch.equal(tables[width, start], S.range_max(rows, start, start + width + 1, widest))
+    S.range_max(equal, torch.tensor([0]), torch.tensor([5])).sum().backward()
+    assert equal.grad.sum() == 1, "equal elements share it"
 
 
 @pytest.mark.parametrize("grad", [True, False])
-@pytest.mark.parametrize("few_pieces", [S.FEW_PIECES, 1])
-def test_word_maxima_equal_loops(tiny_encoder, monkeypatch, few_pieces, grad):
-    monkeypatch.setattr(S, "FEW_PIECES", few_pieces)
-    rare = Sentence("rare", ("Nasal", "neural", "parsers", "nasal", "🙂"))
+def test_word_maxima_equal_loops(tiny_encoder, grad):
+    rare = Sentence("rare", ("Nasal", "neural", "parsers", "nasal", "🙂", "abcdefghijklmnopqrst"))
     batch = S.collate([rare, *read_sentences(CORPUS)], tiny_encoder, LABELS)
-    batch.tensors |= S.word_rows(batch["word_start"], batch["word_end"], batch["input_ids"].numel(), kinds=2)
     pieces = list(zip(batch["word_start"].tolist(), batch["word_end"].tolist(), strict=True))
-    assert max(b - a for a, b in pieces) > 1
-    rows = torch.randn(2, batch["input_ids"].numel(), 3)
-    expected = torch.stack([rows[:, a:b].amax(1) for a, b in pieces], dim=1)
-    with torch.set_grad_enabled(grad):
-        assert torch.equal(S.word_maxima(batch, rows), expected)
-        assert torch.equal(S.word_maxima(batch, rows[1]), expected[1])
+    assert max(b - a for a, b in pieces) > 2
+    states = [torch.randn(*batch["input_ids"].shape, 3, requires_grad=grad) for _ in range(2)]
+    for rows, found in zip(states, S.word_maxima(batch, *states), strict=True):
+        expected = torch.stack([rows.flatten(0, 1)[a:b].amax(0) for a, b in pieces])
+        assert torch.equal(found, expected)
+        if grad:
+            weights = torch.randn_like(found)
+            (ours,) = torch.autograd.grad(found, rows, weights, retain_graph=True)
+            (loops,) = torch.autograd.grad(expected, rows, weights)
+            assert torch.equal(ours, loops)
 
 
 def test_what_lies_between_spans_equals_loops():
     spans = torch.tensor([[0, 2], [4, 5], [1, 3], [2, 4]])
-    first, second = torch.cartesian_prod(torch.arange(4), torch.arange(4)).unbind(1)
-    found = zip(*(rows.tolist() for rows in S.between(spans, first, second)), strict=True)
-    for i, j, (start, end) in zip(first.tolist(), second.tolist(), found, strict=True):
+    head, tail = torch.cartesian_prod(torch.arange(4), torch.arange(4)).unbind(1)
+    found = zip(*(rows.tolist() for rows in S.context_span(spans[head], spans[tail])), strict=True)
+    for i, j, (start, end) in zip(head.tolist(), tail.tolist(), found, strict=True):
         ahead, behind = (i, j) if spans[i, 0] <= spans[j, 0] else (j, i)
         assert list(range(start, end)) == [row for row in range(5) if spans[ahead, 1] <= row < spans[behind, 0]]
 
 
-@pytest.mark.parametrize("compared", [S.COMPARED, 0])
-def test_unordered_pairs_within_groups(monkeypatch, compared):
-    monkeypatch.setattr(S, "COMPARED", compared)
+def test_pairs_within_groups():
     group = [2, 0, 2, 1, 0, 2]
-    expected = [(i, j) for i, j in itertools.combinations(range(6), 2) if group[i] == group[j]]
-    assert sorted(map(tuple, S.pairs_within(torch.tensor(group), 3).tolist())) == expected
+    expected = [(i, j) for i, j in itertools.permutations(range(6), 2) if group[i] == group[j]]
+    found = S.pairs_within(torch.tensor(group), 3)
+    assert sorted(map(tuple, found.tolist())) == expected
+    assert found.tolist().index([0, 5]) < found.tolist().index([5, 0]), "the item that comes first is first head"
     assert S.pairs_within(torch.tensor([0, 1]), 2).shape == (0, 2)
 
 

@@ -74,7 +74,7 @@ def test_what_a_killed_process_was_writing_is_removed(tmp_path):
 
 
 def test_a_full_disk_ends_a_training_that_then_goes_on_to_the_same_weights(tiny_mirror, prepared, small, tmp_path):
-    run = tiny_run(dict(System.tiny), 1, epochs=3, batch_size=4, weight_decay=0.01, selection="last")
+    run = tiny_run(dict(System.test_settings), 1, epochs=3, batch_size=4, weight_decay=0.01, selection="last")
     train.train_run(spec(run), prepared, tmp_path / "whole", tmp_path / "state", [tiny_mirror])
     (small / "filler").write_bytes(b"x" * (int(3.2 * 2**20)))  # room for the first saves of half a megabyte, no more
     with pytest.raises(UserError, match=r"cannot be written: no space left"):

@@ -1,7 +1,6 @@
 """What every system must do; systems are discovered, so a new one needs no test file."""
 
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,10 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from baselines import table_sequence
-from sinet.contract import Batch, Extractor, Labels, Relation, Sentence
+from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.grid import systems
-from sinet.model import spans as S
 from sinet.model.encoder import Encoder
 from sinet.model.pretrained import rebuild_encoder, save_encoder
 from sinet.run import flops, machine
@@ -36,7 +34,7 @@ def system(request) -> type[Extractor]:
 
 def build(system: type[Extractor], encoder: Encoder, labels: Labels = LABELS) -> Extractor:
     torch.manual_seed(1)
-    return system(labels, encoder, **system.tiny)
+    return system(labels, encoder, **system.test_settings)
 
 
 def learn(model: Extractor, sentences: list[Sentence], steps: int) -> Extractor:
@@ -62,8 +60,8 @@ def without_scores(sentence: Sentence) -> tuple:
 
 
 def test_says_whom_it_follows_and_how_it_is_small(system):
-    assert len(system.cites) > 20 and any(c.isdigit() for c in system.cites)
-    assert set(system.tiny) <= set(systems.default_settings(system.__module__.rsplit(".", 1)[1]))
+    assert len(system.citation) > 20 and any(c.isdigit() for c in system.citation)
+    assert set(system.test_settings) <= set(systems.default_settings(system.__module__.rsplit(".", 1)[1]))
 
 
 def test_learns_ten_sentences_and_survives_a_reload(system, tiny_encoder, tmp_path):
@@ -75,7 +73,7 @@ def test_learns_ten_sentences_and_survives_a_reload(system, tiny_encoder, tmp_pa
 
     write_weights(tmp_path / "m.safetensors", model)
     torch.manual_seed(5)
-    again = system(LABELS, tiny_encoder, **system.tiny)
+    again = system(LABELS, tiny_encoder, **system.test_settings)
     again.load_state_dict(load_file(tmp_path / "m.safetensors"))
     assert predict(again, sentences, CPU, "float32") == found
 
@@ -134,7 +132,7 @@ def test_runs_on_every_architecture(kind, system, fresh_encoder, tmp_path):
         for one, other in zip(alone.entities + alone.relations, together.entities + together.relations, strict=True):
             assert one.score == pytest.approx(other.score, abs=1e-5)
     config = json.loads(json.dumps(save_encoder(model.encoder, tmp_path)))
-    again = system(LABELS, rebuild_encoder(config, tmp_path), **system.tiny)
+    again = system(LABELS, rebuild_encoder(config, tmp_path), **system.test_settings)
     again.load_state_dict(model.state_dict())
     again.threshold = model.threshold
     assert predict(again, sentences, CPU, "float32") == found
@@ -209,7 +207,7 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(mask_padding, system
     sentences = [*read_sentences(CORPUS), Sentence("alone", ("Translation",)), Sentence("long", ("neural",) * 20)]
     settings = {"negative_spans": 10**6, "negative_pairs": 10**6, "negative_ratio": 10**6}
     known = systems.default_settings(system.__module__.rsplit(".", 1)[1])
-    settings = system.tiny | {key: value for key, value in settings.items() if key in known}
+    settings = system.test_settings | {key: value for key, value in settings.items() if key in known}
     torch.manual_seed(1)
     model = in_training(system(LABELS, tiny_encoder, **settings))
     if "mask_padding" in known:
@@ -260,11 +258,9 @@ def test_trains_in_half_precision(system, tiny_encoder):
     assert not without, f"the loss does not reach {without}"
 
 
-@pytest.mark.parametrize("few", [S.FEW_WINDOWS, 0])
-def test_every_product_is_counted(system, few, tiny_encoder, monkeypatch):
+def test_every_product_is_counted(system, tiny_encoder):
     """`count_batch` raises for an operator without a count, and where torch counts other products than fvcore."""
-    monkeypatch.setattr(S, "FEW_WINDOWS", few)
-    model = build(system, tiny_encoder).eval()
+    model = build(system, tiny_encoder).eval().requires_grad_(False)
     rare = [Sentence("pieces", ("Nasal", "parsers")), Sentence("many pieces", ("neural", "abcdefghijklmnopqrst"))]
     flops.count_batch(model, model.collate(rare[:1]))
     flops.count_batch(model, model.collate(rare))
@@ -292,9 +288,7 @@ def test_the_released_form_gives_the_same_scores_by_more_products(system, tiny_e
         assert next(scores) == pytest.approx(next(scores), abs=1e-5)
 
 
-@pytest.mark.parametrize("few", [S.FEW_WINDOWS, 0])
-def test_packed_inference_predicts_what_the_modules_predict(system, few, tiny_encoder, monkeypatch):
-    monkeypatch.setattr(S, "FEW_WINDOWS", few)
+def test_packed_inference_predicts_what_the_modules_predict(system, tiny_encoder):
     sentences = read_sentences(CORPUS)
     model = learn(build(system, tiny_encoder), sentences, 120).eval()
     with torch.no_grad():
@@ -321,15 +315,18 @@ def in_training(model: Extractor) -> Extractor:
     return model
 
 
+SCORED = [pytest.param("sinet", {"interaction": i}, id=i) for i in systems.valid_settings("sinet")["interaction"]]
+SCORED += [pytest.param(n, {}, id=n) for n in sorted(systems.sources()) if n not in ("sinet", "table_sequence")]
+
+
 @pytest.mark.parametrize("given", [False, True], ids=["predicted", "given"])
-def test_scores_are_those_that_are_trained_on(given, system, tiny_encoder, monkeypatch):
-    """What is decoded of some sentences, a part of it chosen by chance, is made their gold: the probabilities that the
-    loss then raises are the scores that the chosen were decoded with."""
-    name = system.__module__.rsplit(".", 1)[1]
-    if name == "table_sequence":
-        pytest.skip("its scores are means over cells: see below")
-    sentences = read_sentences(CORPUS)[: None if given else 4]
-    model = in_training(build(system, tiny_encoder, replace(LABELS, symmetric=frozenset())))
+@pytest.mark.parametrize("name, settings", SCORED)
+def test_every_decoded_score_is_one_that_is_trained_on(name, settings, given, tiny_encoder, monkeypatch):
+    """What is decoded of some sentences is made their gold: the probabilities that the loss then raises are the scores
+    of all that was decoded."""
+    sentences, system = read_sentences(CORPUS)[: None if given else 4], systems.load(name)
+    torch.manual_seed(1)
+    model = in_training(system(replace(LABELS, symmetric=frozenset()), tiny_encoder, **system.test_settings | settings))
     model.threshold = 0.0  # of those that have one: every relation is decoded
     torch.manual_seed(3)
     with torch.no_grad():
@@ -337,23 +334,17 @@ def test_scores_are_those_that_are_trained_on(given, system, tiny_encoder, monke
             if not parameter_name.startswith("encoder."):
                 parameter.normal_(std=0.2)
     batch = model.collate(sentences)
-    batch.given = given
+    batch.gold_entities = given
     with torch.no_grad():
         decoded = model.eval().decode(batch)
 
-    draw, gold, scores = random.Random(0), [], []
+    gold, scores = [], []
     for sentence, found in zip(sentences, decoded, strict=True):
         place = lambda e: e.start if name == "pfn" else (e.start, e.end)  # noqa: E731 of what a relation is scored
-        entities = [e for e in found.entities if draw.random() < 0.7]
-        number = {e: i for i, e in enumerate(entities)}
-        between = {}
-        for r in found.relations:
-            head, tail = found.entities[r.head], found.entities[r.tail]
-            if head in number and tail in number:
-                between[place(head), place(tail), r.type] = Relation(r.type, number[head], number[tail], r.score)
-        relations = [r for r in between.values() if draw.random() < 0.5]
-        scores += [chosen.score for chosen in (*entities, *relations)]
-        gold.append(sentence.with_labels(entities, relations))
+        ends = [place(e) for e in found.entities]
+        relations = {(ends[r.head], ends[r.tail], r.type): r for r in found.relations}.values()
+        scores += [item.score for item in (*found.entities, *relations)]
+        gold.append(sentence.with_labels(found.entities, tuple(relations)))
     relations = sum(len(s.relations) for s in gold)
     assert relations > 3 and len(scores) - relations > 9 and len({round(score, 4) for score in scores}) > 9
 
@@ -403,7 +394,7 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
     sentences = read_sentences(CORPUS)
     model = build(system, tiny_encoder).eval()
     batch = model.collate(sentences)
-    batch.given = True
+    batch.gold_entities = True
     with torch.no_grad():
         predictions = model.decode(batch)
     gold = [{(e.type, e.start, e.end) for e in s.entities if e.end - e.start <= 4} for s in sentences]
@@ -411,3 +402,6 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
     through_entities = {"sinet", "spert", "span_multihead", "pure"}
     if system.__module__.rsplit(".", 1)[1] in through_entities:
         assert found == gold
+        batch = model.collate([s.without_labels() for s in sentences])
+        batch.gold_entities = True
+        assert model.decode(batch) == [Prediction()] * len(sentences), "none is given"

@@ -30,7 +30,7 @@ TEXT = "Dr. Smith's parser (v2.0) isn't slow, e.g. 9 words/s here.  It won!\n\nA
 def prepared_run(tiny_mirror, prepared, tmp_path_factory):
     """A finished run that has learned the ten sentences of the corpus."""
     folder = tmp_path_factory.mktemp("run")
-    settings = System.tiny | {"dropout": 0.0, "attention_dropout": 0.0}
+    settings = System.test_settings | {"dropout": 0.0, "attention_dropout": 0.0}
     run = tiny_run(settings, 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last")
     train_run(spec(run), prepared, folder / "out", folder / "state", [tiny_mirror])
     return folder / "out"

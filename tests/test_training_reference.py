@@ -372,7 +372,7 @@ def follow(
         optimizer.clipped_step(recipe.clip, recipe.clip_by_part)
         rates.step()
         lost.append(float(loss.detach()))
-    optimizer.settle()
+    optimizer.apply_pending_decay()
     return lost, used, norms
 
 

@@ -39,7 +39,7 @@ def outside_the_encoder(model: Extractor, dropped: list[tuple[Dropout, torch.Siz
 
 
 def test_table_sequence_drops_where_the_released_code_does(tiny_encoder, dropped):
-    settings = table_sequence.System.tiny | {"dropout": 0.5}
+    settings = table_sequence.System.test_settings | {"dropout": 0.5}
     model = table_sequence.System(LABELS, tiny_encoder, **settings).train()
     batch = model.training_batch(read_sentences(CORPUS))
     b, n = batch["entity_tags"].shape
@@ -76,7 +76,9 @@ def test_tags_read_the_dropped_sequence_and_table():
 
 def test_the_same_word_twice_is_dropped_twice(tiny_encoder):
     torch.manual_seed(0)
-    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.tiny | {"dropout": 0.5}).train()
+    model = table_sequence.System(
+        LABELS, tiny_encoder, **table_sequence.System.test_settings | {"dropout": 0.5}
+    ).train()
     batch = model.training_batch([Sentence("twice", ("parsers", "parsers"))])
     read: list[Tensor] = []
     model.characters.register_forward_hook(lambda _, inputs, out: read.append(out))
@@ -88,10 +90,10 @@ def test_the_same_word_twice_is_dropped_twice(tiny_encoder):
 
 
 def test_pfn_drops_where_the_released_code_does(tiny_encoder, dropped):
-    model = pfn.System(LABELS, tiny_encoder, **pfn.System.tiny | {"dropout": 0.1, "dropconnect": 0.3}).train()
+    model = pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings | {"dropout": 0.1, "dropconnect": 0.3}).train()
     batch = model.training_batch(read_sentences(CORPUS))
     b, n = batch["input_ids"].shape
-    hidden = pfn.System.tiny["hidden_size"]
+    hidden = pfn.System.test_settings["hidden_size"]
     model.losses(batch)
     tables = [(b, n * (n + 1) // 2, hidden), (b, n, n, hidden)]  # entity cells below the diagonal are in no loss
     assert outside_the_encoder(model, dropped) == [(b, n, tiny_encoder.hidden_size), *tables]
@@ -189,7 +191,7 @@ def test_a_mirror_image_is_written_only_where_its_first_cell_is_empty():
 def test_a_relation_of_an_entity_to_itself_is_forward_only(tiny_encoder):
     sentence = Sentence("itself", ("a", "b"), (Entity("Method", 0, 2),), (Relation("Used-for", 0, 0),))
     assert tags_of(sentence) == ([1, 2], [[1, 1], [1, 1]])
-    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.tiny)
+    model = table_sequence.System(LABELS, tiny_encoder, **table_sequence.System.test_settings)
     assert model.loss(model.training_batch([sentence])).isfinite()
 
 
@@ -213,7 +215,9 @@ def test_dygiepp_trains_on_relations_as_annotated(tiny_encoder):
         Relation("Part-of", 0, 1),
     )
     words = ("neural", "abcdef", "parsers")  # the second has several pieces
-    model = shuffled_weights(dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny | {"spans_per_word": 100.0}))
+    model = shuffled_weights(
+        dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.test_settings | {"spans_per_word": 100.0})
+    )
     seen = set()
     for some in (relations, relations[:1], relations[1:2], relations[2:3], ()):
         sentence = Sentence("odd", words, entities, some)
@@ -226,7 +230,9 @@ def test_dygiepp_trains_on_relations_as_annotated(tiny_encoder):
 
 
 def test_a_relation_of_a_span_with_itself_is_not_predicted(tiny_encoder):
-    model = shuffled_weights(dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny | {"spans_per_word": 100.0}))
+    model = shuffled_weights(
+        dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.test_settings | {"spans_per_word": 100.0})
+    )
     with torch.no_grad():
         model.relation.output.bias.fill_(100.0)  # every pair is related
     sentences = read_sentences(CORPUS)
@@ -238,7 +244,7 @@ def test_a_relation_of_a_span_with_itself_is_not_predicted(tiny_encoder):
 def test_words_are_means_of_their_pieces(tiny_encoder):
     torch.manual_seed(0)
     sentences = [Sentence("a", ("abcdefgh", "parsers", "qwx")), Sentence("b", ("zebra",)), Sentence("c", ("neural",))]
-    model = dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.tiny)
+    model = dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.test_settings)
     for some in (sentences, sentences[2:]):
         batch = model.collate(some)
         hidden = torch.randn(*batch["input_ids"].shape, 4, requires_grad=True)
@@ -260,14 +266,14 @@ def test_pfn_reads_so_many_words_and_no_more(tiny_encoder):
     entities = (Entity("Method", 0, 1), Entity("Task", 1, 3), Entity("Task", 2, 4))
     relations = (Relation("Used-for", 0, 1), Relation("Used-for", 0, 2))
     sentence = Sentence("long", words, entities, relations)
-    model = pfn.System(LABELS, tiny_encoder, **pfn.System.tiny | {"max_words": 3, "threshold": 0.0}).eval()
+    model = pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings | {"max_words": 3, "threshold": 0.0}).eval()
     batch = model.training_batch([sentence])
     cut = model.training_batch([Sentence("cut", words[:3], entities[:2], relations[:1])])
     assert batch["lengths"].tolist() == [3]
     for name in ("input_ids", "gold_entities", "gold_relations"):
         assert torch.equal(batch[name], cut[name]), name
     assert {e.end for e in model.decode(batch)[0].entities} == {1, 2, 3}
-    assert pfn.System(LABELS, tiny_encoder, **pfn.System.tiny).max_words == 128
+    assert pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings).max_words == 128
 
 
 def test_pfn_sees_padding_only_in_training_and_only_if_it_should(tiny_encoder):
@@ -275,7 +281,7 @@ def test_pfn_sees_padding_only_in_training_and_only_if_it_should(tiny_encoder):
     seen = {}
     for mask_padding in (True, False):
         torch.manual_seed(0)
-        settings = pfn.System.tiny | {"dropout": 0.0, "dropconnect": 0.0, "mask_padding": mask_padding}
+        settings = pfn.System.test_settings | {"dropout": 0.0, "dropconnect": 0.0, "mask_padding": mask_padding}
         model = pfn.System(LABELS, tiny_encoder, **settings)
         shuffled_weights(model)
         for training in (True, False):
@@ -289,7 +295,7 @@ def test_pfn_sees_padding_only_in_training_and_only_if_it_should(tiny_encoder):
 
 
 def test_pfn_divides_by_the_longest_sentence_of_all_parts(tiny_encoder):
-    model = pfn.System(LABELS, tiny_encoder, **pfn.System.tiny)
+    model = pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings)
     sentences = [Sentence("short", ("parsers",)), Sentence("long", ("neural", "parsers") * 6)]
     parts = [model.training_batch([sentence]) for sentence in sentences]
     longest = parts[1]["input_ids"].shape[1]

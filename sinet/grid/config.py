@@ -330,7 +330,7 @@ def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Ite
     if system not in systems.sources():
         yield f"{where}{field}: unknown system {shown(system)}, {nearest(system, systems.sources())}"
         return
-    defaults, allowed = systems.default_settings(system), systems.allowed_values(system)
+    defaults, allowed = systems.default_settings(system), systems.valid_settings(system)
     yield from (f"{where}.settings.{line}" for line in setting_mistakes(system, settings, defaults, allowed))
 
 

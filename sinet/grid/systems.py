@@ -48,9 +48,9 @@ def default_settings(system: str) -> dict[str, object]:
     raise UserError(f"{sources()[system]}: class `System` has no `__init__`; see CONTRIBUTING.md")
 
 
-def allowed_values(system: str) -> dict[str, tuple]:
-    """`Extractor.allowed` of a system."""
-    return _literal(system, "allowed", {})
+def valid_settings(system: str) -> dict[str, tuple]:
+    """`Extractor.valid_settings` of a system."""
+    return _literal(system, "valid_settings", {})
 
 
 def part_names(system: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from sinet.contract import Sentence
 from sinet.model.dropout import replace_dropout
 from sinet.model.embedding import replace_embeddings
-from sinet.model.fast_encoder import PackedEncoder
+from sinet.model.fast import PackedEncoder
 
 WORD_CACHE = 1 << 18
 """Distinct words remembered with their pieces; a stream of raw text must not grow the memory without bound."""
@@ -48,7 +48,7 @@ class EncoderInputs:
 
     def tensors(self) -> dict[str, Tensor]:
         """As entries of a `Batch`, with for every word (words) its sentence, `word_sentence`, its position there,
-        `word_place`, and the number of words left there, itself included, `word_room`."""
+        `word_index`, and the number of words left there, itself included, `words_left`."""
         words = [(b, i, length - i) for b, length in enumerate(self.lengths) for i in range(length)]
         sentence, place, room = torch.tensor(words, dtype=torch.long).view(-1, 3).unbind(1)
         return {
@@ -57,8 +57,8 @@ class EncoderInputs:
             "word_start": self.word_start,
             "word_end": self.word_end,
             "word_sentence": sentence.contiguous(),
-            "word_place": place.contiguous(),
-            "word_room": room.contiguous(),
+            "word_index": place.contiguous(),
+            "words_left": room.contiguous(),
             "lengths": torch.tensor(self.lengths),
         }
 
@@ -86,12 +86,12 @@ class Encoder(nn.Module):
 
     @property
     def packs(self) -> bool:
-        """Whether the architecture is known to `sinet.model.fast_encoder`."""
+        """Whether the architecture is known to `sinet.model.fast`."""
         return PackedEncoder.supports(self.model)
 
     @contextlib.contextmanager
     def packed(self, dtype: torch.dtype) -> Iterator[None]:
-        """Within it, the weights of this moment in `dtype` (`sinet.model.fast_encoder`), without gradients; an
+        """Within it, the weights of this moment in `dtype` (`sinet.model.fast`), without gradients; an
         architecture that is not known there runs as it is, and so does a pass with a mask of three dimensions or with
         position ids."""
         self._packed = PackedEncoder(self.model, dtype) if self.packs else None

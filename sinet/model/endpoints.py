@@ -1,7 +1,6 @@
 """Spans by their endpoints: [first ; last ; width] and a feed-forward network over it.
 
-What PURE (Zhong and Chen, NAACL 2021, section 3.2) and DyGIE++ (Wadden et al., EMNLP 2019, section 3) share. A linear
-map of that concatenation is a sum of products of words and widths, so no (spans x 2 hidden) tensor is ever made.
+What PURE (Zhong and Chen, NAACL 2021, section 3.2) and DyGIE++ (Wadden et al., EMNLP 2019, section 3) share.
 """
 
 import torch
@@ -9,25 +8,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sinet.contract import Batch
-from sinet.model import spans as S
+from sinet.model.concat import ConcatLinear, Part
 from sinet.model.dropout import Dropout
 
 
 class FeedForward(nn.Module):
-    """Two hidden layers with ReLU and dropout, and a linear output; takes the first layer's linear part ready-made."""
+    """Two hidden layers with ReLU and dropout, and a linear output, over a concatenation of parts of these `sizes`."""
 
-    released = False
-
-    def __init__(self, inputs: int, hidden: int, outputs: int, dropout: float) -> None:
+    def __init__(self, *sizes: int, hidden: int, outputs: int, dropout: float) -> None:
         super().__init__()
-        self.first = nn.Linear(inputs, hidden)
+        self.first = ConcatLinear(*sizes, outputs=hidden)
         self.second = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, outputs)
         self.dropout = Dropout(dropout)
 
-    def forward(self, first: Tensor) -> Tensor:
-        """`first` (..., hidden) to (..., outputs)."""
-        hidden = self.dropout(F.relu(first))
+    def forward(self, *parts: Part) -> Tensor:
+        """(..., outputs)."""
+        hidden = self.dropout(F.relu(self.first(*parts)))
         return self.output(self.dropout(F.relu(self.second(hidden))))
 
 
@@ -60,10 +57,4 @@ def span_scores(network: FeedForward, first: Tensor, last: Tensor, widths: Tenso
         k + 1 words from word a; those that run past the last word mean nothing.
     """
     end = torch.arange(len(last), device=last.device).unsqueeze(1) + torch.arange(len(widths), device=last.device)
-    end = end.clamp(max=len(last) - 1)
-    if network.released:
-        return network(network.first(S.concatenated(first.unsqueeze(1), last[end], widths)))
-    hidden = first.shape[-1]
-    of_first, of_last, of_width = network.first.weight.split([hidden, hidden, widths.shape[-1]], dim=1)
-    start, stop = F.linear(first, of_first), F.linear(last, of_last)
-    return network(start.unsqueeze(1) + stop[end] + F.linear(widths, of_width, network.first.bias))
+    return network(first.unsqueeze(1), (last, end.clamp(max=len(last) - 1)), widths)

@@ -18,16 +18,16 @@ from sinet.contract import Batch, Labels, Sentence
 from sinet.model import spans as S
 from sinet.model.dropout import Dropout
 from sinet.model.initial import initialise_normal
-from sinet.model.packed import Packable, PackedLinear
 from sinet.model.spanbased import SpanBased
 
 
-class CrossTaskAttention(Packable, nn.Module):
-    """CTAM: a task's [CLS] attends over the other task's projection (eqs. of section 3.3).
+class CrossTaskAttention(nn.Module):
+    """CTAM: a task's [CLS] c attends over the other task's projection T.
 
-    Z = [other without its [CLS] ; own [CLS]], q = c W_q, K = Z W_k, V = Z W_v, out = LN(A V W_o + b_o + c).
-    There is one query a sentence, so W_k is folded into the query and W_v is applied after the weighted sum:
-    the same figures for O(n d) instead of O(n d^2). `released` multiplies every row of Z by both.
+    Z = [c ; T without its [CLS]], q = c W_q, K = Z W_k, V = Z W_v; per head A = softmax(q K^T / sqrt(size));
+    c' = LN(A V W_o + b_o + c). There is one query a sentence, so W_k is multiplied with the query and W_v with the
+    weighted sum: q (Z W_k)^T = (q W_k^T) Z^T and A (Z W_v) = (A Z) W_v, O(n d) instead of O(n d^2). With `released` set
+    every row of Z is multiplied by both, as in the authors' code.
     """
 
     released = False
@@ -44,38 +44,31 @@ class CrossTaskAttention(Packable, nn.Module):
         self.norm = nn.LayerNorm(hidden, eps=1e-5)
         self.dropout = Dropout(dropout)
 
-    def prepare(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """W_k (heads, size, hidden) and W_v (heads, hidden, size)."""
-        key, value = (linear.weight.to(dtype).unflatten(0, (self.heads, -1)) for linear in (self.key, self.value))
-        return key, value.transpose(1, 2)
-
-    def forward(self, other: Tensor, own_cls: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
-        """Let `own_cls` (batch, hidden) attend over `other` (batch, pieces, hidden) where there is no `padding`.
-
-        `padding` (sentences, pieces) serves a batch of several times these sentences, one task after the other. `other`
-        is changed: its [CLS] gives way to `own_cls`, whose place in Z makes no difference.
+    def forward(self, cls: Tensor, other: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
+        """Let `cls` (batch, hidden) attend over `other` (batch, pieces, hidden) where there is no `padding` (batch,
+        pieces).
 
         Returns:
-            the enriched [CLS] (batch, hidden), and the attention (batch, heads, pieces) in which position 0
-            stands for the task's own [CLS].
+            c' (batch, hidden), and A (batch, heads, pieces), in which position 0 stands for the task's own [CLS].
         """
-        key, value = self.ready or self.prepare(self.key.weight.dtype)
-        query = self.query(own_cls * key.shape[1] ** -0.5).unflatten(1, (self.heads, -1))
-        other[:, 0] = own_cls
+        z = torch.cat([cls.unsqueeze(1), other[:, 1:]], dim=1)  # the place of c in Z makes no difference
+        key, value = (linear.weight.unflatten(0, (self.heads, -1)) for linear in (self.key, self.value))
+        query = self.query(cls * key.shape[1] ** -0.5).unflatten(1, (self.heads, -1))
         if self.released:
-            keys, values = (z(other).unflatten(2, (self.heads, -1)).transpose(1, 2) for z in (self.key, self.value))
-            scores = (keys @ query.unsqueeze(3)).squeeze(3)
+            scores = torch.einsum("bms,bnms->bmn", query, self._by_head(self.key(z)))
         else:
-            folded = (query.transpose(0, 1) @ key).transpose(0, 1)
-            scores = torch.bmm(folded, other.transpose(1, 2)).float()
-        scores.unflatten(0, (-1, len(padding))).masked_fill_(padding.unsqueeze(1), float("-inf"))
-        weights = scores.softmax(dim=-1)
+            scores = torch.einsum("bmd,bnd->bmn", torch.einsum("bms,msd->bmd", query, key), z)
+        weights = scores.float().masked_fill(padding.unsqueeze(1), float("-inf")).softmax(dim=-1)
+        mixing = self.dropout(weights).to(z.dtype)
         if self.released:
-            values = (weights.unsqueeze(2) @ values).flatten(1)
+            mixed = torch.einsum("bmn,bnms->bms", mixing, self._by_head(self.value(z)))
         else:
-            mixed = torch.bmm(self.dropout(weights).to(other.dtype), other)
-            values = (mixed.transpose(0, 1) @ value).transpose(0, 1).flatten(1)
-        return self.norm(self.dropout(self.output(values)) + own_cls), weights
+            mixed = torch.einsum("bmd,msd->bms", torch.einsum("bmn,bnd->bmd", mixing, z), value)
+        return self.norm(self.dropout(self.output(mixed.flatten(1))) + cls), weights
+
+    def _by_head(self, rows: Tensor) -> Tensor:
+        """(batch, pieces, hidden) as (batch, pieces, heads, size)."""
+        return rows.unflatten(2, (self.heads, -1))
 
 
 class System(SpanBased):
@@ -91,13 +84,13 @@ class System(SpanBased):
         "ctam_re" or "ctam" (besides, cross-task attention for the entity, the relation or both classifiers).
     """
 
-    cites = (
+    citation = (
         "Luo et al., LREC-COLING 2024: Synergetic Interaction Network with Cross-task Attention for Joint "
         "Relational Triple Extraction"
     )
-    tiny: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20}
+    test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20}
     released_form = "keys and values of every word piece, classifiers over the concatenation of every span and pair"
-    allowed: ClassVar[dict] = {
+    valid_settings: ClassVar[dict] = {
         "max_span_width": (1, 100),
         "width_size": (1, 10_000),
         "heads": (1, 1024),
@@ -125,8 +118,10 @@ class System(SpanBased):
         mask_padding: bool = True,
         interaction: str = "ctam",
     ) -> None:
-        if interaction not in self.allowed["interaction"]:
-            raise ValueError(f"interaction: {interaction!r} should be one of {', '.join(self.allowed['interaction'])}")
+        if interaction not in self.valid_settings["interaction"]:
+            raise ValueError(
+                f"interaction: {interaction!r} should be one of {', '.join(self.valid_settings['interaction'])}"
+            )
         super().__init__(
             labels,
             encoder,
@@ -142,7 +137,6 @@ class System(SpanBased):
         hidden = encoder.hidden_size
         self.mask_padding = mask_padding
         self.ctam_entities, self.ctam_relations = (interaction in (task, "ctam") for task in ("ctam_ner", "ctam_re"))
-        self.kinds = 1 if interaction == "base" else 3  # H, H^r, H^e
         tap, ctam = interaction != "base", self.ctam_entities or self.ctam_relations
         self.project_entities = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.project_relations = nn.Linear(hidden, hidden, bias=False) if tap else None
@@ -153,52 +147,28 @@ class System(SpanBased):
         """Encoder, TAP and CTAM.
 
         Returns:
-            `context`, `entity`, `relation`: word maxima (words, hidden) of H, H^e and H^r; `entity_cls`, `relation_cls`
+            `context`, `entity`, `relation`: word maxima of H, H^e and H^r (words, hidden); `entity_cls`, `relation_cls`
             (batch, hidden); with CTAM `entity_attention`, `relation_attention` (batch, heads, pieces).
         """
-        hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
-        pieces = hidden.flatten(0, 1)
-        if self.project_entities is None:
-            words, cls = S.word_maxima(batch, pieces), hidden[:, 0]
-            return {"context": words, "entity": words, "relation": words, "entity_cls": cls, "relation_cls": cls}
-        projected, words = self._project(batch, pieces)
-        states = dict(zip(("context", "relation", "entity"), words, strict=True))
-        others = projected.unflatten(1, hidden.shape[:2])
-        cls = others[:, :, 0].clone()  # attending puts a task's own in the other's place
-        states |= zip(("relation_cls", "entity_cls"), cls, strict=True)
-        # over H^r the entities attend, over H^e the relations
-        attending = slice(1 - self.ctam_entities, 1 + self.ctam_relations)
-        if tasks := ("entity", "relation")[attending]:
-            own = cls.flip(0)[attending].flatten(0, 1)
-            padding = batch["attention_mask"] == 0
-            if self.training and not self.mask_padding:
-                padding = torch.zeros_like(padding)
-            out = self.cross_attention(others[attending].flatten(0, 1), own, padding)
-            for task, enriched, weights in zip(tasks, *(part.chunk(len(tasks)) for part in out), strict=True):
-                states |= {f"{task}_cls": enriched, f"{task}_attention": weights}
-        return states
-
-    def _project(self, batch: Batch, pieces: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """H^r and H^e of H (rows, hidden), one behind the other, so that the rows over which both tasks attend are a
-        view: (2, rows, hidden), and word maxima of H, H^r and H^e, (words, hidden) each."""
-        projections = self.ready["projections"] if self.ready else self._projections()
-        if torch.is_grad_enabled():  # no gradient goes through `out`
-            projected = torch.bmm(pieces.expand(2, -1, -1), projections)
-            return projected, (S.word_maxima(batch, pieces), *S.word_maxima(batch, projected))
-        rows = projections.new_empty(3, *pieces.shape)  # side by side they are pooled at once
-        rows[0] = pieces
-        torch.bmm(rows[0].expand(2, -1, -1), projections, out=rows[1:])
-        return rows[1:], S.word_maxima(batch, rows).unbind(0)
-
-    def _projections(self) -> Tensor:
-        """Of H^r and H^e, (2, inputs, outputs)."""
-        return torch.stack([self.project_relations.weight, self.project_entities.weight]).transpose(1, 2)
-
-    def prepare(self, dtype: torch.dtype) -> dict[str, PackedLinear | Tensor]:
-        parts = super().prepare(dtype)
-        if self.project_entities is not None:
-            parts["projections"] = self._projections().to(dtype).contiguous()
-        return parts
+        hidden = self.encoder(batch["input_ids"], batch["attention_mask"])  # H (batch, pieces, hidden)
+        entity = relation = hidden
+        if self.project_entities is not None:  # TAP: H^e = H W_e, H^r = H W_r
+            entity, relation = self.project_entities(hidden), self.project_relations(hidden)
+        entity_cls, relation_cls = entity[:, 0], relation[:, 0]
+        attention = {}
+        padding = batch["attention_mask"] == 0
+        if self.training and not self.mask_padding:
+            padding = torch.zeros_like(padding)
+        if self.ctam_entities:  # c'^e = CTAM(c^e, H^r)
+            entity_cls, attention["entity_attention"] = self.cross_attention(entity[:, 0], relation, padding)
+        if self.ctam_relations:  # c'^r = CTAM(c^r, H^e)
+            relation_cls, attention["relation_attention"] = self.cross_attention(relation[:, 0], entity, padding)
+        context, entity, relation = S.word_maxima(batch, hidden, entity, relation)
+        return {
+            **{"context": context, "entity": entity, "relation": relation},
+            **{"entity_cls": entity_cls, "relation_cls": relation_cls},
+            **attention,
+        }
 
     @torch.no_grad()
     def attention(self, sentence: Sentence) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ spans, width embedding, max-pooled spans and context, sampled negatives, loss, a
 says what the classifiers see (`encode`).
 """
 
-import functools
 from collections.abc import Sequence
 
 import torch
@@ -14,16 +13,15 @@ from torch import Tensor, nn
 
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
-from sinet.model.dropout import Dropout
-from sinet.model.packed import Packable, PackedLinear
+from sinet.model.concat import ConcatLinear
 
 WIDTHS = 100
 """Rows of the width embedding; wider spans share the last one."""
 PAIRS = 1 << 14
-"""Unordered pairs scored at once in decoding; bounds its memory."""
+"""Pairs scored at once in decoding; bounds its memory."""
 
 
-class SpanBased(Packable, Extractor):
+class SpanBased(Extractor):
     """Span and pair classifiers over the states that `encode` gives.
 
     Args:
@@ -53,14 +51,12 @@ class SpanBased(Packable, Extractor):
         self.max_span_width = max_span_width
         self.negative_spans, self.negative_pairs = negative_spans, negative_pairs
         self.negative_reverses, self.threshold = negative_reverses, threshold
-        self.kinds = 1
-        """Kinds of piece rows of which `encode` takes the word maxima at once."""
         self.width = nn.Embedding(WIDTHS, width_size)
-        self.entity_classifier = nn.Linear(2 * hidden + width_size, len(labels.entity_types) + 1)
-        self.relation_classifier = nn.Linear(
-            (4 if relation_cls else 3) * hidden + 2 * width_size, len(labels.relation_types)
+        self.entity_classifier = ConcatLinear(
+            *(hidden, hidden, width_size), outputs=len(labels.entity_types) + 1, dropout=dropout
         )
-        self.dropout = Dropout(dropout)
+        parts = (4 if relation_cls else 3) * [hidden] + 2 * [width_size]
+        self.relation_classifier = ConcatLinear(*parts, outputs=len(labels.relation_types), dropout=dropout)
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """What the classifiers see.
@@ -73,63 +69,32 @@ class SpanBased(Packable, Extractor):
         raise NotImplementedError  # abstract: each system's own
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
-        batch = S.collate(sentences, self.encoder, self.labels)
-        batch.tensors |= S.word_rows(batch["word_start"], batch["word_end"], batch["input_ids"].numel(), self.kinds)
-        return batch
+        return S.collate(sentences, self.encoder, self.labels)
 
     # -- classifiers ---------------------------------------------------------------------------------------
 
-    def entity_logits(self, pooled: Tensor, cls: Tensor, width: Tensor) -> Tensor:
-        """Scores of None and the entity types; the parts need only broadcast against each other.
+    def entity_logits(self, batch: Batch, states: dict[str, Tensor], spans: Tensor) -> Tensor:
+        """W [c^e ; s^e ; w] + b of `spans` (spans, 2) in word rows: scores (spans, None and entity types)."""
+        sentence = batch["word_sentence"][spans[:, 0]]
+        pooled = S.range_max(states["entity"], *spans.unbind(1))
+        return self.entity_classifier((states["entity_cls"], sentence), pooled, self._widths(spans))
 
-        Args:
-            pooled: (..., hidden) span maxima of H^e; cls: (..., hidden) of each span's sentence;
-            width: (...) in words.
-        """
-        return self._classify(self.entity_classifier, cls, pooled, self._width(width))
-
-    def relation_logits(
-        self, context: Tensor, cls: Tensor | None, head: Tensor, tail: Tensor, head_width: Tensor, tail_width: Tensor
-    ) -> Tensor:
-        """Scores of the relation types, `(pairs, types)`; vectors are (pairs, hidden), widths (pairs) in words."""
-        seen = (context, head, tail) if cls is None else (context, cls, head, tail)
-        return self._classify(self.relation_classifier, *seen, self._width(head_width), self._width(tail_width))
-
-    def _width(self, width: Tensor) -> Tensor:
-        return self.width(width.clamp(max=self.width.num_embeddings - 1))
-
-    def _classify(self, classifier: nn.Linear, *parts: Tensor) -> Tensor:
-        if self.released:
-            return classifier(S.concatenated(*parts))
-        # a linear map of a concatenation is a sum of linear maps: nothing is concatenated, and a part that many
-        # spans share (the sentence's [CLS], a width) is multiplied once
-        columns = classifier.weight.split([part.shape[-1] for part in parts], dim=1)
-        logits = sum(F.linear(self.dropout(part), weight) for part, weight in zip(parts, columns, strict=True))
-        return logits + classifier.bias
-
-    def pair_logits(
-        self,
-        batch: Batch,
-        states: dict[str, Tensor],
-        spans: Tensor,
-        pooled: Tensor,
-        pairs: Tensor,
-    ) -> Tensor:
-        """Relation scores of `pairs` (pairs, 2), positions in `spans` (spans, 2) with maxima `pooled` of H^r."""
+    def relation_logits(self, batch: Batch, states: dict[str, Tensor], spans: Tensor, pairs: Tensor) -> Tensor:
+        """W [context ; (c^r) ; s^r_head ; s^r_tail ; w_head ; w_tail] + b of `pairs` (pairs, 2), positions of head and
+        tail in `spans` (spans, 2): scores (pairs, relation types)."""
         head, tail = pairs.unbind(1)
-        sentence = batch["word_sentence"][spans[head, 0]]
-        begin, stop = S.between(spans, head, tail)
-        context = S.range_max(states["context"], begin, stop, int((stop - begin).max()))
-        width = spans[:, 1] - spans[:, 0]
-        cls = states.get("relation_cls")
-        return self.relation_logits(
-            context,
-            None if cls is None else cls.index_select(0, sentence),
-            pooled.index_select(0, head),
-            pooled.index_select(0, tail),
-            width[head],
-            width[tail],
+        pooled = S.range_max(states["relation"], *spans.unbind(1))
+        widths, width = self._widths(spans)
+        cls = [(states["relation_cls"], batch["word_sentence"][spans[head, 0]])] if "relation_cls" in states else []
+        context = S.range_max(states["context"], *S.context_span(spans[head], spans[tail]))
+        return self.relation_classifier(
+            context, *cls, (pooled, head), (pooled, tail), (widths, width[head]), (widths, width[tail])
         )
+
+    def _widths(self, spans: Tensor) -> tuple[Tensor, Tensor]:
+        """The embeddings of all widths that `spans` have, and the row of each span."""
+        width = (spans[:, 1] - spans[:, 0]).clamp(max=WIDTHS - 1)
+        return self.width.weight[: int(width.max()) + 1], width
 
     # -- training ------------------------------------------------------------------------------------------
 
@@ -156,15 +121,10 @@ class SpanBased(Packable, Extractor):
         """Cross-entropy over the candidate spans, and binary cross-entropy over the candidate pairs, averaged over the
         types of a pair."""
         states = self.encode(batch)
-        spans, gold, pairs = batch["candidate_spans"], batch["gold_spans"], batch["candidate_pairs"]
-        width = spans[:, 1] - spans[:, 0]
-        pooled = S.range_max(states["entity"], *spans.unbind(1), int(width.max()))
-        cls = states["entity_cls"].index_select(0, batch["word_sentence"][spans[:, 0]])
-        logits = self.entity_logits(pooled, cls, width).float()
+        logits = self.entity_logits(batch, states, batch["candidate_spans"]).float()
         terms = {"entity": F.cross_entropy(logits, batch["candidate_types"], reduction="sum")}
-        if len(pairs):
-            pooled = S.range_max(states["relation"], *gold.unbind(1), int((gold[:, 1] - gold[:, 0]).max()))
-            logits = self.pair_logits(batch, states, gold, pooled, pairs)
+        if len(pairs := batch["candidate_pairs"]):
+            logits = self.relation_logits(batch, states, batch["gold_spans"], pairs)
             terms["relation"] = S.pair_loss(logits, batch["candidate_relations"])
         return terms
 
@@ -174,104 +134,25 @@ class SpanBased(Packable, Extractor):
 
     # -- prediction ----------------------------------------------------------------------------------------
 
-    def prepare(self, dtype: torch.dtype) -> dict[str, PackedLinear | Tensor]:
-        return self._split(dtype)
-
-    def _split(self, dtype: torch.dtype, layout: bool = True) -> dict[str, PackedLinear | Tensor]:
-        """Both classifiers by the parts of their input, so that each is multiplied once for all spans or pairs that
-        share it; widths become tables of scores."""
-        hidden, size = self.encoder.hidden_size, self.width.embedding_dim
-        widths = self.width.weight[[min(w, WIDTHS - 1) for w in range(self.max_span_width + 1)]]
-        cls, span, width = self.entity_classifier.weight.split([hidden, hidden, size], dim=1)
-        relation, columns = self.relation_classifier, [hidden, hidden, hidden, size, size]
-        if relation.in_features > sum(columns):
-            columns = [hidden, *columns]
-        context, *relation_cls, head, tail, head_width, tail_width = relation.weight.split(columns, dim=1)
-        linear = functools.partial(PackedLinear, dtype=dtype, layout=layout)
-        parts = {
-            "entity": linear(span, self.entity_classifier.bias),
-            "entity_cls": linear(cls, None),
-            "entity_width": F.linear(widths, width).float()[1:],
-            "arguments": linear(torch.cat([head, tail]), None),
-            "argument_width": F.linear(widths, torch.cat([head_width, tail_width])).float(),
-            "context": linear(context, relation.bias),
-        }
-        if relation_cls:
-            parts["relation_cls"] = linear(relation_cls[0], None)
-        return parts
-
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
-        fits = S.span_grid(batch["word_room"], self.max_span_width)
-        windows = S.window_maxima(states["entity"], self.max_span_width)
-        # by width and start: the released order, in which the first of two folded relations keeps its score
-        if self.released:
-            parts = {}
-            width, start = fits.T.nonzero(as_tuple=True)
-            cls = states["entity_cls"].index_select(0, batch["word_sentence"][start])
-            scores = self.entity_logits(torch.cat(list(windows))[width, start], cls, width + 1)
-            logits = scores.new_zeros(*fits.T.shape, scores.shape[1])
-            logits[width, start] = scores
-        else:
-            parts = self.ready or self._split(self.width.weight.dtype, layout=False)
-            logits = torch.cat([parts["entity"](pooled) for pooled in windows]).float()
-            of_sentence = parts["entity_cls"](states["entity_cls"]).float().index_select(0, batch["word_sentence"])
-            logits += of_sentence + parts["entity_width"].unsqueeze(1)
-        types = logits.argmax(-1).masked_fill_(~fits.T, 0)
-        if batch.given:
-            types = S.gold_grid(fits, batch).T
-        width, start = types.nonzero(as_tuple=True)
+        # by width, then by start: the released order, in which the first of two folded relations keeps its score
+        fits = S.span_grid(batch["words_left"], self.max_span_width)
+        width, start = fits.T.nonzero(as_tuple=True)
         spans = torch.stack([start, start + width + 1], dim=1)
-        sentence = batch["word_sentence"].index_select(0, start)
-        pairs, relations, probabilities = self._related(batch, states, parts, spans, sentence)
-        return S.assemble_packed(
-            self.labels,
-            batch,
-            spans,
-            types[width, start],
-            logits[width, start],
-            torch.cat([pairs, relations.unsqueeze(1)], dim=1),
-            probabilities,
+        logits = self.entity_logits(batch, states, spans).float()
+        types = S.gold_grid(fits, batch)[start, width] if batch.gold_entities else logits.argmax(-1)
+        found = types.nonzero().squeeze(1)
+        spans, types, logits = spans[found], types[found], logits[found]
+        pairs = S.pairs_within(batch["word_sentence"][spans[:, 0]], len(batch))
+        relations, probabilities = [pairs.new_zeros(0, 3)], [logits.new_zeros(0)]
+        for chunk in pairs.split(PAIRS) if len(pairs) else ():  # an untrained model takes every span for an entity
+            scores = self.relation_logits(batch, states, spans, chunk).float().sigmoid()
+            pair, kind = (scores >= self.threshold).nonzero(as_tuple=True)
+            relations.append(torch.cat([chunk[pair], kind.unsqueeze(1)], dim=1))
+            probabilities.append(scores[pair, kind])
+        return S.build_packed_predictions(
+            self.labels, batch, spans, types, logits, torch.cat(relations), torch.cat(probabilities)
         )
-
-    def _related(
-        self,
-        batch: Batch,
-        states: dict[str, Tensor],
-        parts: dict[str, PackedLinear | Tensor],
-        spans: Tensor,
-        sentence: Tensor,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Pairs (relations, 2) of `spans` (spans, 2) word rows, relation types and probabilities (relations) of those
-        at the threshold; `sentence` (spans)."""
-        pairs = S.pairs_within(sentence, len(batch))
-        if not len(pairs):
-            return pairs, pairs.new_zeros(0), self.width.weight.new_zeros(0)
-        start, end = spans.unbind(1)
-        pooled = S.range_max(states["relation"], start, end, self.max_span_width)
-        found = []
-        if not self.released:
-            arguments = parts["arguments"](pooled).float() + parts["argument_width"].index_select(0, end - start)
-            arguments = arguments.unflatten(1, (2, -1))  # as head, as tail
-            if "relation_cls" in parts:
-                arguments[:, 0] += parts["relation_cls"](states["relation_cls"]).float().index_select(0, sentence)
-            swapped = arguments.flip(1)
-        # a chunk at a time: an untrained model takes every span for an entity
-        for chunk in pairs.split(PAIRS):
-            # (pairs, 2, types): the first as head and the second as tail, and the other way about
-            if self.released:
-                ways = (self.pair_logits(batch, states, spans, pooled, way) for way in (chunk, chunk.flip(1)))
-                logits = torch.stack(list(ways), dim=1)
-            else:
-                first, second = chunk.unbind(1)
-                begin, stop = S.between(spans, first, second)
-                context = S.range_max(states["context"], begin, stop, int((stop - begin).max()))
-                logits = arguments.index_select(0, first) + swapped.index_select(0, second)
-                logits += parts["context"](context).float().unsqueeze(1)
-            probabilities = logits.sigmoid_()
-            pair, way, kind = (probabilities >= self.threshold).nonzero(as_tuple=True)
-            ends = chunk[pair].gather(1, torch.stack([way, 1 - way], dim=1))
-            found.append((ends, kind, probabilities[pair, way, kind]))
-        return tuple(map(torch.cat, zip(*found, strict=True)))

@@ -5,176 +5,54 @@ words (`words` rows, no padding). A span is a half-open range of rows [start, en
 or pairs, and no (spans x words) mask is ever made; Python loops only to read gold labels and to hand out predictions.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 
-FEW_PIECES = 8
-"""Words of at most so many pieces are pooled by reading them out; longer ones through a table of maxima."""
-READ_OUT = 8
-"""Times the rows that a set of ranges may read out one by one; a table of maxima costs about as much."""
-FEW_WINDOWS = 128
-"""Words of which the maxima over all windows are made at once."""
-COMPARED = 1024
-"""Items that are paired by comparing all with all; more are sorted into their groups first."""
 
-
-def range_max(rows: Tensor, start: Tensor, end: Tensor, longest: int) -> Tensor:
+def range_max(rows: Tensor, start: Tensor, end: Tensor) -> Tensor:
     """Maxima over the ranges [start, end) of rows, `(ranges, ..., hidden)`, zero vectors where a range is empty.
 
-    Through a table of maxima over power-of-two windows: log2(longest) element-wise maxima over the rows, and two rows
-    of it a range. Without gradients a few ranges are read out instead. Maxima are exact, and gradients reach the
-    maximal element with weight one.
+    Two windows of a power of two cover any range: log2(longest) element-wise maxima over the rows make all windows, of
+    which each range reads two.
 
     Args:
-        rows: (rows, ..., hidden). start, end: (ranges). longest: bounds the width of the ranges.
+        rows: (rows, ..., hidden). start, end: (ranges).
     """
-    if not torch.is_grad_enabled() and len(start) * longest <= READ_OUT * len(rows):
-        if longest < 1:
-            return rows.new_zeros(len(start), *rows.shape[1:])
-        inside = start.unsqueeze(1) + torch.arange(longest, device=start.device)
-        inside = torch.minimum(inside, end.unsqueeze(1) - 1).clamp(min=0).flatten()
-        pooled = rows.index_select(0, inside).unflatten(0, (len(start), longest)).amax(1)
-        return pooled.masked_fill((start >= end).view(-1, *[1] * (rows.ndim - 1)), 0)
     width = end - start
-    empty = width < 1
+    longest = max(1, int(width.max())) if len(width) else 1
+    windows = [rows]
+    for level in range(longest.bit_length() - 1):
+        windows.append(torch.maximum(windows[-1][: -(2**level)], windows[-1][2**level :]))
+    table = torch.cat([rows.new_zeros(1, *rows.shape[1:]), *windows])
     # floor(log2(width)): the exponent of a double, which no rounding can misplace
     level = torch.frexp(width.clamp(min=1).double()).exponent.long() - 1
-    window = 2**level
+    window, empty = 2**level, width < 1
     base = level * (len(rows) + 1) - window + 2  # row 0: of an empty range; then level by level
     left, right = ((base + offset).masked_fill(empty, 0) for offset in (start, end - window))
-    sizes = [1] + [max(0, len(rows) - 2**k + 1) for k in range(max(1, longest.bit_length()))]
-    learns = torch.is_grad_enabled() and rows.requires_grad
-    return (_Maxima.apply if learns else _maxima)(rows, left, right, sizes)
+    return torch.maximum(table.index_select(0, left), table.index_select(0, right))
 
 
-def _maxima(rows: Tensor, left: Tensor, right: Tensor, sizes: list[int], compared: list | None = None) -> Tensor:
-    """The greater of two rows each, `left` and `right` (ranges), of the table whose levels have these `sizes`; which
-    side was greater is appended to `compared`."""
-
-    def greater(first: Tensor, second: Tensor, out: Tensor | None = None) -> Tensor:
-        if compared is not None:
-            compared.append(first >= second)
-        return torch.maximum(first, second, out=out)
-
-    table = rows.new_empty(sum(sizes), *rows.shape[1:])
-    empty, *levels = table.split(sizes)
-    empty.fill_(0)
-    levels[0].copy_(rows)
-    for level in range(len(levels) - 1):
-        greater(levels[level][: -(2**level)], levels[level][2**level :], out=levels[level + 1])
-    return greater(table.index_select(0, left), table.index_select(0, right))
+def word_maxima(batch: Batch, *states: Tensor) -> tuple[Tensor, ...]:
+    """The maximum over each word's pieces, (words, hidden) of each of `states` (batch, pieces, hidden)."""
+    rows = torch.cat(states, dim=-1).flatten(0, 1)
+    start, pieces = batch["word_start"], batch["word_end"] - batch["word_start"]
+    words = rows.index_select(0, start)
+    for place in range(1, int(pieces.max())):  # most words are one piece
+        longer = (pieces > place).nonzero().squeeze(1)
+        further = rows.index_select(0, start[longer] + place)
+        words.index_copy_(0, longer, torch.maximum(words.index_select(0, longer), further))
+    return words.chunk(len(states), dim=-1)
 
 
-class _Maxima(torch.autograd.Function):
-    """`_maxima` with a gradient that goes over every comparison twice; automatic differentiation does seven times."""
-
-    @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, rows: Tensor, left: Tensor, right: Tensor, sizes: list[int]
-    ) -> Tensor:
-        compared: list[Tensor] = []
-        out = _maxima(rows, left, right, sizes, compared)
-        ctx.sizes = sizes
-        ctx.save_for_backward(left, right, *compared)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: torch.autograd.function.FunctionCtx, d_out: Tensor) -> tuple[Tensor | None, ...]:
-        left, right, *compared, of_ranges = ctx.saved_tensors
-        d_table = d_out.new_zeros(sum(ctx.sizes), *d_out.shape[1:])
-        d_left = d_out * of_ranges
-        d_table.index_add_(0, left, d_left).index_add_(0, right, d_out - d_left)
-        _, *d_levels = d_table.split(ctx.sizes)
-        for level in range(len(compared) - 1, -1, -1):
-            d_first = d_levels[level + 1] * compared[level]
-            d_levels[level][: -(2**level)] += d_first
-            d_levels[level][2**level :] += d_levels[level + 1].sub_(d_first)
-        return d_levels[0], None, None, None
-
-
-def word_rows(start: Tensor, end: Tensor, rows: int, kinds: int = 1) -> dict[str, Tensor]:
-    """For `word_maxima` of up to so many `kinds` of `rows`, one kind behind the other: `word_rows` (kinds, words), the
-    first piece of each word; `split_words` (kinds, split), the words of several pieces; `split_rows` (kinds, split,
-    pieces of the longest), their rows, the last one repeated, or none where the longest has more than `FEW_PIECES`."""
-    kind = torch.arange(kinds).unsqueeze(1)
-    words = (end - start > 1).nonzero().squeeze(1)
-    first, last = start[words].unsqueeze(1), end[words].unsqueeze(1) - 1
-    longest = int((end - start).max()) if len(start) else 1
-    split_rows = torch.minimum(first + torch.arange(longest), last) + rows * kind.unsqueeze(1)
-    return {
-        "word_rows": start + rows * kind,
-        "split_words": words + len(start) * kind,
-        "split_rows": split_rows if longest <= FEW_PIECES else split_rows[:, :0],
-    }
-
-
-def word_maxima(batch: Batch, rows: Tensor) -> Tensor:
-    """The maximum over each word's pieces, ([kinds,] words, hidden), of `rows` ([kinds,] batch * pieces, hidden)."""
-    kinds = slice(1 if rows.ndim == 2 else len(rows))
-    start, split, pieces = (batch[name][kinds] for name in ("word_rows", "split_words", "split_rows"))
-    if pieces.shape[2] > FEW_PIECES:
-        longest = int(pieces.shape[2])  # while a model is traced sizes are tensors
-        return range_max(rows.movedim(-2, 0), batch["word_start"], batch["word_end"], longest).movedim(0, -2)
-    flat = rows.flatten(0, -2)
-    words = flat.index_select(0, start.flatten())
-    if split.shape[1]:  # most words are one piece: only the others are pooled
-        pooled = flat.index_select(0, pieces.flatten()).view(-1, pieces.shape[2], flat.shape[1]).amax(1)
-        words.index_copy_(0, split.flatten(), pooled)
-    return words.view(*rows.shape[:-2], len(batch["word_start"]), rows.shape[-1])
-
-
-def between(spans: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Words between two spans of a sentence, whichever comes first: start and end, (pairs) each; the end is not behind
-    the start where there are none.
-
-    Args:
-        spans: (spans, 2) in words. first, second: (pairs) positions in `spans`.
-    """
-    start, end = spans.unbind(1)
-    return torch.minimum(end[first], end[second]), torch.maximum(start[first], start[second])
-
-
-def window_maxima(rows: Tensor, max_width: int) -> Iterator[Tensor]:
-    """Maxima over every window of 1 to `max_width` rows, tables `(widths, rows, hidden)` one behind the other; for
-    inference only.
-
-    Entry [k, a] of all covers rows [a, a + k + 1); windows that run past the last row hold figures that mean nothing.
-    Few rows make one table. Of many, on a CPU, each width is a table of its own, written where the one before stood:
-    all at once they would not fit its cache.
-    """
-    if len(rows) <= FEW_WINDOWS or rows.device.type != "cpu":
-        yield sliding_max(rows, max_width)
-        return
-    pooled = rows.clone()
-    for width in range(1, max_width + 1):
-        if 1 < width <= len(rows):
-            torch.maximum(pooled[: 1 - width], rows[width - 1 :], out=pooled[: 1 - width])
-        yield pooled.unsqueeze(0)
-
-
-def sliding_max(rows: Tensor, max_width: int) -> Tensor:
-    """`window_maxima` in one table, `(max_width, rows, hidden)`: entry [k, a] covers rows [a, a + k + 1)."""
-    pooled = rows.expand(max_width, -1, -1).clone()
-    width = 1
-    while width < min(max_width, len(rows)):
-        # windows of up to twice the width: one of the width, and behind it each of those there are
-        wider = pooled[width : 2 * width, :-width]
-        torch.maximum(pooled[width - 1, :-width], pooled[: len(wider), width:], out=wider)
-        width *= 2
-    return pooled
-
-
-def concatenated(*parts: Tensor) -> Tensor:
-    """[part ; part ; ...] on the last axis, (..., sizes together); the other axes only broadcast against each other."""
-    shape = torch.broadcast_shapes(*(part.shape[:-1] for part in parts))
-    return torch.cat([part.expand(*shape, -1) for part in parts], dim=-1)
+def context_span(head: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
+    """Words between two spans of a sentence, both (pairs, 2) in word rows, whichever comes first: start and end,
+    (pairs) each; the end is not behind the start where there are none."""
+    return torch.minimum(head[:, 1], tail[:, 1]), torch.maximum(head[:, 0], tail[:, 0])
 
 
 def span_grid(room: Tensor, max_width: int) -> Tensor:
@@ -196,13 +74,9 @@ def ordered_pairs(counts: Tensor, itself: bool = False) -> Tensor:
 
 
 def pairs_within(group: Tensor, groups: int) -> Tensor:
-    """All pairs of items of the same group, `(pairs, 2)`, the item that comes first ahead; `group` (items), in any
-    order."""
-    if len(group) <= COMPARED:
-        return (group.unsqueeze(1) == group).triu_(1).nonzero()
+    """All ordered pairs of distinct items of the same group, `(pairs, 2)`; `group` (items), in any order."""
     order = group.argsort(stable=True)
-    pairs = order[ordered_pairs(torch.bincount(group, minlength=groups))]
-    return pairs[pairs[:, 0] < pairs[:, 1]]
+    return order[ordered_pairs(torch.bincount(group, minlength=groups))]
 
 
 def first_per_group(group: Tensor, limit: Tensor) -> Tensor:
@@ -221,7 +95,7 @@ def sample_per_group(group: Tensor, limit: Tensor) -> Tensor:
 
 def negative_spans(batch: Batch, max_width: int) -> Tensor:
     """All spans of up to `max_width` words that are not gold, `(spans, 2)`, in the order of their first words."""
-    fits = span_grid(batch["word_room"], max_width)
+    fits = span_grid(batch["words_left"], max_width)
     start, width = (fits & (gold_grid(fits, batch) == 0)).nonzero(as_tuple=True)
     return torch.stack([start, start + width + 1], dim=1)
 
@@ -355,14 +229,14 @@ def gold_grid(fits: Tensor, batch: Batch) -> Tensor:
     return target
 
 
-def numbering(shape: torch.Size, items: Tensor) -> Tensor:
+def index_grid(shape: torch.Size, items: Tensor) -> Tensor:
     """Which item stands at each place of a grid of this shape, -1 for none; `items` (items, dimensions), distinct."""
     number = items.new_full(shape, -1)
     number[items.unbind(1)] = torch.arange(len(items), device=items.device)
     return number
 
 
-def assemble_packed(
+def build_packed_predictions(
     labels: Labels,
     batch: Batch,
     spans: Tensor,
@@ -371,16 +245,16 @@ def assemble_packed(
     relations: Tensor,
     relation_scores: Tensor,
 ) -> list[Prediction]:
-    """`assemble` for entities in packed word rows: `spans` (entities, 2), `types` (entities), their `logits`
+    """`build_predictions` for entities in packed word rows: `spans` (entities, 2), `types` (entities), their `logits`
     (entities, classes), from which the score of each is taken."""
     first = spans[:, 0]
-    place, width = batch["word_place"].index_select(0, first), spans[:, 1] - first
+    place, width = batch["word_index"].index_select(0, first), spans[:, 1] - first
     scores = logits.softmax(-1).gather(1, types.unsqueeze(1)).squeeze(1)
     entities = torch.stack([batch["word_sentence"].index_select(0, first), place, place + width, types], dim=1)
-    return assemble(labels, len(batch), entities, scores, relations, relation_scores)
+    return build_predictions(labels, len(batch), entities, scores, relations, relation_scores)
 
 
-def assemble(
+def build_predictions(
     labels: Labels, batch: int, entities: Tensor, entity_scores: Tensor, relations: Tensor, relation_scores: Tensor
 ) -> list[Prediction]:
     """Turn index tensors into predictions, with one copy to the CPU each.

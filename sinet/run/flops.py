@@ -78,11 +78,11 @@ class _Decoding(nn.Module):
         super().__init__()
         self.model = model
         self.names = list(batch.tensors)
-        self.sentences, self.given = batch.sentences, batch.given
+        self.sentences, self.gold_entities = batch.sentences, batch.gold_entities
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         with _Results() as results:
-            self.model.decode(Batch(self.sentences, dict(zip(self.names, tensors, strict=True)), self.given))
+            self.model.decode(Batch(self.sentences, dict(zip(self.names, tensors, strict=True)), self.gold_entities))
         return tuple(results.kept.values())
 
 
@@ -153,7 +153,7 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
     """
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        analysis = _analysis(_Decoding(model, batch), tuple(batch.tensors.values()), model.operators)
+        analysis = _analysis(_Decoding(model, batch), tuple(batch.tensors.values()), model.flop_handlers)
         everything, by_module = analysis.by_operator(), analysis.by_module_and_operator()
         # a system may have several encoders (PURE has two)
         encoders = {f"model.{name}": module for name, module in model.named_modules() if isinstance(module, Encoder)}
@@ -176,7 +176,7 @@ def count_sentences(
     """Mean multiply-adds per sentence, decoded in batches of equal numbers of pieces and words: nothing is padded.
 
     What a batch does once for all is counted once (in SINET the product of the width table with the classifiers, a
-    millionth of the total). `given`: relations are decided between the gold entities (`Batch.given`).
+    millionth of the total). `given`: relations are decided between the gold entities (`Batch.gold_entities`).
     """
     # torch's counter fails where a weight that learns goes into a module, as DeBERTa's table of distances does
     model.eval().requires_grad_(False)
@@ -186,7 +186,7 @@ def count_sentences(
     totals = {"encoder": Counter(), "heads": Counter()}
     for lengths in tqdm(sorted(groups), desc=progress, unit="length", disable=progress is None, mininterval=2):
         batch = model.collate(groups[lengths])
-        batch.given = given
+        batch.gold_entities = given
         for part, counted in count_batch(model, batch).items():
             totals[part].update(counted)
     mean = {part: sum(counted.values()) / len(sentences) for part, counted in totals.items()}
@@ -364,8 +364,8 @@ def count_architecture(
     """Multiply-adds of systems (name -> `model.json`) around an architecture without weights, over `count` sentences
     as of a run: which `tokenizer` cuts them, and the forms of the `systems`.
 
-    An untrained system sees entities everywhere, so relations are decided between the gold ones (`Batch.given`), where
-    a system goes through entities.
+    An untrained system sees entities everywhere, so relations are decided between the gold ones
+    (`Batch.gold_entities`), where a system goes through entities.
     """
     located = locate_encoder(declared)
     with torch.device("meta"):

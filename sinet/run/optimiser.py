@@ -7,8 +7,8 @@ one, and may leave out the bias correction.
 Half of a small encoder's weights are its vocabulary, of which a dataset uses a part (SciERC's training split 4,911 of
 30,522 word pieces). Until a batch touches a row, its gradient and both of its moments are zero, and all that AdamW does
 to it is decay. Such rows wait here: what they owe is multiplied in when a batch first reads them, and for all of them
-when an epoch ends (`settle`). The factor of clipping goes into the fused step instead of through every gradient before,
-unless parts of a system are clipped apart.
+when an epoch ends (`apply_pending_decay`). The factor of clipping goes into the fused step instead of through every
+gradient before, unless parts of a system are clipped apart.
 Weights are those of `torch.optim.AdamW` after `clip_grad_norm_`, to rounding. A weight that a batch does not reach
 has a zero gradient from its first one on: its moments and its decay move it, as in the torch that the systems were
 released with.
@@ -196,7 +196,7 @@ class RowAdamW(torch.optim.AdamW):
         return state
 
     @torch.no_grad()
-    def settle(self) -> None:
+    def apply_pending_decay(self) -> None:
         """Give all rows the decay that they owe: afterwards the weights are AdamW's."""
         for weight, seen in self._seen.items():
             if (decay := self._state_of(weight)["decay"]) != 1:

@@ -15,7 +15,7 @@ from sinet.data.sentence import iter_sentences, sentence_line
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_lines
 from sinet.grid import systems
-from sinet.model.packed import packed
+from sinet.model.fast import fast_inference
 from sinet.model.pretrained import rebuild_encoder
 from sinet.provenance import digest, file_sha256
 from sinet.run import machine
@@ -39,7 +39,11 @@ def inference(model: Extractor, device: torch.device, precision: str) -> Iterato
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), machine.autocast(device, precision), packed(model, getattr(torch, precision)):
+        with (
+            torch.inference_mode(),
+            machine.autocast(device, precision),
+            fast_inference(model, getattr(torch, precision)),
+        ):
             yield
     finally:
         model.train(was_training)

@@ -237,8 +237,9 @@ def time_untrained(
     """Systems (name -> `model.json`) around an architecture with random weights, sentence by sentence in float32:
     name -> figures of the system and of the bare encoder.
 
-    An untrained system sees entities everywhere, so relations are decided between the gold ones (`Batch.given`), where
-    a system goes through entities. All share one encoder, which is packed for one of them at a time.
+    An untrained system sees entities everywhere, so relations are decided between the gold ones
+    (`Batch.gold_entities`), where a system goes through entities. All share one encoder, which is
+    packed for one of them at a time.
     """
     encoder = load_encoder(declared, locate_encoder(declared))
     models = {
@@ -249,7 +250,7 @@ def time_untrained(
     def timed(model: Extractor, encoder_alone: bool) -> Callable[[], float]:
         batches = [model.collate([sentence]) for sentence in sentences]
         for batch in batches:
-            batch.given = True
+            batch.gold_entities = True
         run = passes_over(model, batches, device)[encoder_alone]
 
         def one_pass() -> float:

@@ -296,7 +296,7 @@ def _finish(
     write_sealed(
         state.folder / "measured.json",
         {
-            "citation": model.cites,
+            "citation": model.citation,
             "encoder_source": encoder_source,
             "selected_epoch": best["epoch"],
             "dev": best["scores"],

@@ -152,7 +152,7 @@ class Training(Steps):
                 save()
                 last_saved = time.monotonic()
                 stop.obey()
-        self.optimizer.settle()
+        self.optimizer.apply_pending_decay()
         return float(self.loss) / self.round_steps
 
     def _upcoming(self) -> Iterator[list]:

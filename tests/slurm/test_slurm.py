@@ -278,7 +278,7 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "1")
     for seed in SEEDS:
         assert json.loads((project / place(seed)).read_text())["threads"] == 1, f"granted one CPU of {CPUS}"
-        run = tiny_run(dict(System.tiny), seed, **RECIPE)
+        run = tiny_run(dict(System.test_settings), seed, **RECIPE)
         train.train_run(spec(run), prepared, tmp_path / "here", tmp_path / "state", [tiny_mirror])
         weights = tmp_path / "here" / "model.safetensors"
         assert file_sha256(weights) == file_sha256((project / place(seed)).with_name("model.safetensors")), seed
