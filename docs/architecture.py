@@ -39,7 +39,7 @@ the harness names no system: `sinet.grid.systems` finds them.
 | what SINET's classifiers see | `System.encode` in `sinet/model/sinet.py` |
 | add a metric | `METRICS` and `facts` in `sinet/evaluate/metrics.py` |
 | add a column or a table | `sinet/report/`, see CONTRIBUTING.md |
-| add a key to the configuration or a recipe | `sinet/grid/schema.py` |
+| add a key to the configuration or a recipe | `sinet/schema.py` |
 | add a command | a function in `sinet/cli/` |
 | add a system, a dataset, an encoder | CONTRIBUTING.md |
 

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 
 if TYPE_CHECKING:
-    from sinet.run.extract import Loaded
+    from sinet.infer.extract import Loaded
 
 
 def load(folder: Path | str) -> "Loaded":
@@ -17,6 +17,6 @@ def load(folder: Path | str) -> "Loaded":
     Raises:
         UserError: the folder holds no finished run, or one that cannot be read.
     """
-    from sinet.run.extract import Loaded  # torch takes seconds to import: only when it is needed
+    from sinet.infer.extract import Loaded  # torch takes seconds to import: only when it is needed
 
     return Loaded(folder)

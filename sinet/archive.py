@@ -20,7 +20,7 @@ from pathlib import Path
 from sinet.errors import UserError
 from sinet.files import check_sum, read_sealed, write_atomically
 from sinet.grid.plan import Plan
-from sinet.grid.schema import RunSpec
+from sinet.schema import RunSpec
 
 PLAIN = ("log.csv", "log.csv.sha256", "predictions.jsonl.sha256", "training.json")
 """The last is written last: where it is, an archived run is whole."""

@@ -1,7 +1,7 @@
 """The border between a model and the harness.
 
 A model sees sentences, a label inventory and an encoder. It never sees a path, a seed, a config file, a metric
-or the test set; the harness (`sinet.run`) names no model, it finds them (`sinet.systems`).
+or the test set; the harness (`sinet.train`, `sinet.infer`) names no system, it finds them (`sinet.grid.systems`).
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ class Prediction:
 @dataclass
 class Batch:
     """The sentences of one step and the tensors a model made of them, by name: those of the encoder's input
-    (`sinet.model.encoder.EncoderInputs.tensors`), gold spans and pairs (`sinet.model.spans.gold_tensors`), and what the
+    (`sinet.encoders.encoder.EncoderInputs.tensors`), gold spans and pairs (`sinet.model.spans.gold_tensors`), and what the
     `collate` and `training_batch` of a system say.
 
     `gold_entities`: decoding decides relations between the gold entities instead of predicted ones, in systems that go
@@ -93,7 +93,7 @@ class Extractor(nn.Module):
     """Whether the encoder learns, and a recipe has to give its rate."""
     released_form: ClassVar[str | None] = None
     """What the authors' released code multiplies for the same figures that is not multiplied here; None where nothing
-    is known to differ. With `released` set on a system and its modules (`sinet.run.flops.as_released`), for counting
+    is known to differ. With `released` set on a system and its modules (`sinet.efficiency.flops.as_released`), for counting
     alone, decoding multiplies it too."""
     released = False
     flop_handlers: ClassVar[dict[str, Callable[..., int]]] = {}

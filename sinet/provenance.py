@@ -1,6 +1,6 @@
 """What a result depends on: a digest over the code that a step reaches, and over its settings and data.
 
-Snakemake repeats a job when its params change; a rule that passes `digest("sinet.run.train.train_run")` is repeated
+Snakemake repeats a job when its params change; a rule that passes `digest("sinet.train.trainer.train_run")` is repeated
 when a definition is edited that this function reaches: by name, through imports, directly or not. Comments,
 docstrings and layout are no part of it, nor are definitions that are never named on the way.
 """

@@ -17,13 +17,13 @@ FULL, BASE = "Base+TAP+CTAM", "Base"
 
 
 def tables() -> dict:
-    """The published figures (`sinet/paper/published.yaml`), a copy."""
+    """The published figures (`sinet/report/published.yaml`), a copy."""
     return copy.deepcopy(_read())
 
 
 @functools.cache
 def _read() -> dict:
-    return yaml.safe_load((ROOT / "sinet" / "paper" / "published.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load((ROOT / "sinet" / "report" / "published.yaml").read_text(encoding="utf-8"))
 
 
 def remark_on(table: str) -> str:

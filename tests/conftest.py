@@ -16,16 +16,16 @@ from transformers import AutoConfig, AutoModel, BertTokenizerFast, PreTrainedCon
 
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
+from sinet.encoders.encoder import Encoder
+from sinet.encoders.located import locate_encoder
+from sinet.encoders.pretrained import load_encoder
 from sinet.grid.config import load_config
 from sinet.grid.mistakes import validated
 from sinet.grid.plan import Plan
-from sinet.grid.schema import Config, DataFile, Dataset, RunSpec, TrainingRecipe
 from sinet.grid.systems import sources
 from sinet.mirrors import MIRRORS_VARIABLE
-from sinet.model.encoder import Encoder
-from sinet.model.located import locate_encoder
-from sinet.model.pretrained import load_encoder
 from sinet.provenance import ROOT
+from sinet.schema import Config, DataFile, Dataset, RunSpec, TrainingRecipe
 
 DATASETS = Path(os.environ.get("SINET_TEST_DATASETS", "../shared/datasets"))
 CORPUS = Path(__file__).parent / "data" / "ten.jsonl"

@@ -21,15 +21,15 @@ import yaml
 
 from sinet.data.check import check_files
 from sinet.data.sentence import Labels, read_sentences
+from sinet.encoders.located import COMMIT, changed_files, locate_encoder
 from sinet.errors import UserError
 from sinet.files import read_json
 from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.config import load_config
 from sinet.grid.mistakes import validated
 from sinet.grid.plan import resolve
-from sinet.grid.schema import Dataset, Encoder, RunSpec
 from sinet.grid.site import load_site
-from sinet.model.located import COMMIT, changed_files, locate_encoder
+from sinet.schema import Dataset, Encoder, RunSpec
 
 NESTED: list = []
 for _ in range(200):

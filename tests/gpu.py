@@ -21,20 +21,21 @@ from unittest import mock
 
 import torch
 
-from sinet import provenance
+from sinet import machine, provenance
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.prepare import prepare
 from sinet.data.sentence import read_sentences
+from sinet.efficiency import bench, timing
 from sinet.errors import UserError
 from sinet.files import read_json, write_json
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
-from sinet.grid.schema import RunSpec
-from sinet.run import bench, machine, timing, train
-from sinet.run.predict import load_run, predict
-from sinet.run.prefetch import prefetched
-from sinet.run.schedules import schedule
-from sinet.run.training import batch_parts, new_optimizer, train_step
+from sinet.infer.predict import load_run, predict
+from sinet.model.prefetch import prefetched
+from sinet.schema import RunSpec
+from sinet.train import trainer as train
+from sinet.train.schedules import schedule
+from sinet.train.steps import batch_parts, new_optimizer, train_step
 
 STEPS = 8
 TOLERANCES = {

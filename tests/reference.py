@@ -14,7 +14,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from sinet.contract import Labels
-from sinet.model.encoder import Encoder
+from sinet.encoders.encoder import Encoder
 
 FOLDER = Path(os.environ.get("SINET_REFERENCE_DIR") or Path(__file__).parent / "data" / "reference")
 

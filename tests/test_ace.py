@@ -13,9 +13,9 @@ from sinet.data.prepare import prepare
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.data.sources import annotations, release_folders
 from sinet.errors import UserError
+from sinet.evaluate.metrics import score
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
-from sinet.score.metrics import score
 from tests.annotation import Annotation, news
 from tests.conftest import DATASETS, data_file, dataset
 

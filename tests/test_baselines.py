@@ -11,7 +11,7 @@ from baselines._partition_recurrence import sweep as partition_sweep
 from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, read_sentences
-from sinet.run.flops import as_released
+from sinet.efficiency.flops import as_released
 from tests.conftest import CORPUS, LABELS
 
 

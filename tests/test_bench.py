@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from sinet.data.sentence import read_sentences
+from sinet.efficiency import bench, exactness
+from sinet.encoders.fast import PackedLinear
 from sinet.errors import UserError
-from sinet.model.fast import PackedLinear
+from sinet.infer.predict import load_run
 from sinet.model.sinet import System
-from sinet.run import bench, exactness
-from sinet.run.predict import load_run
-from sinet.run.train import train_run
+from sinet.train.trainer import train_run
 from tests.conftest import CORPUS, LABELS, SMALL, spec, tiny_plan, tiny_run
 
 

@@ -14,19 +14,19 @@ import yaml
 
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.evaluate.cases import LONGEST, choose, chosen_cases, holds_triple, outcome
+from sinet.evaluate.groups import argument_entities, group_counts, score_groups
+from sinet.evaluate.metrics import figures, score
+from sinet.evaluate.shares import attention_shares, sentence_shares, uniform_shares, word_groups
+from sinet.evaluate.stats import intervals
 from sinet.files import write_sealed
-from sinet.paper import claim
-from sinet.paper.attention import draw_cases
-from sinet.paper.claim import write_claim
-from sinet.paper.grid import Grid
-from sinet.run.attend import attend
-from sinet.run.train import train_run
-from sinet.run.triples import find_triples
-from sinet.score.cases import LONGEST, choose, chosen_cases, holds_triple, outcome
-from sinet.score.groups import argument_entities, group_counts, score_groups
-from sinet.score.metrics import figures, score
-from sinet.score.shares import attention_shares, sentence_shares, uniform_shares, word_groups
-from sinet.score.stats import intervals
+from sinet.infer.attend import attend
+from sinet.infer.triples import find_triples
+from sinet.report import claim
+from sinet.report.attention import draw_cases
+from sinet.report.claim import write_claim
+from sinet.report.grid import Grid
+from sinet.train.trainer import train_run
 from tests.conftest import CORPUS, LABELS, copy_project, spec, tiny_grid, tiny_plan, tiny_run
 
 TITLES = {"sinet": "SINET", "spert": "SpERT", "sinet-base": "SINET Base"}

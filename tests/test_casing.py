@@ -16,14 +16,14 @@ from transformers import AlbertForPreTraining, AutoConfig, AutoModel, BertForPre
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
 from sinet.contract import Sentence
+from sinet.encoders.encoder import max_pieces
+from sinet.encoders.fetch import fetch_encoder
+from sinet.encoders.located import locate_encoder
+from sinet.encoders.pretrained import load_encoder, rebuild_encoder, save_encoder
 from sinet.errors import UserError
 from sinet.grid.config import checked, encoder_declaration, load_config, read_config
-from sinet.model.encoder import max_pieces
-from sinet.model.fetch import fetch_encoder
-from sinet.model.located import locate_encoder
-from sinet.model.pretrained import load_encoder, rebuild_encoder, save_encoder
 from sinet.provenance import ROOT
-from sinet.run.train import train_run
+from sinet.train.trainer import train_run
 from tests.conftest import CORPUS, LABELS, spec, tiny_run
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
@@ -588,7 +588,7 @@ def test_a_run_with_code_in_its_configuration_is_rebuilt_without_it(small, tmp_p
 
 
 LOADERS = {"from_pretrained", "from_config", "pipeline", "SentenceTransformer", "snapshot_download"}
-LOADING = {"sinet/model/located.py": 1, "sinet/model/pretrained.py": 5}
+LOADING = {"sinet/encoders/located.py": 1, "sinet/encoders/pretrained.py": 5}
 """How often a source calls one; a hub's client in the first runs nothing."""
 
 
@@ -602,6 +602,6 @@ def test_one_module_calls_the_loaders_and_never_runs_code():
     sources = [path for folder in ("sinet", "baselines", "workflow") for path in (ROOT / folder).rglob("*.py")]
     calling = {path.relative_to(ROOT).as_posix(): calls for path in sources if (calls := loader_calls(path))}
     assert {name: len(calls) for name, calls in calling.items()} == LOADING
-    for call in calling["sinet/model/pretrained.py"]:
+    for call in calling["sinet/encoders/pretrained.py"]:
         given = {k.arg: k.value for k in call.keywords}.get("trust_remote_code")
         assert isinstance(given, ast.Constant) and given.value is False, f"line {call.lineno}"

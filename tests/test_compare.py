@@ -8,10 +8,10 @@ import pytest
 from sinet.cli import main
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.evaluate import stats
+from sinet.evaluate.compare import Scored, compare, pairs_to_compare, read_runs, sentence_counts
+from sinet.evaluate.metrics import METRICS, figures, score
 from sinet.files import write_sealed
-from sinet.score import stats
-from sinet.score.compare import Scored, compare, pairs_to_compare, read_runs, sentence_counts
-from sinet.score.metrics import METRICS, figures, score
 from tests.conftest import CORPUS, LABELS, tiny_plan
 
 MODELS = {

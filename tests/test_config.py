@@ -12,8 +12,8 @@ from sinet.errors import UserError
 from sinet.grid import systems
 from sinet.grid.config import lay_over, load_config
 from sinet.grid.plan import resolve
-from sinet.grid.schema import Config, Record, Site, Trials
 from sinet.provenance import ROOT
+from sinet.schema import Config, Record, Site, Trials
 
 
 def changed(text: str) -> dict:

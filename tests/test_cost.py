@@ -12,14 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from sinet.cli import main
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
+from sinet.efficiency import cost
+from sinet.encoders.encoder import Encoder
 from sinet.grid import systems
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
-from sinet.model.encoder import Encoder
 from sinet.provenance import ROOT
-from sinet.run import cost
-from sinet.run.train import Data
-from sinet.run.training import Training, batch_parts, train_step
+from sinet.train.steps import Training, batch_parts, train_step
+from sinet.train.trainer import Data
 from tests.conftest import CORPUS, DATASETS, LABELS, spec, tiny_run
 
 SHOWN = ROOT / "results" / "kept" / "shown"

@@ -10,18 +10,21 @@ import threading
 import pytest
 import torch
 
+from sinet import machine
 from sinet.contract import Extractor
 from sinet.data.sentence import read_sentences
+from sinet.efficiency import bench, timing
+from sinet.efficiency.exactness import exactness
 from sinet.errors import Interrupted
 from sinet.grid import systems
+from sinet.infer.predict import predict, predict_file
 from sinet.model import sinet as model_of_sinet
 from sinet.model import spans
+from sinet.model.prefetch import AHEAD, prefetched
 from sinet.provenance import file_sha256
-from sinet.run import bench, machine, timing, train, training
-from sinet.run.exactness import exactness
-from sinet.run.predict import predict, predict_file
-from sinet.run.prefetch import AHEAD, prefetched
-from sinet.run.state import StateFolder
+from sinet.train import steps as training
+from sinet.train import trainer as train
+from sinet.train.checkpoints import StateFolder
 from tests.conftest import CORPUS, LABELS, spec, tiny_run
 from tests.pretend_device import PretendTensor, pretend_device
 from tests.test_systems import build, learn, without_scores
@@ -246,7 +249,7 @@ def test_what_goes_wrong_in_the_thread_reaches_the_caller(pretended):
 
 def test_two_threads_may_cut_words(tiny_encoder, monkeypatch):
     """The frozen encoder of table-sequence is collated for while its batches are prepared."""
-    monkeypatch.setattr("sinet.model.encoder.WORD_CACHE", 50)
+    monkeypatch.setattr("sinet.encoders.encoder.WORD_CACHE", 50)
     before, faults = sys.getswitchinterval(), []
 
     def cut(drawn: random.Random) -> None:

@@ -6,13 +6,13 @@ import pytest
 
 from sinet.data.prepare import declared_labels, prepare
 from sinet.data.sentence import read_sentences
+from sinet.efficiency import flops
 from sinet.files import write_sealed
 from sinet.grid.config import encoder_declaration, read_config
-from sinet.paper.efficiency_table import efficiency_table
-from sinet.paper.grid import Grid
-from sinet.paper.table import Table, markdown
 from sinet.published import tables
-from sinet.run import flops
+from sinet.report.efficiency_table import efficiency_table
+from sinet.report.grid import Grid
+from sinet.report.table import Table, markdown
 from tests.conftest import DATASETS
 
 DECLARED = {

@@ -11,15 +11,15 @@ from transformers import AutoModel
 
 from sinet.contract import Sentence
 from sinet.data.sentence import read_sentences
+from sinet.efficiency.flops import count_sentences, encoder_multiply_adds
+from sinet.encoders.located import changed_files, file_sums, locate_encoder
+from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
 from sinet.model import packed as packed_weights
-from sinet.model.located import changed_files, file_sums, locate_encoder
-from sinet.model.pretrained import load_encoder
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
-from sinet.run.flops import count_sentences, encoder_multiply_adds
-from sinet.run.train import train_run
-from sinet.run.training import new_optimizer
+from sinet.train.steps import new_optimizer
+from sinet.train.trainer import train_run
 from tests.conftest import ARCHITECTURES, CORPUS, LABELS, SMALL, spec, tiny_config, tiny_run, tiny_tokenizer
 
 REVISION = "0" * 40

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
-from sinet.score.errors import KINDS, sentence_errors
-from sinet.score.metrics import score
+from sinet.evaluate.errors import KINDS, sentence_errors
+from sinet.evaluate.metrics import score
 
 SYMMETRIC = frozenset({"Compare"})
 LABELS = Labels(("Task", "Method"), ("Used-for", "Part-of", "Compare"), SYMMETRIC)

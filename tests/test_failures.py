@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 
-from sinet.paper.missing import reason
+from sinet.infer.predict import load_run
 from sinet.provenance import file_sha256
-from sinet.run.predict import load_run
+from sinet.report.missing import reason
 from tests.conftest import copy_project, tiny_grid
 
 RECIPE = {"epochs": 2, "batch_size": 4, "weight_decay": 0.01, "selection": "last"}

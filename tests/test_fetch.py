@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
+from sinet.encoders.fetch import fetch_encoder
+from sinet.encoders.located import COMMIT as COMMIT_FILE
+from sinet.encoders.located import changed_files, locate_encoder
+from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
-from sinet.model.fetch import fetch_encoder
-from sinet.model.located import COMMIT as COMMIT_FILE
-from sinet.model.located import changed_files, locate_encoder
-from sinet.model.pretrained import load_encoder
 
 COMMIT = "c0ffee" + "0" * 34
 

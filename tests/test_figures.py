@@ -8,14 +8,14 @@ import pytest
 
 from sinet.captions import measured_on
 from sinet.data.sentence import read_sentences, write_sentences
+from sinet.evaluate.analyse import analyse
+from sinet.evaluate.compare import compare, read_runs
+from sinet.evaluate.metrics import score
 from sinet.files import write_sealed
-from sinet.paper import figures
-from sinet.paper.figures import draw_flops, draw_results, draw_speed
-from sinet.paper.grid import Grid
-from sinet.paper.style import looks
-from sinet.score.analyse import analyse
-from sinet.score.compare import compare, read_runs
-from sinet.score.metrics import score
+from sinet.report import figures
+from sinet.report.figures import draw_flops, draw_results, draw_speed
+from sinet.report.grid import Grid
+from sinet.report.style import looks
 from tests.conftest import CORPUS, LABELS, recorded_recipe
 
 RECIPE = recorded_recipe("short", epochs=2)

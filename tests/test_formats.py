@@ -15,10 +15,10 @@ from sinet.data.formats import read, recognise
 from sinet.data.prepare import BRACKETS, prepare, with_brackets
 from sinet.data.sentence import Entity, Labels, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.evaluate.metrics import score
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
 from sinet.provenance import ROOT
-from sinet.score.metrics import score
 from tests.conftest import DATASETS, LABELS, SOURCES, dataset
 
 DOCUMENT = {

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from sinet.run import bench, timing
+from sinet.efficiency import bench, timing
 from tests import gpu
 from tests.conftest import tiny_grid
 

@@ -16,9 +16,9 @@ from sinet.files import read_sealed, write_json, write_sealed
 from sinet.grid.config import load_config
 from sinet.grid.mistakes import validated
 from sinet.grid.plan import resolve
-from sinet.grid.schema import RunSpec
 from sinet.grid.site import load_site
 from sinet.provenance import ROOT
+from sinet.schema import RunSpec
 from tests.conftest import CORPUS as TEN
 from tests.conftest import tiny_plan
 from tests.fuzz import fuzz

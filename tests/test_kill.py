@@ -18,7 +18,8 @@ def train(run: dict, data: str, out: str, state: str, mirror: str) -> None:
     """A training that saves after every step, so that many a kill falls into a save."""
     from pathlib import Path
 
-    from sinet.run import train, training
+    from sinet.train import steps as training
+    from sinet.train import trainer as train
 
     training.SAVE_SECONDS = 0.0
     train.train_run(spec(run), Path(data), Path(out), Path(state), [mirror])
@@ -39,7 +40,7 @@ def arguments(tiny_mirror, prepared, tmp_path):
 def test_killed_at_random_points_the_run_ends_with_the_same_bits(arguments, tmp_path):
     # a server that has imported everything starts each training in a moment; forked from a process without threads
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sinet.run.train", "sinet.model.sinet", "transformers", "tests.conftest"])
+    context.set_forkserver_preload(["sinet.train.trainer", "sinet.model.sinet", "transformers", "tests.conftest"])
 
     def start(name: str) -> multiprocessing.Process:
         process = context.Process(target=train, args=arguments(name))

@@ -5,7 +5,7 @@ import json
 from sinet.cli import main
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.model.sinet import System
-from sinet.run.train import train_run
+from sinet.train.trainer import train_run
 from tests.conftest import CORPUS, LABELS, spec, tiny_run
 
 ROOM = 158

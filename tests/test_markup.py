@@ -12,9 +12,9 @@ from markdown_it import MarkdownIt
 
 from sinet import markup
 from sinet.markup import spreadsheet
-from sinet.paper.report import MARKDOWN
-from sinet.paper.style import save, use_style
-from sinet.paper.table import Cell, Table, frame, latex, markdown, write
+from sinet.report.report import MARKDOWN
+from sinet.report.style import save, use_style
+from sinet.report.table import Cell, Table, frame, latex, markdown, write
 from tests.tex import compile_tables, has_tex
 
 GITHUB = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from sinet.model.embedding import RowEmbedding
-from sinet.run.optimiser import RowAdamW
-from sinet.run.schedules import inverse_time, schedule, slanted_triangular
+from sinet.train.optimiser import RowAdamW
+from sinet.train.schedules import inverse_time, schedule, slanted_triangular
 from tests.conftest import recipe_of
 
 CLOSE = {"atol": 1e-6, "rtol": 1e-6}  # the factor of clipping is float32

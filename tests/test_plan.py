@@ -12,12 +12,12 @@ import yaml
 from sinet.cli import main
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.evaluate.analyse import analyse
+from sinet.evaluate.metrics import score
 from sinet.files import SEAL, read_sealed, write_sealed, write_sum
 from sinet.grid.config import load_config
 from sinet.grid.plan import Plan, resolve
 from sinet.provenance import digest_of
-from sinet.score.analyse import analyse
-from sinet.score.metrics import score
 from tests.conftest import CORPUS, LABELS, copy_project, recorded_recipe, tiny_grid, tiny_plan
 
 AGGREGATING = ("compare", "tabulate", "draw_results", "choose_cases", "share_attention", "score_groups", "draw_claim")

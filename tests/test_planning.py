@@ -2,7 +2,7 @@
 
 import re
 
-from sinet.run.planning import plan_grid, report
+from sinet.efficiency.planning import plan_grid, report
 from tests.conftest import copy_project, snakemake
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from sinet import provenance
 from sinet.grid import systems
-from sinet.grid.workflow import STEPS
 from sinet.provenance import digest, reached
+from sinet.workflow import STEPS
 
 TOY = {
     "sinet/a.py": '''
@@ -93,14 +93,14 @@ def test_a_digest_follows_what_the_step_reaches(old, new, changes, toy):
 @pytest.mark.parametrize(
     "definition, rules",
     [
-        ("sinet.paper.attention.draw_cases", {"draw_attention"}),
-        ("sinet.score.stats.holm", {"compare"}),
-        ("sinet.run.training.Training", {"train"}),
-        ("sinet.run.state.StateFolder", {"train"}),
-        ("sinet.run.timing.time_runs", {"time_inference"}),
-        ("sinet.run.flops.count_runs", {"count_flops"}),
+        ("sinet.report.attention.draw_cases", {"draw_attention"}),
+        ("sinet.evaluate.stats.holm", {"compare"}),
+        ("sinet.train.steps.Training", {"train"}),
+        ("sinet.train.checkpoints.StateFolder", {"train"}),
+        ("sinet.efficiency.timing.time_runs", {"time_inference"}),
+        ("sinet.efficiency.flops.count_runs", {"count_flops"}),
         ("sinet.data.formats.read", {"prepare"}),
-        ("sinet.model.pretrained.load_encoder", {"train", "fetch_encoder", "count_flops", "time_inference"}),
+        ("sinet.encoders.pretrained.load_encoder", {"train", "fetch_encoder", "count_flops", "time_inference"}),
         ("sinet.archive.unarchive", {"unarchive", "unarchive_attention"}),
     ],
 )
@@ -112,9 +112,11 @@ def test_edit_this_and_these_rules_are_repeated(definition, rules):
 
 def test_what_all_systems_share_reaches_training_and_what_draws_does_not():
     every = reached(*STEPS["train"], *map(systems.entry, systems.sources()))
-    assert {("sinet.contract", "Extractor"), ("sinet.score.metrics", "score"), ("baselines.pfn", "System")} <= {*every}
-    assert not [module for module, _ in every if module.startswith(("sinet.paper", "sinet.cli", "sinet.run.draw"))]
+    assert {("sinet.contract", "Extractor"), ("sinet.evaluate.metrics", "score"), ("baselines.pfn", "System")} <= {
+        *every
+    }
+    assert not [module for module, _ in every if module.startswith(("sinet.report", "sinet.cli", "sinet.infer.draw"))]
     alone = reached(*STEPS["train"], systems.entry("spert"))
     assert not [module for module, _ in alone if module.startswith("baselines.") and module != "baselines.spert"]
     with pytest.raises(ValueError, match="no function or class of ours"):
-        reached("sinet.run.train.trian_run")
+        reached("sinet.train.trainer.trian_run")

@@ -7,11 +7,11 @@ import torch
 
 from baselines import pfn, pure, spert, table_sequence
 from sinet.contract import Labels, Sentence
+from sinet.efficiency.flops import as_released
+from sinet.infer.released import PFN_NAMES, PURE_ENTITY_NAMES, PURE_RELATION_NAMES, SINET_NAMES, SPERT_NAMES, renamed
 from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
 from sinet.model.spans import range_max
-from sinet.run.flops import as_released
-from sinet.run.released import PFN_NAMES, PURE_ENTITY_NAMES, PURE_RELATION_NAMES, SINET_NAMES, SPERT_NAMES, renamed
 from tests.reference import Reference, numbered_labels, stored_encoder, words_of
 
 

@@ -10,14 +10,14 @@ from safetensors.torch import load_file
 from sinet.cli import main
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
+from sinet.encoders.encoder import Encoder
+from sinet.encoders.pretrained import save_encoder
 from sinet.files import write_sealed
 from sinet.grid import systems
-from sinet.model.encoder import Encoder
-from sinet.model.pretrained import save_encoder
-from sinet.run import released
-from sinet.run.predict import load_run, predict, run_sums
-from sinet.run.released import RELEASED
-from sinet.run.state import write_weights
+from sinet.infer import released
+from sinet.infer.predict import load_run, predict, run_sums
+from sinet.infer.released import RELEASED
+from sinet.train.checkpoints import write_weights
 from tests.conftest import CORPUS, LABELS, tiny_tokenizer
 from tests.reference import Reference, numbered_labels, stored_encoder
 from tests.test_reference import assert_released_figures
@@ -27,7 +27,7 @@ POSITIONS = "bert.embeddings.position_ids"
 
 
 def write_run(folder, system, model, settings, labels=LABELS):
-    """A finished run's folder, as `sinet.run.train` leaves it."""
+    """A finished run's folder, as `sinet.train.trainer` leaves it."""
     (folder / "tokenizer").mkdir(parents=True)
     config = save_encoder(model.encoder, folder / "tokenizer")
     write_weights(folder / "model.safetensors", model)

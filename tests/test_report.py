@@ -13,14 +13,14 @@ import pytest
 from sinet.__main__ import main
 from sinet.data.sentence import Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.evaluate.errors import sentence_errors
+from sinet.evaluate.metrics import score
 from sinet.files import read_sealed, write_sealed
 from sinet.grid.config import load_config
 from sinet.grid.plan import Plan
-from sinet.paper.report import write_report
-from sinet.paper.results import write_results
-from sinet.paper.table import Cell, Table, frame, number, write
-from sinet.score.errors import sentence_errors
-from sinet.score.metrics import score
+from sinet.report.report import write_report
+from sinet.report.results import write_results
+from sinet.report.table import Cell, Table, frame, number, write
 from tests.browser import chromium, in_a_browser, texts
 from tests.conftest import CORPUS, LABELS, tiny_plan
 

@@ -18,21 +18,25 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sinet import provenance
+from sinet import machine, provenance
 from sinet.contract import Batch, Extractor, Prediction, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
+from sinet.efficiency import flops, timing
+from sinet.encoders.encoder import Encoder
 from sinet.errors import Interrupted, UserError
+from sinet.evaluate.metrics import score
+from sinet.evaluate.record import evaluate
 from sinet.files import SEAL
 from sinet.grid import systems
 from sinet.grid.config import load_config
-from sinet.grid.schema import Record
-from sinet.model.encoder import Encoder
+from sinet.infer.predict import load_run, predict_file
+from sinet.model import batches
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
-from sinet.run import batches, flops, machine, state, timing, train, training
-from sinet.run.predict import load_run, predict_file
-from sinet.run.record import evaluate
-from sinet.score.metrics import score
+from sinet.schema import Record
+from sinet.train import checkpoints as state
+from sinet.train import steps as training
+from sinet.train import trainer as train
 from tests.conftest import CORPUS, LABELS, SMALL, recipe_of, spec, tiny_run
 
 CPU = torch.device("cpu")
@@ -294,7 +298,7 @@ def test_a_state_is_of_its_settings_code_and_data(run, prepared, tmp_path, monke
 
     first = folder()
     assert folder() == folder(module="baselines.pfn") == folder(model="another name") == first
-    others = [folder(module=module) for module in ("sinet.run.train", "sinet.model.sinet", "sinet.model.spans")]
+    others = [folder(module=module) for module in ("sinet.train.trainer", "sinet.model.sinet", "sinet.model.spans")]
     for name in ("train.jsonl", "dev.jsonl", "labels.json"):
         data = shutil.copytree(prepared, tmp_path / name)
         if name == "labels.json":
@@ -733,7 +737,7 @@ def test_attention_rows_are_distributions_over_the_words(tiny_encoder):
 def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it():
     ballast = bytearray(os.urandom(1 << 20)) * 300  # MiB
     told = (
-        "from sinet.run import machine; import torch; print(machine.peak_memory_mib(torch.device('cpu'))['resident'])"
+        "from sinet import machine; import torch; print(machine.peak_memory_mib(torch.device('cpu'))['resident'])"
     )
     child = float(subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout)
     assert 50 < child < machine.peak_memory_mib(CPU)["resident"] - 200 and len(ballast) == 300 << 20

@@ -4,7 +4,7 @@ import pytest
 
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
 from sinet.errors import UserError
-from sinet.score.metrics import METRICS, score
+from sinet.evaluate.metrics import METRICS, score
 from tests.reference import missing, stored
 
 STORED = stored("scoring.json")

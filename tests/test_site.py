@@ -5,11 +5,11 @@ import re
 
 import pytest
 
+from sinet import machine
 from sinet.errors import UserError
 from sinet.grid import site
-from sinet.grid.schema import Site
 from sinet.provenance import ROOT
-from sinet.run import machine
+from sinet.schema import Site
 
 
 def load(tmp_path, text: str) -> Site:

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
-from sinet.score.metrics import score
-from sinet.score.slices import CLASSES, distance_class, overlap_patterns, sentence_classes, slice_figures
+from sinet.evaluate.metrics import score
+from sinet.evaluate.slices import CLASSES, distance_class, overlap_patterns, sentence_classes, slice_figures
 
 SPANS = tuple(Entity("Task", i, i + 1) for i in (0, 3, 9, 20))
 LABELS = Labels(("Task",), ("Used-for", "Part-of", "Compare"), frozenset({"Compare"}))

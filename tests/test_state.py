@@ -10,8 +10,8 @@ from sinet.errors import UserError
 from sinet.files import write_atomically, write_json
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
-from sinet.run import train
-from sinet.run.state import StateFolder, write_weights
+from sinet.train import trainer as train
+from sinet.train.checkpoints import StateFolder, write_weights
 from tests.conftest import spec, tiny_run
 
 LARGE = torch.zeros(4 << 20)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from sinet.score import stats
-from sinet.score.metrics import figures
-from sinet.score.stats import (
+from sinet.evaluate import stats
+from sinet.evaluate.metrics import figures
+from sinet.evaluate.stats import (
     almost_stochastic_order,
     difference,
     difference_of_systems,

@@ -10,17 +10,18 @@ import torch
 from safetensors.torch import load_file
 
 from baselines import table_sequence
-from sinet.contract import Batch, Extractor, Labels, Sentence
+from sinet import machine
+from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.data.sentence import read_sentences
+from sinet.efficiency import flops
+from sinet.encoders.encoder import Encoder
+from sinet.encoders.pretrained import rebuild_encoder, save_encoder
+from sinet.evaluate.metrics import score
 from sinet.grid import systems
-from sinet.model.encoder import Encoder
-from sinet.model.pretrained import rebuild_encoder, save_encoder
-from sinet.run import flops, machine
-from sinet.run.optimiser import parameter_groups
-from sinet.run.predict import predict
-from sinet.run.state import write_weights
-from sinet.run.training import batch_parts, new_optimizer, train_step
-from sinet.score.metrics import score
+from sinet.infer.predict import predict
+from sinet.train.checkpoints import write_weights
+from sinet.train.optimiser import parameter_groups
+from sinet.train.steps import batch_parts, new_optimizer, train_step
 from tests.conftest import ARCHITECTURES, CORPUS, LABELS, recipe_of
 
 CPU = torch.device("cpu")

@@ -14,22 +14,22 @@ from markdown_it import MarkdownIt
 from sinet import published
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
+from sinet.evaluate.analyse import analyse
+from sinet.evaluate.compare import Scored, compare, sentence_counts
+from sinet.evaluate.metrics import score
 from sinet.files import write_sealed
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
 from sinet.grid.recipes import selection
-from sinet.grid.schema import RunSpec
-from sinet.paper.ablation_table import ablation_table
-from sinet.paper.breakdown_tables import _classes
-from sinet.paper.frame import TYPE
-from sinet.paper.grid import METRICS, Grid, Place
-from sinet.paper.main_table import main_table
-from sinet.paper.published_table import published_table
-from sinet.paper.table import Table, frame, latex, markdown, mean_sd, number, tidy_line, write
-from sinet.paper.tables import write_tables
-from sinet.score.analyse import analyse
-from sinet.score.compare import Scored, compare, sentence_counts
-from sinet.score.metrics import score
+from sinet.report.ablation_table import ablation_table
+from sinet.report.breakdown_tables import _classes
+from sinet.report.frame import TYPE
+from sinet.report.grid import METRICS, Grid, Place
+from sinet.report.main_table import main_table
+from sinet.report.published_table import published_table
+from sinet.report.table import Table, frame, latex, markdown, mean_sd, number, tidy_line, write
+from sinet.report.tables import write_tables
+from sinet.schema import RunSpec
 from tests.conftest import CORPUS, LABELS, ROOT, recorded_recipe
 
 GOLD = read_sentences(CORPUS) * 20

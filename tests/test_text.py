@@ -16,11 +16,11 @@ from sinet.data.sentence import Entity, Relation, Sentence
 from sinet.data.text import Word, cut, sentences
 from sinet.errors import UserError
 from sinet.files import write_sealed
+from sinet.infer import draw, extract
+from sinet.infer.extract import paragraphs
 from sinet.model.sinet import System
 from sinet.provenance import ROOT
-from sinet.run import draw, extract
-from sinet.run.extract import paragraphs
-from sinet.run.train import train_run
+from sinet.train.trainer import train_run
 from tests.conftest import CORPUS, LABELS, spec, tiny_run
 
 TEXT = "Dr. Smith's parser (v2.0) isn't slow, e.g. 9 words/s here.  It won!\n\nA title without end\n\nU.S. troops left."
@@ -289,10 +289,10 @@ def test_faults_of_a_long_file_are_told_before_anything_is_predicted(prepared_ru
     def never(*_: object) -> None:
         raise AssertionError("predicted")
 
-    monkeypatch.setattr("sinet.run.extract.predict", never)
-    monkeypatch.setattr("sinet.run.predict.predict", never)
-    monkeypatch.setattr("sinet.run.extract.CHUNK", 1)
-    monkeypatch.setattr("sinet.run.predict.CHUNK", 1)
+    monkeypatch.setattr("sinet.infer.extract.predict", never)
+    monkeypatch.setattr("sinet.infer.predict.predict", never)
+    monkeypatch.setattr("sinet.infer.extract.CHUNK", 1)
+    monkeypatch.setattr("sinet.infer.predict.CHUNK", 1)
     for name, text in (
         ("a.txt", b"Some words.\n\nMore words.\n\n\xff\n"),
         ("b.jsonl", b'{"text": "Some words."}\n{"text": 1}\n'),

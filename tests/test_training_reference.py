@@ -18,11 +18,11 @@ from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import Entity, Relation
 from sinet.grid.config import read_config
 from sinet.grid.recipes import spell_out
-from sinet.grid.schema import TrainingRecipe
 from sinet.model import sinet
-from sinet.run.optimiser import RowAdamW
-from sinet.run.schedules import inverse_time, schedule
-from sinet.run.training import new_optimizer
+from sinet.schema import TrainingRecipe
+from sinet.train.optimiser import RowAdamW
+from sinet.train.schedules import inverse_time, schedule
+from sinet.train.steps import new_optimizer
 from tests.reference import Reference, stored_encoder, words_of
 from tests.test_reference import (
     PFN_NAMES,

@@ -11,10 +11,10 @@ from sinet.errors import UserError
 from sinet.files import write_sealed
 from sinet.grid.config import load_config, read_config
 from sinet.grid.recipes import spell_out
-from sinet.grid.schema import Trials
 from sinet.provenance import ROOT
-from sinet.run import tune
-from sinet.run.tune import trial_runs
+from sinet.schema import Trials
+from sinet.train import tune
+from sinet.train.tune import trial_runs
 
 
 def spelled_out(system: str) -> tuple[dict, dict]:

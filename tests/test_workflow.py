@@ -186,8 +186,8 @@ def test_touched_files_re_run_nothing(finished):
     "source, old, new, rerun",
     [
         ("baselines/pfn.py", "\n\n\n", "\n\n# a comment\n\n", set()),
-        ("sinet/paper/attention.py", "def draw_cases(", "EDITED = 1\n\n\ndef draw_cases(", set()),
-        ("sinet/score/stats.py", "def holm(", "def holm(edited=1, /, *, ", {"compare", "tabulate", "draw_results"}),
+        ("sinet/report/attention.py", "def draw_cases(", "EDITED = 1\n\n\ndef draw_cases(", set()),
+        ("sinet/evaluate/stats.py", "def holm(", "def holm(edited=1, /, *, ", {"compare", "tabulate", "draw_results"}),
         ("baselines/pfn.py", "class System(", "@staticmethod\nclass System(", EVERYTHING - {"attend"} - CASE_STUDY),
     ],
 )

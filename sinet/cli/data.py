@@ -96,8 +96,8 @@ def fetch(
 ) -> None:
     """Obtain a declared encoder, so that training needs no network. What no mirror has is fetched from the hub into
     data/mirror/encoders/NAME/. Writes where it came from: source, revision, SHA-256."""
+    from sinet.encoders.fetch import fetch_encoder
     from sinet.grid.config import encoder_declaration
-    from sinet.model.fetch import fetch_encoder
 
     config = _config(plan)
     _declared("encoder", encoder, config.encoders)

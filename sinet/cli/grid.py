@@ -35,7 +35,7 @@ def plan(
     elif out:
         print(replace(planned, results=out).write())
     elif cost:
-        from sinet.run.cost import Device, print_costs
+        from sinet.efficiency.cost import Device, print_costs
 
         device = None
         if peak_tflops:
@@ -68,7 +68,7 @@ def summary(config: Config = []) -> None:  # noqa: B006
     """Print the main table of a finished grid and the paths of what it made."""
     from sinet.grid.config import read_config
     from sinet.grid.plan import resolve
-    from sinet.paper.summary import summary
+    from sinet.report.summary import summary
 
     print(summary(resolve(read_config(*config))))
 
@@ -115,7 +115,7 @@ def results(configs: Configs, out: Annotated[Path, Option("Markdown to write")] 
     """Write results/README.md: tables and figures of finished grids, and how they were made."""
     from sinet.grid.config import read_config
     from sinet.grid.plan import resolve
-    from sinet.paper.results import write_results
+    from sinet.report.results import write_results
 
     write_results([(path, resolve(read_config(path))) for path in configs], out)
 
@@ -129,11 +129,11 @@ def bench(
 ) -> None:
     """Measure the trained systems of a grid against their encoder and the machine. Not the steps of the ablation. Needs
     the machine for itself. Prints one table and writes bench.json."""
+    from sinet.efficiency.bench import bench
+    from sinet.efficiency.planning import PLANNED_RUNS, plan_grid, report
     from sinet.files import read_json, write_json
     from sinet.grid.config import read_config
     from sinet.grid.plan import resolve
-    from sinet.run.bench import bench
-    from sinet.run.planning import PLANNED_RUNS, plan_grid, report
 
     print(bench(resolve(read_config(*config)), out, sentences or None, stream))
     planned = plan_grid(PLANNED_RUNS)

@@ -28,7 +28,7 @@ def _at(path: Path, dataset: str, encoder: str):  # type: ignore[no-untyped-def]
 def flops(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Json) -> None:
     """Count multiply-adds of inference over a split (fvcore), of each system's first run at a place."""
     read = _at(plan, dataset, encoder)
-    from sinet.run.flops import count_grid
+    from sinet.efficiency.flops import count_grid
 
     count_grid(read, dataset, encoder, out)
 
@@ -38,7 +38,7 @@ def time(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Json) -> None:
     """Time inference over a split, from token ids to triples, of each system's first run at a place; needs the machine
     for itself."""
     read = _at(plan, dataset, encoder)
-    from sinet.run.timing import time_grid
+    from sinet.efficiency.timing import time_grid
 
     time_grid(read, dataset, encoder, out)
 
@@ -51,7 +51,7 @@ def tables(
 ) -> None:
     """Write the tables of a grid (csv, md, tex, and json for the page). Main, ablation, published against measured, significance, efficiency,
     types, slices, errors."""
-    from sinet.paper.tables import write_tables
+    from sinet.report.tables import write_tables
 
     read = _plan(plan)
     compared = comparisons or read.results / "comparisons.json"
@@ -65,7 +65,7 @@ def plot_attention(
     out: Annotated[Path, Option("folder for attention_1.pdf and so on", "DIR")],
 ) -> None:
     """Draw the case study (pdf, png), each sentence with its caption."""
-    from sinet.paper.attention import draw_cases
+    from sinet.report.attention import draw_cases
 
     draw_cases(cases, {name: model.title for name, model in _plan(plan).config.models.items()}, out)
 
@@ -73,7 +73,7 @@ def plot_attention(
 @command
 def plot_claim(plan: PlanFile, tables: Folder, figures: Folder) -> None:
     """Tables (csv, md, tex) and figure of attention shares and of NER by group."""
-    from sinet.paper.claim import write_claim
+    from sinet.report.claim import write_claim
 
     read = _plan(plan)
     case, made = read.studied(), read.results / "case_study"
@@ -84,7 +84,7 @@ def plot_claim(plan: PlanFile, tables: Folder, figures: Folder) -> None:
 @command
 def plot_flops(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) -> None:
     """Draw FLOPs against sentence length (pdf, png) with a caption."""
-    from sinet.paper.figures import draw_flops
+    from sinet.report.figures import draw_flops
 
     read = _at(plan, dataset, encoder)
     records = [read.file(run, "record.json") for run in read.systems_at(dataset, encoder).values()]
@@ -95,7 +95,7 @@ def plot_flops(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) ->
 @command
 def plot_results(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Folder) -> None:
     """Draw learning curves, F1 by sentence length and significance on one dataset and encoder."""
-    from sinet.paper.figures import draw_results
+    from sinet.report.figures import draw_results
 
     read = _at(plan, dataset, encoder)
     draw_results(read.records(dataset, encoder), read.results / "comparisons.json", read.declared, out)
@@ -104,7 +104,7 @@ def plot_results(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Folder
 @command
 def plot_speed(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) -> None:
     """Draw F1 against sentences a second on one dataset and encoder."""
-    from sinet.paper.figures import draw_speed
+    from sinet.report.figures import draw_speed
 
     read = _at(plan, dataset, encoder)
     timed = read.results / "efficiency" / dataset / encoder / "timing.json"
@@ -115,7 +115,7 @@ def plot_speed(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) ->
 def report(plan: PlanFile, out: Annotated[Path, Option("the page")]) -> None:
     """One self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions. The workflow
     calls it: make report."""
-    from sinet.paper.report import write_report
+    from sinet.report.report import write_report
 
     read = _plan(plan)
     write_report(read.results, read.declared, out)

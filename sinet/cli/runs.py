@@ -29,7 +29,7 @@ def train(
 
     read = Plan.read(plan)
     spec = read.spec(run)
-    from sinet.run.train import train_run
+    from sinet.train.trainer import train_run
 
     data = data or read.results / "data" / spec.dataset
     train_run(spec, data, out or read.file(run, ""), state, read.config.mirrors if mirrors is None else mirrors)
@@ -47,7 +47,7 @@ def tune(
     """Train the trials of config/trials/trials.yaml and save their dev scores as data. Never reads the test split. A
     killed trial goes on from its last save, a finished one is not repeated."""
     from sinet.grid.config import load_config
-    from sinet.run.tune import tune
+    from sinet.train.tune import tune
 
     tune(load_config(), trials, models, data, out, state, table)
 
@@ -83,8 +83,8 @@ def predict(
     if input is None:
         _predict_text(run, str(text), lines, output, html)
         return
-    from sinet.run.extract import draw_file, extract_file, holds_texts
-    from sinet.run.predict import predict_file
+    from sinet.infer.extract import draw_file, extract_file, holds_texts
+    from sinet.infer.predict import predict_file
 
     if input.suffix == ".txt" or holds_texts(input):
         extract_file(run, input, output, html, lines)
@@ -115,9 +115,10 @@ def _check_targets(run: Path, input: Path | None, output: Path | None, html: Pat
 
 
 def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: Path | None) -> None:
+    from sinet import machine
     from sinet.files import write_atomically
-    from sinet.run import draw, machine
-    from sinet.run.extract import Loaded
+    from sinet.infer import draw
+    from sinet.infer.extract import Loaded
 
     machine.use_device()
     loaded = Loaded(run)
@@ -140,7 +141,7 @@ def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: 
 def attend(run: Run, test: Annotated[Path, Option("sentences, JSON lines; labels are ignored")], out: Json) -> None:
     """Cross-task attention of a trained run over a split, sentence by sentence. A system without an attention map leaves
     its sentences empty."""
-    from sinet.run.attend import attend
+    from sinet.infer.attend import attend
 
     attend(run, test, out)
 
@@ -150,7 +151,7 @@ def export(run: Run, released: Annotated[Path, Option("new folder to write", "DI
     """Write a trained run as the authors' released code loads it: SINET, SpERT, PFN, PURE. State dict under the released
     names, encoder (a BERT), vocabulary, types, and a README.md with the options there. Example: python -m sinet export
     --run results/scierc/scibert/sinet/0 --released released/sinet"""
-    from sinet.run.released import export_run
+    from sinet.infer.released import export_run
 
     export_run(run, released)
 
@@ -171,6 +172,6 @@ def import_(
     (settings, encoder, tokenizer, and types where they lack) is taken from another run. Weights are read as plain
     tensors; a pickle with code in it is refused. Example: python -m sinet import --released final_model --like
     results/scierc/scibert/sinet/0 --out runs/theirs"""
-    from sinet.run.released import import_run
+    from sinet.infer.released import import_run
 
     import_run(released, like, out)

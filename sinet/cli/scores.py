@@ -19,7 +19,7 @@ def score(
     gold: Gold, predictions: Predictions, labels: Labels = None, symmetric: Symmetric = None, out: Out = None
 ) -> None:
     """Score predictions against gold: Ent, Rel, Rel+; prints JSON."""
-    from sinet.score.metrics import score
+    from sinet.evaluate.metrics import score
 
     _against_gold(score, gold, predictions, labels, symmetric, out)
 
@@ -29,7 +29,7 @@ def analyse(
     gold: Gold, predictions: Predictions, labels: Labels = None, symmetric: Symmetric = None, out: Out = None
 ) -> None:
     """Errors of predictions by kind, with examples, and figures by slice; prints JSON."""
-    from sinet.score.analyse import analyse
+    from sinet.evaluate.analyse import analyse
 
     _against_gold(analyse, gold, predictions, labels, symmetric, out)
 
@@ -42,7 +42,7 @@ def _against_gold(
     symmetric: list[str] | None,
     out: Path | None,
 ) -> None:
-    from sinet.run.record import read_pair
+    from sinet.evaluate.record import read_pair
 
     text = json.dumps(what(*read_pair(gold, predictions, labels, symmetric)), indent=2, ensure_ascii=False)
     if out:
@@ -62,7 +62,7 @@ def evaluate(
     analysis: Annotated[Path, Option("analysis.json to write")],
 ) -> None:
     """Score and analyse a run's predictions: its record.json and analysis.json."""
-    from sinet.run.record import evaluate
+    from sinet.evaluate.record import evaluate
 
     evaluate(training, gold, labels, predictions, record, analysis)
 
@@ -75,9 +75,9 @@ def compare(
 ) -> None:
     """Compare the reference with each system and the steps of its ablation: bootstrap and variance of runs, Holm. Where
     dataset, encoder and recipe are the same."""
+    from sinet.evaluate.compare import compare, read_runs
     from sinet.files import write_sealed
     from sinet.grid.plan import Plan
-    from sinet.score.compare import compare, read_runs
 
     read = Plan.read(plan)
     runs = read_runs(read.records(), read.results / "data")
@@ -87,9 +87,9 @@ def compare(
 @command
 def case_study(plan: PlanFile, out: Json) -> None:
     """Find the sentences of the case study by rules, with every system's predictions."""
+    from sinet.evaluate.cases import chosen_cases
     from sinet.files import write_sealed
     from sinet.grid.plan import Plan
-    from sinet.score.cases import chosen_cases
 
     read = Plan.read(plan)
     case = read.studied()
@@ -105,7 +105,7 @@ def find_triples(plan: PlanFile, out: Json) -> None:
     """Find the sentences of the case study by gold triples, attend and predict them. Searches all splits of the prepared
     datasets; what none of them holds is said."""
     from sinet.grid.plan import Plan
-    from sinet.run.triples import find_triples
+    from sinet.infer.triples import find_triples
 
     find_triples(Plan.read(plan), out)
 
@@ -114,8 +114,8 @@ def find_triples(plan: PlanFile, out: Json) -> None:
 def attention_shares(plan: PlanFile, out: Json) -> None:
     """Share of cross-task attention on words of in-triple entities, of out-of-triple entities, on other words. By
     direction and head, against uniform attention, with bootstrap intervals over sentences."""
+    from sinet.evaluate.shares import attention_shares
     from sinet.grid.plan import Plan
-    from sinet.score.shares import attention_shares
 
     read = Plan.read(plan)
     case = read.studied()
@@ -128,8 +128,8 @@ def attention_shares(plan: PlanFile, out: Json) -> None:
 def group_scores(plan: PlanFile, out: Json) -> None:
     """NER precision, recall and F1 of in-triple and of out-of-triple entities. Mean over the seeds of each model, with
     bootstrap intervals over sentences."""
+    from sinet.evaluate.groups import score_groups
     from sinet.grid.plan import Plan
-    from sinet.score.groups import score_groups
 
     read = Plan.read(plan)
     case = read.studied()

@@ -1,1 +1,1 @@
-"""Sentences: one format, where files come from, what they hold. Free of torch."""
+"""Sentences: one format, readers, checks, sources, raw text. Free of torch."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from sinet.encoders.located import locate_encoder
 from sinet.errors import UserError
 from sinet.files import read_json
-from sinet.model.located import locate_encoder
 
 LETTERS_A_PIECE = 1000
 """Characters for each word piece that an encoder takes from which a sentence is too long beyond doubt."""

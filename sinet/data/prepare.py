@@ -16,9 +16,9 @@ from sinet.data.sentence import Labels, Sentence, absences, ask_absence, without
 from sinet.data.sources import obtain_file, release_folders, source_of
 from sinet.errors import UserError, nearest
 from sinet.files import write_sum
-from sinet.grid.schema import Dataset
 from sinet.mirrors import mirror_folders
 from sinet.provenance import digest_of, file_sha256
+from sinet.schema import Dataset
 
 log = logging.getLogger("sinet")
 

@@ -20,9 +20,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sinet.errors import UserError
-from sinet.grid.schema import DataFile
 from sinet.mirrors import DOWNLOADS, MIRRORS_VARIABLE, mirror_folders
 from sinet.provenance import file_sha256
+from sinet.schema import DataFile
 
 RETRIES = 4
 

@@ -1,7 +1,7 @@
 """The configuration: read, laid over one another, and checked before the first job runs.
 
 `config.yaml` lies over `config/{datasets,encoders,models,recipes}.yaml`, and any `--configfile` over it key by key (as
-Snakemake merges them). Its form is `sinet.grid.schema.Config`; here is checked what names what.
+Snakemake merges them). Its form is `sinet.schema.Config`; here is checked what names what.
 """
 
 import itertools
@@ -17,9 +17,9 @@ from sinet.errors import UserError, nearest, shown
 from sinet.grid import recipes, systems
 from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.mistakes import kind_of, validated
-from sinet.grid.schema import Block, Config, Dataset, Encoder, OfModel
 from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders
 from sinet.provenance import DECLARED
+from sinet.schema import Block, Config, Dataset, Encoder, OfModel
 
 BASE_FILES = (*(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes")), "config.yaml")
 TOKENIZERS = ("own_tokenizer", "tokenizer")

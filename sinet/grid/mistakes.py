@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from sinet.errors import UserError, nearest, shown
 from sinet.grid.bounded_yaml import dotted, unreadable
-from sinet.grid.schema import Strict
+from sinet.schema import Strict
 
 Declared = TypeVar("Declared", bound=Strict)
 WANTED = {

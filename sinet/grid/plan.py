@@ -26,7 +26,7 @@ from sinet.grid.config import (
     recipe_key,
 )
 from sinet.grid.mistakes import validated
-from sinet.grid.schema import Config, RunSpec, Strict
+from sinet.schema import Config, RunSpec, Strict
 
 TABLES = ("main", "ablation", "published_vs_measured", "significance", "efficiency", "types", "slices", "errors")
 TABLES += ("error_examples",)

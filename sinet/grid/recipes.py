@@ -1,7 +1,7 @@
 """Recipes: how systems are trained, from what the configuration says to what the trainer reads.
 
 What a recipe does not name is as `recipe_defaults` of `config/recipes.yaml` has it, or as the recipe's own `defaults`;
-what it says of a dataset comes last. Spelled out, a recipe is a `sinet.grid.schema.Recipe`.
+what it says of a dataset comes last. Spelled out, a recipe is a `sinet.schema.Recipe`.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import Any
 
 from sinet.errors import counted
 from sinet.grid import systems
-from sinet.grid.schema import Config, Recipe, TrainingRecipe
+from sinet.schema import Config, Recipe, TrainingRecipe
 
 SELECTIONS = {
     "last": (),

@@ -11,13 +11,13 @@ from pathlib import Path
 from sinet.errors import UserError
 from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.mistakes import validated
-from sinet.grid.schema import Site
+from sinet.schema import Site
 
 SIDE_BY_SIDE = 4
 """Trainings that go on at once on one machine, at most: each holds a model, and a few GiB."""
 WHOLE_GRANT = "SINET_WHOLE_GRANT"
 """Set in the jobs of a cluster: a step there has all CPUs that SLURM granted, whatever OMP_NUM_THREADS says. Read by
-`sinet.run.machine`, which does not import this module: what is asked of a site is no reason to train again."""
+`sinet.machine`, which does not import this module: what is asked of a site is no reason to train again."""
 WARNING_SECONDS = 120
 """Before its time limit a job gets SIGUSR1, upon which a training saves its state."""
 

@@ -1,1 +1,1 @@
-"""Encoders, span arithmetic and SINET itself."""
+"""What systems share (spans, pairs, attention), and SINET itself."""

@@ -19,7 +19,7 @@ from sinet.grid.site import cores_each, gpu_here
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
-from sinet.run import train
+from sinet.train import trainer as train
 from tests import rehearsal
 from tests.conftest import DATASETS, copy_project, spec, tiny_grid, tiny_run
 from tests.slurm.cluster import Cluster, missing

@@ -13,7 +13,7 @@ sys.path.insert(0, str(BASE))
 from sinet.copied import put_in_order
 from sinet.errors import UserError, printable
 from sinet.grid.plan import RESULT_FIGURES
-from sinet.grid.workflow import FINISHED, FIRST, Workflow
+from sinet.workflow import FINISHED, FIRST, Workflow
 from sinet.provenance import digest_of, file_sha256
 
 # ahead of a time limit SLURM signals a whole step: the training in it saves, this process has to outlive it

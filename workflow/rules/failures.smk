@@ -5,7 +5,7 @@ import shutil
 import time
 from dataclasses import replace
 
-from sinet.paper import missing
+from sinet.report import missing
 
 INCOMPLETE = "plan.incomplete.json"
 BEGAN = time.time() - 60  # a shared disk's clock may be behind

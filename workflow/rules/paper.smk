@@ -49,7 +49,7 @@ rule tabulate:
         ),
         out=lambda wildcards, output: str(Path(output[0]).parent),
         code=GRID.code("tabulate"),
-        published=file_sha256(BASE / "sinet" / "paper" / "published.yaml"),
+        published=file_sha256(BASE / "sinet" / "report" / "published.yaml"),
     shell:
         "python -m sinet tables --plan {params.plan:q} --out {params.out:q} --log {log:q}"
 

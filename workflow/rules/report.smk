@@ -19,6 +19,6 @@ rule report_page:
         plan=PLAN_FILE,
         planned=GRID.planned(*PLAN.declared),
         code=GRID.code("report_page"),
-        page=digest_of([file_sha256(path) for path in sorted((BASE / "sinet" / "paper" / "page").iterdir())]),
+        page=digest_of([file_sha256(path) for path in sorted((BASE / "sinet" / "report" / "page").iterdir())]),
     shell:
         "python -m sinet report --plan {params.plan:q} --out {output.page:q} --log {log:q}"

@@ -1,0 +1,1 @@
+"""FLOPs, latency, the bench against the bare encoder, and what a grid costs."""

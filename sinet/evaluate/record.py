@@ -1,0 +1,73 @@
+"""The record of one run: everything a table or a reader needs to know of it, in one validated JSON file."""
+
+import logging
+from pathlib import Path
+
+from sinet.data.formats import read
+from sinet.data.sentence import Labels, Sentence, read_sentences
+from sinet.errors import UserError, nearest
+from sinet.evaluate.analyse import analyse
+from sinet.evaluate.metrics import score
+from sinet.files import read_sealed, write_sealed
+from sinet.grid import recipes
+from sinet.schema import Record, RunSpec
+
+log = logging.getLogger("sinet")
+
+
+def read_pair(
+    gold: Path, predictions: Path, labels: Path | None, symmetric: list[str] | None
+) -> tuple[list[Sentence], list[Sentence], Labels]:
+    """Gold and predicted sentences in any known form, and their label inventory: that in `labels`, or else beside the
+    gold; where there is none, the types that occur, with the given symmetric ones.
+
+    Raises:
+        UserError: a file that cannot be read, a type that the labels lack, symmetric types that do not occur, or both
+        labels and symmetric types given.
+    """
+    if labels and symmetric is not None:
+        raise UserError("--symmetric: --labels says that already; give one of them")
+    beside = gold.parent / "labels.json"
+    if labels and not labels.is_file():
+        raise UserError(f"--labels: {labels} does not exist; give the labels.json of the dataset, or --symmetric")
+    declared = None
+    if labels or (symmetric is None and beside.is_file()):
+        declared = Labels.read(labels or beside)
+    wanted, found = read(gold, None, declared), read(predictions, None, declared)
+    if declared:
+        return wanted, found, declared
+    if symmetric is None:
+        log.warning("%s is missing: every relation type counts as directed; name others by --symmetric", beside)
+    sentences = (*wanted, *found)
+    relations = {r.type for s in sentences for r in s.relations}
+    if unknown := sorted(set(symmetric or ()) - relations):
+        raise UserError(
+            f"--symmetric: {unknown[0]!r} is no relation type of these files, {nearest(unknown[0], relations)}"
+        )
+    entities = {e.type for s in sentences for e in s.entities}
+    return wanted, found, Labels(tuple(sorted(entities)), tuple(sorted(relations)), frozenset(symmetric or ()))
+
+
+def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record: Path, analysis: Path) -> None:
+    """Write `record.json`, what training left behind with the scores of the predictions, and `analysis.json`.
+
+    Raises:
+        UserError: predictions of other sentences. pydantic.ValidationError: a record that is not of the documented
+        form.
+    """
+    trained = read_sealed(training, "run")
+    run = RunSpec.model_validate(trained.pop("run"))
+    declared = Labels.read(labels)
+    wanted, found = read_sentences(gold), read_sentences(predictions)
+    made = {
+        **run.model_dump(),
+        "encoder": run.encoder_name,
+        "split": gold.stem,
+        "selection": recipes.selection(run.recipe),
+        "scores": score(wanted, found, declared),
+        "test_sentences": len(wanted),
+        **trained,
+    }
+    Record.model_validate(made)
+    write_sealed(analysis, analyse(wanted, found, declared))
+    write_sealed(record, made)

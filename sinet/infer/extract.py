@@ -1,0 +1,249 @@
+"""Triples from raw text with a trained run: sentences and words by `sinet.data.text`, spans with character offsets."""
+
+import itertools
+import json
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from sinet import machine
+from sinet.data.decode import decoded, utf8_lines
+from sinet.data.sentence import Labels, Sentence, parse_sentence
+from sinet.data.text import Word, sentences
+from sinet.errors import UserError
+from sinet.files import write_atomically, write_lines
+from sinet.infer import draw
+from sinet.infer.predict import load_run, predict, run_labels, what_determines
+
+log = logging.getLogger("sinet")
+
+CHUNK = 512
+"""Sentences predicted at once; results and progress show after each."""
+PARAGRAPH = 1 << 16
+"""Characters of a text file without a blank line that are taken for one paragraph."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """A sentence of a text: which text, its words with their characters, and what was found."""
+
+    document: str
+    words: Sequence[Word]
+    found: Sentence
+
+    def as_json(self) -> dict:
+        """The sentence with `offsets` (characters of each word in its text), entities by words and characters, and
+        relations by positions in `entities`, each with its score."""
+        entities = [
+            {
+                "type": e.type,
+                "text": self.mention(e.start, e.end),
+                "start": e.start,
+                "end": e.end,
+                "characters": [self.words[e.start].start, self.words[e.end - 1].end],
+                "score": round(e.score, 4),
+            }
+            for e in self.found.entities
+        ]
+        return {
+            "id": self.found.id,
+            "document": self.document,
+            "tokens": list(self.found.tokens),
+            "offsets": [[word.start, word.end] for word in self.words],
+            "entities": entities,
+            "relations": [
+                {"type": r.type, "head": r.head, "tail": r.tail, "score": round(r.score, 4)}
+                for r in self.found.relations
+            ],
+        }
+
+    def mention(self, start: int, end: int) -> str:
+        """Words [start, end), apart where they are apart in the text."""
+        words = self.words[start:end]
+        parts = [words[0].text]
+        for before, after in itertools.pairwise(words):
+            parts += [" " * (after.start > before.end), after.text]
+        return "".join(parts)
+
+    def triples(self) -> list[tuple[str, str, str, float]]:
+        """Subject, relation, object, each entity as `text [type]`, and the relation's score."""
+        names = [f"{self.mention(e.start, e.end)} [{e.type}]" for e in self.found.entities]
+        return [(names[r.head], r.type, names[r.tail], r.score) for r in self.found.relations]
+
+    def readable(self) -> str:
+        """The sentence with its entities in brackets, and a line for each triple."""
+        opening = {i: [] for i in range(len(self.words))}
+        closing = {i: [] for i in range(len(self.words))}
+        for e in sorted(self.found.entities, key=lambda e: (e.start, -e.end)):
+            opening[e.start].append("[")
+            closing[e.end - 1].insert(0, f"]{e.type}")
+        words = ["".join(opening[i]) + word.text + "".join(closing[i]) for i, word in enumerate(self.words)]
+        lines = [f"  ⟨{head}, {kind}, {tail}⟩ {score:.2f}" for head, kind, tail, score in self.triples()]
+        return "\n".join([" ".join(words), *(lines or ["  no triples"])])
+
+    def drawing(self, labels: Labels) -> str:
+        """The sentence as an SVG, spaced as in the text."""
+        return draw.drawing(self.found, labels, _apart([(word.start, word.end) for word in self.words]))
+
+
+class Loaded:
+    """A trained run, ready for text: `sinet.load(folder)`.
+
+    Torch keeps the threads and settings that the process gave it but for `machine.remember_few_kernels`;
+    `python -m sinet predict` sets its own, so that its figures are the same at every call.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        """Raises `UserError` when the folder is no finished run; it needs nothing outside itself."""
+        machine.remember_few_kernels()
+        self.device = machine.available_device()
+        self.model, self.made = load_run(Path(folder), self.device)
+        self.labels: Labels = self.model.labels
+        self.precision = machine.usable_precision(self.made["precision"], self.device)
+
+    def predict(self, texts: str | Iterable[str], lines: bool = False) -> list[Text]:
+        """The sentences of one text or some, in their order, with entities and relations.
+
+        Args:
+            lines: whether a line break ends a sentence, too.
+
+        Raises:
+            UserError: what is no text, or one that holds halves of characters, as wrongly decoded bytes become.
+        """
+        texts = [texts] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise UserError(f"text {i}: should be a text, is {text!r:.40}")
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"text {i}: not Unicode at character {error.start}; give it in UTF-8") from None
+        return list(self.stream(((str(i), 0, text) for i, text in enumerate(texts)), lines))
+
+    def stream(self, parts: Iterable[tuple[str, int, str]], lines: bool = False, skip: int = 0) -> Iterator[Text]:
+        """The same for parts of documents (document, offset of its first character, text), a chunk at a time, without
+        the first `skip` sentences."""
+        split = (
+            (document, [Word(w.text, w.start + offset, w.end + offset) for w in words])
+            for document, offset, text in parts
+            for words in sentences(text, lines)
+        )
+        numbered = (
+            (document, words, Sentence(str(n), tuple(w.text for w in words)))
+            for n, (document, words) in enumerate(split)
+        )
+        unread = 0
+        numbered = itertools.islice(numbered, skip, None)
+        while chunk := list(itertools.islice(numbered, CHUNK)):
+            given = [sentence for _, _, sentence in chunk]
+            unread += self.model.truncated_words(given)
+            found = predict(self.model, given, self.device, self.precision)
+            for (document, words, _), prediction in zip(chunk, found, strict=True):
+                yield Text(document, words, prediction)
+        if unread:
+            log.warning("%d words lie beyond what the encoder reads; nothing is found there", unread)
+
+
+def paragraphs(path: Path) -> Iterator[tuple[str, int, str]]:
+    """The paragraphs of a UTF-8 text file (name, offset, text), without reading the whole file at once."""
+    held, offset, length = [], 0, 0
+    for _, line in utf8_lines(path):
+        if held and (not line.strip() or length > PARAGRAPH):
+            text = "".join(held)
+            stop = len(text) if not line.strip() else _end_within(text, len(text))
+            yield path.name, offset, text[:stop]
+            offset, length, held = offset + stop, length - stop, [text[stop:]] if stop < length else []
+        while len(line) > PARAGRAPH:
+            stop = _end_within(line, PARAGRAPH)
+            yield path.name, offset, "".join([*held, line[:stop]])
+            offset, length, held, line = offset + length + stop, 0, [], line[stop:]
+        held.append(line)
+        length += len(line)
+    if held:
+        yield path.name, offset, "".join(held)
+
+
+def _end_within(text: str, most: int) -> int:
+    """Where to divide a long text: behind the last sentence's end within `most` characters, else behind the last line
+    or blank."""
+    ends = (text.rfind(mark + blank, 0, most) for mark in ".?!" for blank in " \r\n")
+    if (last := max(ends)) >= 0:
+        return last + 2
+    return 1 + text.rfind("\n", 0, most) or 1 + text.rfind(" ", 0, most) or most
+
+
+def texts(path: Path) -> Iterator[tuple[str, int, str]]:
+    """The texts of a JSON-lines file of `{"text": ..., "id": ...}` (id, by default the line's number; 0; text)."""
+    for number, line in utf8_lines(path):
+        if line.strip():
+            record = decoded(line, f"{path}:{number}")
+            if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+                raise UserError(f'{path}:{number}: text: should be an object {{"text": "..."}}, is {record!r:.60}')
+            name = record.get("id")
+            yield str(number if name is None else name), 0, record["text"]
+
+
+def holds_texts(path: Path) -> bool:
+    """Whether a JSON-lines file holds raw texts rather than sentences of words, by its first record."""
+    for number, line in utf8_lines(path):
+        if line.strip():
+            record = decoded(line, f"{path}:{number}")
+            return isinstance(record, dict) and "text" in record and "tokens" not in record
+    return False
+
+
+def extract_file(run: Path, source: Path, out: Path, page: Path | None, lines: bool = False) -> None:
+    """Predict raw text (`.txt`, or JSON lines of texts) into JSON lines, one sentence a line, and draw it if asked.
+
+    `lines`: whether a line break ends a sentence, too.
+    """
+    machine.use_device()
+    loaded = Loaded(run)
+    parts_of = paragraphs if source.suffix == ".txt" else texts
+    for _ in parts_of(source):
+        pass  # a fault is told now, not after hours
+    size, read, found = source.stat().st_size, 0, 0
+
+    def counted() -> Iterator[tuple[str, int, str]]:
+        nonlocal read
+        for part in parts_of(source):
+            yield part
+            read += len(part[2].encode())
+
+    def made(done: int) -> Iterator[str]:
+        nonlocal found
+        found = done
+        with tqdm(total=size, unit="B", unit_scale=True, desc="predict", mininterval=2) as bar:
+            for text in loaded.stream(counted(), lines, done):
+                found += 1
+                bar.update(min(read, size) - bar.n)  # at most a chunk ahead of what is predicted
+                yield json.dumps(text.as_json(), ensure_ascii=False) + "\n"
+            bar.update(size - bar.n)
+
+    write_lines(out, what_determines(loaded.made, source, lines), CHUNK, made)
+    if not found:
+        log.warning("%s: no words in it", source)
+    if page is not None:
+        draw_file(run, out, page, source.name)
+
+
+def draw_file(run: Path, predictions: Path, page: Path, title: str) -> None:
+    """Draw predicted sentences (JSON lines) as a page, spaced as in the text where it is known."""
+    labels = run_labels(run)
+
+    def write(partial: Path) -> None:
+        with draw.page(partial, title, labels) as add:
+            for number, line in utf8_lines(predictions):
+                record = decoded(line, f"{predictions}:{number}")
+                sentence = parse_sentence(record, f"{predictions}:{number}", str(number))
+                add(draw.drawing(sentence, labels, _apart(record["offsets"]) if "offsets" in record else None))
+
+    write_atomically(page, write)
+
+
+def _apart(offsets: Sequence[Sequence[int]]) -> list[bool]:
+    """Whether each word (start, end) stands apart from the one before it."""
+    return [True, *(after[0] > before[1] for before, after in itertools.pairwise(offsets))]

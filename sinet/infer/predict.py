@@ -1,0 +1,184 @@
+"""Prediction with a trained model, and finished runs read back from their folders."""
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from sinet import machine
+from sinet.contract import Batch, Extractor, Labels, Sentence
+from sinet.data.sentence import iter_sentences, sentence_line
+from sinet.encoders.fast import fast_inference
+from sinet.encoders.pretrained import rebuild_encoder
+from sinet.errors import UserError
+from sinet.files import read_sealed, write_lines
+from sinet.grid import systems
+from sinet.model.batches import inference_batches
+from sinet.model.prefetch import prefetched
+from sinet.provenance import digest, file_sha256
+
+log = logging.getLogger("sinet")
+
+BATCH = 32
+"""Sentences a batch; they are sorted by length."""
+DESCRIBED = ("system", "settings", "labels", "encoder_config", "precision", "files")
+"""What `model.json` says of a run, and loading it needs."""
+CHUNK = 4096
+"""Sentences of a file that are in memory at once."""
+AGAIN = "copy the run again, or train it"
+
+
+@contextlib.contextmanager
+def inference(model: Extractor, device: torch.device, precision: str) -> Iterator[None]:
+    """Evaluation mode without gradients, in a precision, its weights packed for it."""
+    was_training = model.training
+    model.eval()
+    try:
+        with (
+            torch.inference_mode(),
+            machine.autocast(device, precision),
+            fast_inference(model, getattr(torch, precision)),
+        ):
+            yield
+    finally:
+        model.train(was_training)
+
+
+def predict(
+    model: Extractor, sentences: Sequence[Sentence], device: torch.device, precision: str, batch_size: int = BATCH
+) -> list[Sentence]:
+    """The sentences with the model's annotations, in the order given; the model sees no gold labels."""
+    found: list[Sentence | None] = [None] * len(sentences)
+
+    def collate(positions: list[int]) -> list[Batch]:
+        return [model.collate([sentences[i].without_labels() for i in positions])]
+
+    batches = inference_batches(model, sentences, batch_size)
+    with inference(model, device, precision), prefetched(collate, batches, device) as prepared:
+        for positions, (batch,) in prepared:
+            for i, prediction in zip(positions, model.decode(batch.to(device)), strict=True):
+                found[i] = sentences[i].with_labels(prediction.entities, prediction.relations)
+    return found
+
+
+def load_run(folder: Path, device: torch.device, settings: dict | None = None) -> tuple[Extractor, dict]:
+    """The model of a finished run and its `model.json`; the folder needs nothing else, not even the encoder.
+
+    `settings` replace some that the weights do not depend on.
+
+    Raises:
+        UserError: a file is not what it was, or the system of that name has other settings or weights by now.
+    """
+    made = described(folder)
+    if changed := sorted(name for name, _ in made["files"].items() ^ run_sums(folder).items()):
+        raise UserError(f"{folder / changed[0]}: not as it was trained (model.json has another checksum); {AGAIN}")
+    with readable(folder / "tokenizer"):
+        encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
+    with readable(folder / "model.json"):
+        labels, settings = Labels.from_json(made["labels"]), made["settings"] | (settings or {})
+    with readable(folder / "model.safetensors"):
+        weights = load_file(folder / "model.safetensors")
+    if broken := [name for name, weight in weights.items() if not weight.isfinite().all()]:
+        raise UserError(f"{folder / 'model.safetensors'}: {broken[0]} holds what is no finite number; train it again")
+    try:
+        model = systems.load(made["system"])(labels, encoder, **settings)
+        model.load_state_dict(weights)
+    except (UserError, ImportError, TypeError, ValueError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{folder}: made by other code than this ({why:.300}); its training.json names the commit to read it with"
+        ) from None
+    return model.to(device).eval(), made
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong with a file of a run into a `UserError` that names it."""
+    try:
+        yield
+    except Exception as error:  # the tokenizers' library raises no narrower kind
+        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot be read; {AGAIN} ({why:.200})") from None
+
+
+def described(folder: Path) -> dict:
+    """A finished run's `model.json`; raises `UserError` where there is none that can be read."""
+    description = folder / "model.json"
+    if not description.is_file():
+        what = "no model.json, so no finished run; train it first" if folder.is_dir() else "no such folder of a run"
+        raise UserError(f"{folder}: {what}")
+    return read_sealed(description, *DESCRIBED)
+
+
+def run_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of what a run's model is read from beside `model.json`: its weights and the tokenizer's files; what
+    is hidden there, as Snakemake's time stamp is, nobody reads."""
+    files = [folder / "model.safetensors", *sorted((folder / "tokenizer").glob("[!.]*"))]
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path.is_file()}
+
+
+def run_labels(folder: Path) -> Labels:
+    """The types that a finished run tells apart."""
+    return Labels.from_json(described(folder)["labels"])
+
+
+def what_determines(made: dict, source: Path, *others: object) -> list:
+    """All that the predictions of a file by a run depend on; `made`: its `model.json`."""
+    code = digest("sinet.infer.extract", systems.module_name(made["system"]))
+    return [made["files"], made["precision"], file_sha256(source), code, *others]
+
+
+def _chunks(sentences: Iterable[Sentence], size: int, whole_documents: bool) -> Iterator[list[Sentence]]:
+    """Lists of so many sentences; with `whole_documents` a list goes on to the end of a document."""
+    given: list[Sentence] = []
+    number = itertools.count()
+    for _, together in itertools.groupby(sentences, lambda s: (whole_documents and s.document) or next(number)):
+        given += together
+        if len(given) >= size:
+            yield given
+            given = []
+    if given:
+        yield given
+
+
+def predict_file(
+    run: Path, source: Path, out: Path, at: Callable[[int], object] | None = None, chunk: int | None = None
+) -> None:
+    """Predict a JSON-lines file with a finished run, under the precision it was trained in.
+
+    The file may be of any length: `chunk` sentences, by default `CHUNK`, are in memory at once. `at` is called with the
+    number of sentences written after each chunk. Nothing stands at `out` before all are predicted; a prediction that
+    was interrupted goes on where it was (`sinet.files.write_lines`).
+    """
+    device = machine.use_device()
+    machine.remember_few_kernels()
+    model, made = load_run(run, device)
+    precision = machine.usable_precision(made["precision"], device)
+    total = sum(1 for _ in iter_sentences(source, labels=False))  # a fault is told now, not after hours
+    chunk, unread = chunk or CHUNK, 0
+
+    def lines(done: int) -> Iterator[str]:
+        nonlocal unread
+        written = 0
+        with tqdm(total=total, initial=done, unit="sent", desc="predict", mininterval=2) as bar:
+            for given in _chunks(iter_sentences(source, labels=False), chunk, model.whole_documents):
+                first = max(0, done - written)
+                written += len(given)
+                if written <= done:
+                    continue
+                unread += model.truncated_words(given)
+                yield from map(sentence_line, predict(model, given, device, precision)[first:])
+                bar.update(len(given) - first)
+                if at is not None:
+                    at(written)
+
+    write_lines(out, what_determines(made, source, chunk), chunk, lines)
+    if not total:
+        log.warning("%s: no sentence in it", source)
+    if unread:
+        log.warning("%s: %d words lie beyond what the encoder reads; nothing is found there", source, unread)

@@ -1,0 +1,119 @@
+"""The main table: every row that the paper publishes, with what was measured here under it."""
+
+import itertools
+
+from sinet.evaluate.compare import pairs_to_compare
+from sinet.published import DATASETS as PUBLISHED_DATASETS
+from sinet.published import is_system, remark_on
+from sinet.report.grid import (
+    METRICS,
+    NOT_REPORTED,
+    NOT_RUN,
+    PUBLISHED_ENCODERS,
+    PUBLISHED_METRICS,
+    SKIPPED,
+    UNREPORTED,
+    WHY_EMPTY,
+    Grid,
+    Place,
+)
+from sinet.report.table import Table, number, shown, tidy_line
+
+
+def main_table(grid: Grid, published: list[dict]) -> Table:
+    """Systems x datasets: each published row (none of a grid of other datasets), directly under it what was measured of
+    that system with that encoder, one row for each recipe; last what has no published row."""
+    models, encoders = grid.declared["models"], grid.declared["encoders"]
+    columns = dict(PUBLISHED_DATASETS) if published else {}
+    columns |= {key: title for key, title in map(grid.column, grid.datasets()) if key not in columns}
+    rest = [row for model in grid.models() if is_system(models[model]) for row in _measured_rows(grid, model)]
+    made = []
+    for row in published:
+        of = row["system"], row["encoder"]
+        ours = [m for m in rest if (models[m[0]].get("published"), encoders[m[1]].get("published")) == of]
+        made += [_published(grid, columns, row, bool(ours)), *(_measured(grid, columns, *m) for m in ours)]
+        rest = [m for m in rest if m not in ours]
+    made += [_measured(grid, columns, *m) for m in rest]
+    beside = (
+        f" {UNREPORTED} {remark_on('main')} Under a published row: that system, measured here with that encoder, by "
+        "which recipe, over n seeds, on which split. Measured rows without a published one (another encoder) come last."
+    )
+    notes = (
+        f"Micro F1 x 100. {WHY_EMPTY}{beside if published else ''}",
+        *_tested(grid),
+        *grid.protocol([run for run in grid.runs if is_system(models[run["model"]])]),
+    )
+    return Table.of("main", "Main results", made, notes)
+
+
+def _published(grid: Grid, columns: dict[str, str], row: dict, measured: bool) -> tuple[dict, list[dict]]:
+    """Cells and csv lines of a published row, which says why no measured one stands under it."""
+    system, encoder, source = row["system"], PUBLISHED_ENCODERS[row["encoder"]], "published"
+    if not measured:
+        here = any(declared.get("published") == system for declared in grid.declared["models"].values())
+        source += f"; {NOT_RUN}" if here else f"; no {system} here"
+    cells = {"System": f"{system} ({row['cite']})", "Encoder": encoder, "Source": source}
+    lines = []
+    for (key, title), (metric, name) in itertools.product(columns.items(), METRICS.items()):
+        value = row.get(key, {}).get(PUBLISHED_METRICS[metric])
+        cells[title, name] = NOT_REPORTED if value is None else number(value)
+        if value is not None:
+            lines.append(tidy_line(source, system, encoder, title, name, [value]))
+    return cells, lines
+
+
+def _measured(grid: Grid, columns: dict[str, str], model: str, encoder: str, recipe: str) -> tuple[dict, list[dict]]:
+    """Cells and csv lines of what was measured of a model with an encoder and a recipe."""
+    planned = [place for place, m in grid.planned if (m, place.encoder, place.recipe) == (model, encoder, recipe)]
+    planned += [Place(dataset, encoder, recipe) for dataset, *of in grid.absent if of == [encoder, model]]
+    # of the datasets that share a published column, the one that this row is planned on
+    places = {grid.column(place.dataset)[0]: place for place in reversed(planned)}
+    runs = [run for place in dict.fromkeys(places.values()) for run in grid.at(place, model)]
+    splits = dict.fromkeys(run["split"] + _of_dataset(grid, run["dataset"]) for run in runs)
+    sources = [grid.source(recipe, runs, splits)] if recipe else []
+    if lacking := grid.why_absent(encoder, model):
+        sources.append(f"{SKIPPED}: {lacking}")
+    of = "; ".join(sources), grid.title("models", model), grid.title("encoders", encoder)
+    cells = {"System": f"{of[1]} (ours)", "Encoder": of[2], "Source": of[0]}
+    lines = []
+    for (key, title), (metric, name) in itertools.product(columns.items(), METRICS.items()):
+        if place := places.get(key):
+            values = grid.f1(place, model, metric)
+            lines.append(tidy_line(*of, title, name, values, grid.seeds(place, model)))
+        cells[title, name] = shown(values, _wins(grid, place, model, metric)) if place else NOT_RUN
+    return cells, lines
+
+
+def _of_dataset(grid: Grid, dataset: str) -> str:
+    """Which dataset a figure is of, where its column is named after another."""
+    title = grid.title("datasets", grid.whole(dataset))
+    return "" if title == grid.column(dataset)[1] else f" of {title}"
+
+
+def _measured_rows(grid: Grid, model: str) -> dict[tuple[str, str, str], None]:
+    """Model, encoder and recipe of each row of a model; no recipe where all runs with an encoder were skipped."""
+    planned = dict.fromkeys((m, place.encoder, place.recipe) for place, m in grid.planned if m == model)
+    out = dict.fromkeys((m, encoder, "") for _, encoder, m in grid.absent if m == model)
+    return planned | {row: None for row in out if not any(row[1] == encoder for _, encoder, _ in planned)}
+
+
+def _tested(grid: Grid) -> list[str]:
+    """What is bold, where the grid has a model that others are compared with."""
+    if (reference := grid.declared["reference"]) is None:
+        return []
+    title = grid.title("models", reference)
+    return [
+        f"Bold: {title} where it is significantly better than every other system measured here on the same dataset "
+        f"with the same encoder and recipe, another system where it is significantly better than {title}; "
+        f"{grid.test_note()}. Published rows are not tested."
+    ]
+
+
+def _wins(grid: Grid, place: Place, model: str, metric: str) -> bool:
+    """Whether the reference is significantly better than every other system there, or another than the reference."""
+    reference = grid.declared["reference"]
+    pairs = pairs_to_compare(grid.declared["models"], reference)
+    others = [other for kind, _, other in pairs if kind == "system" and other in grid.models(place)]
+    if model == reference:
+        return bool(others) and all(grid.significant(place, model, other, metric) > 0 for other in others)
+    return model in others and grid.significant(place, reference, model, metric) < 0

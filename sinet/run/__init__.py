@@ -1,1 +1,0 @@
-"""Training, prediction, FLOPs and timing of any model behind `sinet.contract`."""

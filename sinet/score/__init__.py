@@ -1,1 +1,0 @@
-"""The only scorer. Free of torch."""

@@ -1,0 +1,1 @@
+"""Training: the one trainer, its optimiser, schedules, batches and checkpoints."""
