@@ -55,20 +55,20 @@ class CrossTaskAttention(nn.Module):
         key, value = (linear.weight.unflatten(0, (self.heads, -1)) for linear in (self.key, self.value))
         query = self.query(cls * key.shape[1] ** -0.5).unflatten(1, (self.heads, -1))
         if self.released:
-            scores = torch.einsum("bms,bnms->bmn", query, self._by_head(self.key(z)))
+            scores = (self._by_head(self.key(z)) @ query.unsqueeze(3)).squeeze(3)
         else:
-            scores = torch.einsum("bmd,bnd->bmn", torch.einsum("bms,msd->bmd", query, key), z)
+            scores = (query.transpose(0, 1) @ key).transpose(0, 1) @ z.transpose(1, 2)
         weights = scores.float().masked_fill(padding.unsqueeze(1), float("-inf")).softmax(dim=-1)
         mixing = self.dropout(weights).to(z.dtype)
         if self.released:
-            mixed = torch.einsum("bmn,bnms->bms", mixing, self._by_head(self.value(z)))
+            mixed = (mixing.unsqueeze(2) @ self._by_head(self.value(z))).squeeze(2)
         else:
-            mixed = torch.einsum("bmd,msd->bms", torch.einsum("bmn,bnd->bmd", mixing, z), value)
+            mixed = ((mixing @ z).transpose(0, 1) @ value.transpose(1, 2)).transpose(0, 1)
         return self.norm(self.dropout(self.output(mixed.flatten(1))) + cls), weights
 
     def _by_head(self, rows: Tensor) -> Tensor:
-        """(batch, pieces, hidden) as (batch, pieces, heads, size)."""
-        return rows.unflatten(2, (self.heads, -1))
+        """(batch, pieces, hidden) as (batch, heads, pieces, size)."""
+        return rows.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
 class System(SpanBased):
