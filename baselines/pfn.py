@@ -23,9 +23,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from baselines._partition_recurrence import sweep
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
-from sinet.model.dropout import Dropout
 
 PER_START = 4
 """Entities that a relation cell can hold for at either word: more start at one word only in an untrained model, whose

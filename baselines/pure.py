@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
-from sinet.model.dropout import Dropout
 from sinet.model.endpoints import FeedForward, endpoints, span_scores
 from sinet.model.initial import initialise_normal
 

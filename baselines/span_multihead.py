@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
-from sinet.model.dropout import Dropout
 from sinet.model.endpoints import endpoints
 
 

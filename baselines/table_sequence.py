@@ -25,9 +25,9 @@ from torch.nn.utils.rnn import pad_sequence
 from baselines._cache import TensorCache
 from baselines._table_recurrence import Order, TableRecurrence, from_sweeps, sweep_multiply_adds
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
 from sinet.model.concat import concatenated
-from sinet.model.dropout import Dropout
 
 CHARACTERS = 256
 """Code points with an embedding of their own; 0 is padding, all others share the last row."""

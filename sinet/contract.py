@@ -1,7 +1,7 @@
 """The border between a model and the harness.
 
 A model sees sentences, a label inventory and an encoder. It never sees a path, a seed, a config file, a metric
-or the test set; the harness (`sinet.train`, `sinet.infer`) names no system, it finds them (`sinet.grid.systems`).
+or the test set; the harness (`sinet.train`, `sinet.infer`) names no system, it finds them (`sinet.systems`).
 """
 
 from collections.abc import Callable, Sequence

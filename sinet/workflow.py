@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sinet import provenance
+from sinet import provenance, systems
 from sinet.archive import with_archived
 from sinet.data.sources import annotations, find_file, release_folders, source_of
 from sinet.encoders.located import changed_files
 from sinet.errors import UserError
-from sinet.grid import site, systems
+from sinet.grid import site
 from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.config import BASE_FILES, encoder_declaration, expand_folds
 from sinet.grid.plan import resolve

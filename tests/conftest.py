@@ -22,10 +22,10 @@ from sinet.encoders.pretrained import load_encoder
 from sinet.grid.config import load_config
 from sinet.grid.mistakes import validated
 from sinet.grid.plan import Plan
-from sinet.grid.systems import sources
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.provenance import ROOT
 from sinet.schema import Config, DataFile, Dataset, RunSpec, TrainingRecipe
+from sinet.systems import sources
 
 DATASETS = Path(os.environ.get("SINET_TEST_DATASETS", "../shared/datasets"))
 CORPUS = Path(__file__).parent / "data" / "ten.jsonl"
@@ -198,7 +198,7 @@ def tiny_plan(results: Path, runs: dict[str, str], titles: dict[str, str] | None
 def tiny_grid(folder: Path, mirror: str, systems: dict[str, dict]) -> dict:
     """A configuration without its `grid`: the hand-made corpus, which is written into `folder`, the encoder of
     `tiny_mirror` and, by system, what its recipe `tiny` sets besides what `tiny_run` has in common."""
-    from sinet.grid.systems import load
+    from sinet.systems import load
 
     corpus = folder / "ten"
     corpus.mkdir(parents=True)

@@ -6,10 +6,9 @@ import sys
 import pytest
 import yaml
 
-from sinet import published
+from sinet import published, systems
 from sinet.cli import main
 from sinet.errors import UserError
-from sinet.grid import systems
 from sinet.grid.config import lay_over, load_config
 from sinet.grid.plan import resolve
 from sinet.provenance import ROOT

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from sinet import systems
 from sinet.cli import main
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
 from sinet.efficiency import cost
 from sinet.encoders.encoder import Encoder
-from sinet.grid import systems
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
 from sinet.provenance import ROOT

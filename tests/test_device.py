@@ -10,13 +10,12 @@ import threading
 import pytest
 import torch
 
-from sinet import machine
+from sinet import machine, systems
 from sinet.contract import Extractor
 from sinet.data.sentence import read_sentences
 from sinet.efficiency import bench, timing
 from sinet.efficiency.exactness import exactness
 from sinet.errors import Interrupted
-from sinet.grid import systems
 from sinet.infer.predict import predict, predict_file
 from sinet.model import sinet as model_of_sinet
 from sinet.model import spans

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import BertModel
 
-from sinet.model.embedding import RowEmbedding, replace_embeddings
+from sinet.encoders.embedding import RowEmbedding, replace_embeddings
 from tests.conftest import tiny_config
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from sinet.model.embedding import RowEmbedding
+from sinet.encoders.embedding import RowEmbedding
 from sinet.train.optimiser import RowAdamW
 from sinet.train.schedules import inverse_time, schedule, slanted_triangular
 from tests.conftest import recipe_of

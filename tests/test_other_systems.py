@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import pytest
 
+from sinet import systems
 from sinet.__main__ import main
 from sinet.contract import Batch, Entity, Extractor, Prediction
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.efficiency.cost import Work, run_cost
 from sinet.errors import Interrupted, UserError
-from sinet.grid import systems
 from sinet.infer.predict import predict_file
 from sinet.train.trainer import Data, train_run
 from tests.conftest import tiny_run

@@ -2,8 +2,7 @@
 
 import pytest
 
-from sinet import provenance
-from sinet.grid import systems
+from sinet import provenance, systems
 from sinet.provenance import digest, reached
 from sinet.workflow import STEPS
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sinet import systems
 from sinet.cli import main
 from sinet.contract import Labels
 from sinet.data.sentence import read_sentences
 from sinet.encoders.encoder import Encoder
 from sinet.encoders.pretrained import save_encoder
 from sinet.files import write_sealed
-from sinet.grid import systems
 from sinet.infer import released
 from sinet.infer.predict import load_run, predict, run_sums
 from sinet.infer.released import RELEASED

@@ -18,7 +18,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from sinet import machine, provenance
+from sinet import machine, provenance, systems
 from sinet.contract import Batch, Extractor, Prediction, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.efficiency import flops, timing
@@ -27,7 +27,6 @@ from sinet.errors import Interrupted, UserError
 from sinet.evaluate.metrics import score
 from sinet.evaluate.record import evaluate
 from sinet.files import SEAL
-from sinet.grid import systems
 from sinet.grid.config import load_config
 from sinet.infer.predict import load_run, predict_file
 from sinet.model import batches
@@ -736,8 +735,6 @@ def test_attention_rows_are_distributions_over_the_words(tiny_encoder):
 
 def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it():
     ballast = bytearray(os.urandom(1 << 20)) * 300  # MiB
-    told = (
-        "from sinet import machine; import torch; print(machine.peak_memory_mib(torch.device('cpu'))['resident'])"
-    )
+    told = "from sinet import machine; import torch; print(machine.peak_memory_mib(torch.device('cpu'))['resident'])"
     child = float(subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout)
     assert 50 < child < machine.peak_memory_mib(CPU)["resident"] - 200 and len(ballast) == 300 << 20

@@ -10,14 +10,13 @@ import torch
 from safetensors.torch import load_file
 
 from baselines import table_sequence
-from sinet import machine
+from sinet import machine, systems
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.efficiency import flops
 from sinet.encoders.encoder import Encoder
 from sinet.encoders.pretrained import rebuild_encoder, save_encoder
 from sinet.evaluate.metrics import score
-from sinet.grid import systems
 from sinet.infer.predict import predict
 from sinet.train.checkpoints import write_weights
 from sinet.train.optimiser import parameter_groups

@@ -10,7 +10,7 @@ from torch import Tensor
 from baselines import dygiepp, pfn, table_sequence
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, Relation, read_sentences
-from sinet.model.dropout import Dropout
+from sinet.encoders.dropout import Dropout
 from sinet.model.endpoints import word_means
 from tests.conftest import CORPUS, LABELS
 from tests.test_baselines import dygie_by_hand, shuffled_weights

@@ -58,9 +58,9 @@ def check(
     one dataset, the training split being the one that is called so (train.jsonl), else the first. Exit status 2 says
     that there are faults; nothing is written."""
     from sinet.data.check import check_files
-    from sinet.data.length import LengthCheck
     from sinet.data.prepare import declared_labels
     from sinet.data.sentence import Labels
+    from sinet.encoders.length import LengthCheck
     from sinet.grid.config import encoder_declaration, read_config
 
     config, published, known = read_config(), {}, None

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
+from sinet import systems
 from sinet.data.sentence import Entity, Labels, Sentence
 from sinet.errors import UserError, plain
-from sinet.grid import systems
 from sinet.markup import markdown
 
 SHOWN_TYPES = 200

@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
+from sinet import systems
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.prepare import declared_labels, prepare
 from sinet.data.sources import find_file
@@ -36,7 +37,6 @@ from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError, counted
 from sinet.files import read_sealed
-from sinet.grid import systems
 from sinet.grid.config import absent_files, encoder_at_hand, encoder_declaration
 from sinet.grid.plan import Plan
 from sinet.mirrors import DOWNLOADS

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
-from sinet import machine
+from sinet import machine, systems
 from sinet.contract import Batch, Entity, Extractor, Relation, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.encoders.encoder import Encoder
@@ -30,7 +30,6 @@ from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
 from sinet.files import write_sealed
-from sinet.grid import systems
 from sinet.grid.config import encoder_declaration
 from sinet.grid.plan import Plan
 from sinet.infer.predict import load_run

@@ -22,14 +22,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from sinet import machine
+from sinet import machine, systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
 from sinet.files import write_sealed
-from sinet.grid import systems
 from sinet.grid.config import encoder_declaration
 from sinet.grid.plan import Plan
 from sinet.infer.predict import inference, load_run

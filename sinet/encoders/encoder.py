@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from sinet.contract import Sentence
+from sinet.encoders.dropout import replace_dropout
+from sinet.encoders.embedding import replace_embeddings
 from sinet.encoders.fast import PackedEncoder
-from sinet.model.dropout import replace_dropout
-from sinet.model.embedding import replace_embeddings
 
 WORD_CACHE = 1 << 18
 """Distinct words remembered with their pieces; a stream of raw text must not grow the memory without bound."""

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sinet import published
+from sinet import published, systems
 from sinet.data.sources import find_file, release_folders
 from sinet.errors import UserError, nearest, shown
-from sinet.grid import recipes, systems
+from sinet.grid import recipes
 from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.mistakes import kind_of, validated
 from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders

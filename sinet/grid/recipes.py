@@ -7,8 +7,8 @@ what it says of a dataset comes last. Spelled out, a recipe is a `sinet.schema.R
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from sinet import systems
 from sinet.errors import counted
-from sinet.grid import systems
 from sinet.schema import Config, Recipe, TrainingRecipe
 
 SELECTIONS = {

@@ -10,14 +10,13 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from sinet import machine
+from sinet import machine, systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import iter_sentences, sentence_line
 from sinet.encoders.fast import fast_inference
 from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_lines
-from sinet.grid import systems
 from sinet.model.batches import inference_batches
 from sinet.model.prefetch import prefetched
 from sinet.provenance import digest, file_sha256

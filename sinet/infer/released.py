@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from sinet import systems
 from sinet.contract import Extractor, Labels
 from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError, counted
 from sinet.files import read_json, write_atomically, write_json, write_sealed
-from sinet.grid import systems
 from sinet.infer.predict import described, load_run, readable, run_sums
 from sinet.provenance import file_sha256
 from sinet.train.checkpoints import write_weights

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sinet.model.dropout import Dropout
+from sinet.encoders.dropout import Dropout
 
 Part = Tensor | tuple[Tensor, Tensor]
 """Vectors (..., size); or (rows, index), which stand for rows[index]: (n, size), and an index (...) of any shape."""

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sinet.contract import Batch
+from sinet.encoders.dropout import Dropout
 from sinet.model.concat import ConcatLinear, Part
-from sinet.model.dropout import Dropout
 
 
 class FeedForward(nn.Module):

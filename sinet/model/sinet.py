@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from sinet.contract import Batch, Labels, Sentence
+from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
-from sinet.model.dropout import Dropout
 from sinet.model.initial import initialise_normal
 from sinet.model.spanbased import SpanBased
 

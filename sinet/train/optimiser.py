@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
 from sinet.contract import Extractor
-from sinet.model.embedding import RowEmbedding
+from sinet.encoders.embedding import RowEmbedding
 from sinet.schema import TrainingRecipe
 
 UNCORRECTED = 1_000_000

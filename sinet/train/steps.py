@@ -12,9 +12,9 @@ from tqdm import tqdm
 
 from sinet import machine
 from sinet.contract import Batch, Extractor
+from sinet.encoders.embedding import RowEmbedding
 from sinet.errors import UserError
 from sinet.model.batches import training_batches
-from sinet.model.embedding import RowEmbedding
 from sinet.model.prefetch import prefetched
 from sinet.schema import TrainingRecipe
 from sinet.train.checkpoints import StopSignal

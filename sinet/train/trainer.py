@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from tqdm import tqdm
 
-from sinet import machine, provenance
+from sinet import machine, provenance, systems
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.encoders.encoder import MOST_UNKNOWN, Encoder
@@ -25,7 +25,6 @@ from sinet.encoders.pretrained import load_encoder, save_encoder
 from sinet.errors import UserError
 from sinet.evaluate.metrics import METRICS, score
 from sinet.files import link_or_copy, read_sealed, write_sealed, write_sum
-from sinet.grid import systems
 from sinet.grid.recipes import SELECTIONS
 from sinet.infer.predict import predict, run_sums
 from sinet.schema import RunSpec, TrainingRecipe
