@@ -28,7 +28,7 @@ from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
 from sinet.model.endpoints import FeedForward, endpoints, span_scores
-from sinet.model.initial import initialise_normal
+from sinet.model.weights import initialise_normal
 
 
 class Pair(NamedTuple):

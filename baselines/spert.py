@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from sinet.contract import Batch, Labels
 from sinet.model import spans as S
-from sinet.model.initial import initialise_normal
 from sinet.model.spanbased import SpanBased
+from sinet.model.weights import initialise_normal
 
 
 class System(SpanBased):

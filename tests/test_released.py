@@ -17,7 +17,7 @@ from sinet.files import write_sealed
 from sinet.infer import released
 from sinet.infer.predict import load_run, predict, run_sums
 from sinet.infer.released import RELEASED
-from sinet.train.checkpoints import write_weights
+from sinet.model.weights import write_weights
 from tests.conftest import CORPUS, LABELS, tiny_tokenizer
 from tests.reference import Reference, numbered_labels, stored_encoder
 from tests.test_reference import assert_released_figures

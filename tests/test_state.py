@@ -9,9 +9,10 @@ import torch
 from sinet.errors import UserError
 from sinet.files import write_atomically, write_json
 from sinet.model.sinet import System
+from sinet.model.weights import write_weights
 from sinet.provenance import file_sha256
 from sinet.train import trainer as train
-from sinet.train.checkpoints import StateFolder, write_weights
+from sinet.train.checkpoints import StateFolder
 from tests.conftest import spec, tiny_run
 
 LARGE = torch.zeros(4 << 20)

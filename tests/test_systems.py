@@ -18,7 +18,7 @@ from sinet.encoders.encoder import Encoder
 from sinet.encoders.pretrained import rebuild_encoder, save_encoder
 from sinet.evaluate.metrics import score
 from sinet.infer.predict import predict
-from sinet.train.checkpoints import write_weights
+from sinet.model.weights import write_weights
 from sinet.train.optimiser import parameter_groups
 from sinet.train.steps import batch_parts, new_optimizer, train_step
 from tests.conftest import ARCHITECTURES, CORPUS, LABELS, recipe_of

@@ -23,8 +23,8 @@ from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError, counted
 from sinet.files import read_json, write_atomically, write_json, write_sealed
 from sinet.infer.predict import described, load_run, readable, run_sums
+from sinet.model.weights import write_weights
 from sinet.provenance import file_sha256
-from sinet.train.checkpoints import write_weights
 
 # prefixes of parameters: released -> ours
 SINET_NAMES = {

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Labels, Sentence
 from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
-from sinet.model.initial import initialise_normal
 from sinet.model.spanbased import SpanBased
+from sinet.model.weights import initialise_normal
 
 
 class CrossTaskAttention(nn.Module):

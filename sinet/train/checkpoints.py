@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from sinet.errors import Interrupted, UserError
 from sinet.files import read_json, write_atomically, write_json
@@ -23,12 +22,6 @@ from sinet.provenance import file_sha256
 log = logging.getLogger("sinet")
 KEPT = 2
 SEAL = "finished.json"
-
-
-def write_weights(path: Path, model: torch.nn.Module) -> None:
-    """A model's state dict as safetensors, atomically."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    write_atomically(path, lambda partial: save_file(tensors, partial))
 
 
 class StateFolder:

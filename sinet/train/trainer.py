@@ -27,8 +27,9 @@ from sinet.evaluate.metrics import METRICS, score
 from sinet.files import link_or_copy, read_sealed, write_sealed, write_sum
 from sinet.grid.recipes import SELECTIONS
 from sinet.infer.predict import predict, run_sums
+from sinet.model.weights import write_weights
 from sinet.schema import RunSpec, TrainingRecipe
-from sinet.train.checkpoints import StateFolder, StopSignal, write_weights
+from sinet.train.checkpoints import StateFolder, StopSignal
 from sinet.train.optimiser import parameter_groups
 from sinet.train.steps import Training
 

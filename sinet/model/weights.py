@@ -1,6 +1,12 @@
-"""Initial weights of new layers."""
+"""Weights of a model: the first ones of its new layers, and their file."""
 
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
 from torch import nn
+
+from sinet.files import write_atomically
 
 
 def initialise_normal(model: nn.Module, *but: str, std: float = 0.02) -> None:
@@ -11,3 +17,9 @@ def initialise_normal(model: nn.Module, *but: str, std: float = 0.02) -> None:
             nn.init.normal_(module.weight, std=std)
             if getattr(module, "bias", None) is not None:
                 nn.init.zeros_(module.bias)
+
+
+def write_weights(path: Path, model: torch.nn.Module) -> None:
+    """A model's state dict as safetensors, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_atomically(path, lambda partial: save_file(tensors, partial))
