@@ -75,6 +75,8 @@ lint: setup
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	snakemake --lint
+	mypy
+	python docs/architecture.py --check
 
 format: setup
 	ruff check --fix .

@@ -399,15 +399,15 @@ def _changes(name: str, **more: Any) -> type[Strict]:
     return create_model(name, __base__=Strict, __doc__="What a recipe changes.", **fields, **more)
 
 
-Changes = _changes("Changes")
+Changes: Any = _changes("Changes")
 Settings = Annotated[dict[str, Any], Field(default={}, description="Settings of the system.")]
 Stages = Annotated[
     dict[str, Changes],
     Field(default={}, description="Parts of the system trained one after another, and what their trainings change."),
 ]
-OfDataset = _changes("OfDataset", settings=(Settings, {}), stages=(Stages, {}))
+OfDataset: Any = _changes("OfDataset", settings=(Settings, {}), stages=(Stages, {}))
 ByDataset = Annotated[dict[str, OfDataset], Field(default={}, description="What is different on some datasets.")]
-OfSystem = _changes("OfSystem", settings=(Settings, {}), stages=(Stages, {}), datasets=(ByDataset, {}))
+OfSystem: Any = _changes("OfSystem", settings=(Settings, {}), stages=(Stages, {}), datasets=(ByDataset, {}))
 
 
 # -- the grid ----------------------------------------------------------------------------------------------------------

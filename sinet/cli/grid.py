@@ -43,8 +43,8 @@ def plan(
             device = Device(name, peak_tflops * efficiency * 1e12, operator_us * 1e-6)
         print_costs(planned, device, records, memory_gb)
     else:
-        for run in planned.specs():
-            print(run.model_dump_json())
+        for spec in planned.specs():
+            print(spec.model_dump_json())
     if not recipes and not out:
         for run, reason in planned.skipped.items():
             print(f"skipped: {run}: {reason}", file=sys.stderr)

@@ -80,7 +80,7 @@ def predict(
     _check_targets(run, input, output, html)
     for path in filter(None, (output, html)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    if input is None:
+    if input is None or output is None:
         _predict_text(run, str(text), lines, output, html)
         return
     from sinet.infer.extract import draw_file, extract_file, holds_texts

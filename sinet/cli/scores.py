@@ -97,7 +97,7 @@ def case_study(plan: PlanFile, out: Json) -> None:
     predictions = {model: read.file(run, "predictions.jsonl") for model, run in case.systems.items()}
     files = data / "test.jsonl", data / "labels.json", read.file(case.studied, "attention.json"), predictions
     what = f"{read.study_title(case)}, test split"
-    write_sealed(out, {"cases": chosen_cases(*files, case.model, read.config.case_study.sentences, what)})
+    write_sealed(out, {"cases": chosen_cases(*files, case.model, case.sentences, what)})
 
 
 @command

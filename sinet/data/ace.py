@@ -170,9 +170,9 @@ def read_document(apf: Path, lost: Lost) -> Document:
                 )
                 if begin == stop:
                     continue
-            if (kind := (entity.get("TYPE"), begin, stop)) in distinct:
+            if (kind := (entity.get("TYPE", ""), begin, stop)) in distinct:
                 lost.counts["duplicate mentions merged"] += 1
-            position[mention.get("ID")] = distinct.setdefault(kind, len(distinct))
+            position[mention.get("ID", "")] = distinct.setdefault(kind, len(distinct))
 
     relations: dict[tuple[str, int, int], None] = {}
     for relation in root.iter("relation"):
@@ -184,7 +184,7 @@ def read_document(apf: Path, lost: Lost) -> Document:
             if not {1, 2} <= arguments.keys() or not {arguments[1], arguments[2]} <= position.keys():
                 lost.counts["relations dropped for want of an entity as argument"] += 1
                 continue
-            triple = relation.get("TYPE"), position[arguments[1]], position[arguments[2]]
+            triple = relation.get("TYPE", ""), position[arguments[1]], position[arguments[2]]
             if triple[1] == triple[2]:
                 lost.counts["relations of a mention to itself dropped"] += 1
                 continue
@@ -198,10 +198,10 @@ def read_document(apf: Path, lost: Lost) -> Document:
 
 def _parsed(apf: Path) -> ElementTree.Element:
     """The root of an annotation; its elements are counted while it is read, so that no deep one is built."""
-    depth, root = 0, None
+    depth, root = 0, ElementTree.Element("empty")
     try:
         for event, element in ElementTree.iterparse(apf, ("start", "end")):
-            root = element if root is None else root
+            root = element if depth == 0 and event == "start" else root
             depth += 1 if event == "start" else -1
             if depth > DEEPEST:
                 raise UserError(f"{apf}: cannot be read as XML: more than {DEEPEST} elements within one another")
@@ -228,7 +228,9 @@ def _source(path: Path) -> str:
 
 def _header(source: str) -> list[tuple[int, int]]:
     """The characters [start, end) of header lines, counted without tags."""
-    found, removed, opened = [], 0, []
+    removed = 0
+    found: list[tuple[int, int]] = []
+    opened: list[str] = []
     within = not re.search("<TEXT", source, re.IGNORECASE)  # text that is body unless an element says otherwise
     begin = None if within else 0
     for tag in _tags(source):
@@ -253,7 +255,9 @@ def _header(source: str) -> list[tuple[int, int]]:
 
 def _without_references(source: str) -> tuple[str, list[int]]:
     """The text with character references replaced by what they stand for, and the new place of every old offset."""
-    parts, place, done, length = [], [], 0, 0
+    parts: list[str] = []
+    place: list[int] = []
+    done = length = 0
     for match in REFERENCE.finditer(source):
         plain = html.unescape(match.group())
         if plain == match.group():  # no known reference: it stands for itself
@@ -274,11 +278,11 @@ def _arguments(mention: ElementTree.Element) -> dict[int, str]:
     """Argument number -> mention id, in either release's form."""
     found = {}
     for argument in mention.iter("relation_mention_argument"):
-        if argument.get("ROLE") in ("Arg-1", "Arg-2"):
-            found[int(argument.get("ROLE")[-1])] = argument.get("REFID")
+        if (role := argument.get("ROLE", "")) in ("Arg-1", "Arg-2"):
+            found[int(role[-1])] = argument.get("REFID", "")
     for argument in mention.iter("rel_mention_arg"):
-        if argument.get("ARGNUM") in ("1", "2"):
-            found[int(argument.get("ARGNUM"))] = argument.get("ENTITYMENTIONID")
+        if (number := argument.get("ARGNUM", "")) in ("1", "2"):
+            found[int(number)] = argument.get("ENTITYMENTIONID", "")
     return found
 
 

@@ -88,7 +88,7 @@ def _overlapping(entities: Sequence[Entity]) -> int:
 def table_checksum(sentences: Sequence[Sentence], symmetric: frozenset[str]) -> dict[str, int]:
     """Cells of the word-by-word table of every sentence, by type: entities fill their span by their span, relations
     overwrite span by span, symmetric ones also transposed; and the sum of squared lengths, `cells`."""
-    total = Counter()
+    total: Counter[str] = Counter()
     for sentence in sentences:
         total["cells"] += len(sentence.tokens) ** 2
         table: dict[tuple[int, int], str] = {}

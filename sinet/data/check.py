@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from sinet.data.card import card_markdown, count, missed_types, shared_sentences
 from sinet.data.decode import REPLACEMENT, Fault, read_with_faults
@@ -194,27 +195,27 @@ def _types(sentences: Sequence[Sentence], field: str) -> list[str]:
 
 
 def _record_faults(
-    record: object, labels: Labels | None, too_long: Callable[[Sequence[str]], str | None] | None
+    record: Any, labels: Labels | None, too_long: Callable[[Sequence[str]], str | None] | None
 ) -> Iterator[str]:
     """Faults of a sentence whatever else is wrong with it: types, relations to oneself, length."""
     if not isinstance(record, dict):
         return
     for field, known in (
-        ("entities", labels and labels.entity_types),
-        ("relations", labels and labels.relation_types),
+        ("entities", labels.entity_types if labels else None),
+        ("relations", labels.relation_types if labels else None),
     ):
         for i, item in _typed(record, field):
             if known is not None and item["type"] not in known and item["type"].lower() not in spellings(known):
                 yield f"{field}[{i}].type: unknown type {quoted(item['type'])}, {nearest(item['type'], known)}"
             if field == "relations" and whole(item.get("head")) and item["head"] == item.get("tail"):
                 yield f"relations[{i}]: relates entity {item['head']} to itself; head and tail should differ"
-    tokens = record.get("tokens")
+    tokens: Any = record.get("tokens")
     words = isinstance(tokens, list) and tokens and all(isinstance(token, str) for token in tokens)
     if too_long is not None and words and (what := too_long(tokens)):
         yield f"tokens: {what}"
 
 
-def _repetitions(record: object) -> Iterator[str]:
+def _repetitions(record: Any) -> Iterator[str]:
     """Entities and relations that a sentence holds already."""
     for field, roles in (("entities", ("start", "end")), ("relations", ("head", "tail"))):
         seen: dict[tuple, int] = {}
@@ -224,14 +225,14 @@ def _repetitions(record: object) -> Iterator[str]:
                 yield f"{field}[{i}]: repeats {field}[{earlier}]; remove one"
 
 
-def _typed(record: object, field: str) -> Iterator[tuple[int, dict]]:
+def _typed(record: Any, field: str) -> Iterator[tuple[int, dict]]:
     """Place and item of the entities or relations that have a type."""
     for i, item in enumerate(_items(record, field)):
         if isinstance(item, dict) and isinstance(item.get("type"), str):
             yield i, item
 
 
-def _items(record: object, field: str) -> list:
+def _items(record: Any, field: str) -> list:
     """The entities or relations of a record, whatever they are; none where there is no list of them."""
     items = record.get(field) if isinstance(record, dict) else None
     return items if isinstance(items, list) else []
@@ -250,11 +251,11 @@ def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
             first = next(iter(places.values()))[0]
             yield f"{first}: {len(counts):,} types in all; a type is a class of a few, is the text written there?"
             continue
-        for kind, where in places.items():
+        for kind, at in places.items():
             frequent = {other.lower(): other for other, n in counts.items() if n >= RARE * counts[kind]}
             if close := closest(kind.lower(), frequent, cutoff=ALIKE):
                 yield (
-                    f"{where[0]}: {quoted(kind)} occurs {counted(counts[kind], 'time')} in all, "
+                    f"{at[0]}: {quoted(kind)} occurs {counted(counts[kind], 'time')} in all, "
                     f"{frequent[close]!r} {counts[frequent[close]]}; "
                     "if it is a type of its own, name it in --labels"
                 )
@@ -278,7 +279,7 @@ def _training(paths: Sequence[Path]) -> Path:
     return paths[0]
 
 
-def _named_again(record: object, where: str, form: str, named: dict[str, str]) -> Iterator[str]:
+def _named_again(record: Any, where: str, form: str, named: dict[str, str]) -> Iterator[str]:
     """The fault of an id, or of the name of a document of sentences, that an earlier one has; `named` keeps them."""
     if not isinstance(record, dict) or "id" not in record:
         return

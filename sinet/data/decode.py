@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sinet.errors import MESSAGE, UserError, plain, quoted
 
@@ -80,7 +81,7 @@ def decoded(line: str, where: str) -> object:
     return value
 
 
-def decode(text: str) -> object | Fault:
+def decode(text: str) -> Any:
     """The JSON value that a text is, or what is wrong with it."""
     value, end = decode_at(text, len(text) - len(text.lstrip()))
     if not isinstance(value, Fault) and text[end:].strip():
@@ -88,7 +89,7 @@ def decode(text: str) -> object | Fault:
     return value
 
 
-def decode_at(text: str, start: int) -> tuple[object | Fault, int]:
+def decode_at(text: str, start: int) -> tuple[Any, int]:
     """The JSON value that starts at a position, and where it ends; or what is wrong with it, and where."""
     try:
         value, end = DECODER.raw_decode(text, start)
@@ -109,8 +110,8 @@ def decode_at(text: str, start: int) -> tuple[object | Fault, int]:
 def _object(pairs: list[tuple[str, object]]) -> dict:
     record = dict(pairs)
     if len(record) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        keys = [key for key, _ in pairs]
+        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
         raise ValueError(f"key {quoted(twice)} stands twice in an object")
     return record
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sinet.data.decode import Fault, decode, decode_at, read_text
 from sinet.data.misread import (
@@ -38,9 +39,9 @@ MISSING_COMMA = Fault("", "broken JSON: a comma is missing before this object")
 # -- files into records --------------------------------------------------------------------------------------------
 
 
-def json_lines(text: str) -> Iterator[tuple[int, object | Fault]]:
+def json_lines(text: str) -> Iterator[tuple[int, Any]]:
     """Line number and record, or the fault of a broken line; one fault when no line is a record."""
-    before: list[tuple[int, object | Fault]] = []  # what precedes the first line that is an object or an array
+    before: list[tuple[int, Any]] = []  # what precedes the first line that is an object or an array
     records = False
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -61,12 +62,13 @@ def json_lines(text: str) -> Iterator[tuple[int, object | Fault]]:
         yield number, Fault("", f"{what}, and no other line is a JSON object; known forms: {_known_forms()}")
 
 
-def json_array(text: str) -> Iterator[tuple[int, object | Fault]]:
+def json_array(text: str) -> Iterator[tuple[int, Any]]:
     """Line number and element of an array; what stands before a fault is still given."""
     line, counted = 1, 0
 
     def skip(position: int) -> int:
-        return BLANKS.match(text, position).end()
+        found = BLANKS.match(text, position)
+        return found.end() if found else position
 
     position = skip(0)
     if text[position : position + 1] != "[":
@@ -126,19 +128,19 @@ def _next_element(text: str, start: int, broken: int) -> int | None:
 # -- records into sentences ----------------------------------------------------------------------------------------
 
 
-def own_sentences(record: object) -> Iterator[dict | Fault]:
+def own_sentences(record: Any) -> Iterator[dict | Fault]:
     """The project's own form: a record is a sentence."""
     yield record
 
 
-def spert_sentences(record: object) -> Iterator[dict | Fault]:
+def spert_sentences(record: Any) -> Iterator[dict | Fault]:
     """SpERT's form is ours, with `orig_id` naming the document where there is one."""
     if isinstance(record, dict) and isinstance(record.get("orig_id"), str):
         record = {"document": record["orig_id"]} | record
     yield record
 
 
-def two_sentences(record: object) -> Iterator[dict | Fault]:
+def two_sentences(record: Any) -> Iterator[dict | Fault]:
     """Two are Better than One: entities `[start, end, type]`, relations `[start, end, start, end, type]`, ends
     exclusive; a relation names its arguments by their spans."""
     if not isinstance(record, dict):
@@ -156,7 +158,7 @@ def two_sentences(record: object) -> Iterator[dict | Fault]:
     yield record | {field: items for field, items in made.items() if field in record}
 
 
-def dygie_sentences(record: object) -> Iterator[dict | Fault]:
+def dygie_sentences(record: Any) -> Iterator[dict | Fault]:
     """DyGIE's and PURE's form: a document of `sentences`, with `ner` [start, end, type], `relations` [start, end,
     start, end, type] and `clusters` [[start, end], ...], offsets counted through the document, ends inclusive."""
     if isinstance(record, list):
@@ -204,7 +206,8 @@ def dygie_sentences(record: object) -> Iterator[dict | Fault]:
         for span in _places(items):
             home.setdefault(span, number)
     for number, (words, (base, behind)) in enumerate(zip(sentences, itertools.pairwise(bounds), strict=True)):
-        entities, place = [], _places(ner[number])
+        entities: list[Any] = []
+        place = _places(ner[number])
         for i, item in enumerate(ner[number]):
             field = f"ner[{number}][{i}]"
             if fault := _annotation(field, item, ENTITY):
@@ -228,7 +231,7 @@ NOWHERE: Mapping[tuple[int, int], int] = {}
 ENTITY, RELATION = ("start", "end", "type"), ("start", "end", "start", "end", "type")
 
 
-def _annotation(field: str, item: object, parts: tuple[str, ...]) -> Fault | None:
+def _annotation(field: str, item: Any, parts: tuple[str, ...]) -> Fault | None:
     """What is wrong with the form of an entity or relation given as a list; whatever follows its type is passed
     over."""
     n = len(parts)
@@ -247,7 +250,7 @@ def _places(entities: list) -> dict[tuple[int, int], int]:
 
 
 def _by_spans(
-    field: str, item: object, place: dict[tuple[int, int], int], home: Mapping[tuple[int, int], int] = NOWHERE
+    field: str, item: Any, place: dict[tuple[int, int], int], home: Mapping[tuple[int, int], int] = NOWHERE
 ) -> dict | Fault:
     """A relation that names its arguments by their spans, turned into one that names their places; `home`: the sentence
     of every span of its document."""
@@ -286,7 +289,7 @@ class Form:
     keys of a record."""
 
     title: str
-    records: Callable[[str], Iterator[tuple[int, object | Fault]]]
+    records: Callable[[str], Iterator[tuple[int, Any]]]
     sentences: Callable[[object], Iterator[dict | Fault]]
     keys: Keys
 
@@ -348,7 +351,7 @@ class NotThisForm(Fault):
     """The fault of a file that is not in the form it is read in."""
 
 
-def _of_whole_file(form: str, records: list[tuple[int, object]], text: str) -> tuple[int, Fault] | None:
+def _of_whole_file(form: str, records: list[tuple[int, Any]], text: str) -> tuple[int, Fault] | None:
     """Line and fault of a file whose records are all misread in the same way."""
     keys, legible = FORMS[form].keys, [(line, record) for line, record in records if not isinstance(record, Fault)]
     if not legible:

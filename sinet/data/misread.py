@@ -5,6 +5,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sinet.data.decode import Fault
 from sinet.data.sentence import meant_key, whole
@@ -69,7 +70,7 @@ PREDICTED = "predicted_"
 """How DyGIE and PURE begin the keys of their output, which stand beside gold."""
 
 
-def has_words(record: object, keys: Keys) -> bool:
+def has_words(record: Any, keys: Keys) -> bool:
     """Whether a record has something for words where the form has them, be it faulty; other tools' are a text, objects,
     or numbers."""
     if not isinstance(record, dict) or keys.words not in record:
@@ -168,14 +169,14 @@ def _inside(entities: object) -> Iterator[tuple[str, object]]:
             yield from ((f"{key} of entities", value) for key, value in entity.items() if RELATED.search(key))
 
 
-def _filled(value: object) -> bool:
+def _filled(value: Any) -> bool:
     """Whether a value is an object that is not empty, or a list of lists or objects one of which is not."""
     if isinstance(value, dict):
         return bool(value)
     return isinstance(value, list) and any(isinstance(item, list | dict) and item for item in value)
 
 
-def _tagged(key: str, value: object) -> bool:
+def _tagged(key: str, value: Any) -> bool:
     """Whether a value is a list of tags: called so, or all in BIO's form or one of its kin, which a text may be, too.
     Other lists of words or numbers, as of parts of speech, are no annotation of entities."""
     tags = value.split() if isinstance(value, str) else value
@@ -253,7 +254,7 @@ class _Words:
         return None
 
 
-def _spans(record: object, keys: Keys) -> Iterator[tuple[str, _Words, int, int, int]]:
+def _spans(record: Any, keys: Keys) -> Iterator[tuple[str, _Words, int, int, int]]:
     """Field, words, start, end (exclusive unless it counts characters) and first word's number of each entity whose
     form is right."""
     words, entities = (record.get(key) for key in (keys.words, keys.entities)) if isinstance(record, dict) else (0, 0)
@@ -265,11 +266,11 @@ def _spans(record: object, keys: Keys) -> Iterator[tuple[str, _Words, int, int, 
     for number, (tokens, items) in enumerate(sentences):
         if not isinstance(tokens, list) or not isinstance(items, list) or not all(isinstance(t, str) for t in tokens):
             return
-        made = _Words(tokens, before) if items else None
+        made = _Words(tokens, before)
         for i, item in enumerate(items):
             if not isinstance(item, dict | list):
                 continue
-            span = [item.get("start"), item.get("end")] if isinstance(item, dict) else item[:2]
+            span: list[Any] = [item.get("start"), item.get("end")] if isinstance(item, dict) else item[:2]
             if len(span) == 2 and all(map(whole, span)):
                 yield f"{keys.entities}{f'[{number}]' if several else ''}[{i}]", made, span[0], span[1], base
         base += len(tokens)

@@ -87,8 +87,8 @@ def prepare(name: str, declared: Dataset, mirrors: Sequence[str], out: Path) -> 
             write_sum(path)
         (made / "card.md").write_text(card_markdown(card), encoding="utf-8")
         out.mkdir(exist_ok=True)
-        for file in made.iterdir():
-            file.replace(out / file.name)
+        for path in made.iterdir():
+            path.replace(out / path.name)
     return card
 
 
@@ -119,7 +119,8 @@ def _by_split(
 ) -> tuple[dict[str, list], list[dict]]:
     """What the files of each split hold, and which files they were; without a dev file the last of train are held
     out."""
-    items, files = {}, []
+    items: dict[str, list] = {}
+    files = []
     for split in (split for split in SPLITS if declared.files.of(split)):
         items[split] = []
         for file in declared.files.of(split):

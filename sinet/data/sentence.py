@@ -18,6 +18,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sinet.data.decode import Fault, decoded, utf8_lines
 from sinet.errors import CONTROL, UserError, closest, listed, nearest, plain, quoted
@@ -126,7 +127,7 @@ LONGEST_WORD = 10_000
 BLANK = re.compile(r"[ \t\n\r\v\f\x85\u2028\u2029]")
 
 
-def mistakes(record: object) -> Iterator[Fault]:
+def mistakes(record: Any) -> Iterator[Fault]:
     """Everything wrong with decoded JSON that should be a sentence."""
     if not isinstance(record, dict):
         yield Fault("", f'a sentence is an object such as {{"tokens": ["A", "word"]}}, not {record!r:.40}')
@@ -196,7 +197,7 @@ def controlled(name: str) -> str | None:
     return f"{quoted(name)} holds a line break or control character; remove it" if CONTROL.search(name) else None
 
 
-def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
+def _entity_mistakes(item: Any, words: int) -> Iterator[tuple[str, str]]:
     if not _typed(item):
         hint = "; lists are Two are Better than One's form, an array (`format: table_sequence`)" * isinstance(
             item, list
@@ -220,7 +221,7 @@ def _entity_mistakes(item: object, words: int) -> Iterator[tuple[str, str]]:
     yield from _common_mistakes(item)
 
 
-def _relation_mistakes(item: object, entities: int) -> Iterator[tuple[str, str]]:
+def _relation_mistakes(item: Any, entities: int) -> Iterator[tuple[str, str]]:
     if not _typed(item):
         yield "", f'should be an object {{"type", "head", "tail"}} with a text as type, is {item!r:.60}'
         return
@@ -239,7 +240,7 @@ def _common_mistakes(item: dict) -> Iterator[tuple[str, str]]:
         yield ".score", f"should be a finite number, is {score!r:.40}"
 
 
-def _typed(item: object) -> bool:
+def _typed(item: Any) -> bool:
     return isinstance(item, dict) and isinstance(item.get("type"), str) and bool(item["type"].strip())
 
 
@@ -247,12 +248,12 @@ def _is_type(name: object) -> bool:
     return isinstance(name, str) and bool(name.strip()) and not controlled(name)
 
 
-def whole(value: object) -> bool:
+def whole(value: Any) -> bool:
     """Whether decoded JSON is a whole number; true and false are none."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def parse_sentence(record: object, where: str, default_id: str) -> Sentence:
+def parse_sentence(record: Any, where: str, default_id: str) -> Sentence:
     """Build a sentence from decoded JSON; `where` (`file:line`) opens every message.
 
     Raises:
@@ -272,10 +273,11 @@ def parse_sentence(record: object, where: str, default_id: str) -> Sentence:
 
 def check_types(sentence: Sentence, labels: Labels, where: str) -> None:
     """Refuse a type that the dataset does not declare, naming the nearest one that it does."""
-    for kind, items, known in (
+    both: tuple[tuple[str, Sequence[Entity | Relation], tuple[str, ...]], ...] = (
         ("entities", sentence.entities, labels.entity_types),
         ("relations", sentence.relations, labels.relation_types),
-    ):
+    )
+    for kind, items, known in both:
         for i, item in enumerate(items):
             if item.type not in known:
                 raise UserError(
@@ -331,10 +333,10 @@ def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:
         if document is None:
             yield from sentences
             continue
-        sentences = list(sentences)
-        text = tuple(word for sentence in sentences for word in sentence.tokens)
-        offsets = itertools.accumulate((len(sentence.tokens) for sentence in sentences), initial=0)
-        yield from (replace(s, text=text, offset=offset) for s, offset in zip(sentences, offsets, strict=False))
+        whole = list(sentences)
+        text = tuple(word for sentence in whole for word in sentence.tokens)
+        offsets = itertools.accumulate((len(sentence.tokens) for sentence in whole), initial=0)
+        yield from (replace(s, text=text, offset=offset) for s, offset in zip(whole, offsets, strict=False))
 
 
 def read_sentences(path: Path) -> list[Sentence]:

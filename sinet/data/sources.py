@@ -16,6 +16,7 @@ import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -84,6 +85,7 @@ def _download(dataset: str, files: Sequence[DataFile], mirrors: Sequence[str]) -
     if not url:
         raise UserError(f"{dataset}: {path} is not to be had by itself from a public URL; {by_hand}")
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
+    reason: Any = None
     for attempt in range(RETRIES):
         if attempt:
             time.sleep(2**attempt)
@@ -133,12 +135,14 @@ def _fetch(url: str, targets: dict[str | None, Path]) -> None:
                     raise ConnectionError(f"{stream.count} of {size} bytes came")
                 return
             missing = dict(targets)
-            with tarfile.open(fileobj=stream, mode="r|*") as archive:
+            readable: Any = stream  # as much of a file as tarfile needs
+            with tarfile.open(fileobj=readable, mode="r|*") as archive:
                 for member in archive:
                     name = member.name.removeprefix("./")
-                    if name in missing and member.isfile():
+                    content = archive.extractfile(member) if name in missing and member.isfile() else None
+                    if content is not None:
                         with open(missing.pop(name), "wb") as file:
-                            shutil.copyfileobj(archive.extractfile(member), file, 1 << 20)
+                            shutil.copyfileobj(content, file, 1 << 20)
                     if not missing:
                         return
 

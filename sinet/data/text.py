@@ -11,6 +11,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 LONGEST = 300
 """Characters that are tokenised at once where no white space divides them."""
@@ -27,7 +28,7 @@ class Word:
 
 
 @functools.cache
-def _english() -> object:
+def _english() -> Any:
     import spacy
 
     pipeline = spacy.blank("en")

@@ -48,8 +48,8 @@ def _example(sentence: Sentence, error: Error) -> dict:
 def readable(claim: Claim, tokens: Sequence[str]) -> str:
     """A claim in words: `parser [Method]`, or `parser [Method] Used-for parsing [Task]`."""
     if isinstance(claim[1], int):
-        return _mention(*claim[1:], claim[0], tokens)
-    head, tail = (_mention(*argument, tokens) for argument in claim[1:])
+        return _mention(claim[1], claim[2], claim[0], tokens)
+    head, tail = (_mention(start, end, kind, tokens) for start, end, kind in claim[1:])
     return f"{head} {claim[0]} {tail}"
 
 

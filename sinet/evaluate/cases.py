@@ -101,7 +101,8 @@ def choose(outcomes: Sequence[Outcome], wanted: Sequence[str]) -> list[int | Non
             default=None,
         )
         chosen.append(best)
-        taken.add(best)
+        if best is not None:
+            taken.add(best)
     return chosen
 
 

@@ -73,7 +73,9 @@ def facts(sentence: Sentence, metric: str, symmetric: Collection[str]) -> set[tu
 
 
 def _figures(pairs: Iterable[tuple[set, set]], types: Sequence[str]) -> dict:
-    gold, predicted, correct = Counter(), Counter(), Counter()
+    gold: Counter[str] = Counter()
+    predicted: Counter[str] = Counter()
+    correct: Counter[str] = Counter()
     for gold_facts, predicted_facts in pairs:
         gold.update(fact[0] for fact in gold_facts)
         predicted.update(fact[0] for fact in predicted_facts)

@@ -7,6 +7,7 @@ entity overlap* (SEO) when two triples share one entity only; one sentence may h
 Distance chooses claims, gold and predicted alike: the words between the two arguments, 0 where they touch or overlap.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
@@ -89,10 +90,14 @@ def slice_figures(gold: Sequence[Sentence], predicted: Sequence[Sentence], symme
             for c in CLASSES[name]
         }
     figures["distance"] = {
-        c: {m: _count((s[m] for s in claims), lambda claim, c=c: distance_class(claim) == c) for m in METRICS[1:]}
+        c: {m: _count((s[m] for s in claims), functools.partial(_of_distance, c)) for m in METRICS[1:]}
         for c in CLASSES["distance"]
     }
     return figures
+
+
+def _of_distance(wanted: str, claim: tuple) -> bool:
+    return distance_class(claim) == wanted
 
 
 def _count(sentences: Iterable[tuple[set, set]], counts: Callable[[tuple], bool]) -> dict:

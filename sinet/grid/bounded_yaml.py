@@ -59,14 +59,15 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event, before = self.peek_event(), self.values
+        mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent) and event.anchor in self.anchors:
             if event.anchor not in self.sizes:
-                raise yaml.MarkedYAMLError(problem=f"{shown(event.anchor)} holds itself", problem_mark=event.start_mark)
+                raise yaml.MarkedYAMLError(problem=f"{shown(event.anchor)} holds itself", problem_mark=mark)
             self.values += self.sizes[event.anchor]
         self.values, self.depth = self.values + 1, self.depth + 1
         if self.values > MOST_VALUES or self.depth > DEEPEST:
             most = f"more than {MOST_VALUES:,} values" if self.values > MOST_VALUES else f"more than {DEEPEST} levels"
-            raise yaml.MarkedYAMLError(problem=f"{most}, aliases spelled out", problem_mark=event.start_mark)
+            raise yaml.MarkedYAMLError(problem=f"{most}, aliases spelled out", problem_mark=mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         if not isinstance(event, yaml.AliasEvent) and event.anchor:

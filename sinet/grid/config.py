@@ -285,8 +285,8 @@ def _title_mistakes(config: Config) -> Iterator[str]:
         for name in sorted({cell[place] for cell in in_grid} & known.keys()):
             declared = known[name]
             whole = getattr(declared, "fold_of", None) or name
-            column = published.DATASETS.get(declared.published) if kind == "datasets" else None
-            if column == declared.title:
+            column = published.DATASETS.get(declared.published or "") if kind == "datasets" else None
+            if column is not None and column == declared.title:
                 titles[column] = whole
             if titles.setdefault(declared.title, whole) != whole:
                 taken = titles[declared.title]

@@ -62,7 +62,7 @@ def _line(model: type[BaseModel], error: Mapping[str, Any]) -> str:
             return f"{key}: the list is empty; name at least one"
         case "literal_error":
             known = [choice for choice in _choices(_annotation_at(model, loc)) if choice is not None]
-            return f"{key}: {shown(value)} is unknown, {nearest(value, known)}"
+            return f"{key}: {shown(value)} is unknown, {nearest(str(value), map(str, known))}"
     if kind in BOUNDS:
         limit = next(context[short] for short in ("ge", "gt", "le", "lt") if short in context)
         return f"{key}: {shown(value)} should be {BOUNDS[kind]} {limit}"

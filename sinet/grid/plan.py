@@ -28,8 +28,17 @@ from sinet.grid.config import (
 from sinet.grid.mistakes import validated
 from sinet.schema import Config, RunSpec, Strict
 
-TABLES = ("main", "ablation", "published_vs_measured", "significance", "efficiency", "types", "slices", "errors")
-TABLES += ("error_examples",)
+TABLES = (
+    "main",
+    "ablation",
+    "published_vs_measured",
+    "significance",
+    "efficiency",
+    "types",
+    "slices",
+    "errors",
+    "error_examples",
+)
 RUN = re.compile("[^/]+/[^/]+/[^/]+/[0-9]+")
 CASE_TABLES = ("attention_shares", "triple_groups")
 RESULT_FIGURES, EFFICIENCY_FIGURES = ("curves", "lengths", "significance"), ("flops", "speed")
@@ -43,7 +52,9 @@ class CaseStudy:
     dataset: str
     encoder: str
     systems: dict[str, str]
-    """The run of each model there, the studied model's first: of its seed where there is one."""
+    """The run of each model there, of the studied model's seed where there is one."""
+    sentences: list[str]
+    """Rules that find a test sentence each, or ids of sentences."""
 
     @property
     def studied(self) -> str:
@@ -208,7 +219,7 @@ class Plan:
             systems: dict[str, str] = {}
             for run in sorted(there, key=lambda run: run.split("/")[3] != seed):
                 systems.setdefault(run.split("/")[2], run)
-            found.append(CaseStudy(model, dataset, encoder, systems))
+            found.append(CaseStudy(model, dataset, encoder, systems, self.config.case_study.sentences))
         return found
 
     def triple_studies(self) -> list[CaseStudy]:
@@ -335,7 +346,9 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
     """
     config = checked(config) if isinstance(config, dict) else config
     offline = hub_is_offline() if offline is None else offline
-    runs, recipes_, seen = {}, {}, {}
+    runs: dict[str, str] = {}
+    recipes_: dict[str, str] = {}
+    seen: dict[str, int] = {}
     skipped: dict[str, str] = {}
 
     @functools.cache

@@ -7,6 +7,7 @@ import functools
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sinet.errors import UserError
 from sinet.grid.bounded_yaml import read_yaml
@@ -38,7 +39,7 @@ def load_site(path: Path) -> Site:
 
 def resources(
     site: Site, cpus: int, mem_mb: int, runtime: int, gpu: bool = False, exclusive: bool = False
-) -> dict[str, int | str | Callable[..., int]]:
+) -> dict[str, Any]:
     """Resources of a rule.
 
     Args:
@@ -50,7 +51,7 @@ def resources(
     def grown(name: str, first: int) -> Callable[..., int]:
         return lambda wildcards, attempt: min(first * attempt, getattr(site.limits, name) or first * attempt)
 
-    asked = {
+    asked: dict[str, Any] = {
         # not `threads`: with --cores all Snakemake cuts that down to the cores of the machine it is called on
         "cpus_per_task": min(cpus, site.limits.cpus or cpus),
         "mem_mb": grown("mem_mb", mem_mb),
