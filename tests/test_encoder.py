@@ -3,6 +3,8 @@
 import contextlib
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -12,10 +14,12 @@ from transformers import AutoModel
 from sinet.contract import Sentence
 from sinet.data.sentence import read_sentences
 from sinet.efficiency.flops import count_sentences, encoder_multiply_adds
+from sinet.encoders.length import LengthCheck, positions
 from sinet.encoders.located import changed_files, file_sums, locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
-from sinet.model import packed as packed_weights
+from sinet.grid.config import encoder_declaration, read_config
+from sinet.encoders import fast as packed_weights
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.train.steps import new_optimizer
@@ -302,3 +306,27 @@ def test_whatever_is_read_is_watched_and_trains_anew_when_it_changes(name, encod
         text = (folder / name).read_text()
         (folder / name).write_text(text.replace("{", "{ ", 1))
     assert seen == [1, 2], "the second is another training"
+
+
+# -- length without the model ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_the_length_that_a_configuration_gives_is_the_encoders(kind, fresh_encoder):
+    encoder = fresh_encoder(kind)
+    assert positions(encoder.model.config.to_dict()) == encoder.max_pieces
+
+
+def test_sentences_are_measured_without_torch_as_the_encoder_cuts_them():
+    declared = encoder_declaration(read_config().encoders, "minilm")
+    encoder, check = load_encoder(declared, locate_encoder(declared)), LengthCheck(declared, [])
+    words = ["Neural", "parsers", "(", "naïve", "\u4e2d", "\ufffd", "x" * 300, "don't", "\u200b"]
+    assert check(words) is None and check.words == len(words)
+    pieces = encoder.tokenizer(words, add_special_tokens=False)["input_ids"]
+    assert check.unknown == sum(not ids or encoder.tokenizer.unk_token_id in ids for ids in pieces) == 3
+    room = encoder.max_pieces - 2
+    assert check(["a"] * room) is None
+    assert check(["a"] * (room + 1)) == f"{room + 3} word pieces, minilm takes {room + 2}; divide the sentence"
+    code = "import sys; from sinet.cli import main; main(['check', sys.argv[1]]); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, str(CORPUS)], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"

@@ -284,14 +284,12 @@ def test_a_state_is_of_its_settings_code_and_data(run, prepared, tmp_path, monke
     monkeypatch.setattr(
         train, "_train", lambda *arguments: (_ for _ in ()).throw(Interrupted(arguments[-1].folder.name))
     )
-    source, edited = provenance._source, tmp_path / "edited.py"
+    code = provenance._code
     monkeypatch.setattr(provenance, "digest", provenance.digest.__wrapped__)  # not what was remembered of the sources
 
     def folder(data=prepared, module: str | None = None, **changes: object) -> str:
-        if module:
-            edited.write_text(source(module).read_text(encoding="utf-8") + "\n", encoding="utf-8")
         with monkeypatch.context() as patched, pytest.raises(Interrupted) as stopped:
-            patched.setattr(provenance, "_source", lambda name: edited if name == module else source(name))
+            patched.setattr(provenance, "_code", lambda of, name: code(of, name) + "edited" * (of == module))
             train.train_run(spec(run | changes), data, tmp_path / "out", tmp_path / "state")
         return str(stopped.value)
 
@@ -503,7 +501,7 @@ def test_the_order_of_batches_is_the_recipe_s():
 
 
 def test_flops_of_the_encoder_follow_the_closed_formula(tiny_encoder):
-    model = System(LABELS, tiny_encoder, **System.test_settings).eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings).eval().requires_grad_(False)
     batch = model.collate([s.without_labels() for s in read_sentences(CORPUS)[:1]])
     counted = flops.count_batch(model, batch)
     n, d, inner = batch["input_ids"].shape[1], SMALL["hidden_size"], SMALL["intermediate_size"]
@@ -516,7 +514,7 @@ def test_flops_of_the_encoder_follow_the_closed_formula(tiny_encoder):
 def test_every_encoder_of_a_system_counts_as_encoder(tiny_encoder):
     """PURE reads a sentence once for its entities, and with four markers for each ordered pair of them."""
     pure, sentence = systems.load("pure"), read_sentences(CORPUS)[3]
-    model = pure(LABELS, tiny_encoder, **pure.test_settings).eval()
+    model = pure(LABELS, tiny_encoder, **pure.test_settings).eval().requires_grad_(False)
     batch = model.collate([sentence])
     batch.gold_entities = True
     counted = flops.count_batch(model, batch)

@@ -64,6 +64,14 @@ def _print_recipes(planned) -> None:  # type: ignore[no-untyped-def]
 
 
 @command
+def schema() -> None:
+    """Print the JSON schema of a configuration: every key with its type, bounds and description."""
+    from sinet.schema import Config
+
+    print(json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False))
+
+
+@command
 def summary(config: Config = []) -> None:  # noqa: B006
     """Print the main table of a finished grid and the paths of what it made."""
     from sinet.grid.config import read_config

@@ -45,9 +45,10 @@ class LengthCheck:
 
 def positions(config: dict) -> int:
     """Word pieces that an encoder of this configuration can read at once, [CLS] and [SEP] counted."""
-    most = int(config.get("max_position_embeddings", 512))
-    behind = config.get("model_type") in BEHIND_PADDING
-    return most - 1 - int(config.get("pad_token_id", 1)) if behind else most
+    most, kind = int(config.get("max_position_embeddings", 512)), config.get("model_type")
+    if kind not in BEHIND_PADDING:
+        return most
+    return most - 1 - (1 if kind == "mpnet" else int(config.get("pad_token_id", 1)))  # MPNet's is fixed
 
 
 def _unknown_token(folder: Path) -> str:
