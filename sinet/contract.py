@@ -27,8 +27,8 @@ class Prediction:
 @dataclass
 class Batch:
     """The sentences of one step and the tensors a model made of them, by name: those of the encoder's input
-    (`sinet.encoders.encoder.EncoderInputs.tensors`), gold spans and pairs (`sinet.model.spans.gold_tensors`), and what the
-    `collate` and `training_batch` of a system say.
+    (`sinet.encoders.encoder.EncoderInputs.tensors`), gold spans and pairs (`sinet.model.spans.gold_tensors`), and what
+    the `collate` and `training_batch` of a system say.
 
     `gold_entities`: decoding decides relations between the gold entities instead of predicted ones, in systems that go
     through entities.
@@ -93,8 +93,8 @@ class Extractor(nn.Module):
     """Whether the encoder learns, and a recipe has to give its rate."""
     released_form: ClassVar[str | None] = None
     """What the authors' released code multiplies for the same figures that is not multiplied here; None where nothing
-    is known to differ. With `released` set on a system and its modules (`sinet.efficiency.flops.as_released`), for counting
-    alone, decoding multiplies it too."""
+    is known to differ. With `released` set on a system and its modules (`sinet.efficiency.flops.as_released`), for
+    counting alone, decoding multiplies it too."""
     released = False
     flop_handlers: ClassVar[dict[str, Callable[..., int]]] = {}
     """Operators of its own that decoding calls while it is traced, by name ("namespace::name"), and their multiply-adds

@@ -449,8 +449,8 @@ class Efficiency(Strict):
     timed_seconds: Annotated[float, Field(gt=0, le=86_400)]
     """Least time that each system, batch and precision is timed for, in seconds; five passes at least."""
     architectures: Distinct
-    """Declared encoders without weights in which every measured system is counted too, where the grid measures none with
-    that encoder."""
+    """Declared encoders without weights in which every measured system is counted too, where the grid measures none
+    with that encoder."""
     architecture_sentences: Count | None
     """Test sentences that they are counted on, at even steps of length; null for all."""
     timed_architectures: dict[str, Count | None]
@@ -624,7 +624,8 @@ class Record(Strict):
     seconds: dict[str, float]
     """Wall-clock seconds of training (all epochs) and of the evaluations on dev."""
     sentences_per_s: float
-    """TrainingRecipe speed in what batches are made of (sentences; of a model over pairs, pairs), mean over the log's rows."""
+    """TrainingRecipe speed in what batches are made of (sentences; of a model over pairs, pairs), mean over the log's
+    rows."""
     peak_memory_mib: dict[str, float | None]
     """Peak resident memory of the process and of the GPU's allocator, MiB."""
     git_commit: str

@@ -1,7 +1,7 @@
 """What the workflow's rules ask of a grid: inputs, params that tell when a job is to be repeated, and resources.
 
-`workflow/rules/common.smk` makes one `Workflow` of the configuration; a rule names its methods, and Snakemake calls them
-with the wildcards of a job.
+`workflow/rules/common.smk` makes one `Workflow` of the configuration; a rule names its methods, and Snakemake calls
+them with the wildcards of a job.
 """
 
 import functools
@@ -90,7 +90,7 @@ class Workflow:
         """What a rule asks of a cluster (`sinet.grid.site.resources`)."""
         return site.resources(self.site, **needs)
 
-    # -- files -----------------------------------------------------------------------------------------------------------
+    # -- files ---------------------------------------------------------------------------------------------------------
 
     def at_place(self, name: str) -> Callable[[Any], list[str]]:
         """A file of all runs on one dataset with one encoder."""
@@ -114,7 +114,8 @@ class Workflow:
         return [f"{folder}/{name}" for folder in self.plan.efficiency() or ()]
 
     def fetched(self, *encoders: str) -> list[str]:
-        """What has to be fetched from a hub, or found sound, before these encoders (or their tokenizers) can be used."""
+        """What has to be fetched from a hub, or found sound, before these encoders (or their tokenizers) can be
+        used."""
         declared = (encoder_declaration(self.plan.config.encoders, name) for name in encoders)
         of_files = (d.get("tokenizer", d) for d in declared)
         names = {d["name"] for d in of_files if "hub" in d or "path" in d}
@@ -125,7 +126,7 @@ class Workflow:
         asked = self.plan.config.efficiency
         return self.fetched(*(name for name in asked.architectures if name in self.plan.sizes_alone)) if asked else []
 
-    # -- params: a job is repeated when one of them has changed --------------------------------------------------------------
+    # -- params: a job is repeated when one of them has changed --------------------------------------------------------
 
     def run(self, w: Any) -> str:
         """All that training depends on, of the run that a job's wildcards name."""
@@ -149,8 +150,8 @@ class Workflow:
         return json.dumps([declared.declared(), watched, provenance.digest_of(release)], sort_keys=True)
 
     def encoder(self, w: Any) -> str:
-        """An encoder's declaration, and checksums of its files that were changed or replaced: they are checked again, and
-        what was trained with them is trained anew."""
+        """An encoder's declaration, and checksums of its files that were changed or replaced: they are checked again,
+        and what was trained with them is trained anew."""
         declared = encoder_declaration(self.plan.config.encoders, w.encoder)
         return json.dumps([declared, changed_files(declared, self.plan.config.mirrors)], sort_keys=True)
 
@@ -197,7 +198,7 @@ class Workflow:
         """The same, with that of all systems at a place."""
         return lambda w: self.code_of_runs(rule, [*self.plan.systems_at(w.dataset, w.encoder).values()])
 
-    # -- order -----------------------------------------------------------------------------------------------------------
+    # -- order ---------------------------------------------------------------------------------------------------------
 
     def duration(self, w: Any) -> float:
         """How long a training takes beside others of its dataset and encoder: its epochs, each times its model's share;

@@ -25,6 +25,13 @@ def test_nothing_imports_upwards():
     assert upwards(architecture.PACKAGES[::-1]), "the test sees an import against the order"
 
 
+def test_what_all_packages_share_imports_none_of_them_that_runs():
+    ran = {"infer", "train", "efficiency", "report", "cli"}
+    entries = {"__init__.py", "__main__.py"}
+    for path in sorted((ROOT / "sinet").glob("*.py")):
+        assert path.name in entries or architecture.imports(path).keys().isdisjoint(ran), path
+
+
 def test_systems_import_the_border_alone():
     border = {"sinet", "encoders", "model", "baselines"}
     for path in (*(ROOT / "baselines").glob("*.py"), ROOT / "sinet" / "model" / "sinet.py"):

@@ -253,7 +253,8 @@ def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch):
 
 
 def test_settings_are_read_without_importing_torch():
-    code = "import sys; from sinet.grid.config import *; from sinet.grid.plan import resolve; resolve(load_config()); print('torch' in sys.modules)"
+    code = "import sys; from sinet.grid.plan import resolve; from sinet.grid.config import load_config; "
+    code += "resolve(load_config()); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "False"
 

@@ -14,12 +14,12 @@ from transformers import AutoModel
 from sinet.contract import Sentence
 from sinet.data.sentence import read_sentences
 from sinet.efficiency.flops import count_sentences, encoder_multiply_adds
+from sinet.encoders import fast as packed_weights
 from sinet.encoders.length import LengthCheck, positions
 from sinet.encoders.located import changed_files, file_sums, locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
 from sinet.grid.config import encoder_declaration, read_config
-from sinet.encoders import fast as packed_weights
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.train.steps import new_optimizer

@@ -44,7 +44,7 @@ def test_everything_is_measured_and_within_the_tolerances(rehearsed, capsys):
 def test_figures_that_are_not_the_cpus_fail(rehearsed, monkeypatch, capsys):
     curve = iter(range(1, 100))
     monkeypatch.setattr(gpu, "losses", lambda *run: [float(next(curve))] * gpu.STEPS)
-    monkeypatch.setattr(bench, "bench", lambda *given: given[3].write_text("{}") and "")
+    monkeypatch.setattr(bench, "bench", lambda *given: given[1].write_text("{}") and "")
     status, found = rehearsed()
     assert status == 1 and found["failures"][0].startswith("sinet: losses differ by 1, more than 0.001")
     assert "FAILED on" in capsys.readouterr().out

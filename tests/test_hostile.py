@@ -139,7 +139,7 @@ YAML = {
     "results: " + "x" * 5000: "has 5,000 characters; at most 1,000 are taken",
     "efficiency: {timed_seconds: 1.0e+300}": "efficiency.timed_seconds: 1e+300 is too large",
     "models: {sinet: {settings: {dropout: .nan}}}": "settings.dropout: nan is no finite number",
-    "encoders: {mine: {title: M, hub: a/b, revision: abc, cased: true}}": "revision: 'abc' does not fit: 40 hexadecimal",
+    "encoders: {mine: {title: M, hub: a/b, revision: abc, cased: true}}": "revision: 'abc' does not fit: 40 hex",
     "encoders: {minilm: {sha256: {model.safetensors: abc}}}": "'abc' does not fit: 64 hexadecimal digits",
     "datasets: {scierc: {title: ''}}": "datasets.scierc.title: the text is empty",
     "remark: caf\xe9": "not Unicode; save it as UTF-8",

@@ -241,5 +241,3 @@ def test_schedules():
     triangle = [slanted_triangular(step, 100) for step in (0, 8, 9, 54, 99)]
     assert triangle == pytest.approx([(1 + 31 / 10) / 32, (1 + 31 * 0.9) / 32, 1, (1 + 31 / 2) / 32, 1 / 32])
     assert rates_of(100, schedule="slanted_triangular")[9] == 1
-    with pytest.raises(ValueError, match="'cosine' is unknown"):
-        rates_of(3, schedule="cosine")

@@ -33,8 +33,8 @@ def prepare(
     plan: Plan = None,
     mirrors: Mirrors = None,
 ) -> None:
-    """Obtain a declared dataset, check it, write it in one format with a card. Writes train.jsonl, dev.jsonl, test.jsonl,
-    labels.json, card.json and card.md."""
+    """Obtain a declared dataset, check it, write it in one format with a card. Writes train.jsonl, dev.jsonl,
+    test.jsonl, labels.json, card.json and card.md."""
     from sinet.data.card import card_markdown
     from sinet.data.prepare import prepare
 
@@ -54,8 +54,8 @@ def check(
     encoder: Annotated[str, Option("declared encoder that must take the sentences", "NAME")] = "minilm",
     limit: Annotated[int, Option("faults listed at most", "N")] = 50,
 ) -> int:
-    """Validate and describe files in a known format: every fault, then a card. Several files are taken for the splits of
-    one dataset, the training split being the one that is called so (train.jsonl), else the first. Exit status 2 says
+    """Validate and describe files in a known format: every fault, then a card. Several files are taken for the splits
+    of one dataset, the training split being the one that is called so (train.jsonl), else the first. Exit status 2 says
     that there are faults; nothing is written."""
     from sinet.data.check import check_files
     from sinet.data.prepare import declared_labels

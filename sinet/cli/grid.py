@@ -89,7 +89,8 @@ def archive(
     configs: Configs,
     out: Annotated[Path | None, Option("default: what each configuration names as `archive:`", "DIR")] = None,
 ) -> None:
-    """Archive the finished runs of grids without their weights: what tables and figures are made of, to be published."""
+    """Archive the finished runs of grids without their weights: what tables and figures are made of, to be
+    published."""
     from sinet.archive import archive
     from sinet.grid.config import read_config
     from sinet.grid.plan import resolve

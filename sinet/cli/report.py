@@ -49,8 +49,8 @@ def tables(
     out: Folder,
     comparisons: Annotated[Path | None, Option("what `compare` wrote; default: in the plan's folder")] = None,
 ) -> None:
-    """Write the tables of a grid (csv, md, tex, and json for the page). Main, ablation, published against measured, significance, efficiency,
-    types, slices, errors."""
+    """Write the tables of a grid (csv, md, tex, and json for the page). Main, ablation, published against measured,
+    significance, efficiency, types, slices, errors."""
     from sinet.report.tables import write_tables
 
     read = _plan(plan)
@@ -113,8 +113,8 @@ def plot_speed(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) ->
 
 @command
 def report(plan: PlanFile, out: Annotated[Path, Option("the page")]) -> None:
-    """One self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions. The workflow
-    calls it: make report."""
+    """One self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions. The
+    workflow calls it: make report."""
     from sinet.report.report import write_report
 
     read = _plan(plan)

@@ -66,8 +66,8 @@ def predict(
     html: Annotated[Path | None, Option("also draw entities and relations as a page")] = None,
 ) -> None:
     """Predict sentences or raw text with a trained run. A run's folder needs nothing else: it can be copied to another
-    machine. Raw text is divided into sentences at their punctuation and at blank lines. Offsets count characters as they
-    stand in the text (a line break of two as two), without a byte-order mark."""
+    machine. Raw text is divided into sentences at their punctuation and at blank lines. Offsets count characters as
+    they stand in the text (a line break of two as two), without a byte-order mark."""
     if (input is None) == (text is None):
         raise UserError("--input, --text: give one of them")
     if input is not None:
@@ -139,8 +139,8 @@ def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: 
 
 @command
 def attend(run: Run, test: Annotated[Path, Option("sentences, JSON lines; labels are ignored")], out: Json) -> None:
-    """Cross-task attention of a trained run over a split, sentence by sentence. A system without an attention map leaves
-    its sentences empty."""
+    """Cross-task attention of a trained run over a split, sentence by sentence. A system without an attention map
+    leaves its sentences empty."""
     from sinet.infer.attend import attend
 
     attend(run, test, out)
@@ -148,9 +148,9 @@ def attend(run: Run, test: Annotated[Path, Option("sentences, JSON lines; labels
 
 @command
 def export(run: Run, released: Annotated[Path, Option("new folder to write", "DIR")]) -> None:
-    """Write a trained run as the authors' released code loads it: SINET, SpERT, PFN, PURE. State dict under the released
-    names, encoder (a BERT), vocabulary, types, and a README.md with the options there. Example: python -m sinet export
-    --run results/scierc/scibert/sinet/0 --released released/sinet"""
+    """Write a trained run as the authors' released code loads it: SINET, SpERT, PFN, PURE. State dict under the
+    released names, encoder (a BERT), vocabulary, types, and a README.md with the options there. Example: python -m
+    sinet export --run results/scierc/scibert/sinet/0 --released released/sinet"""
     from sinet.infer.released import export_run
 
     export_run(run, released)

@@ -102,8 +102,8 @@ def case_study(plan: PlanFile, out: Json) -> None:
 
 @command
 def find_triples(plan: PlanFile, out: Json) -> None:
-    """Find the sentences of the case study by gold triples, attend and predict them. Searches all splits of the prepared
-    datasets; what none of them holds is said."""
+    """Find the sentences of the case study by gold triples, attend and predict them. Searches all splits of the
+    prepared datasets; what none of them holds is said."""
     from sinet.grid.plan import Plan
     from sinet.infer.triples import find_triples
 

@@ -1,7 +1,7 @@
 """`make bench`: speed of every trained system against its own encoder and against the machine, as one table.
 
-Inference as in `sinet.efficiency.timing`; besides, training steps against the encoder's own forward and backward, how exact
-the fast arithmetic is, and memory of prediction over a long stream. Quantities that are
+Inference as in `sinet.efficiency.timing`; besides, training steps against the encoder's own forward and backward, how
+exact the fast arithmetic is, and memory of prediction over a long stream. Quantities that are
 compared are measured in one process.
 """
 
@@ -310,7 +310,7 @@ def table(measured: dict) -> str:
                 f"| {name} | {t['batch']} | {t['sentences_per_s']:.1f} | {t['encoder_sentences_per_s']:.1f} | "
                 f"{t['ratio']:.2f} |"
             )
-    if any(not t.training.encoder_trained for t in measured["systems"].values()):
+    if any(not t["training"]["encoder_trained"] for t in measured["systems"].values()):
         lines += ["", "A system that freezes its encoder trains on remembered features: its steps run no encoder."]
     differs = f"over {COMPARED} test sentences float32 differs from the modules by: states, logits (relative above 1)"
     within = f"states and logits within {EXACT:g}, bfloat16 F1 within {CLOSE}"

@@ -484,8 +484,8 @@ def print_costs(plan: Plan, device: Device | None, records: Sequence[Path], memo
         f"Device: {device.name}: {device.flops_per_s / 1e9:,.0f} GFLOP/s, {device.operator_s * 1e6:.0f} us an operator."
     )
     print(
-        "Figures are of one run. PFLOP and hours: with evaluations on dev. Sizes in GB: memory on the device in float32, "
-        "without what torch itself takes; state while it trains; disk afterwards."
+        "Figures are of one run. PFLOP and hours: with evaluations on dev. Sizes in GB: memory on the device in "
+        "float32, without what torch itself takes; state while it trains; disk afterwards."
     )
     for remark in material.remarks.values():
         print(f"- {remark}")

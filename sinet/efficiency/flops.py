@@ -275,8 +275,8 @@ def count_run(
 
 
 def count_grid(plan: Plan, dataset: str, encoder: str, out: Path) -> None:
-    """Count the systems of a plan at a place on what its configuration says, and in the architectures that the published
-    table has and the grid does not measure."""
+    """Count the systems of a plan at a place on what its configuration says, and in the architectures that the
+    published table has and the grid does not measure."""
     asked = plan.config.efficiency
     if asked is None:
         raise UserError(f"{plan.results}: this grid measures no efficiency")

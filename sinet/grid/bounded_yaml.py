@@ -33,7 +33,8 @@ def read_yaml(path: Path) -> Any:
     """What a YAML file holds.
 
     Raises:
-        UserError: the line that is broken, or whose meaning in YAML is another than it looks. OSError: it cannot be read.
+        UserError: the line that is broken, or whose meaning in YAML is another than it looks. OSError: it cannot be
+        read.
     """
     text = read_text(path)
     try:

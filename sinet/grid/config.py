@@ -97,7 +97,7 @@ def expand_folds(config: dict) -> None:
             block["datasets"] = [fold for name in block["datasets"] for fold in names.get(name, [name])]
 
 
-# -- what declarations mean ---------------------------------------------------------------------------------------------
+# -- what declarations mean --------------------------------------------------------------------------------------------
 
 
 def encoder_declaration(encoders: dict[str, Encoder], name: str) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def hub_is_offline() -> bool:
     return os.environ.get(HUB_OFFLINE, "0") == "1"
 
 
-# -- mistakes in what names what ----------------------------------------------------------------------------------------
+# -- mistakes in what names what ---------------------------------------------------------------------------------------
 
 
 def _unknown(where: str, names: Iterable[str], known: Iterable[str], what: str = "is not declared") -> Iterator[str]:

@@ -115,10 +115,7 @@ def _choices(annotation: Any) -> Iterator[object]:
 
 def _description(model: type[BaseModel], loc: Sequence[int | str]) -> str | None:
     """The description of the form that a text at a place must have."""
-    if loc[-1] == "[key]":
-        annotation = get_args(_type_at(model, loc[:-2]))[0]
-    else:
-        annotation = _annotation_at(model, loc)
+    annotation = get_args(_type_at(model, loc[:-2]))[0] if loc[-1] == "[key]" else _annotation_at(model, loc)
     waiting = [annotation]
     while waiting:
         each = waiting.pop()

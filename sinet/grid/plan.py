@@ -169,7 +169,7 @@ class Plan:
                 chosen.setdefault(model, run)
         return chosen
 
-    # -- what the grid makes ---------------------------------------------------------------------------------------------
+    # -- what the grid makes -------------------------------------------------------------------------------------------
 
     @functools.cached_property
     def datasets(self) -> list[str]:
@@ -275,7 +275,7 @@ class Plan:
         known = {encoder for dataset, encoder in published.EFFICIENCY_ENCODERS.items() if (dataset, encoder) in there}
         return [name for name, declared in config.encoders.items() if declared.published not in known]
 
-    # -- words for captions ----------------------------------------------------------------------------------------------
+    # -- words for captions --------------------------------------------------------------------------------------------
 
     def place_title(self, dataset: str, encoder: str) -> str:
         """Dataset (of one in folds which fold) and encoder."""
@@ -296,7 +296,7 @@ class Plan:
         where = f"{self.config.models[case.model].title} on {self.place_title(case.dataset, case.encoder)}"
         return f"{where}, seed {case.studied.split('/')[3]}, {self.recipes_of(case.systems.values())}"
 
-    # -- as a mapping, for tables ------------------------------------------------------------------------------------------
+    # -- as a mapping, for tables --------------------------------------------------------------------------------------
 
     @functools.cached_property
     def declared(self) -> dict[str, Any]:

@@ -21,8 +21,8 @@ SPLITS = ("test", "dev", "train")
 
 
 def find_triples(plan: Plan, out: Path) -> None:
-    """Write the cases (as `chosen_cases` gives them) of the first sentence that holds each gold triple of the plan's case
-    study, by the order of datasets and `SPLITS`; of a triple that none holds, what was searched."""
+    """Write the cases (as `chosen_cases` gives them) of the first sentence that holds each gold triple of the plan's
+    case study, by the order of datasets and `SPLITS`; of a triple that none holds, what was searched."""
     cases, places = [], plan.triple_studies()
     for triple in plan.config.case_study.triples if plan.config.case_study else ():
         found = [(case, split, s) for case in places for split in SPLITS for s in _holding(plan, case, split, triple)]

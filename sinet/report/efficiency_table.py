@@ -27,8 +27,8 @@ COLUMNS = [*FLOPS, *CLOCK, "Counted on", "Timed on"]
 class Entry:
     """A system of ours at a dataset and encoder.
 
-    `forms`: its counts (`sinet.efficiency.flops.count_forms`), `counted` on what; `clock`: median and quartiles in seconds,
-    `timed` on what; without either both say why. `figures`: more for the csv.
+    `forms`: its counts (`sinet.efficiency.flops.count_forms`), `counted` on what; `clock`: median and quartiles in
+    seconds, `timed` on what; without either both say why. `figures`: more for the csv.
     """
 
     dataset: str
