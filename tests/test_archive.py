@@ -148,6 +148,7 @@ def test_archived_runs_make_the_tables_of_their_grid(finished, tmp_path):
     ours, theirs = (folder / "results" / "quick" for folder in (project, finished))
     made = {path.relative_to(theirs) for d in ("tables", "figures") for path in (theirs / d).rglob("*.*")}
     clock = {path for path in made if path.name.startswith(("efficiency", "speed", "flops"))}
+    made = {path for path in made if path.suffix != ".json"}  # it has the checksum of its notes
     assert len(made - clock) >= 30
     commit = json.loads((ours / "runs/scierc/minilm/sinet/0/record.json").read_text())["git_commit"]
     note = f"Archived runs, scored here and trained before at commit {commit}: 6."
