@@ -7,16 +7,19 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
+# of this file: the workflow may be called from another folder, or be a module of another workflow
+BASE = Path(str(workflow.current_basedir))
 
-configfile: "config/datasets.yaml"
-configfile: "config/encoders.yaml"
-configfile: "config/models.yaml"
-configfile: "config/recipes.yaml"
-configfile: "config.yaml"
+
+configfile: str(BASE / "config" / "datasets.yaml")
+configfile: str(BASE / "config" / "encoders.yaml")
+configfile: str(BASE / "config" / "models.yaml")
+configfile: str(BASE / "config" / "recipes.yaml")
+configfile: str(BASE / "config.yaml")
 
 
 # used with --software-deployment-method apptainer; envs/sinet.def says how to build it
-container: str(Path(workflow.basedir) / "envs" / "sinet.sif")
+container: str(BASE / "envs" / "sinet.sif")
 
 
 report: "workflow/report/workflow.rst"

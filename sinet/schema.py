@@ -607,7 +607,7 @@ class Record(Strict):
     """Paper that defines the system."""
     encoder_source: dict[str, Any]
     """Where the weights came from: source, resolved revision, SHA-256."""
-    selected_epoch: Positive
+    selected_epoch: NotNegative
     """Epochs after which the selected weights stood; of parts trained one after another, of the last part."""
     dev: dict[str, float]
     """Dev F1 x 100 of that epoch."""

@@ -18,7 +18,7 @@ from sinet.encoders.located import changed_files
 from sinet.errors import UserError
 from sinet.grid import site
 from sinet.grid.bounded_yaml import read_yaml
-from sinet.grid.config import BASE_FILES, encoder_declaration, expand_folds
+from sinet.grid.config import BASE_FILES, encoder_declaration, expand_folds, lay_over, merged
 from sinet.grid.plan import resolve
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 
@@ -70,11 +70,13 @@ class Workflow:
         # only the rules that fetch go online, and they run where snakemake was called
         self.offline = os.environ.get(HUB_OFFLINE, "0")
         os.environ[HUB_OFFLINE] = "1"
-        for path in (*(basedir / name for name in BASE_FILES), *overlays):
+        for path in overlays:
             read_yaml(path)  # Snakemake takes the last of two equal keys without a word
-        expand_folds(config)
+        whole = merged(*(basedir / name for name in BASE_FILES))
+        lay_over(whole, config)  # the files are in it already, unless the workflow is a module of another
+        expand_folds(whole)
         # a job on a node sees what the call saw: what was still to be fetched then is no reason to skip a run
-        plan = resolve(config, offline=self.offline == "1" and not remote)
+        plan = resolve(whole, offline=self.offline == "1" and not remote)
         self.plan, refused = with_archived(plan)
         self.site = site.load_site(basedir / "site.yaml")
         # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again

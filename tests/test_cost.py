@@ -11,18 +11,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sinet import systems
 from sinet.cli import main
-from sinet.contract import Labels
+from sinet.data.prepare import declared_labels
 from sinet.data.sentence import read_sentences
 from sinet.efficiency import cost
 from sinet.encoders.encoder import Encoder
-from sinet.grid.config import load_config
+from sinet.grid.config import load_config, read_config
 from sinet.grid.plan import resolve
 from sinet.provenance import ROOT
 from sinet.train.steps import Training, batch_parts, train_step
 from sinet.train.trainer import Data
-from tests.conftest import CORPUS, DATASETS, LABELS, spec, tiny_run
+from tests.conftest import CORPUS, DATASETS, LABELS, dataset, spec, tiny_run
 
-SHOWN = ROOT / "results" / "kept" / "shown"
+SHOWN = ROOT / "results" / "archive" / "shown"
 SYSTEMS = sorted(systems.sources())
 
 
@@ -91,12 +91,12 @@ LEARNED = ["sinet-base", "span-multihead", "pure"]
 def test_hours_are_those_of_trainings_made_here():
     """Within a factor of 1.5 of the pace of their fastest epoch: the machine was shared, and by the clock the same
     training takes up to twice as long."""
-    material = cost.Material(load_config() | {"mirrors": [str(DATASETS)], "results": "nowhere"})
+    material = cost.Material(read_config().model_copy(update={"mirrors": [str(DATASETS)], "results": "nowhere"}))
     found = {}
     for path in sorted(SHOWN.glob("*/*/*/*/training.json")):
         finished = cost.Finished.read(path)
         if finished.place.startswith("Intel"):
-            key = finished.run["dataset"], finished.run["encoder"]["name"], finished.run["model"]
+            key = finished.run.dataset, finished.run.encoder_name, finished.run.model
             found.setdefault(key, []).append(finished)
     for_fit = [min(found["scierc", "minilm", model], key=lambda f: f.undisturbed) for model in LEARNED]
     works = [cost.measured_work(f.run, material) for f in for_fit]
@@ -105,24 +105,24 @@ def test_hours_are_those_of_trainings_made_here():
     for key in found:
         if key[:2] in OTHERS and key[2] in ("sinet", "spert", "pfn", "span-multihead"):
             expected = device.seconds(cost.measured_work(found[key][0].run, material))
-            ratios |= {(*key, f.run["seed"]): expected / f.undisturbed for f in found[key]}
+            ratios |= {(*key, f.run.seed): expected / f.undisturbed for f in found[key]}
     assert len(ratios) == 12
     assert {key: r for key, r in ratios.items() if not 1 / 1.5 < r < 1.5} == {}
 
 
 def test_what_is_not_here_is_counted_by_its_declared_size(tmp_path, capsys):
-    material = cost.Material(load_config() | {"mirrors": [str(DATASETS)], "results": str(tmp_path)})
+    material = cost.Material(read_config().model_copy(update={"mirrors": [str(DATASETS)], "results": str(tmp_path)}))
     data = material.data("ace05")
     assert (len(data.train), len(data.dev)) == (10051, 2420)
-    assert data.labels == Labels.from_json(material.config["datasets"]["ace05"])
+    assert data.labels == declared_labels(material.config.datasets["ace05"])
     assert {e.type for s in data.train for e in s.entities} <= set(data.labels.entity_types)
     assert len({s.document for s in data.train}) == 351, "of the list of its documents, which is here"
     assert "those of scierc" in material.remarks["ace05"]
     encoder = material.encoder("albert-xxlarge")
     assert encoder.hidden_size == 4096 and encoder.model.device.type == "meta"
     assert "sizes of albert-xxlarge-sizes" in material.remarks["albert-xxlarge"]
-    unknown = {"title": "X", "format": "jsonl", "files": {"train": [], "dev": []}}
-    material.config["datasets"]["x"] = unknown | {"files": {s: {"path": "x"} for s in ("train", "dev")}}
+    unknown = {"title": "X", "format": "jsonl", "files": {s: {"path": "x"} for s in ("train", "dev", "test")}}
+    material.config.datasets["x"] = dataset(unknown | {"entity_types": ["A"], "relation_types": ["B"]})
     assert material.data("x") is None and "unknown until prepared" in material.remarks["x"]
 
 

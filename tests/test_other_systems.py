@@ -16,13 +16,13 @@ from sinet.efficiency.cost import Work, run_cost
 from sinet.errors import Interrupted, UserError
 from sinet.infer.predict import predict_file
 from sinet.train.trainer import Data, train_run
-from tests.conftest import tiny_run
+from tests.conftest import spec, tiny_run
 
 
 class Dictionary(Extractor):
     """Every "parsers" is a Method."""
 
-    cites = "Nobody, 2000: A dictionary of one word"
+    citation = "Nobody, 2000: A dictionary of one word"
 
     def __init__(self, labels, encoder):
         super().__init__(labels, encoder)
@@ -38,7 +38,8 @@ class Dictionary(Extractor):
 
 def test_a_system_without_training_predicts_and_is_scored(prepared, tiny_mirror, tmp_path, monkeypatch, tiny_encoder):
     monkeypatch.setattr(systems, "load", lambda name: Dictionary)
-    run, out = tiny_run({}, 0, epochs=3, selection="dev_ent", encoder_lr=None), tmp_path / "run"
+    run = spec(tiny_run({}, 0, epochs=3, selection="dev_ent", encoder_lr=None))
+    out = tmp_path / "run"
     for _ in range(2):  # the second time it is taken from its state
         train_run(run, prepared, out, tmp_path / "state", [tiny_mirror])
     trained = json.loads((out / "training.json").read_text())
@@ -69,7 +70,7 @@ class Documents(Dictionary):
 def test_documents_are_batches_and_are_not_cut_by_an_interruption(prepared, tiny_mirror, tmp_path, monkeypatch):
     monkeypatch.setattr(systems, "load", lambda name: Documents)
     with pytest.raises(UserError, match="it reads whole documents; write batch_size: document"):
-        train_run(tiny_run({}, 0), prepared, tmp_path / "run", tmp_path / "state", [tiny_mirror])
+        train_run(spec(tiny_run({}, 0)), prepared, tmp_path / "run", tmp_path / "state", [tiny_mirror])
     data = tmp_path / "data"
     shutil.copytree(prepared, data)
     ten = [s.without_labels() for s in read_sentences(data / "test.jsonl")]
@@ -77,7 +78,7 @@ def test_documents_are_batches_and_are_not_cut_by_an_interruption(prepared, tiny
     for split, missing in (("train", "d"), ("dev", None), ("test", None)):
         sentences = [replace(s, document=d or missing) for s, d in zip(ten, names, strict=True)]
         write_sentences(data / f"{split}.jsonl", sentences)
-    run = tiny_run({}, 0, batch_size="document", order="data", selection="dev_ent", encoder_lr=None)
+    run = spec(tiny_run({}, 0, batch_size="document", order="data", selection="dev_ent", encoder_lr=None))
     train_run(run, data, tmp_path / "run", tmp_path / "state", [tiny_mirror])
     documents = [[s.id for s in ten[a:b]] for a, b in ((0, 3), (3, 4), (4, 5), (5, 7), (7, 10))]
     assert Documents.seen == documents, "dev"

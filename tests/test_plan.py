@@ -17,7 +17,7 @@ from sinet.evaluate.metrics import score
 from sinet.files import SEAL, read_sealed, write_sealed, write_sum
 from sinet.grid.config import load_config
 from sinet.grid.plan import Plan, resolve
-from sinet.provenance import digest_of
+from sinet.provenance import ROOT, digest_of
 from tests.conftest import CORPUS, LABELS, copy_project, recorded_recipe, tiny_grid, tiny_plan
 
 AGGREGATING = ("compare", "tabulate", "draw_results", "choose_cases", "share_attention", "score_groups", "draw_claim")
@@ -173,3 +173,30 @@ def test_a_grid_without_case_study_efficiency_or_reference(underscored, null):
     assert "Bold: SINET" not in made and "fficiency" not in made and "FLOPs" not in made
     assert not list(results.rglob("*flops*")) and not list(results.rglob("*speed*"))
     assert "SpERT" in made and "nothing to be done" in snakemake(project, "-n").lower()
+
+
+MODULE = """
+configfile: "tiny.yaml"
+
+
+module sinet:
+    snakefile: "{root}/Snakefile"
+    config: config
+
+
+use rule * from sinet as sinet_*
+"""
+
+
+@pytest.mark.parametrize("module", [False, True], ids=["another folder", "a module"])
+def test_the_workflow_runs_in_another_folder_and_as_a_module(module, tiny_mirror, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": RECIPE})
+    grid["grid"] = [{"datasets": ["ten"], "encoders": ["tiny"], "models": ["sinet"], "seeds": [0], "recipe": "tiny"}]
+    (elsewhere / "tiny.yaml").write_text(yaml.safe_dump(grid))
+    (elsewhere / "Snakefile").write_text(MODULE.format(root=ROOT))
+    wanted = "results/tiny/runs/ten/tiny/sinet/0/predictions.jsonl"
+    snakefile = [] if module else ["--snakefile", str(ROOT / "Snakefile")]
+    snakemake(elsewhere, *snakefile, "--", wanted)
+    assert len((elsewhere / wanted).read_text().splitlines()) == 10

@@ -188,7 +188,12 @@ def test_touched_files_re_run_nothing(finished):
         ("baselines/pfn.py", "\n\n\n", "\n\n# a comment\n\n", set()),
         ("sinet/report/attention.py", "def draw_cases(", "EDITED = 1\n\n\ndef draw_cases(", set()),
         ("sinet/evaluate/stats.py", "def holm(", "def holm(edited=1, /, *, ", {"compare", "tabulate", "draw_results"}),
-        ("baselines/pfn.py", "class System(", "@staticmethod\nclass System(", EVERYTHING - {"attend"} | CASE_STUDY - {"share_attention"}),
+        (
+            "baselines/pfn.py",
+            "class System(",
+            "@staticmethod\nclass System(",
+            EVERYTHING - {"attend"} | CASE_STUDY - {"share_attention"},
+        ),
     ],
 )
 def test_an_edited_definition_re_runs_what_reaches_it(finished, source, old, new, rerun):

@@ -28,8 +28,15 @@ TOKENIZERS = ("own_tokenizer", "tokenizer")
 
 def load_config(*overlays: Path | str) -> dict[str, Any]:
     """The base files with `overlays` laid over them, unchecked; raises `UserError` for a file that cannot be read."""
+    config = merged(*(DECLARED / name for name in BASE_FILES), *map(Path, overlays))
+    expand_folds(config)
+    return config
+
+
+def merged(*paths: Path) -> dict[str, Any]:
+    """YAML files laid over one another, as they stand; raises `UserError` for one that cannot be read."""
     config: dict[str, Any] = {}
-    for path in (*(DECLARED / name for name in BASE_FILES), *map(Path, overlays)):
+    for path in paths:
         try:
             loaded = read_yaml(path)
         except OSError as error:
@@ -37,7 +44,6 @@ def load_config(*overlays: Path | str) -> dict[str, Any]:
         if not isinstance(loaded, dict):
             raise UserError(f"{path}: should be a mapping of keys such as `grid:`")
         lay_over(config, loaded)
-    expand_folds(config)
     return config
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-BASE = Path(workflow.basedir)
 sys.path.insert(0, str(BASE))
+# steps find the package wherever the workflow is called from
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(BASE), os.environ.get("PYTHONPATH"))))
 
 from sinet.copied import put_in_order
 from sinet.errors import UserError, printable
@@ -36,7 +37,7 @@ for warning in GRID.warnings:
 if PLAN.config.archive:
     logger.info(f"archived in {PLAN.config.archive}, and not trained: {len(PLAN.archived)} of {len(PLAN.runs)} runs")
 
-RESULTS = config["results"]
+RESULTS = PLAN.config.results
 if not workflow.remote_exec and put_in_order(Path(RESULTS)):
     logger.info(f"{RESULTS}: copied without Snakemake's notes; what is there is taken as finished")
 RUN = f"{RESULTS}/runs/{{dataset}}/{{encoder}}/{{model}}/{{seed}}"

@@ -58,6 +58,11 @@ onstart:
     PLAN.write()
 
 
+# of a module no handler is called
+if Path(str(workflow.main_snakefile)).resolve() != (BASE / "Snakefile").resolve():
+    PLAN.write()
+
+
 onerror:
     incomplete_tables()
 
