@@ -13,8 +13,12 @@ in_a_browser = pytest.mark.skipif(
 )
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000"),
+    *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000"),
 )
+
+
+PATIENCE = 600
+"""Seconds that a command may take: a page of a large grid opens slowly while other tests run."""
 
 
 @contextlib.contextmanager
@@ -31,6 +35,7 @@ def chromium(page: Path, profile: Path) -> Iterator[object]:
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+    driver.command_executor.client_config.timeout = PATIENCE
     try:
         driver.get(page.as_uri())
         yield driver
