@@ -81,6 +81,8 @@ class Workflow:
         self.site = site.load_site(basedir / "site.yaml")
         # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
         os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(plan.config.mirrors)))
+        # they find the package wherever the workflow is called from
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(basedir), os.environ.get("PYTHONPATH"))))
         if remote:  # the whole grant counts, not the share of the machine that Snakemake was called on
             os.environ[site.WHOLE_GRANT] = "1"
         self.warnings = [*(f"skipped: {run}: {why}" for run, why in plan.skipped.items()), *refused]

@@ -13,7 +13,8 @@ in_a_browser = pytest.mark.skipif(
 )
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000"),
+    "--disable-dev-shm-usage",
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000"),
 )
 
 

@@ -1,5 +1,4 @@
 # The plan: the configuration is checked and spelled out before any rule is read. What rules ask of it is a tested class.
-import os
 import signal
 import sys
 from pathlib import Path
@@ -8,8 +7,6 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 sys.path.insert(0, str(BASE))
-# steps find the package wherever the workflow is called from
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(BASE), os.environ.get("PYTHONPATH"))))
 
 from sinet.copied import put_in_order
 from sinet.errors import UserError, printable
