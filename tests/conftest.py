@@ -166,9 +166,14 @@ def spec(run: dict) -> RunSpec:
     return RunSpec.model_validate(run)
 
 
+@functools.cache
+def _defaults() -> dict:
+    return load_config()["recipe_defaults"]
+
+
 def recipe_of(**changes: object) -> TrainingRecipe:
     """The default recipe, four epochs, with changes."""
-    return TrainingRecipe.model_validate(load_config()["recipe_defaults"] | {"epochs": 4} | changes)
+    return TrainingRecipe.model_validate(_defaults() | {"epochs": 4} | changes)
 
 
 def recorded_recipe(name: str, **changes: object) -> dict:
