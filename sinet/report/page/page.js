@@ -41,7 +41,8 @@ for (const table of document.querySelectorAll("main table")) {
 
 const splits = JSON.parse(document.getElementById("data").textContent);
 const [split, system, kind, query, count, list, more] = ["split", "system", "kind", "query", "count", "list", "more"].map(id => document.getElementById(id));
-const STEP = 20, GOLD = 2, FIRST = 3, RIGHT = "right";
+// sentences drawn at once; claims of a system shown of each: an untrained one may claim thousands
+const STEP = 20, MOST = 200, GOLD = 2, FIRST = 3, RIGHT = "right";
 let shown = [], drawn = 0;
 
 function element(tag, classes, ...children) {
@@ -122,10 +123,15 @@ function card(sentence, words) {
   row("gold", "Gold", gold[0].map(e => mark("", entityText(tokens, e))), gold[1].map(r => mark("", relationText(tokens, gold[0], r))));
   for (const i of systems()) {
     const [entities, relations, errors] = sentence[FIRST + i], first = data().entity_kinds;
-    const side = (of, items, golden, text, goldText) => [
-      ...items.map((item, n) => { const error = errors.find(([k, , p]) => of(k) && p === n); return error ? mark("wrong", text(item), data().kinds[error[0]]) : mark("right", text(item)); }),
-      ...errors.filter(([k, , p]) => of(k) && p < 0).map(([k, g]) => mark("missed", goldText(golden[g]), data().kinds[k])),
-    ];
+    const side = (of, items, golden, text, goldText) => {
+      const ours = errors.filter(([k]) => of(k)), wrong = new Map(ours.map(([k, , p]) => [p, k]));
+      const missed = ours.filter(([, , p]) => p < 0), hidden = Math.max(0, items.length - MOST) + Math.max(0, missed.length - MOST);
+      return [
+        ...items.slice(0, MOST).map((item, n) => wrong.has(n) ? mark("wrong", text(item), data().kinds[wrong.get(n)]) : mark("right", text(item))),
+        ...missed.slice(0, MOST).map(([k, g]) => mark("missed", goldText(golden[g]), data().kinds[k])),
+        ...hidden ? [` and ${hidden.toLocaleString("en")} more`] : [],
+      ];
+    };
     row("", data().systems[i],
       side(k => k < first, entities, gold[0], e => entityText(tokens, e), e => entityText(tokens, e)),
       side(k => k >= first, relations, gold[1], r => relationText(tokens, entities, r), r => relationText(tokens, gold[0], r)));
