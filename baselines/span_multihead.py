@@ -170,7 +170,7 @@ class System(Extractor):
         """
         scores = self.span_weight(rows).squeeze(-1).float()
         # softmax sums of a word's pieces, then of spans one word wider at a time, each relative to its own maximum
-        peak = S.range_max(scores.detach().unsqueeze(1), start, end).squeeze(1)
+        peak = S.range_max(scores.detach().unsqueeze(1), torch.stack([start, end], dim=1)).squeeze(1)
         row = torch.arange(len(rows), device=rows.device)
         word = torch.bucketize(row, end, right=True).clamp(max=len(start) - 1)
         inside = (row >= start[word]) & (row < end[word])

@@ -72,7 +72,7 @@ def span_figures(
             spans = torch.stack([start, end], 1) + row
             pairs = reference[f"{name}/pairs"]
             ours = {
-                "span_pool": range_max(states["entity"], *spans.unbind(1)),
+                "span_pool": range_max(states["entity"], spans),
                 "entity_logits": model.entity_logits(batch, states, spans),
             }
             if len(pairs):

@@ -20,26 +20,23 @@ def test_range_maxima_are_exact(rows, longest):
     values = torch.randn(rows, 5)
     ranges = [(a, b) for a in range(rows + 1) for b in range(a, min(rows, a + longest) + 1)]
     expected = [values[a:b].max(0).values if b > a else torch.zeros(5) for a, b in ranges]
-    start, end = torch.tensor(ranges).unbind(1)
-    assert torch.equal(S.range_max(values, start, end), torch.stack(expected))
-    reversed_range = torch.tensor([3 % rows]), torch.tensor([0])
-    assert torch.equal(S.range_max(values, *reversed_range), torch.zeros(1, 5)), "reversed is empty"
-    assert S.range_max(values, torch.tensor([rows]), torch.tensor([rows])).tolist() == [[0.0] * 5]
-    assert S.range_max(values, start[:0], end[:0]).shape == (0, 5)
+    assert torch.equal(S.range_max(values, torch.tensor(ranges)), torch.stack(expected))
+    assert torch.equal(S.range_max(values, torch.tensor([[3 % rows, 0]])), torch.zeros(1, 5)), "reversed is empty"
+    assert S.range_max(values, torch.tensor([[rows, rows]])).tolist() == [[0.0] * 5]
+    assert S.range_max(values, torch.tensor(ranges)[:0]).shape == (0, 5)
 
 
 def test_range_maxima_have_the_gradient_of_maxima():
-    values = torch.randn(40, 2, 3, dtype=torch.float64, requires_grad=True)
+    values = torch.randn(40, 3, dtype=torch.float64, requires_grad=True)
     ranges = [(1, 8), (0, 40), (5, 6), (9, 9), (1, 8), (30, 39), (12, 16)]
-    start, end = torch.tensor(ranges).unbind(1)
-    weights = torch.randn(len(ranges), 2, 3, dtype=torch.float64)
-    (S.range_max(values, start, end) * weights).sum().backward()
+    weights = torch.randn(len(ranges), 3, dtype=torch.float64)
+    (S.range_max(values, torch.tensor(ranges)) * weights).sum().backward()
     found, values.grad = values.grad, None
-    maxima = [values[a:b].amax(0) if b > a else torch.zeros(2, 3, dtype=torch.float64) for a, b in ranges]
+    maxima = [values[a:b].amax(0) if b > a else torch.zeros(3, dtype=torch.float64) for a, b in ranges]
     (torch.stack(maxima) * weights).sum().backward()
     assert torch.allclose(found, values.grad)
     equal = torch.zeros(6, 1, requires_grad=True)
-    S.range_max(equal, torch.tensor([0]), torch.tensor([5])).sum().backward()
+    S.range_max(equal, torch.tensor([[0, 5]])).sum().backward()
     assert equal.grad.sum() == 1, "equal elements share it"
 
 
@@ -63,7 +60,7 @@ def test_word_maxima_equal_loops(tiny_encoder, grad):
 def test_what_lies_between_spans_equals_loops():
     spans = torch.tensor([[0, 2], [4, 5], [1, 3], [2, 4]])
     head, tail = torch.cartesian_prod(torch.arange(4), torch.arange(4)).unbind(1)
-    found = zip(*(rows.tolist() for rows in S.context_span(spans[head], spans[tail])), strict=True)
+    found = S.context_span(spans[head], spans[tail]).tolist()
     for i, j, (start, end) in zip(head.tolist(), tail.tolist(), found, strict=True):
         ahead, behind = (i, j) if spans[i, 0] <= spans[j, 0] else (j, i)
         assert list(range(start, end)) == [row for row in range(5) if spans[ahead, 1] <= row < spans[behind, 0]]

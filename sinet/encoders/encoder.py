@@ -48,14 +48,21 @@ class EncoderInputs:
 
     def tensors(self) -> dict[str, Tensor]:
         """As entries of a `Batch`, with for every word (words) its sentence, `word_sentence`, its position there,
-        `word_index`, and the number of words left there, itself included, `words_left`."""
+        `word_index`, and the number of words left there, itself included, `words_left`; and of every piece that is not
+        its word's first the row, `later_pieces`, and the word, `later_words`."""
         words = [(b, i, length - i) for b, length in enumerate(self.lengths) for i in range(length)]
         sentence, place, room = torch.tensor(words, dtype=torch.long).view(-1, 3).unbind(1)
+        later = self.word_end - self.word_start - 1
+        later_words = torch.arange(len(later)).repeat_interleave(later)
+        before = (later.cumsum(0) - later)[later_words]
+        later_pieces = self.word_start[later_words] + 1 + torch.arange(len(later_words)) - before
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
             "word_start": self.word_start,
             "word_end": self.word_end,
+            "later_pieces": later_pieces,
+            "later_words": later_words,
             "word_sentence": sentence.contiguous(),
             "word_index": place.contiguous(),
             "words_left": room.contiguous(),

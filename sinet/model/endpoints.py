@@ -36,17 +36,10 @@ def endpoints(hidden: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def word_means(hidden: Tensor, batch: Batch) -> Tensor:
     """The mean of every word's pieces, (words, hidden), of `hidden` (batch, pieces, hidden)."""
-    rows, start, end = hidden.flatten(0, 1), batch["word_start"], batch["word_end"]
-    words = rows.index_select(0, start)
-    longer = (end - start > 1).nonzero().squeeze(1)
-    if not len(longer):
-        return words
-    sizes = (end - start)[longer]
-    word = torch.arange(len(longer), device=rows.device).repeat_interleave(sizes)
-    first = (start[longer] - (sizes.cumsum(0) - sizes)).repeat_interleave(sizes)
-    pieces = rows.index_select(0, first + torch.arange(len(word), device=rows.device))
-    sums = pieces.new_zeros(len(longer), rows.shape[1]).index_add(0, word, pieces)
-    return words.index_copy(0, longer, sums / sizes.unsqueeze(1))
+    rows, pieces = hidden.flatten(0, 1), batch["word_end"] - batch["word_start"]
+    later = rows.index_select(0, batch["later_pieces"])
+    sums = rows.index_select(0, batch["word_start"]).index_add(0, batch["later_words"], later)
+    return sums / pieces.unsqueeze(1)
 
 
 def span_scores(network: FeedForward, first: Tensor, last: Tensor, widths: Tensor) -> Tensor:

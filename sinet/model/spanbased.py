@@ -76,25 +76,26 @@ class SpanBased(Extractor):
     def entity_logits(self, batch: Batch, states: dict[str, Tensor], spans: Tensor) -> Tensor:
         """W [c^e ; s^e ; w] + b of `spans` (spans, 2) in word rows: scores (spans, None and entity types)."""
         sentence = batch["word_sentence"][spans[:, 0]]
-        pooled = S.range_max(states["entity"], *spans.unbind(1))
+        pooled = S.range_max(states["entity"], spans)
         return self.entity_classifier((states["entity_cls"], sentence), pooled, self._widths(spans))
 
     def relation_logits(self, batch: Batch, states: dict[str, Tensor], spans: Tensor, pairs: Tensor) -> Tensor:
         """W [context ; (c^r) ; s^r_head ; s^r_tail ; w_head ; w_tail] + b of `pairs` (pairs, 2), positions of head and
         tail in `spans` (spans, 2): scores (pairs, relation types)."""
         head, tail = pairs.unbind(1)
-        pooled = S.range_max(states["relation"], *spans.unbind(1))
+        between = S.context_span(spans[head], spans[tail])
+        # one table of maxima for both, in which the rows of context lie behind the others
+        rows, ranges = torch.cat([states["relation"], states["context"]]), [spans, between + len(states["relation"])]
+        pooled, context = S.range_max(rows, torch.cat(ranges)).split([len(spans), len(pairs)])
         widths, width = self._widths(spans)
         cls = [(states["relation_cls"], batch["word_sentence"][spans[head, 0]])] if "relation_cls" in states else []
-        context = S.range_max(states["context"], *S.context_span(spans[head], spans[tail]))
         return self.relation_classifier(
             context, *cls, (pooled, head), (pooled, tail), (widths, width[head]), (widths, width[tail])
         )
 
     def _widths(self, spans: Tensor) -> tuple[Tensor, Tensor]:
-        """The embeddings of all widths that `spans` have, and the row of each span."""
-        width = (spans[:, 1] - spans[:, 0]).clamp(max=WIDTHS - 1)
-        return self.width.weight[: int(width.max()) + 1], width
+        """The embeddings of all widths, and the row of each of `spans`."""
+        return self.width.weight, (spans[:, 1] - spans[:, 0]).clamp(max=WIDTHS - 1)
 
     # -- training ------------------------------------------------------------------------------------------
 

@@ -14,45 +14,41 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 
 
-def range_max(rows: Tensor, start: Tensor, end: Tensor) -> Tensor:
-    """Maxima over the ranges [start, end) of rows, `(ranges, ..., hidden)`, zero vectors where a range is empty.
+def range_max(rows: Tensor, ranges: Tensor) -> Tensor:
+    """Maxima over `ranges` (ranges, 2), each [start, end) of `rows` (rows, hidden): (ranges, hidden), zero vectors where
+    a range is empty.
 
     Two windows of a power of two cover any range: log2(longest) element-wise maxima over the rows make all windows, of
     which each range reads two.
-
-    Args:
-        rows: (rows, ..., hidden). start, end: (ranges).
     """
+    start, end = ranges.unbind(1)
     width = end - start
     longest = max(1, int(width.max())) if len(width) else 1
     windows = [rows]
     for level in range(longest.bit_length() - 1):
         windows.append(torch.maximum(windows[-1][: -(2**level)], windows[-1][2**level :]))
-    table = torch.cat([rows.new_zeros(1, *rows.shape[1:]), *windows])
+    table = torch.cat([rows.new_zeros(1, rows.shape[1]), *windows])
     # floor(log2(width)): the exponent of a double, which no rounding can misplace
-    level = torch.frexp(width.clamp(min=1).double()).exponent.long() - 1
-    window, empty = 2**level, width < 1
-    base = level * (len(rows) + 1) - window + 2  # row 0: of an empty range; then level by level
-    left, right = ((base + offset).masked_fill(empty, 0) for offset in (start, end - window))
-    return torch.maximum(table.index_select(0, left), table.index_select(0, right))
+    level = torch.frexp(width.clamp(min=1).double()).exponent - 1
+    window = 2**level
+    first = level * (len(rows) + 1) - window + 2  # row of the level's first window; row 0 is of empty ranges
+    place = (torch.stack([start, end - window]) + first).masked_fill(width < 1, 0)
+    left, right = F.embedding(place, table)
+    return torch.maximum(left, right)
 
 
 def word_maxima(batch: Batch, *states: Tensor) -> tuple[Tensor, ...]:
     """The maximum over each word's pieces, (words, hidden) of each of `states` (batch, pieces, hidden)."""
     rows = torch.cat(states, dim=-1).flatten(0, 1)
-    start, pieces = batch["word_start"], batch["word_end"] - batch["word_start"]
-    words = rows.index_select(0, start)
-    for place in range(1, int(pieces.max())):  # most words are one piece
-        longer = (pieces > place).nonzero().squeeze(1)
-        further = rows.index_select(0, start[longer] + place)
-        words.index_copy_(0, longer, torch.maximum(words.index_select(0, longer), further))
-    return words.chunk(len(states), dim=-1)
+    words, later = rows.index_select(0, batch["word_start"]), rows.index_select(0, batch["later_pieces"])
+    index = batch["later_words"].unsqueeze(1).expand_as(later)
+    return words.scatter_reduce(0, index, later, "amax").chunk(len(states), dim=-1)
 
 
-def context_span(head: Tensor, tail: Tensor) -> tuple[Tensor, Tensor]:
-    """Words between two spans of a sentence, both (pairs, 2) in word rows, whichever comes first: start and end,
-    (pairs) each; the end is not behind the start where there are none."""
-    return torch.minimum(head[:, 1], tail[:, 1]), torch.maximum(head[:, 0], tail[:, 0])
+def context_span(head: Tensor, tail: Tensor) -> Tensor:
+    """The words between two spans of a sentence, whichever comes first, all (pairs, 2) in word rows; the end is not behind
+    the start where there are none."""
+    return torch.stack([torch.minimum(head[:, 1], tail[:, 1]), torch.maximum(head[:, 0], tail[:, 0])], dim=1)
 
 
 def span_grid(room: Tensor, max_width: int) -> Tensor:
@@ -63,12 +59,11 @@ def span_grid(room: Tensor, max_width: int) -> Tensor:
 def ordered_pairs(counts: Tensor, itself: bool = False) -> Tensor:
     """All ordered pairs of distinct items of the same group, `(pairs, 2)`, for items packed by group `counts`; with
     `itself` also each item with itself."""
-    group_end = counts.cumsum(0)
-    per_item = counts.repeat_interleave(counts)
-    head = torch.arange(len(per_item), device=counts.device).repeat_interleave(per_item)
-    first_of_group = (group_end - counts).repeat_interleave(counts).repeat_interleave(per_item)
-    first_of_item = per_item.cumsum(0) - per_item
-    tail = first_of_group + torch.arange(len(head), device=counts.device) - first_of_item.repeat_interleave(per_item)
+    partners = counts.repeat_interleave(counts)
+    head = torch.arange(len(partners), device=counts.device).repeat_interleave(partners)
+    first_item = (counts.cumsum(0) - counts).repeat_interleave(counts)
+    first_pair = partners.cumsum(0) - partners
+    tail = torch.arange(len(head), device=counts.device) + (first_item - first_pair)[head]
     pairs = torch.stack([head, tail], dim=1)
     return pairs if itself else pairs[head != tail]
 
