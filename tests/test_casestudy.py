@@ -27,7 +27,7 @@ from sinet.report.attention import draw_cases
 from sinet.report.claim import write_claim
 from sinet.report.grid import Grid
 from sinet.train.trainer import train_run
-from tests.conftest import CORPUS, LABELS, copy_project, spec, tiny_grid, tiny_plan, tiny_run
+from tests.conftest import CORPUS, LABELS, copy_project, recorded_recipe, spec, tiny_grid, tiny_plan, tiny_run
 
 TITLES = {"sinet": "SINET", "spert": "SpERT", "sinet-base": "SINET Base"}
 DECLARED = {
@@ -187,7 +187,7 @@ def test_the_csv_of_groups_has_the_deviation_of_a_sample():
     scores = {"resamples": 10, "models": {"sinet": groups}}
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32", "split": "test"}
     run = machine | {"dataset": "ten", "encoder": "tiny", "model": "sinet", "seed": 0, "test_sentences": 10}
-    run |= {"recipe": {"name": "odd", "epochs": 2, "selection": "last"}}
+    run |= {"recipe": recorded_recipe("odd", epochs=2, selection="last")}
     made = claim.groups_table(scores, Grid([run], DECLARED, {})).tidy
     assert set(made["sd"]) == {2.0} and set(made["mean"]) == {62.0} and set(made["n"]) == {3}
 
@@ -385,7 +385,7 @@ def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, ro
     files = tmp_path / "shares.json", tmp_path / "groups.json"
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32"}
     about = {"dataset": "ten", "encoder": "tiny", "model": "sinet", "selection": "last", "split": "test"}
-    about |= {"test_sentences": 10, "recipe": {"name": "odd", "epochs": 2, "selection": "last"}}
+    about |= {"test_sentences": 10, "recipe": recorded_recipe("odd", epochs=2, selection="last")}
     records = [tmp_path / f"{seed}.json" for seed in range(2)]
     for seed, path in enumerate(records):
         write_sealed(path, machine | about | {"seed": seed})

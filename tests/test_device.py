@@ -144,7 +144,7 @@ def test_a_killed_training_goes_on_there_to_the_same_bits(name, device, tiny_mir
     """Batches prepared ahead or not, negatives drawn and dropout: killed in the middle of an epoch or not at all."""
     recipe = {"epochs": 1, "batch_size": 4, "micro_batch_size": 3, "weight_decay": 0.01, "selection": "last"}
     run = tiny_run(dict(systems.load(name).test_settings), 1, **recipe) | {"system": name, "model": name}
-    start = functools.partial(train.train_run, run, prepared)
+    start = functools.partial(train.train_run, spec(run), prepared)
     with monkeypatch.context() as patched:
         patched.setattr(training, "prefetched", lambda prepare, items, device: prefetched(prepare, items, CPU))
         start(tmp_path / "whole", tmp_path / "whole-state", [tiny_mirror])

@@ -77,7 +77,7 @@ class SpanBased(Extractor):
         """W [c^e ; s^e ; w] + b of `spans` (spans, 2) in word rows: scores (spans, None and entity types)."""
         sentence = batch["word_sentence"][spans[:, 0]]
         pooled = S.range_max(states["entity"], spans)
-        return self.entity_classifier((states["entity_cls"], sentence), pooled, self._widths(spans))
+        return self.entity_classifier((states["entity_cls"], sentence), pooled, self._widths(batch, spans))
 
     def relation_logits(self, batch: Batch, states: dict[str, Tensor], spans: Tensor, pairs: Tensor) -> Tensor:
         """W [context ; (c^r) ; s^r_head ; s^r_tail ; w_head ; w_tail] + b of `pairs` (pairs, 2), positions of head and
@@ -87,15 +87,16 @@ class SpanBased(Extractor):
         # one table of maxima for both, in which the rows of context lie behind the others
         rows, ranges = torch.cat([states["relation"], states["context"]]), [spans, between + len(states["relation"])]
         pooled, context = S.range_max(rows, torch.cat(ranges)).split([len(spans), len(pairs)])
-        widths, width = self._widths(spans)
+        widths, width = self._widths(batch, spans)
         cls = [(states["relation_cls"], batch["word_sentence"][spans[head, 0]])] if "relation_cls" in states else []
         return self.relation_classifier(
             context, *cls, (pooled, head), (pooled, tail), (widths, width[head]), (widths, width[tail])
         )
 
-    def _widths(self, spans: Tensor) -> tuple[Tensor, Tensor]:
-        """The embeddings of all widths, and the row of each of `spans`."""
-        return self.width.weight, (spans[:, 1] - spans[:, 0]).clamp(max=WIDTHS - 1)
+    def _widths(self, batch: Batch, spans: Tensor) -> tuple[Tensor, Tensor]:
+        """The embeddings of all widths that fit into a sentence of `batch`, and the row of each of `spans`."""
+        longest = max(len(sentence.tokens) for sentence in batch.sentences)
+        return self.width.weight[: longest + 1], (spans[:, 1] - spans[:, 0]).clamp(max=WIDTHS - 1)
 
     # -- training ------------------------------------------------------------------------------------------
 

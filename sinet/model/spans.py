@@ -15,8 +15,8 @@ from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 
 
 def range_max(rows: Tensor, ranges: Tensor) -> Tensor:
-    """Maxima over `ranges` (ranges, 2), each [start, end) of `rows` (rows, hidden): (ranges, hidden), zero vectors where
-    a range is empty.
+    """Maxima over `ranges` (ranges, 2), each [start, end) of `rows` (rows, hidden): (ranges, hidden), zeros where a
+    range is empty.
 
     Two windows of a power of two cover any range: log2(longest) element-wise maxima over the rows make all windows, of
     which each range reads two.
@@ -46,8 +46,8 @@ def word_maxima(batch: Batch, *states: Tensor) -> tuple[Tensor, ...]:
 
 
 def context_span(head: Tensor, tail: Tensor) -> Tensor:
-    """The words between two spans of a sentence, whichever comes first, all (pairs, 2) in word rows; the end is not behind
-    the start where there are none."""
+    """The words between two spans of a sentence, whichever comes first, all (pairs, 2) in word rows; the end is not
+    behind the start where there are none."""
     return torch.stack([torch.minimum(head[:, 1], tail[:, 1]), torch.maximum(head[:, 0], tail[:, 0])], dim=1)
 
 
