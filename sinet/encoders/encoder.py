@@ -31,6 +31,14 @@ PROBE = 300
 """Word pieces on which an architecture is tried: more than ModernBERT's local attention spans."""
 
 
+def pieces_after_the_first(word_start: Tensor, word_end: Tensor) -> tuple[Tensor, Tensor]:
+    """The row and the word of every piece that is not the first of its word; words are [start, end) in rows (words)."""
+    later = word_end - word_start - 1
+    word = torch.arange(len(later)).repeat_interleave(later)
+    before = (later.cumsum(0) - later)[word]
+    return word_start[word] + 1 + torch.arange(len(word)) - before, word
+
+
 @dataclass(frozen=True)
 class EncoderInputs:
     """What the encoder reads of a batch of sentences, and where their words are.
@@ -52,10 +60,7 @@ class EncoderInputs:
         its word's first the row, `later_pieces`, and the word, `later_words`."""
         words = [(b, i, length - i) for b, length in enumerate(self.lengths) for i in range(length)]
         sentence, place, room = torch.tensor(words, dtype=torch.long).view(-1, 3).unbind(1)
-        later = self.word_end - self.word_start - 1
-        later_words = torch.arange(len(later)).repeat_interleave(later)
-        before = (later.cumsum(0) - later)[later_words]
-        later_pieces = self.word_start[later_words] + 1 + torch.arange(len(later_words)) - before
+        later_pieces, later_words = pieces_after_the_first(self.word_start, self.word_end)
         return {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
