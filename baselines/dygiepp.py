@@ -14,59 +14,35 @@ What differs from the released configuration for SciERC:
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.settings import DyGIEpp
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.endpoints import FeedForward, span_scores, word_means
 
 
 class System(Extractor):
-    """DyGIE++; the defaults are the released ones.
+    """DyGIE++."""
 
-    Settings:
-        max_span_width: widest candidate, in words. width_size: size of the width embedding.
-        hidden_size: of the feed-forward networks. dropout: in them.
-        spans_per_word: share of the length of a sentence that is kept for relations.
-        entity_weight: of the entity loss; that of the relation loss is 1.
-    """
-
+    Settings = DyGIEpp
+    settings: DyGIEpp
     released_form = "first layers over the concatenation of every span and pair"
     citation = (
         "Wadden et al., EMNLP 2019: Entity, Relation, and Event Extraction with Contextualized Span Representations"
     )
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "spans_per_word": 1.0}
-    one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
-    valid_settings: ClassVar[dict] = {
-        "max_span_width": (1, 100),
-        "width_size": (1, 10_000),
-        "hidden_size": (1, 10_000),
-        "dropout": (0.0, 0.99),
-        "spans_per_word": (0.01, 100.0),
-    }
 
-    def __init__(
-        self,
-        labels: Labels,
-        encoder: nn.Module,
-        *,
-        max_span_width: int = 8,
-        width_size: int = 20,
-        hidden_size: int = 150,
-        dropout: float = 0.4,
-        spans_per_word: float = 0.5,
-        entity_weight: float = 0.2,
-    ) -> None:
-        super().__init__(labels, encoder)
-        self.max_span_width = max_span_width
-        self.spans_per_word, self.entity_weight = spans_per_word, entity_weight
-        parts = (encoder.hidden_size, encoder.hidden_size, width_size)
-        network = {"hidden": hidden_size, "dropout": dropout}
-        self.width = nn.Embedding(max_span_width, width_size)
+    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+        super().__init__(labels, encoder, **settings)
+        s = self.settings
+        parts = (encoder.hidden_size, encoder.hidden_size, s.width_size)
+        network = {"hidden": s.hidden_size, "dropout": s.dropout}
+        self.width = nn.Embedding(s.max_span_width, s.width_size)
         self.entity = FeedForward(*parts, outputs=len(labels.entity_types), **network)
         self.mention = FeedForward(*parts, outputs=1, **network)
         self.relation = FeedForward(*3 * [sum(parts)], outputs=len(labels.relation_types), **network)
@@ -88,7 +64,7 @@ class System(Extractor):
         Returns:
             (kept, 2) word row and width less one.
         """
-        keep = (batch["lengths"] * self.spans_per_word).ceil().long().clamp(min=1)
+        keep = (batch["lengths"] * self.settings.spans_per_word).ceil().long().clamp(min=1)
         row, width = fits.nonzero(as_tuple=True)
         sentence = batch["word_sentence"][row]
         by_score = mention[row, width].argsort(descending=True, stable=True)
@@ -109,7 +85,7 @@ class System(Extractor):
         """Entity scores (words, max_span_width, None and types), which spans fit, those kept (kept, 2), their ordered
         pairs (pairs, 2), and relation scores (pairs, none and types)."""
         words = word_means(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
-        fits = S.span_grid(batch["words_left"], self.max_span_width)
+        fits = S.span_grid(batch["words_left"], self.settings.max_span_width)
         mention = span_scores(self.mention, words, words, self.width.weight).squeeze(-1).float()
         kept = self.prune(batch, mention.detach(), fits)
         counts = torch.bincount(batch["word_sentence"][kept[:, 0]], minlength=len(batch))
@@ -125,12 +101,12 @@ class System(Extractor):
         entity, fits, kept, pairs, relation = self.scores(batch)
         gold = batch["gold_spans"]
         target = S.gold_grid(fits, batch)
-        entity_loss = self.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
+        entity_loss = self.settings.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
 
         # which kept span a gold span is; the relations of one that was pruned are lost
         place = S.index_grid(fits.shape, kept)
         width = gold[:, 1] - gold[:, 0] - 1
-        inside = width < self.max_span_width
+        inside = width < self.settings.max_span_width
         number = torch.full((len(gold),), -1, device=fits.device)
         number[inside] = place[gold[inside, 0], width[inside]]
         triples = batch["gold_triples"][batch["gold_last_of_pair"]]

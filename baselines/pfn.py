@@ -14,7 +14,7 @@ What differs from the released code:
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from baselines._partition_recurrence import sweep
+from baselines.settings import PFN
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
@@ -103,45 +104,21 @@ class PairTable(nn.Module):
 
 
 class System(Extractor):
-    """PFN; the defaults are the released ones.
+    """PFN."""
 
-    Settings:
-        hidden_size: of the recurrence and the tables. dropconnect: of the recurrent weights.
-        dropout: on the encoder's output and in the tables. threshold: of a cell's sigmoid.
-        mask_padding: whether training leaves padding out of the global maximum; the released code does not.
-        max_words: words of a sentence that are read; entities and relations beyond are not trained on, nor found.
-    """
-
+    Settings = PFN
+    settings: PFN
     citation = "Yan et al., EMNLP 2021: A Partition Filter Network for Joint Entity and Relation Extraction"
     test_settings: ClassVar[dict] = {"hidden_size": 32}
-    one_type: ClassVar[tuple[str, ...]] = ()
     released_form = "both tables over the concatenation of every two word pieces"
-    valid_settings: ClassVar[dict] = {
-        "hidden_size": (1, 10_000),
-        "dropconnect": (0.0, 0.99),
-        "dropout": (0.0, 0.99),
-        "threshold": (0.0, 1.0),
-        "max_words": (1, 100_000),
-    }
 
-    def __init__(
-        self,
-        labels: Labels,
-        encoder: nn.Module,
-        *,
-        hidden_size: int = 300,
-        dropconnect: float = 0.1,
-        dropout: float = 0.1,
-        threshold: float = 0.5,
-        mask_padding: bool = True,
-        max_words: int = 128,
-    ) -> None:
-        super().__init__(labels, encoder)
-        self.threshold, self.mask_padding, self.max_words = threshold, mask_padding, max_words
-        self.partition_filter = PartitionFilter(encoder.hidden_size, hidden_size, dropconnect)
-        self.entity_table = PairTable(hidden_size, len(labels.entity_types), dropout)
-        self.relation_table = PairTable(hidden_size, len(labels.relation_types), dropout)
-        self.dropout = Dropout(dropout)
+    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+        super().__init__(labels, encoder, **settings)
+        s = self.settings
+        self.partition_filter = PartitionFilter(encoder.hidden_size, s.hidden_size, s.dropconnect)
+        self.entity_table = PairTable(s.hidden_size, len(labels.entity_types), s.dropout)
+        self.relation_table = PairTable(s.hidden_size, len(labels.relation_types), s.dropout)
+        self.dropout = Dropout(s.dropout)
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Besides the pieces, `gold_entities` and `gold_relations` (cells, 4): sentence, two positions, type."""
@@ -208,12 +185,12 @@ class System(Extractor):
             self._word_table(batch, *parts, ordered)
             for parts, ordered in zip(self.encode(batch), (True, False), strict=True)
         )
-        entities = (entity >= self.threshold).nonzero()
+        entities = (entity >= self.settings.threshold).nonzero()
         sentence, start, last, kind = entities.unbind(1)
         number = S.index_grid(entity.shape, entities)
         likeliest = entity.flatten(2).topk(min(PER_START, entity.shape[2] * entity.shape[3]), dim=2).indices
         starting = number.flatten(2).gather(2, likeliest)
-        cells = (relation >= self.threshold).nonzero()
+        cells = (relation >= self.settings.threshold).nonzero()
         head = starting[cells[:, 0], cells[:, 1]].unsqueeze(2)
         tail = starting[cells[:, 0], cells[:, 2]].unsqueeze(1)
         linked = ((head >= 0) & (tail >= 0) & (head != tail)).nonzero()

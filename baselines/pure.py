@@ -18,12 +18,13 @@ What differs from the released code:
 import copy
 import itertools
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines.settings import PURE
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
@@ -85,67 +86,26 @@ def insert_markers(
 
 
 class System(Extractor):
-    """PURE; the defaults are the released ones.
+    """PURE."""
 
-    Settings:
-        max_span_width: widest candidate, in words. width_size: size of the width embedding.
-        hidden_size: of the entity model's feed-forward network. dropout: in it; hidden_dropout: on the encoder's output
-        before it; relation_dropout: before the relation classifier. max_sequence_length: word pieces that the relation
-        model reads, markers counted. training_pairs: pairs drawn for each sentence of a step where both models are
-        trained side by side, 0 for all. pair_batch: pairs encoded at once in prediction. max_arguments: predicted
-        entities of a sentence that are paired.
-    """
-
+    Settings = PURE
+    settings: PURE
     citation = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
     released_form = "the entity model's first layer over the concatenation of every span"
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 100, "max_arguments": 12}
     encoders = ("encoder.", "relation_encoder.")
-    parts: ClassVar[dict] = {
-        "entity": ("encoder.", "width.", "entity_model."),
-        "relation": ("relation_encoder.", "relation_model."),
-    }
-    judged_by: ClassVar[dict] = {"entity": "ent", "relation": "rel"}
-    one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
-    valid_settings: ClassVar[dict] = {
-        "max_span_width": (1, 100),
-        "width_size": (1, 10_000),
-        "hidden_size": (1, 10_000),
-        "dropout": (0.0, 0.99),
-        "hidden_dropout": (0.0, 0.99),
-        "relation_dropout": (0.0, 0.99),
-        "max_sequence_length": (8, 100_000),
-        "pair_batch": (1, 100_000),
-        "max_arguments": (2, 100_000),
-    }
 
-    def __init__(
-        self,
-        labels: Labels,
-        encoder: nn.Module,
-        *,
-        max_span_width: int = 8,
-        width_size: int = 150,
-        hidden_size: int = 150,
-        dropout: float = 0.2,
-        hidden_dropout: float = 0.1,
-        relation_dropout: float = 0.1,
-        max_sequence_length: int = 128,
-        training_pairs: int = 0,
-        pair_batch: int = 64,
-        max_arguments: int = 40,
-    ) -> None:
-        super().__init__(labels, encoder)
-        types = len(labels.entity_types)
-        self.training_pairs, self.pair_batch, self.max_arguments = training_pairs, pair_batch, max_arguments
-        self.max_span_width, self.max_sequence_length = max_span_width, max_sequence_length
-        self.hidden_dropout = Dropout(hidden_dropout)
-        self.width = nn.Embedding(max_span_width + 1, width_size)  # row 0 is the released code's padding
+    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+        super().__init__(labels, encoder, **settings)
+        s, types = self.settings, len(labels.entity_types)
+        self.hidden_dropout = Dropout(s.hidden_dropout)
+        self.width = nn.Embedding(s.max_span_width + 1, s.width_size)  # row 0 is the released code's padding
         self.entity_model = FeedForward(
-            *(encoder.hidden_size, encoder.hidden_size, width_size),
-            **{"hidden": hidden_size, "outputs": types + 1, "dropout": dropout},
+            *(encoder.hidden_size, encoder.hidden_size, s.width_size),
+            **{"hidden": s.hidden_size, "outputs": types + 1, "dropout": s.dropout},
         )
         self.relation_encoder = type(encoder)(copy.deepcopy(encoder.model), encoder.tokenizer)
-        self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, relation_dropout)
+        self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, s.relation_dropout)
         initialise_normal(self, "encoder.", "relation_encoder.")
         # (types, subject or object, start or end)
         self.register_buffer("markers", self._marker_ids(4 * types).view(types, 2, 2))
@@ -169,7 +129,7 @@ class System(Extractor):
         hidden = self.hidden_dropout(self.encoder(batch["input_ids"], batch["attention_mask"]))
         first, last = endpoints(hidden, batch)
         scores = span_scores(self.entity_model, first, last, self.width.weight[1:])
-        return scores.float(), S.span_grid(batch["words_left"], self.max_span_width)
+        return scores.float(), S.span_grid(batch["words_left"], self.settings.max_span_width)
 
     def relation_scores(self, batch: Batch, spans: Tensor, kinds: Tensor, pairs: Tensor) -> Tensor:
         """Scores (pairs, none and types) of typed entities.
@@ -186,7 +146,7 @@ class System(Extractor):
         lengths = batch["attention_mask"].sum(1)
         order = lengths[sentence[pairs[:, 0]]].argsort(descending=True, stable=True)
         scores = []
-        for part in pairs[order].split(self.pair_batch):
+        for part in pairs[order].split(self.settings.pair_batch):
             subject, object = part.unbind(1)
             home = sentence[subject]
             longest = int(lengths[home].max())
@@ -196,7 +156,7 @@ class System(Extractor):
                 extent[subject],
                 extent[object],
                 torch.cat([self.markers[kinds[subject], 0], self.markers[kinds[object], 1]], dim=1),
-                min(self.max_sequence_length, self.relation_encoder.max_pieces),
+                min(self.settings.max_sequence_length, self.relation_encoder.max_pieces),
                 self.relation_encoder.tokenizer.pad_token_id,
             )
             scores.append(self.relation_model(self.relation_encoder(ids, mask), *starts).float())
@@ -229,9 +189,9 @@ class System(Extractor):
         if self.stage != "relation":
             batch = self.collate(items)
             pairs = S.ordered_pairs(batch["gold_counts"])
-            if self.training_pairs:
+            if self.settings.training_pairs:
                 # of the whole batch alike, so that every pair is as likely as any other
-                pairs = pairs[torch.randperm(len(pairs))[: self.training_pairs * len(batch)]]
+                pairs = pairs[torch.randperm(len(pairs))[: self.settings.training_pairs * len(batch)]]
         else:
             sentences = {id(pair.sentence): pair.sentence for pair in items}
             batch = self.collate(list(sentences.values()))
@@ -274,7 +234,7 @@ class System(Extractor):
         spans = torch.stack([start, start + width + 1], dim=1)
         sentence = batch["word_sentence"][start]
         confidence = scores[start, width].softmax(-1).amax(-1)
-        pairs = S.likeliest_pairs(sentence, confidence, len(lengths), self.max_arguments)
+        pairs = S.likeliest_pairs(sentence, confidence, len(lengths), self.settings.max_arguments)
         relations, probabilities = pairs.new_zeros(0, 3), scores.new_zeros(0)
         if len(pairs) and self.stage != "entity":
             related = self.relation_scores(batch, spans, kinds - 1, pairs).softmax(-1)

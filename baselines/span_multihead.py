@@ -20,13 +20,14 @@ Written for speed: attention within spans is accumulated word by word.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from baselines.settings import SpanMultiHead
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
@@ -79,58 +80,26 @@ class MultiHead(nn.Module):
 
 
 class System(Extractor):
-    """SPAN Multi-Head; the defaults are the paper's.
+    """SPAN Multi-Head."""
 
-    Settings:
-        max_span_width: widest candidate, in words. width_size: size of the width embedding.
-        hidden_size: of all feed-forward networks. heads: of every attention. dropout: in the networks.
-        entity_weight: of the entity loss, the relation loss has the rest.
-        negative_ratio: negative spans and pairs for each gold one of a sentence. threshold: of a relation's sigmoid.
-        max_arguments: predicted entities of a sentence that are paired, the likeliest (a bound on memory).
-    """
-
+    Settings = SpanMultiHead
+    settings: SpanMultiHead
     citation = (
         "Ji et al., COLING 2020: Span-based Joint Entity and Relation Extraction with Attention-based Span-specific "
         "and Contextual Semantic Representations"
     )
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "heads": 4}
     released_form = "(its paper: no code was released) the entity network over the concatenation of every span"
-    valid_settings: ClassVar[dict] = {
-        "max_span_width": (1, 100),
-        "width_size": (1, 10_000),
-        "hidden_size": (1, 10_000),
-        "heads": (1, 1024),
-        "dropout": (0.0, 0.99),
-        "entity_weight": (0.0, 1.0),
-        "threshold": (0.0, 1.0),
-        "max_arguments": (2, 100_000),
-    }
 
-    def __init__(
-        self,
-        labels: Labels,
-        encoder: nn.Module,
-        *,
-        max_span_width: int = 10,
-        width_size: int = 50,
-        hidden_size: int = 256,
-        heads: int = 8,
-        dropout: float = 0.2,
-        entity_weight: float = 0.4,
-        negative_ratio: int = 30,
-        threshold: float = 0.5,
-        max_arguments: int = 60,
-    ) -> None:
-        super().__init__(labels, encoder)
-        if hidden_size % heads:
-            raise ValueError(f"{heads} attention heads do not divide hidden_size {hidden_size}")
+    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+        super().__init__(labels, encoder, **settings)
         hidden = encoder.hidden_size
-        self.max_span_width, self.negative_ratio = max_span_width, negative_ratio
-        self.entity_weight, self.threshold, self.max_arguments = entity_weight, threshold, max_arguments
-        self.width = nn.Embedding(max_span_width + 1, width_size)
+        s = self.settings
+        hidden_size, heads, dropout = s.hidden_size, s.heads, s.dropout
+        self.width = nn.Embedding(s.max_span_width + 1, s.width_size)
         self.span_weight = nn.Sequential(*feed_forward(hidden, hidden_size, 1, dropout), nn.Linear(hidden_size, 1))
         self.sentence_context = MultiHead(hidden, hidden, hidden_size, heads, dropout)
-        parts = (hidden_size, hidden, hidden, hidden, width_size)
+        parts = (hidden_size, hidden, hidden, hidden, s.width_size)
         self.entity_hidden = ConcatLinear(*parts, outputs=hidden_size, dropout=dropout)
         self.entity_output = nn.Linear(hidden_size, len(labels.entity_types) + 1)
         self.reduce = feed_forward(sum(parts), hidden_size, 2, dropout)
@@ -180,7 +149,7 @@ class System(Extractor):
         summed = weight.new_zeros(len(start), rows.shape[-1]).index_add(0, word, weight * rows[piece].float())
         peak, pooled = peak.unsqueeze(1), [summed / total]
         span_peak, span_total, span_sum = peak, total, summed
-        for k in range(1, self.max_span_width):
+        for k in range(1, self.settings.max_span_width):
             # words past the end of the batch add nothing; spans past the end of a sentence are never read
             next_peak = F.pad(peak[k:], (0, 0, 0, min(k, len(peak))), value=-torch.inf)
             highest = torch.maximum(span_peak, next_peak)
@@ -205,7 +174,7 @@ class System(Extractor):
         return self.entity_output(self.dropout(F.relu(seen)))
 
     def _width(self, spans: Tensor) -> Tensor:
-        return (spans[:, 1] - spans[:, 0]).clamp(max=self.max_span_width)
+        return (spans[:, 1] - spans[:, 0]).clamp(max=self.settings.max_span_width)
 
     def pair_logits(
         self, batch: Batch, states: dict[str, Tensor], spans: Tensor, specific: Tensor, context: Tensor, pairs: Tensor
@@ -238,11 +207,11 @@ class System(Extractor):
         the gold ones and, of each sentence, `negative_ratio` times as many negatives."""
         batch = self.collate(items)
         gold, sentence = batch["gold_spans"], batch["word_sentence"]
-        spans = S.negative_spans(batch, self.max_span_width)
-        limit = self.negative_ratio * batch["gold_counts"]
+        spans = S.negative_spans(batch, self.settings.max_span_width)
+        limit = self.settings.negative_ratio * batch["gold_counts"]
         spans = spans[S.sample_per_group(sentence[spans[:, 0]], limit)]
         # a gold span wider than the candidates has no row in the grid of spans and takes no part
-        known = gold[:, 1] - gold[:, 0] <= self.max_span_width
+        known = gold[:, 1] - gold[:, 0] <= self.settings.max_span_width
         spans = torch.cat([gold[known], spans])
         order = sentence[spans[:, 0]].argsort(stable=True)
         number = torch.full((len(gold),), -1)
@@ -251,7 +220,7 @@ class System(Extractor):
         pairs, types, negative = S.fold_pairs(batch, self.labels)
         usable = known[pairs].all(1)
         pairs, types, negative = pairs[usable], types[usable], negative[known[negative].all(1)]
-        limit = self.negative_ratio * torch.bincount(sentence[gold[pairs[:, 0], 0]], minlength=len(batch))
+        limit = self.settings.negative_ratio * torch.bincount(sentence[gold[pairs[:, 0], 0]], minlength=len(batch))
         negative = negative[S.sample_per_group(sentence[gold[negative[:, 0], 0]], limit)]
         pairs, types = torch.cat([pairs, negative]), F.pad(types, (0, 0, 0, len(negative)))
         by_sentence = sentence[gold[pairs[:, 0], 0]].argsort(stable=True)
@@ -273,10 +242,11 @@ class System(Extractor):
         specific = states["specific"][spans[:, 0], spans[:, 1] - spans[:, 0] - 1]
         context = self.context(states, specific, torch.bincount(sentence[spans[:, 0]], minlength=len(batch)))
         logits = self.entity_logits(states, spans, specific, context).float()
-        terms = {"entity": self.entity_weight * F.cross_entropy(logits, batch["candidate_types"], reduction="sum")}
+        weight = self.settings.entity_weight
+        terms = {"entity": weight * F.cross_entropy(logits, batch["candidate_types"], reduction="sum")}
         if len(pairs):
             logits = self.pair_logits(batch, states, spans, specific, context, pairs)
-            terms["relation"] = (1 - self.entity_weight) * S.pair_loss(logits, batch["candidate_relations"])
+            terms["relation"] = (1 - weight) * S.pair_loss(logits, batch["candidate_relations"])
         return terms
 
     def divisors(self, batches: Sequence[Batch]) -> dict[str, float]:
@@ -290,7 +260,7 @@ class System(Extractor):
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         lengths = batch["lengths"]
-        fits = S.span_grid(batch["words_left"], self.max_span_width)
+        fits = S.span_grid(batch["words_left"], self.settings.max_span_width)
         row, width = fits.nonzero(as_tuple=True)
         spans = torch.stack([row, row + width + 1], dim=1)
         sentence = batch["word_sentence"][row]
@@ -303,12 +273,12 @@ class System(Extractor):
         found = types.nonzero().squeeze(1)
         spans, logits, sentence, types = spans[found], logits[found], sentence[found], types[found]
 
-        pairs = S.likeliest_pairs(sentence, logits.softmax(-1).amax(-1), len(lengths), self.max_arguments)
+        pairs = S.likeliest_pairs(sentence, logits.softmax(-1).amax(-1), len(lengths), self.settings.max_arguments)
         relations, probabilities = pairs.new_zeros(0, 2), logits.new_zeros(0)
         if len(pairs):
             scores = self.pair_logits(batch, states, spans, specific[found], context[found], pairs)
             probabilities = scores.float().sigmoid()
-            relations = (probabilities >= self.threshold).nonzero()
+            relations = (probabilities >= self.settings.threshold).nonzero()
             probabilities = probabilities[relations.unbind(1)]
         return S.build_packed_predictions(
             self.labels,

@@ -8,10 +8,11 @@ What differs from the released code: nothing that changes a figure. Its span mac
 pieces) masks: see `sinet.model.spanbased`. A sentence longer than the encoder is cut; the released code fails there.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from baselines.settings import SpERT
 from sinet.contract import Batch, Labels
 from sinet.model import spans as S
 from sinet.model.spanbased import SpanBased
@@ -19,53 +20,18 @@ from sinet.model.weights import initialise_normal
 
 
 class System(SpanBased):
-    """SpERT; the defaults are the released ones.
+    """SpERT."""
 
-    Settings:
-        max_span_width: widest candidate, in words. width_size: size of the width embedding.
-        dropout: on classifier inputs. negative_spans, negative_pairs: sampled per sentence in training.
-        negative_reverses: whether the reverse of a symmetric gold pair may be one of them (so at this commit).
-        threshold: of a relation's sigmoid.
-    """
-
+    Settings = SpERT
+    settings: SpERT
     citation = (
         "Eberts and Ulges, ECAI 2020: Span-based Joint Entity and Relation Extraction with Transformer Pre-training"
     )
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "negative_spans": 20}
     released_form = "classifiers over the concatenation of every span and pair"
-    valid_settings: ClassVar[dict] = {
-        "max_span_width": (1, 100),
-        "width_size": (1, 10_000),
-        "dropout": (0.0, 0.99),
-        "negative_spans": (1, 1_000_000),
-        "threshold": (0.0, 1.0),
-    }
 
-    def __init__(
-        self,
-        labels: Labels,
-        encoder: nn.Module,
-        *,
-        max_span_width: int = 10,
-        width_size: int = 25,
-        dropout: float = 0.1,
-        negative_spans: int = 100,
-        negative_pairs: int = 100,
-        negative_reverses: bool = True,
-        threshold: float = 0.4,
-    ) -> None:
-        super().__init__(
-            labels,
-            encoder,
-            relation_cls=False,
-            max_span_width=max_span_width,
-            width_size=width_size,
-            dropout=dropout,
-            negative_spans=negative_spans,
-            negative_pairs=negative_pairs,
-            negative_reverses=negative_reverses,
-            threshold=threshold,
-        )
+    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+        super().__init__(labels, encoder, **settings)
         initialise_normal(self, "encoder.")
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ table is kept in the order of its anti-diagonals throughout, so that a step read
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from baselines._cache import TensorCache
 from baselines._table_recurrence import Order, TableRecurrence, from_sweeps, sweep_multiply_adds
+from baselines.settings import TableSequence as TableSequenceSettings
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
@@ -169,8 +170,6 @@ class TableSequence(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        if hidden % 2 or hidden % heads:
-            raise ValueError(f"hidden_size {hidden} should be even and a multiple of {heads} attention heads")
         self.reduce = nn.Linear(inputs, hidden)
         self.layers = nn.ModuleList(
             Layer(hidden, heads, attention_channels, 3 if k else 2, dropout) for k in range(layers)
@@ -206,59 +205,36 @@ class TableSequence(nn.Module):
 
 
 class System(Extractor):
-    """Table-sequence encoders; the defaults are the released ones.
+    """Table-sequence encoders."""
 
-    Settings:
-        hidden_size: of words and table cells. heads: of the table-guided attention. layers: of both encoders.
-        dropout: on characters and words, in the layers, and before the tags.
-        cache_mib: memory for the frozen encoder's features of training sentences; more goes to disk.
-    """
-
+    Settings = TableSequenceSettings
+    settings: TableSequenceSettings
     citation = (
         "Wang and Lu, EMNLP 2020: Two are Better than One: Joint Entity and Relation Extraction with Table-Sequence "
         "Encoders"
     )
     test_settings: ClassVar[dict] = {"hidden_size": 32, "heads": 4, "layers": 2}
     released_form = "the concatenation of every two words in each table layer"
-    valid_settings: ClassVar[dict] = {
-        "hidden_size": (2, 10_000),
-        "heads": (1, 1024),
-        "layers": (1, 100),
-        "dropout": (0.0, 0.99),
-    }
-
-    trains_encoder: ClassVar[bool] = False
-    one_type: ClassVar[tuple[str, ...]] = ("span", "pair")
     flop_handlers: ClassVar[dict] = {"sinet::table_sweep": sweep_multiply_adds}
 
-    def __init__(
-        self,
-        labels: Labels,
-        encoder: nn.Module,
-        *,
-        hidden_size: int = 200,
-        heads: int = 8,
-        layers: int = 3,
-        dropout: float = 0.5,
-        cache_mib: int = 1024,
-    ) -> None:
-        super().__init__(labels, encoder)
+    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+        super().__init__(labels, encoder, **settings)
         encoder.requires_grad_(False)
-        config = encoder.model.config
+        s, config = self.settings, encoder.model.config
         channels = config.num_hidden_layers * config.num_attention_heads
-        self.characters = CharacterLSTM(CHARACTER_SIZE, dropout)
+        self.characters = CharacterLSTM(CHARACTER_SIZE, s.dropout)
         self.network = TableSequence(
             encoder.hidden_size + CHARACTER_SIZE,
-            hidden_size,
-            heads,
-            layers,
+            s.hidden_size,
+            s.heads,
+            s.layers,
             channels,
             1 + 2 * len(labels.entity_types),
             1 + 2 * len(labels.relation_types),
-            dropout,
+            s.dropout,
         )
-        self.dropout = Dropout(dropout)
-        self._cache = TensorCache(cache_mib << 20)
+        self.dropout = Dropout(s.dropout)
+        self._cache = TensorCache(s.cache_mib << 20)
         self.register_load_state_dict_post_hook(lambda model, _: model._cache.clear())
 
     def train(self, mode: bool = True) -> "System":

@@ -6,12 +6,13 @@ or the test set; the harness (`sinet.train`, `sinet.infer`) names no system, it 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
+from sinet.model.settings import Settings as SystemSettings
 
 __all__ = ["Batch", "Entity", "Extractor", "Labels", "Prediction", "Relation", "Sentence"]
 
@@ -59,38 +60,25 @@ class Batch:
 class Extractor(nn.Module):
     """A joint entity and relation extractor.
 
-    A subclass takes `(labels, encoder, **settings)`, every setting with a default; its module in `baselines/`
-    (or `sinet/model/sinet.py`) names it `System`.
+    A subclass takes `(labels, encoder, **settings)`, those that its `Settings` declare with defaults, bounds and help;
+    its module in `baselines/` (or `sinet/model/sinet.py`) names it `System`.
     """
 
+    Settings: ClassVar[type[SystemSettings]] = SystemSettings
+    """What can be set, and what a plan has to know of the system without importing it."""
+    settings: SystemSettings
+    """Of this model, each read where it is needed."""
     citation: ClassVar[str]
     """Authors, year, venue and title of the paper that defines the system."""
     test_settings: ClassVar[dict]
     """Settings under which it runs in two seconds on a CPU; the generic test-suite uses them."""
-    valid_settings: ClassVar[dict] = {}
-    """Right values of a setting, a literal: `(least, greatest)` for a number, all choices for a text. The
-    configuration is checked against it before any job; a number without an entry must not be negative."""
 
     encoders: ClassVar[tuple[str, ...]] = ("encoder.",)
     """Prefixes of the parameters that learn at the encoder's rate."""
-    parts: ClassVar[dict[str, tuple[str, ...]]] = {"": ("",)}
-    """The parts of the system by name, each by the prefixes of its parameters: more than one where models share no
-    weight and no loss. Their gradients are clipped apart, and a recipe may train them one after another (`stage`)."""
-    judged_by: ClassVar[dict[str, str]] = {}
-    """Of each such part the figure that its training changes, `ent` or `rel`: what its weights may be selected by."""
-    mask_padding: bool = True
-    """Whether training leaves padding out, or computes with it as some released code does."""
-    max_words: int | None = None
-    """Words of a sentence that are read; None for as many as the encoder can."""
     stage: str | None = None
     """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
     whole_documents: ClassVar[bool] = False
     """Whether a batch is a whole document, its sentences in their order; a recipe then says `batch_size: document`."""
-    one_type: ClassVar[tuple[str, ...]] = ("span",)
-    """What gets one type alone in a prediction, a literal: a `span` of words, a `pair` (head, tail) of spans. Further
-    gold types there are missed."""
-    trains_encoder: ClassVar[bool] = True
-    """Whether the encoder learns, and a recipe has to give its rate."""
     released_form: ClassVar[str | None] = None
     """What the authors' released code multiplies for the same figures that is not multiplied here; None where nothing
     is known to differ. With `released` set on a system and its modules (`sinet.efficiency.flops.as_released`), for
@@ -100,10 +88,22 @@ class Extractor(nn.Module):
     """Operators of its own that decoding calls while it is traced, by name ("namespace::name"), and their multiply-adds
     from the shapes of the arguments and `out`. The count is held against the products that torch sees untraced."""
 
-    def __init__(self, labels: Labels, encoder: nn.Module) -> None:
+    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+        """Raises `ValueError` for settings that the system does not have, or that are out of bounds."""
         super().__init__()
         self.labels = labels
         self.encoder = encoder
+        self.settings = self.Settings(**settings)
+
+    @property
+    def mask_padding(self) -> bool:
+        """Whether training leaves padding out, or computes with it as some released code does: a setting of some."""
+        return getattr(self.settings, "mask_padding", True)
+
+    @property
+    def max_words(self) -> int | None:
+        """Words of a sentence that are read, a setting of some; None for as many as the encoder can."""
+        return getattr(self.settings, "max_words", None)
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Turn sentences into tensors on the CPU; gold tensors are made of whatever labels they carry."""

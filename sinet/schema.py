@@ -389,25 +389,27 @@ class Recipe(TrainingRecipe):
         return list(self.stages.items()) if self.stages else [(None, self)]
 
 
-def _changes(name: str, **more: Any) -> type[Strict]:
-    """A model of some of a training's keys, each as it is there."""
+def some_of(model: type[Strict], name: str, **more: Any) -> type[Strict]:
+    """A model of some of another's keys, each as it is there, and of `more`; what goes together is not checked."""
     fields: dict[str, Any] = {}
-    for key, field in TrainingRecipe.model_fields.items():
+    for key, field in model.model_fields.items():
         optional = copy.copy(field)
         optional.default = None
         fields[key] = (field.annotation, optional)
     return create_model(name, __base__=Strict, __doc__="What a recipe changes.", **fields, **more)
 
 
-Changes: Any = _changes("Changes")
+Changes: Any = some_of(TrainingRecipe, "Changes")
 Settings = Annotated[dict[str, Any], Field(default={}, description="Settings of the system.")]
 Stages = Annotated[
     dict[str, Changes],
     Field(default={}, description="Parts of the system trained one after another, and what their trainings change."),
 ]
-OfDataset: Any = _changes("OfDataset", settings=(Settings, {}), stages=(Stages, {}))
+OfDataset: Any = some_of(TrainingRecipe, "OfDataset", settings=(Settings, {}), stages=(Stages, {}))
 ByDataset = Annotated[dict[str, OfDataset], Field(default={}, description="What is different on some datasets.")]
-OfSystem: Any = _changes("OfSystem", settings=(Settings, {}), stages=(Stages, {}), datasets=(ByDataset, {}))
+OfSystem: Any = some_of(
+    TrainingRecipe, "OfSystem", settings=(Settings, {}), stages=(Stages, {}), datasets=(ByDataset, {})
+)
 
 
 # -- the grid ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModel, BertTokenizerFast, PreTrainedConfig, PreTrainedTokenizerFast
 
-from sinet.contract import Labels
+from sinet.contract import Extractor, Labels
 from sinet.data.sentence import read_sentences
 from sinet.encoders.encoder import Encoder
 from sinet.encoders.located import locate_encoder
@@ -169,6 +169,12 @@ def spec(run: dict) -> RunSpec:
 @functools.cache
 def _defaults() -> dict:
     return load_config()["recipe_defaults"]
+
+
+def set_on(model: Extractor, **settings: object) -> None:
+    """Change settings of a model where it has them, also beyond their bounds."""
+    known = {key: value for key, value in settings.items() if key in model.Settings.model_fields}
+    model.settings = model.settings.model_copy(update=known)
 
 
 def recipe_of(**changes: object) -> TrainingRecipe:

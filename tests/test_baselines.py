@@ -82,10 +82,10 @@ def dygie_by_hand(model: dygiepp.System, sentence: Sentence) -> tuple[dict, list
     def network(name: str, x: np.ndarray) -> np.ndarray:
         return w.linear(f"{name}.output", relu(w.linear(f"{name}.second", relu(w.linear(f"{name}.first", x)))))
 
-    spans = all_spans(len(sentence.tokens), model.max_span_width)
+    spans = all_spans(len(sentence.tokens), model.settings.max_span_width)
     entity = {s: np.concatenate([[0.0], network("entity", represent(s))]) for s in spans}
     mention = {s: network("mention", represent(s))[0] for s in spans}
-    keep = max(1, int(np.ceil(model.spans_per_word * len(sentence.tokens))))
+    keep = max(1, int(np.ceil(model.settings.spans_per_word * len(sentence.tokens))))
     kept = sorted(sorted(spans, key=lambda s: -mention[s])[:keep])
     relation = {}
     for i in kept:
@@ -99,7 +99,7 @@ def dygie_by_hand(model: dygiepp.System, sentence: Sentence) -> tuple[dict, list
     for r in sentence.relations:
         head, tail = ((sentence.entities[i].start, sentence.entities[i].end) for i in (r.head, r.tail))
         related[head, tail] = LABELS.relation_types.index(r.type) + 1
-    loss = -model.entity_weight * sum(np.log(softmax(entity[s]))[gold.get(s, 0)] for s in spans)
+    loss = -model.settings.entity_weight * sum(np.log(softmax(entity[s]))[gold.get(s, 0)] for s in spans)
     loss -= sum(np.log(softmax(scores))[related.get(pair, 0)] for pair, scores in relation.items())
     return entity, kept, relation, loss
 
@@ -220,7 +220,7 @@ def test_span_multihead_loss_is_the_weighted_mean_over_its_candidates(span_model
     sentence = read_sentences(CORPUS)[3]
     by_hand = SpanByHand(span_model, sentence)
     gold = {(e.start, e.end): LABELS.entity_types.index(e.type) + 1 for e in sentence.entities}
-    spans = all_spans(len(sentence.tokens), span_model.max_span_width)
+    spans = all_spans(len(sentence.tokens), span_model.settings.max_span_width)
     entity = -np.mean([np.log(softmax(by_hand.entity_logits(s)))[gold.get(s, 0)] for s in spans])
     arguments = [(e.start, e.end) for e in sentence.entities]
     related = {}

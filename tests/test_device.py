@@ -119,7 +119,7 @@ def learned(name, tiny_encoder) -> Extractor:
 
 def test_a_system_computes_there_what_the_cpu_does(learned, device):
     here, there = learned, copy.deepcopy(learned).to(device)
-    for stage in (None, *(here.parts if len(here.parts) > 1 else ())):
+    for stage in (None, *(here.settings.parts if len(here.settings.parts) > 1 else ())):
         here.stage = there.stage = stage
         batch = here.training_batch(here.training_items(SENTENCES))
         terms, found = here.losses(batch), there.losses(batch.to(device))

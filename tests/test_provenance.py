@@ -1,9 +1,11 @@
 """What a result depends on: the code that a step reaches, and no more."""
 
+import shutil
+
 import pytest
 
 from sinet import provenance, systems
-from sinet.provenance import digest, reached
+from sinet.provenance import ROOT, digest, reached
 from sinet.workflow import STEPS
 
 TOY = {
@@ -49,14 +51,18 @@ TOY = {
 }
 
 
+def forget() -> None:
+    for cached in (provenance._module, provenance._names, provenance._code, provenance.digest):
+        cached.cache_clear()
+
+
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     """Writes a package with one change and gives the digest of its step."""
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
 
     def write(old: str = "", new: str = "") -> str:
-        for cached in (provenance._module, provenance._names, provenance._code, provenance.digest):
-            cached.cache_clear()
+        forget()
         for name, text in TOY.items():
             path = tmp_path / name
             path.parent.mkdir(exist_ok=True)
@@ -65,8 +71,7 @@ def toy(tmp_path, monkeypatch):
         return digest("sinet.a.step")
 
     yield write
-    for cached in (provenance._module, provenance._names, provenance._code, provenance.digest):
-        cached.cache_clear()
+    forget()
 
 
 @pytest.mark.parametrize(
@@ -116,6 +121,35 @@ def test_what_all_systems_share_reaches_training_and_what_draws_does_not():
     }
     assert not [module for module, _ in every if module.startswith(("sinet.report", "sinet.cli", "sinet.infer.draw"))]
     alone = reached(*STEPS["train"], systems.entry("spert"))
-    assert not [module for module, _ in alone if module.startswith("baselines.") and module != "baselines.spert"]
+    of_baselines = {(module, name) for module, name in alone if module.startswith("baselines.")}
+    assert of_baselines == {("baselines.spert", "System"), ("baselines.settings", "SpERT")}
+    assert ("sinet.model.settings", "SINET") not in alone
     with pytest.raises(ValueError, match="no function or class of ours"):
         reached("sinet.train.trainer.trian_run")
+
+
+@pytest.mark.parametrize(
+    "file, old, new, trained_again",
+    [
+        ("sinet/model/settings.py", "Threshold = 0.5", "Threshold = 0.6", ["sinet"]),
+        ("sinet/model/settings.py", "reverses: bool = True", "reverses: bool = False", ["sinet", "spert"]),
+        ("sinet/model/settings.py", '= {"": ("",)}', "= {}", [*systems.sources()]),
+        ("baselines/settings.py", "Threshold = 0.4", "Threshold = 0.5", ["spert"]),
+        ("baselines/settings.py", "dropconnect: Dropout = 0.1", "dropconnect: Dropout = 0.2", ["pfn"]),
+    ],
+)
+def test_a_changed_default_trains_its_systems_again(file, old, new, trained_again, tmp_path, monkeypatch):
+    for path in (path for package in provenance.OURS for path in (ROOT / package).rglob("*.py")):
+        (copied := tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copied)
+    digests = [{name: digest(*STEPS["train"], systems.entry(name)) for name in systems.sources()}]
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert text.count(old) == 1
+    (tmp_path / file).write_text(text.replace(old, new), encoding="utf-8")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    forget()
+    try:
+        digests.append({name: digest(*STEPS["train"], systems.entry(name)) for name in systems.sources()})
+    finally:
+        forget()
+    assert [name for name in digests[0] if digests[0][name] != digests[1][name]] == trained_again

@@ -12,6 +12,7 @@ from sinet.infer.released import PFN_NAMES, PURE_ENTITY_NAMES, PURE_RELATION_NAM
 from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
 from sinet.model.spans import range_max
+from tests.conftest import set_on
 from tests.reference import Reference, numbered_labels, stored_encoder, words_of
 
 
@@ -410,7 +411,7 @@ def test_pure_relation_model_equals_the_released_code():
     first = torch.tensor([0, *together["lengths"].cumsum(0).tolist()])
     spans = torch.tensor([[first[p["sentence"]] + x for x in p[s][:2]] for p in pairs for s in ("subject", "object")])
     kinds = torch.tensor([types.index(p[s][2]) for p in pairs for s in ("subject", "object")])
-    model.pair_batch = 3  # several batches, mixed sentences
+    set_on(model, pair_batch=3)  # several batches, mixed sentences
     with torch.no_grad():
         scores = model.relation_scores(together, spans, kinds, torch.arange(len(spans)).view(-1, 2))
     torch.testing.assert_close(scores, reference["logits"], atol=2e-5, rtol=0)

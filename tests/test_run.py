@@ -538,7 +538,7 @@ def test_flops_of_a_split_are_those_of_its_sentences_but_for_what_batches_share(
     alone = sum(flops.count_sentences(model, [s])["total"] for s in sentences)
     batches_ = len({sum(map(len, tiny_encoder.word_pieces(s.tokens))) for s in sentences})
     classes = len(LABELS.entity_types) + 1 + 2 * len(LABELS.relation_types)
-    widths_times_classes = (model.max_span_width + 1) * model.width.embedding_dim * classes
+    widths_times_classes = (model.settings.max_span_width + 1) * model.width.embedding_dim * classes
     assert alone - together == (len(sentences) - batches_) * widths_times_classes
 
 

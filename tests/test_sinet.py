@@ -6,7 +6,7 @@ import torch
 from sinet.contract import Sentence
 from sinet.data.sentence import Entity, read_sentences
 from sinet.model.sinet import CrossTaskAttention, System
-from tests.conftest import CORPUS, LABELS
+from tests.conftest import CORPUS, LABELS, set_on
 
 # setting -> projection, attention for the entity classifier, attention for the relation classifier
 SETTINGS = {
@@ -39,8 +39,10 @@ def test_base_feeds_the_raw_cls_to_both_classifiers(tiny_encoder):
 
 
 def test_settings_that_cannot_be_are_refused(tiny_encoder):
-    with pytest.raises(ValueError, match="interaction: 'all' should be one of base, tap"):
-        System(LABELS, tiny_encoder, interaction="all")
+    for wrong in ({"interaction": "all"}, {"hads": 4}, {"heads": 1.5}, {"heads": 0}, {"dropout": True}):
+        with pytest.raises(ValueError, match=f"1 validation error for SINET\n{next(iter(wrong))}\n"):
+            System(LABELS, tiny_encoder, **wrong)
+    assert System(LABELS, tiny_encoder, **System.test_settings, dropout=0).settings.dropout == 0.0
     with pytest.raises(ValueError, match="3 attention heads do not divide the hidden size 32"):
         CrossTaskAttention(32, 3, 0.0)
 
@@ -58,7 +60,7 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
     for b, sentence in enumerate(sentences):
         gold = {(e.start, e.end): e.type for e in sentence.entities}
         n = len(sentence.tokens)
-        grid = [(i, j) for i in range(n) for j in range(i + 1, min(n, i + model.max_span_width) + 1)]
+        grid = [(i, j) for i in range(n) for j in range(i + 1, min(n, i + model.settings.max_span_width) + 1)]
         for i, j in grid:
             pooled = states["entity"][row + i : row + j].amax(0)
             seen = states["entity_cls"][b], pooled, model.width.weight[j - i]
@@ -92,5 +94,6 @@ def test_loss_is_the_mean_over_candidates_that_can_be_enumerated(tiny_encoder):
 
 def test_gold_wider_than_the_candidates_is_trained_on(tiny_encoder):
     wide = Sentence("w", ("neural",) * 8, (Entity("Task", 0, 7),))
-    model = System(LABELS, tiny_encoder, **System.test_settings | {"negative_spans": 0, "negative_pairs": 0}).eval()
+    model = System(LABELS, tiny_encoder, **System.test_settings).eval()
+    set_on(model, negative_spans=0, negative_pairs=0)
     assert float(model.loss(model.training_batch([wide]))) > 0

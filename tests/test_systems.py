@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 import torch
@@ -18,10 +19,11 @@ from sinet.encoders.encoder import Encoder
 from sinet.encoders.pretrained import rebuild_encoder, save_encoder
 from sinet.evaluate.metrics import score
 from sinet.infer.predict import predict
+from sinet.model.settings import Interaction
 from sinet.model.weights import write_weights
 from sinet.train.optimiser import parameter_groups
 from sinet.train.steps import batch_parts, new_optimizer, train_step
-from tests.conftest import ARCHITECTURES, CORPUS, LABELS, recipe_of
+from tests.conftest import ARCHITECTURES, CORPUS, LABELS, recipe_of, set_on
 
 CPU = torch.device("cpu")
 DEFAULTS = recipe_of()
@@ -46,7 +48,7 @@ def learn(model: Extractor, sentences: list[Sentence], steps: int) -> Extractor:
     for _ in range(steps):
         optimizer.zero_grad()
         model.loss(model.training_batch(sentences)).backward()
-        for prefixes in model.parts.values():
+        for prefixes in model.settings.parts.values():
             torch.nn.utils.clip_grad_norm_([p for n, p in model.named_parameters() if n.startswith(prefixes)], 1.0)
         optimizer.step()
     return model
@@ -61,7 +63,7 @@ def without_scores(sentence: Sentence) -> tuple:
 
 def test_says_whom_it_follows_and_how_it_is_small(system):
     assert len(system.citation) > 20 and any(c.isdigit() for c in system.citation)
-    assert set(system.test_settings) <= set(systems.default_settings(system.__module__.rsplit(".", 1)[1]))
+    assert system.test_settings.keys() <= system.Settings.model_fields.keys()
 
 
 def test_learns_ten_sentences_and_survives_a_reload(system, tiny_encoder, tmp_path):
@@ -88,7 +90,7 @@ def test_says_what_gets_one_type_alone(system, tiny_encoder):
     """With every figure above its threshold, a place has several types wherever a system can give it several. No type
     is symmetric: of those the two directions of a pair are one."""
     model = build(system, tiny_encoder, replace(LABELS, symmetric=frozenset()))
-    model.threshold = 0.0
+    set_on(model, threshold=0.0)
     found = predict(model, read_sentences(CORPUS)[:3], CPU, "float32")
     spans = [(n, e.start, e.end) for n, s in enumerate(found) for e in s.entities]
     pairs = [
@@ -97,7 +99,7 @@ def test_says_what_gets_one_type_alone(system, tiny_encoder):
         for r in s.relations
     ]
     several = {what for what, places in (("span", spans), ("pair", pairs)) if len(set(places)) < len(places)}
-    assert several == {"span", "pair"} - set(system.one_type)
+    assert several == {"span", "pair"} - set(system.Settings.one_type)
 
 
 def test_survives_odd_sentences(system, tiny_encoder):
@@ -123,8 +125,8 @@ def test_runs_on_every_architecture(kind, system, fresh_encoder, tmp_path):
     model = build(system, fresh_encoder(kind))
     model.loss(model.training_batch(sentences)).backward()
     gradients = [p.grad for name, p in model.named_parameters() if name.startswith(model.encoders)]
-    assert any(g is not None and g.isfinite().all() and g.any() for g in gradients) == model.trains_encoder
-    model.threshold = 0.5  # SpERT's and SINET's own would leave nothing of random weights
+    assert any(g is not None and g.isfinite().all() and g.any() for g in gradients) == model.settings.trains_encoder
+    set_on(model, threshold=0.5)  # SpERT's and SINET's own would leave nothing of random weights
     found = predict(model, sentences, CPU, "float32")
     for together, sentence in zip(found, sentences, strict=True):
         (alone,) = predict(model, [sentence], CPU, "float32")
@@ -134,7 +136,7 @@ def test_runs_on_every_architecture(kind, system, fresh_encoder, tmp_path):
     config = json.loads(json.dumps(save_encoder(model.encoder, tmp_path)))
     again = system(LABELS, rebuild_encoder(config, tmp_path), **system.test_settings)
     again.load_state_dict(model.state_dict())
-    again.threshold = model.threshold
+    again.settings = model.settings
     assert predict(again, sentences, CPU, "float32") == found
 
 
@@ -186,10 +188,10 @@ def test_parts_trained_apart_share_no_gradient(system, tiny_encoder):
     model = build(system, tiny_encoder)
     model.loss(model.training_batch(read_sentences(CORPUS)))
     groups = parameter_groups(model, DEFAULTS)
-    assert {g["part"] for g in groups} == set(range(len(model.parts)))
-    if len(model.parts) == 1:
+    assert {g["part"] for g in groups} == set(range(len(model.settings.parts)))
+    if len(model.settings.parts) == 1:
         return
-    for number, stage in enumerate(model.parts):
+    for number, stage in enumerate(model.settings.parts):
         model.zero_grad()
         model.stage = stage
         items = model.training_items(read_sentences(CORPUS))
@@ -206,15 +208,15 @@ def test_micro_batches_have_the_gradient_of_the_whole_batch(mask_padding, system
     """Sizes that leave a rest, parts without a pair, parts of other lengths: the step is that of the whole."""
     sentences = [*read_sentences(CORPUS), Sentence("alone", ("Translation",)), Sentence("long", ("neural",) * 20)]
     settings = {"negative_spans": 10**6, "negative_pairs": 10**6, "negative_ratio": 10**6}
-    known = systems.default_settings(system.__module__.rsplit(".", 1)[1])
+    known = system.Settings.model_fields
     settings = system.test_settings | {key: value for key, value in settings.items() if key in known}
     torch.manual_seed(1)
     model = in_training(system(LABELS, tiny_encoder, **settings))
     if "mask_padding" in known:
-        model.mask_padding = mask_padding
+        set_on(model, mask_padding=mask_padding)
     elif not mask_padding:
         return  # it never computes with padding
-    for stage in [None, *(model.parts if len(model.parts) > 1 else ())]:
+    for stage in [None, *(model.settings.parts if len(model.settings.parts) > 1 else ())]:
         model.stage = stage
         items = model.training_items(sentences)
 
@@ -315,7 +317,7 @@ def in_training(model: Extractor) -> Extractor:
     return model
 
 
-SCORED = [pytest.param("sinet", {"interaction": i}, id=i) for i in systems.valid_settings("sinet")["interaction"]]
+SCORED = [pytest.param("sinet", {"interaction": i}, id=i) for i in get_args(Interaction)]
 SCORED += [pytest.param(n, {}, id=n) for n in sorted(systems.sources()) if n not in ("sinet", "table_sequence")]
 
 
@@ -327,7 +329,7 @@ def test_every_decoded_score_is_one_that_is_trained_on(name, settings, given, ti
     sentences, system = read_sentences(CORPUS)[: None if given else 4], systems.load(name)
     torch.manual_seed(1)
     model = in_training(system(replace(LABELS, symmetric=frozenset()), tiny_encoder, **system.test_settings | settings))
-    model.threshold = 0.0  # of those that have one: every relation is decoded
+    set_on(model, threshold=0.0)  # of those that have one: every relation is decoded
     torch.manual_seed(3)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():

@@ -24,6 +24,7 @@ from sinet.schema import TrainingRecipe
 from sinet.train.optimiser import RowAdamW
 from sinet.train.schedules import inverse_time, schedule
 from sinet.train.steps import new_optimizer
+from tests.conftest import set_on
 from tests.reference import Reference, stored_encoder, words_of
 from tests.test_reference import (
     PFN_NAMES,
@@ -304,7 +305,7 @@ def test_span_systems_draw_the_released_candidates(name):
 
 def test_reverses_of_symmetric_pairs_need_not_be_negatives():
     setup = span_system("spert")
-    setup.model.negative_reverses = False
+    set_on(setup.model, negative_reverses=False)
     symmetric = [setup.model.labels.relation_types.index(name) for name in setup.model.labels.symmetric]
     for sentence in annotated(setup.reference, setup.model.labels):
         batch = setup.model.training_batch([sentence])

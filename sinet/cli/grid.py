@@ -65,10 +65,15 @@ def _print_recipes(planned) -> None:  # type: ignore[no-untyped-def]
 
 @command
 def schema() -> None:
-    """Print the JSON schema of a configuration: every key with its type, bounds and description."""
+    """Print the JSON schema of a configuration: every key with its type, bounds and description. The settings of each
+    system stand under `$defs`, as `settings of SYSTEM`."""
+    from sinet import systems
     from sinet.schema import Config
 
-    print(json.dumps(Config.model_json_schema(), indent=2, ensure_ascii=False))
+    found = Config.model_json_schema()
+    for name in systems.sources():
+        found["$defs"][f"settings of {name}"] = systems.settings(name).model_json_schema()
+    print(json.dumps(found, indent=2, ensure_ascii=False))
 
 
 @command

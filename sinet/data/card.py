@@ -75,7 +75,7 @@ def missed_types(counted: Iterable[Mapping]) -> Iterator[str]:
         if n := sum(figures[f"several_{of}_types"] for figures in counted):
             yield (
                 f"{what}s with several {of} types: {n}; these systems predict one type a {what} and miss the others: "
-                f"{', '.join(systems.with_one_type(what))}"
+                f"{', '.join(name for name in systems.sources() if what in systems.settings(name).one_type)}"
             )
 
 

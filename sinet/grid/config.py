@@ -5,7 +5,6 @@ Snakemake merges them). Its form is `sinet.schema.Config`; here is checked what 
 """
 
 import itertools
-import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,10 +15,10 @@ from sinet.data.sources import find_file, release_folders
 from sinet.errors import UserError, nearest, shown
 from sinet.grid import recipes
 from sinet.grid.bounded_yaml import read_yaml
-from sinet.grid.mistakes import kind_of, validated
+from sinet.grid.mistakes import validated
 from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders
 from sinet.provenance import DECLARED
-from sinet.schema import Block, Config, Dataset, Encoder, OfModel
+from sinet.schema import Block, Config, Dataset, Encoder, OfModel, some_of
 
 BASE_FILES = (*(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes")), "config.yaml")
 TOKENIZERS = ("own_tokenizer", "tokenizer")
@@ -336,25 +335,7 @@ def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Ite
     if system not in systems.sources():
         yield f"{where}{field}: unknown system {shown(system)}, {nearest(system, systems.sources())}"
         return
-    defaults, allowed = systems.default_settings(system), systems.valid_settings(system)
-    yield from (f"{where}.settings.{line}" for line in setting_mistakes(system, settings, defaults, allowed))
-
-
-def setting_mistakes(system: str, settings: dict, defaults: dict, allowed: dict) -> Iterator[str]:
-    """What is wrong with settings of a system: unknown, of another kind than its default, out of bounds."""
-    for key, value in settings.items():
-        if key not in defaults:
-            yield f"{key}: {system} has no such setting, {nearest(key, defaults)}"
-            continue
-        default = defaults[key]
-        same = isinstance(value, bool) == isinstance(default, bool) and isinstance(
-            value, (int, float) if isinstance(default, float) else type(default)
-        )
-        if not same:
-            yield f"{key}: {shown(value)} is {kind_of(value)}, should be {kind_of(default)} such as {default!r}"
-        elif isinstance(value, str) and value not in allowed.get(key, (value,)):
-            yield f"{key}: {shown(value)} is unknown, {nearest(value, allowed[key])}"
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            least, greatest = allowed.get(key, (0, math.inf))
-            if not least <= value <= greatest:
-                yield f"{key}: {value} should be between {least} and {greatest}"
+    try:
+        validated(some_of(systems.settings(system), "Settings"), settings, f"{where}.settings.")
+    except UserError as error:
+        yield str(error)

@@ -51,7 +51,7 @@ def _line(model: type[BaseModel], error: Mapping[str, Any]) -> str:
             where = dotted(loc[:-1]) or "config"
             return f"{where}: key {loc[-1]!r} is missing{f' ({described})' if described else ''}"
         case "mistake":
-            return f"{key}: {error['msg'].replace('{value}', shown(value))}"
+            return f"{f'{key}: ' if loc else ''}{error['msg'].replace('{value}', shown(value))}"
         case "string_pattern_mismatch":
             at_key = loc[-1] == "[key]"
             described = _description(model, loc) or "another form is needed"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sinet import published
+from sinet import published, systems
 from sinet.errors import UserError, nearest, shown
 from sinet.files import read_sealed, write_sealed
 from sinet.grid import recipes
@@ -364,14 +364,15 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
 
     for number, block in enumerate(config.grid):
         for dataset, encoder, model, seeds in cells(config, block):
-            recipe, _ = _spelled_out(config, block.recipe, model, dataset)
+            recipe, settings = _spelled_out(config, block.recipe, model, dataset)
+            where = f"grid[{number}]: {dataset}/{encoder}/{model}: "
+            validated(systems.settings(config.models[model].system), settings, f"{where}settings: ")
             if any(t.batch_size == "document" for _, t in recipe.trainings) and (
                 config.datasets[dataset].format in ("spert", "table_sequence")
             ):
                 raise UserError(
-                    f"grid[{number}]: {dataset}/{encoder}/{model}: its batches are documents, and the files of "
-                    f"{dataset} do not say which sentences are of one; take another form of it (such as "
-                    "scierc-documents)"
+                    f"{where}its batches are documents, and the files of {dataset} do not "
+                    "say which sentences are of one; take another form of it (such as scierc-documents)"
                 )
             reason = without_files(dataset) or without_weights(encoder)
             for run in (f"{dataset}/{encoder}/{model}/{seed}" for seed in seeds):

@@ -62,7 +62,8 @@ def _of_each(recipe: Recipe, what: Callable[[TrainingRecipe], str]) -> str:
 
 def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
     """What does not go together in the recipe of a system: the key and what would be right."""
-    parts = systems.part_names(system)
+    of = systems.settings(system)
+    parts = [name for name in of.parts if name]
     if unknown := [name for name in recipe.stages if name not in parts]:
         right = " and ".join(parts) if parts else "none, the system is one model"
         yield f"stages: {unknown[0]!r} is no part of the system; its parts are {right}"
@@ -72,7 +73,7 @@ def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
         where = f"stages.{name}." if name else ""
         if (t.epochs is None) == (t.steps is None):
             yield f"{where}epochs: give epochs or steps, one of them"
-        if t.encoder_lr is None and systems.trains_encoder(system):
+        if t.encoder_lr is None and of.trains_encoder:
             yield f"{where}encoder_lr: {system} trains its encoder; give a rate, not null"
         whole = t.evaluate_every == int(t.evaluate_every)
         if t.steps is not None and not whole:
@@ -96,7 +97,7 @@ def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
                 yield f"{where}order: {t.order} is by length, which documents are not; write shuffled or data"
             if parts:
                 yield f"{where}batch_size: document is for systems of one model; write a number"
-        figure = systems.judged_by(system).get(name or "", "")
+        figure = of.judged_by.get(name or "", "")
         if not all(metric.startswith(figure) for metric in SELECTIONS[t.selection]):
             yield f"{where}selection: {t.selection} is not what the {name} model changes; write dev_{figure}"
     if len({t.train_on for _, t in recipe.trainings}) > 1:

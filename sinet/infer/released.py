@@ -258,10 +258,10 @@ def _write_types(out: Path, system: str, model: Extractor) -> None:
 
 def _readme(out: Path, made: dict, model: Extractor) -> str:
     system, authors = made["system"], RELEASED[made["system"]]
-    settings = systems.default_settings(system) | made["settings"]
+    settings, trained = model.settings, ""
     lowercase = _lowercase(model.encoder.tokenizer)
-    masks = settings.get("mask_padding", True)
-    trained = "" if masks else ". That is so in prediction; in training this run saw padding as there (`mask_padding`)"
+    if not model.mask_padding:
+        trained = ". That is so in prediction; in training this run saw padding as there (`mask_padding`)"
     notes = [
         "The state dict holds `bert.pooler`, which the released constructor builds and nothing reads, as zeros.",
         f"Known difference that remains: {authors.difference}{trained}.",
@@ -274,39 +274,39 @@ def _readme(out: Path, made: dict, model: Extractor) -> str:
             "model_path": "THIS_FOLDER",
             "tokenizer_path": "THIS_FOLDER",
             "types_path": "THIS_FOLDER/types.json",
-            "max_span_size": settings["max_span_width"],
-            "size_embedding": settings["width_size"],
-            "rel_filter_threshold": settings["threshold"],
+            "max_span_size": settings.max_span_width,
+            "size_embedding": settings.width_size,
+            "rel_filter_threshold": settings.threshold,
         }
-        options |= {"head": settings["heads"], "eval_batch_size": 1} if system == "sinet" else {}
+        options |= {"head": settings.heads, "eval_batch_size": 1} if system == "sinet" else {}
         options |= {"lowercase": "true"} if lowercase else {}
         how = "\n".join(["In the configuration of its `eval`:\n", *(f"    {k} = {v}" for k, v in options.items())])
     elif system == "pfn":
         how = (
             "Put ner2idx.json and rel2idx.json into data/NAME/ of the repository, the triples of the test set beside "
             "them, and run\n\n    python eval.py --data NAME --embed_mode MODE --model_file THIS_FOLDER/pfn.pt "
-            f"--hidden_size {settings['hidden_size']} --dropconnect {settings['dropconnect']} --batch_size 1"
+            f"--hidden_size {settings.hidden_size} --dropconnect {settings.dropconnect} --batch_size 1"
         )
         notes += [
             f"MODE must build the encoder of these weights ({made.get('encoder', 'see config.json')}, hidden size "
             f"{model.encoder.hidden_size}); eval.py knows input sizes 768 and 4096 only, model/pfn.py the hub's names.",
-            f"The released metric's threshold is 0.5, this run's is {settings['threshold']}.",
+            f"The released metric's threshold is 0.5, this run's is {settings.threshold}.",
             "With transformers 4.31 or later remove `bert.embeddings.position_ids` from the state dict.",
         ]
     else:
         types = list(model.labels.entity_types)
         task = "--task TASK --context_window 0 --do_eval --eval_test"
         lower = " --do_lower_case" if lowercase else ""
-        longest = min(settings["max_sequence_length"], model.relation_encoder.max_pieces)
+        longest = min(settings.max_sequence_length, model.relation_encoder.max_pieces)
         how = (
             f"In shared/const.py set task_ner_labels[TASK] = {types}\n"
             f"and task_rel_labels[TASK] = {list(model.labels.relation_types)}; then\n\n"
             f"    python run_entity.py {task} --data_dir DATA --output_dir THIS_FOLDER/entity --model "
-            f"THIS_FOLDER/entity --max_span_length {settings['max_span_width']}\n"
+            f"THIS_FOLDER/entity --max_span_length {settings.max_span_width}\n"
             f"    python run_relation.py {task} --output_dir THIS_FOLDER/relation --model THIS_FOLDER/relation "
             f"--entity_output_dir THIS_FOLDER/entity --max_seq_length {longest}{lower}"
         )
-        sizes = settings["hidden_size"], settings["width_size"]
+        sizes = settings.hidden_size, settings.width_size
         if sizes != (150, 150):
             named = f"head_hidden_dim={sizes[0]} and width_embedding_dim={sizes[1]}"
             notes += [f"The head's sizes are no options there: set the defaults {named} in entity/models.py."]
@@ -341,7 +341,7 @@ def import_run(source: Path, like: Path, out: Path) -> None:
         encoder = rebuild_encoder(made["encoder_config"], like / "tokenizer")
     try:
         model = systems.load(made["system"])(labels, encoder, **made["settings"])
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"{like}: made by other code than this ({error})") from None
     ours, sums = model.state_dict(), {}
     for place, (file, names) in authors.models.items():

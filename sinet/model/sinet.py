@@ -9,7 +9,7 @@ What differs: [PAD] is masked in the cross-task attention ([SEP] is kept), so a 
 figures it has alone; the released code attends over padding, as training here does with `mask_padding: false`.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Labels, Sentence
 from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
+from sinet.model.settings import SINET
 from sinet.model.spanbased import SpanBased
 from sinet.model.weights import initialise_normal
 
@@ -72,75 +73,26 @@ class CrossTaskAttention(nn.Module):
 
 
 class System(SpanBased):
-    """SINET. `interaction` chooses the ablation setting; the default is the full model.
+    """SINET; `interaction` chooses the ablation setting."""
 
-    Settings:
-        max_span_width: widest candidate, in words. width_size: size of the width embedding.
-        heads: attention heads of CTAM. dropout: on classifier inputs; attention_dropout: inside CTAM.
-        negative_spans, negative_pairs: sampled per sentence in training. negative_reverses: whether the reverse of a
-        symmetric gold pair may be one of them. threshold: of a relation's sigmoid.
-        mask_padding: whether CTAM leaves padding out in training; the released code does not. Prediction always does.
-        interaction: "base" (one representation for both tasks), "tap" (one projection a task), "ctam_ner",
-        "ctam_re" or "ctam" (besides, cross-task attention for the entity, the relation or both classifiers).
-    """
-
+    Settings = SINET
+    settings: SINET
+    relation_cls = True
     citation = (
         "Luo et al., LREC-COLING 2024: Synergetic Interaction Network with Cross-task Attention for Joint "
         "Relational Triple Extraction"
     )
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20}
     released_form = "keys and values of every word piece, classifiers over the concatenation of every span and pair"
-    valid_settings: ClassVar[dict] = {
-        "max_span_width": (1, 100),
-        "width_size": (1, 10_000),
-        "heads": (1, 1024),
-        "dropout": (0.0, 0.99),
-        "attention_dropout": (0.0, 0.99),
-        "negative_spans": (1, 1_000_000),
-        "threshold": (0.0, 1.0),
-        "interaction": ("base", "tap", "ctam_ner", "ctam_re", "ctam"),
-    }
 
-    def __init__(
-        self,
-        labels: Labels,
-        encoder: nn.Module,
-        *,
-        max_span_width: int = 8,
-        width_size: int = 100,
-        heads: int = 4,
-        dropout: float = 0.1,
-        attention_dropout: float = 0.2,
-        negative_spans: int = 100,
-        negative_pairs: int = 100,
-        negative_reverses: bool = True,
-        threshold: float = 0.5,
-        mask_padding: bool = True,
-        interaction: str = "ctam",
-    ) -> None:
-        if interaction not in self.valid_settings["interaction"]:
-            raise ValueError(
-                f"interaction: {interaction!r} should be one of {', '.join(self.valid_settings['interaction'])}"
-            )
-        super().__init__(
-            labels,
-            encoder,
-            relation_cls=True,
-            max_span_width=max_span_width,
-            width_size=width_size,
-            dropout=dropout,
-            negative_spans=negative_spans,
-            negative_pairs=negative_pairs,
-            negative_reverses=negative_reverses,
-            threshold=threshold,
-        )
-        hidden = encoder.hidden_size
-        self.mask_padding = mask_padding
-        self.ctam_entities, self.ctam_relations = (interaction in (task, "ctam") for task in ("ctam_ner", "ctam_re"))
-        tap, ctam = interaction != "base", self.ctam_entities or self.ctam_relations
+    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+        super().__init__(labels, encoder, **settings)
+        s, hidden = self.settings, encoder.hidden_size
+        self.ctam_entities, self.ctam_relations = (s.interaction in (task, "ctam") for task in ("ctam_ner", "ctam_re"))
+        tap, ctam = s.interaction != "base", self.ctam_entities or self.ctam_relations
         self.project_entities = nn.Linear(hidden, hidden, bias=False) if tap else None
         self.project_relations = nn.Linear(hidden, hidden, bias=False) if tap else None
-        self.cross_attention = CrossTaskAttention(hidden, heads, attention_dropout) if ctam else None
+        self.cross_attention = CrossTaskAttention(hidden, s.heads, s.attention_dropout) if ctam else None
         initialise_normal(self, "encoder.")
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:

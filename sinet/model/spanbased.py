@@ -6,6 +6,7 @@ says what the classifiers see (`encode`).
 """
 
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
+from sinet.model.settings import SpanBasedSettings
 
 WIDTHS = 100
 """Rows of the width embedding; wider spans share the last one."""
@@ -22,41 +24,21 @@ PAIRS = 1 << 14
 
 
 class SpanBased(Extractor):
-    """Span and pair classifiers over the states that `encode` gives.
+    """Span and pair classifiers over the states that `encode` gives."""
 
-    Args:
-        relation_cls: whether the relation classifier sees a [CLS] vector too.
-        max_span_width: widest candidate, in words. width_size: size of the width embedding.
-        dropout: on classifier inputs. negative_spans, negative_pairs: sampled per sentence in training.
-        negative_reverses: whether the reverse of a symmetric gold pair may be a negative.
-        threshold: of a relation's sigmoid.
-    """
+    settings: SpanBasedSettings
+    relation_cls: ClassVar[bool] = False
+    """Whether the relation classifier sees a [CLS] vector too."""
 
-    def __init__(
-        self,
-        labels: Labels,
-        encoder: nn.Module,
-        *,
-        relation_cls: bool,
-        max_span_width: int,
-        width_size: int,
-        dropout: float,
-        negative_spans: int,
-        negative_pairs: int,
-        negative_reverses: bool,
-        threshold: float,
-    ) -> None:
-        super().__init__(labels, encoder)
-        hidden = encoder.hidden_size
-        self.max_span_width = max_span_width
-        self.negative_spans, self.negative_pairs = negative_spans, negative_pairs
-        self.negative_reverses, self.threshold = negative_reverses, threshold
-        self.width = nn.Embedding(WIDTHS, width_size)
+    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+        super().__init__(labels, encoder, **settings)
+        s, hidden = self.settings, encoder.hidden_size
+        self.width = nn.Embedding(WIDTHS, s.width_size)
         self.entity_classifier = ConcatLinear(
-            *(hidden, hidden, width_size), outputs=len(labels.entity_types) + 1, dropout=dropout
+            *(hidden, hidden, s.width_size), outputs=len(labels.entity_types) + 1, dropout=s.dropout
         )
-        parts = (4 if relation_cls else 3) * [hidden] + 2 * [width_size]
-        self.relation_classifier = ConcatLinear(*parts, outputs=len(labels.relation_types), dropout=dropout)
+        parts = (4 if self.relation_cls else 3) * [hidden] + 2 * [s.width_size]
+        self.relation_classifier = ConcatLinear(*parts, outputs=len(labels.relation_types), dropout=s.dropout)
 
     def encode(self, batch: Batch) -> dict[str, Tensor]:
         """What the classifiers see.
@@ -106,11 +88,12 @@ class SpanBased(Extractor):
         sentence as many sampled negatives as there may be."""
         batch = self.collate(items)
         gold, sentence = batch["gold_spans"], batch["word_sentence"]
-        spans = S.negative_spans(batch, self.max_span_width)
-        spans = spans[S.sample_per_group(sentence[spans[:, 0]], torch.full((len(batch),), self.negative_spans))]
-        pairs, types, negative = S.fold_pairs(batch, self.labels, self.negative_reverses)
+        s = self.settings
+        spans = S.negative_spans(batch, s.max_span_width)
+        spans = spans[S.sample_per_group(sentence[spans[:, 0]], torch.full((len(batch),), s.negative_spans))]
+        pairs, types, negative = S.fold_pairs(batch, self.labels, s.negative_reverses)
         of_pair = sentence[gold[negative[:, 0], 0]]
-        negative = negative[S.sample_per_group(of_pair, torch.full((len(batch),), self.negative_pairs))]
+        negative = negative[S.sample_per_group(of_pair, torch.full((len(batch),), s.negative_pairs))]
         batch.tensors |= {
             "candidate_spans": torch.cat([gold, spans]),
             "candidate_types": F.pad(batch["gold_types"], (0, len(spans))),
@@ -141,7 +124,7 @@ class SpanBased(Extractor):
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
         # by width, then by start: the released order, in which the first of two folded relations keeps its score
-        fits = S.span_grid(batch["words_left"], self.max_span_width)
+        fits = S.span_grid(batch["words_left"], self.settings.max_span_width)
         width, start = fits.T.nonzero(as_tuple=True)
         spans = torch.stack([start, start + width + 1], dim=1)
         logits = self.entity_logits(batch, states, spans).float()
@@ -152,7 +135,7 @@ class SpanBased(Extractor):
         relations, probabilities = [pairs.new_zeros(0, 3)], [logits.new_zeros(0)]
         for chunk in pairs.split(PAIRS) if len(pairs) else ():  # an untrained model takes every span for an entity
             scores = self.relation_logits(batch, states, spans, chunk).float().sigmoid()
-            pair, kind = (scores >= self.threshold).nonzero(as_tuple=True)
+            pair, kind = (scores >= self.settings.threshold).nonzero(as_tuple=True)
             relations.append(torch.cat([chunk[pair], kind.unsqueeze(1)], dim=1))
             probabilities.append(scores[pair, kind])
         return S.build_packed_predictions(

@@ -33,7 +33,7 @@ def parameter_groups(model: Extractor, recipe: TrainingRecipe) -> list[dict]:
     """The trained parameters of a model, or of its `stage`, by rate, decay and part.
 
     Biases and norms are not decayed; where the recipe says what is `undecayed`, those whose names hold one of its
-    texts, as in released code. `part` is the place in `Extractor.parts`.
+    texts, as in released code. `part` is the place in `Settings.parts`.
 
     Raises:
         ValueError: a parameter that belongs to no part or has no rate, or a rate in `lr_of` that is no parameter's.
@@ -45,9 +45,9 @@ def parameter_groups(model: Extractor, recipe: TrainingRecipe) -> list[dict]:
         raise ValueError(f"lr_of: no parameter begins with {idle[0]!r}; they begin with {begin}")
     decays = recipe.weight_decay if recipe.encoder_weight_decay is None else recipe.encoder_weight_decay
     for name, parameter in model.named_parameters():
-        part = next((p for p, prefixes in model.parts.items() if name.startswith(prefixes)), None)
+        part = next((p for p, prefixes in model.settings.parts.items() if name.startswith(prefixes)), None)
         if part is None:
-            raise ValueError(f"{name} begins with none of the prefixes in parts: {model.parts}")
+            raise ValueError(f"{name} begins with none of the prefixes in parts: {model.settings.parts}")
         if not parameter.requires_grad or model.stage not in (None, part):
             continue
         in_encoder = name.startswith(model.encoders)
@@ -60,7 +60,7 @@ def parameter_groups(model: Extractor, recipe: TrainingRecipe) -> list[dict]:
             decay = 0.0 if name.endswith("bias") or parameter.ndim == 1 else decay
         elif any(text in name for text in recipe.undecayed):
             decay = 0.0
-        groups.setdefault((rate, decay, list(model.parts).index(part)), []).append(parameter)
+        groups.setdefault((rate, decay, list(model.settings.parts).index(part)), []).append(parameter)
     return [
         {"params": group, "lr": rate, "weight_decay": decay, "part": part}
         for (rate, decay, part), group in groups.items()

@@ -1,0 +1,156 @@
+"""The settings of the baselines, a class each; the defaults are the released ones. Importing them loads no torch.
+
+`SETTINGS` names the systems.
+"""
+
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
+
+from sinet.model.settings import (
+    SINET,
+    Dropout,
+    Heads,
+    MaxSpanWidth,
+    Settings,
+    Size,
+    SpanBasedSettings,
+    Threshold,
+    WidthSize,
+)
+from sinet.schema import Natural, NotNegative, mistake
+from sinet.schema import Size as Long
+
+MaxArguments = Annotated[
+    int, Field(ge=2, le=100_000, description="Predicted entities of a sentence that are paired, the likeliest.")
+]
+
+
+class SpERT(SpanBasedSettings):
+    """SpERT."""
+
+    max_span_width: MaxSpanWidth = 10
+    width_size: WidthSize = 25
+    threshold: Threshold = 0.4
+
+
+class PFN(Settings):
+    """PFN."""
+
+    one_type: ClassVar = ()
+    hidden_size: Size = 300
+    """Of the recurrence and the tables."""
+    dropconnect: Dropout = 0.1
+    """DropConnect of the recurrent weights."""
+    dropout: Dropout = 0.1
+    """Dropout on the encoder's output and in the tables."""
+    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Least sigmoid of a cell that is predicted."""
+    mask_padding: bool = True
+    """Whether training leaves padding out of the global maximum; the released code does not."""
+    max_words: Long = 128
+    """Words of a sentence that are read; entities and relations beyond are not trained on, nor found."""
+
+
+class PURE(Settings):
+    """PURE."""
+
+    parts: ClassVar = {
+        "entity": ("encoder.", "width.", "entity_model."),
+        "relation": ("relation_encoder.", "relation_model."),
+    }
+    judged_by: ClassVar = {"entity": "ent", "relation": "rel"}
+    one_type: ClassVar = ("span", "pair")
+    max_span_width: MaxSpanWidth = 8
+    width_size: WidthSize = 150
+    hidden_size: Size = 150
+    """Of the entity model's feed-forward network."""
+    dropout: Dropout = 0.2
+    """Dropout in the entity model's feed-forward network."""
+    hidden_dropout: Dropout = 0.1
+    """Dropout on the encoder's output before that network."""
+    relation_dropout: Dropout = 0.1
+    """Dropout before the relation classifier."""
+    max_sequence_length: Annotated[int, Field(ge=8, le=100_000)] = 128
+    """Word pieces that the relation model reads, markers counted."""
+    training_pairs: Natural = 0
+    """Pairs drawn for each sentence of a step where both models are trained side by side; 0 for all."""
+    pair_batch: Long = 64
+    """Pairs encoded at once in prediction."""
+    max_arguments: MaxArguments = 40
+
+
+class DyGIEpp(Settings):
+    """DyGIE++."""
+
+    one_type: ClassVar = ("span", "pair")
+    max_span_width: MaxSpanWidth = 8
+    width_size: WidthSize = 20
+    hidden_size: Size = 150
+    """Of the feed-forward networks."""
+    dropout: Dropout = 0.4
+    """Dropout in the feed-forward networks."""
+    spans_per_word: Annotated[float, Field(ge=0.01, le=100)] = 0.5
+    """Share of the length of a sentence that is kept for relations, in spans."""
+    entity_weight: NotNegative = 0.2
+    """Weight of the entity loss; that of the relation loss is 1."""
+
+
+class SpanMultiHead(Settings):
+    """SPAN Multi-Head; the defaults are the paper's."""
+
+    max_span_width: MaxSpanWidth = 10
+    width_size: WidthSize = 50
+    hidden_size: Size = 256
+    """Of all feed-forward networks."""
+    heads: Heads = 8
+    """Heads of every attention; must divide hidden_size."""
+    dropout: Dropout = 0.2
+    """Dropout in the networks."""
+    entity_weight: Annotated[float, Field(ge=0, le=1)] = 0.4
+    """Weight of the entity loss; the relation loss has the rest."""
+    negative_ratio: Natural = 30
+    """Negative spans and pairs for each gold one of a sentence."""
+    threshold: Threshold = 0.5
+    max_arguments: MaxArguments = 60
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % self.heads:
+            raise mistake(f"{self.heads} attention heads do not divide hidden_size {self.hidden_size}")
+        return self
+
+
+class TableSequence(Settings):
+    """Table-sequence encoders."""
+
+    one_type: ClassVar = ("span", "pair")
+    trains_encoder: ClassVar = False
+    hidden_size: Annotated[int, Field(ge=2, le=10_000)] = 200
+    """Of words and table cells; even."""
+    heads: Heads = 8
+    """Heads of the table-guided attention; must divide hidden_size."""
+    layers: Annotated[int, Field(ge=1, le=100)] = 3
+    """Layers of both encoders."""
+    dropout: Dropout = 0.5
+    """Dropout on characters and words, in the layers, and before the tags."""
+    cache_mib: Natural = 1024
+    """Memory for the frozen encoder's features of training sentences, MiB; more goes to disk."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.hidden_size % 2 or self.hidden_size % self.heads:
+            raise mistake(f"hidden_size {self.hidden_size} should be even and a multiple of {self.heads} heads")
+        return self
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    "sinet": SINET,
+    "dygiepp": DyGIEpp,
+    "pfn": PFN,
+    "pure": PURE,
+    "span_multihead": SpanMultiHead,
+    "spert": SpERT,
+    "table_sequence": TableSequence,
+}
+"""The settings of each system by its name; a baseline's is its module. What is not named here is no system."""
