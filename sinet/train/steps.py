@@ -37,9 +37,7 @@ class Steps:
         self._lengths = model.item_lengths(items)
         self._documents = [item.document for item in items] if recipe.batch_size == "document" else []
         if not (batches := self.batches(1)):
-            raise UserError(
-                f"batch_size: {recipe.batch_size} is more than the {len(items)} items, and drop_last is on"
-            )
+            raise UserError(f"batch_size: {recipe.batch_size} is more than the {len(items)} items, and drop_last is on")
         self.steps_per_epoch = len(batches)
         self.steps: int = recipe.steps or recipe.epochs * self.steps_per_epoch
 

@@ -119,7 +119,7 @@ def test_the_papers_grid_runs_by_the_command_as_it_is_typed(cluster, tmp_path):
     base = yaml.safe_load((project / "config.yaml").read_text())
     overlay = yaml.safe_load(rehearsal.OVERLAY.read_text())
     (project / "config.yaml").write_text(yaml.safe_dump(base | {key: overlay[key] for key in ("datasets", "recipes")}))
-    limits = {"cpus": CPUS, "mem_mb": 3000, "runtime": 10}
+    limits = {"cpus": CPUS, "mem_mb": 6000, "runtime": 10}
     (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "limits": limits}))
     made = [
         "results/paper/runs/ace05/albert-xxlarge/sinet/0/record.json",
@@ -203,7 +203,7 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
         subprocess.run(["scontrol", *arguments], check=True, env=cluster.environment)
 
     def tell(seed: int, number: int) -> None:
-        trainer = ["pgrep", "--full", f'python -m sinet train .*"seed": {seed},']
+        trainer = ["pgrep", "--full", f"python -m sinet train .*--run ten/tiny/sinet/{seed}$"]
         found = subprocess.run(trainer, capture_output=True, text=True).stdout.split()
         assert found
         for process in map(int, found):
