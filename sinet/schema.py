@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 def mistake(text: str) -> PydanticCustomError:
     """An error whose text is the message; `{value}` stands for the wrong value."""
-    return PydanticCustomError("mistake", text)  # type: ignore[arg-type]  # a literal in each call
+    return PydanticCustomError("mistake", text)
 
 
 class Strict(BaseModel):
@@ -109,7 +109,7 @@ class Files(Strict):
     """One file a split, or several."""
 
     train: SplitFiles
-    """TrainingRecipe split."""
+    """Training split."""
     dev: SplitFiles | None = None
     """Development split; without it `dev_share` is held out."""
     test: SplitFiles
@@ -149,7 +149,7 @@ class Counts(Strict):
     """Published figures of the files; preparing fails when they differ."""
 
     train: SplitCounts | None = None
-    """TrainingRecipe split."""
+    """Training split."""
     dev: SplitCounts | None = None
     """Development split."""
     test: SplitCounts | None = None
@@ -626,8 +626,7 @@ class Record(Strict):
     seconds: dict[str, float]
     """Wall-clock seconds of training (all epochs) and of the evaluations on dev."""
     sentences_per_s: float
-    """TrainingRecipe speed in what batches are made of (sentences; of a model over pairs, pairs), mean over the log's
-    rows."""
+    """Training speed in what batches are made of (sentences; of a model over pairs, pairs), mean of the log's rows."""
     peak_memory_mib: dict[str, float | None]
     """Peak resident memory of the process and of the GPU's allocator, MiB."""
     git_commit: str

@@ -116,7 +116,7 @@ def _check_targets(run: Path, input: Path | None, output: Path | None, html: Pat
 
 def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: Path | None) -> None:
     from sinet import machine
-    from sinet.files import write_atomically
+    from sinet.files import write_atomically, write_text
     from sinet.infer import draw
     from sinet.infer.extract import Loaded
 
@@ -133,8 +133,8 @@ def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: 
 
         write_atomically(html, write)
     if output:
-        text = "".join(json.dumps(sentence.as_json(), ensure_ascii=False) + "\n" for sentence in found)
-        write_atomically(output, lambda partial: partial.write_text(text, encoding="utf-8"))
+        lines_ = (json.dumps(sentence.as_json(), ensure_ascii=False) + "\n" for sentence in found)
+        write_text(output, "".join(lines_))
 
 
 @command

@@ -153,7 +153,7 @@ def chosen_cases(
     ]
 
 
-def holds_triple(sentence: Sentence, triple: tuple[str, str, str], symmetric: frozenset[str]) -> bool:
+def holds_triple(sentence: Sentence, triple: Sequence[str], symmetric: frozenset[str]) -> bool:
     """Whether a sentence has a relation between these words (of the head, the tail) of this type; of a `symmetric` type
     in either direction."""
     head, kind, tail = triple
