@@ -139,10 +139,10 @@ def write_lines(path: Path, of: object, chunk: int, lines: Callable[[int], Itera
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"{_not_written(path, partial, error)}: it goes on from {partial}") from None
+        raise UserError(f"{_not_written(path, partial, error)}: the next start continues from {partial}") from None
     except KeyboardInterrupt:
         kept = f"{written - written % chunk} lines are kept in {partial}"
-        raise Interrupted(f"interrupted; {kept}, and the same command goes on from there") from None
+        raise Interrupted(f"interrupted; {kept}, and the same command continues from there") from None
     for other in path.parent.glob(f"{glob.escape(path.name)}.????????.partial"):
         other.unlink()
 

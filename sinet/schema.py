@@ -30,7 +30,7 @@ class Strict(BaseModel):
 def _distinct(values: Sequence[Hashable]) -> Sequence[Hashable]:
     for number, value in enumerate(values):
         if value in values[:number]:
-            raise mistake(f"{value} stands there twice; name each once")
+            raise mistake(f"{value} is listed twice; name each once")
     return values
 
 
@@ -42,7 +42,7 @@ def _as_list(files: object) -> object:
 
 def _below(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
-        raise mistake("{value} does not fit: a path below the dataset's folder in a mirror, without ..")
+        raise mistake("{value} should be a path below the dataset's folder in a mirror, without ..")
     return path
 
 

@@ -23,8 +23,8 @@ def train(
     state: State = Path("state"),
     mirrors: Mirrors = None,
 ) -> None:
-    """Train one run; a killed run goes on from its last save. Writes model.safetensors, model.json, tokenizer/, log.csv
-    and training.json."""
+    """Train one run; an interrupted run continues from its last checkpoint. Writes model.safetensors, model.json,
+    tokenizer/, log.csv and training.json."""
     from sinet.grid.plan import Plan
 
     read = Plan.read(plan)
@@ -45,7 +45,7 @@ def tune(
     table: Annotated[Path, Option("CSV to write")] = Path("config/trials/trials.csv"),
 ) -> None:
     """Train the trials of config/trials/trials.yaml and save their dev scores as data. Never reads the test split. A
-    killed trial goes on from its last save, a finished one is not repeated."""
+    killed trial continues from its last checkpoint, a finished one is not repeated."""
     from sinet.grid.config import load_config
     from sinet.train.tune import tune
 

@@ -179,7 +179,7 @@ def _from_hub(declared: dict) -> tuple[Path, str, str]:
     except Exception as error:  # the hub's client raises some thirty kinds
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"encoder {declared['name']!r}: not in a mirror and not to be had from the hub: {first} "
+            f"encoder {declared['name']!r}: not in a mirror and not available from the hub: {first} "
             f"Go online once, or put its files into data/mirror/encoders/{declared['name']}/"
         ) from None
     return folder, f"hub {declared['hub']}", folder.name  # the hub's cache names a snapshot's folder by its commit

@@ -174,4 +174,4 @@ def _choice(name: str, place: int | None) -> str:
     if name not in RULES:
         return "chosen by its id"
     text = f"rule {name}: {RULES[name].text}; of at most {LONGEST} words where there is one"
-    return f"no sentence fulfils the {text}" if place is None else f"found by a {text}; not a sample of the typical"
+    return f"no sentence meets the {text}" if place is None else f"found by a {text}; not a sample of the typical"

@@ -414,7 +414,7 @@ def _check_fit(path: Path, theirs: dict[str, Tensor], expected: dict[str, Tensor
             sorted(n for n, (a, b) in shaped.items() if a != b),
             lambda n: "{} ({}, should be {})".format(n, *shaped[n]),
         ),
-        "that should be finite numbers with a point": (
+        "that should be finite floating-point numbers": (
             sorted(n for n in shaped if not (theirs[n].is_floating_point() and theirs[n].isfinite().all())),
             lambda n: f"{n} ({str(theirs[n].dtype).removeprefix('torch.')})",
         ),
@@ -508,6 +508,8 @@ def _markers(folder: Path, model: Extractor) -> Tensor:
     for number, (role, end, kind) in _marker_names(model).items():
         name = f"{role}{end}={kind}"
         if not isinstance(piece := special.get(name), str) or piece not in ids:
-            raise UserError(f"{path}: {name!r} is no word piece of the vocabulary; the entity types of --like differ?")
+            raise UserError(
+                f"{path}: {name!r} is not a word piece of the vocabulary; do the entity types of --like differ?"
+            )
         markers[model.get_buffer("markers") == number] = ids[piece]
     return markers

@@ -1,6 +1,6 @@
 """The one trainer: every system, encoder and dataset goes through this loop.
 
-How is said by a recipe (`sinet.recipes`): optimiser, rates by group, schedule, clipping, batches, length, selection.
+A recipe says how (`sinet.grid.recipes`): optimiser, rates by group, schedule, clipping, batches, length, selection.
 The models of a system may be trained one after another. A killed run goes on from its last save, bit for bit; a run
 that has finished before is not trained again but taken from its state.
 """
@@ -336,7 +336,7 @@ def new_model(run: RunSpec, labels: Labels, encoder: Encoder, device: torch.devi
 
 def better(row: dict, best: dict | None, selection: str) -> bool:
     """Whether a row of the log is selected over the best so far: always with `last`, else by the sum of the F1 that the
-    selection names (`sinet.recipes.SELECTIONS`), an earlier one on a tie; of equal Rel+ the better entities."""
+    selection names (`sinet.grid.recipes.SELECTIONS`), an earlier one on a tie; of equal Rel+ the better entities."""
     if selection == "last" or best is None:
         return True
     metrics = SELECTIONS[selection]
