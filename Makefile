@@ -24,7 +24,7 @@ tables: setup
 report: setup
 	@python -m sinet summary --config $(CONFIG) > /dev/null
 	snakemake report_page --cores all --configfile $(CONFIG)
-	@python -c "from sinet.config import load_config; print(load_config('$(CONFIG)')['results'] + '/report.html')"
+	@python -c "from sinet.grid.config import load_config; print(load_config('$(CONFIG)')['results'] + '/report.html')"
 
 results: setup
 	@python -m sinet results --configs $(or $(CONFIGS),$(CONFIG))

@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Hashable
+from typing import IO
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ class TensorCache:
         self._kept: dict[Hashable, tuple[Tensor, ...]] = {}
         self._stored: dict[Hashable, list[tuple[int, torch.Size, torch.dtype]]] = {}
         self._bytes = self._end = 0
-        self._file = None
+        self._file: IO[bytes] | None = None
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._kept or key in self._stored
@@ -37,7 +38,7 @@ class TensorCache:
         places = []
         for tensor in tensors:
             # any dtype as bytes: NumPy has no bfloat16
-            data = tensor.reshape(-1).view(torch.uint8).numpy()
+            data = tensor.reshape(-1).view(torch.uint8).numpy().data
             os.pwrite(self._file.fileno(), data, self._end)
             places.append((self._end, tensor.shape, tensor.dtype))
             self._end += tensor.nbytes
@@ -50,5 +51,6 @@ class TensorCache:
         return tuple(self._read(*place) for place in self._stored[key])
 
     def _read(self, offset: int, shape: torch.Size, dtype: torch.dtype) -> Tensor:
+        assert self._file is not None
         data = bytearray(os.pread(self._file.fileno(), shape.numel() * dtype.itemsize, offset))
         return torch.frombuffer(data, dtype=dtype).view(shape)

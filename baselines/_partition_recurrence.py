@@ -5,6 +5,8 @@ automatic differentiation adds each step's gradient of the weights to a tensor o
 operation. Here the backward sweep is written out, and the gradient of each weight is one product over all steps.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -47,9 +49,7 @@ def _forward(x: Tensor, recurrent: Tensor, weight: Tensor, bias: Tensor, kept: l
 
 class _Sweep(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, x: Tensor, recurrent: Tensor, weight: Tensor, bias: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, x: Tensor, recurrent: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         kept: list[tuple[Tensor, ...]] = []
         partitions = _forward(x, recurrent, weight, bias, kept)
         ctx.save_for_backward(recurrent, weight, partitions, *(torch.stack(each) for each in zip(*kept, strict=True)))
@@ -57,7 +57,7 @@ class _Sweep(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: torch.autograd.function.FunctionCtx, d_partitions: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, d_partitions: Tensor) -> tuple[Tensor, ...]:
         recurrent, weight, partitions, states, cells, shares, portions = ctx.saved_tensors
         length, batch, _, hidden = partitions.shape
         d_x = states.new_empty(length, batch, 5 * hidden)

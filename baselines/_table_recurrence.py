@@ -9,7 +9,7 @@ of zeros in the backward pass. Here the backward sweep is written out, and the g
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -41,12 +41,12 @@ class _ToSweeps(torch.autograd.Function):
     """Each direction's order of the cells; the gradient of general indexing, a slow accumulation, is not needed."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, cells: Tensor, order: Order) -> Tensor:
+    def forward(ctx: Any, cells: Tensor, order: Order) -> Tensor:
         ctx.order = order
         return cells.index_select(0, order.cells.flatten()).unflatten(0, (2, -1))
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, d_sweeps: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, d_sweeps: Tensor) -> tuple[Tensor, None]:
         return _FromSweeps.forward(ctx, d_sweeps, ctx.order), None
 
 
@@ -54,12 +54,12 @@ class _FromSweeps(torch.autograd.Function):
     """The adjoint: back to rows and columns, both directions summed."""
 
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, sweeps: Tensor, order: Order) -> Tensor:
+    def forward(ctx: Any, sweeps: Tensor, order: Order) -> Tensor:
         ctx.order = order
         return sweeps[0].index_select(0, order.places[0]) + sweeps[1].index_select(0, order.places[1])
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, d_cells: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, d_cells: Tensor) -> tuple[Tensor, None]:
         return _ToSweeps.forward(ctx, d_cells, ctx.order), None
 
 
@@ -174,7 +174,7 @@ def sweep(
         else:
             left.copy_(above[:, 1:])
             upper.copy_(above[:, :-1])
-        if third:
+        if below is not None:
             third[0].copy_(below[:, here])
 
         torch.add(x[:, here], bias, out=gates)
@@ -214,7 +214,7 @@ class _Sweep(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: torch.autograd.function.FunctionCtx,
+        ctx: Any,
         x: Tensor,
         below: Tensor | None,
         weight: Tensor,
@@ -227,7 +227,7 @@ class _Sweep(torch.autograd.Function):
         return sweep(x, below, weight, bias, mask, diagonals, ctx.kept)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, d_out: Tensor) -> tuple:
+    def backward(ctx: Any, d_out: Tensor) -> tuple:
         joined, gates, new, mixed = ctx.kept
         del ctx.kept
         h = new.shape[-1]

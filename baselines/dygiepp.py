@@ -13,6 +13,7 @@ What differs from the released configuration for SciERC:
   is not predicted; both are trained on.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 
 from baselines.settings import DyGIEpp
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.endpoints import FeedForward, span_scores, word_means
 
@@ -37,15 +39,15 @@ class System(Extractor):
     )
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "spans_per_word": 1.0}
 
-    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+    def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s = self.settings
         parts = (encoder.hidden_size, encoder.hidden_size, s.width_size)
-        network = {"hidden": s.hidden_size, "dropout": s.dropout}
+        network = functools.partial(FeedForward, hidden=s.hidden_size, dropout=s.dropout)
         self.width = nn.Embedding(s.max_span_width, s.width_size)
-        self.entity = FeedForward(*parts, outputs=len(labels.entity_types), **network)
-        self.mention = FeedForward(*parts, outputs=1, **network)
-        self.relation = FeedForward(*3 * [sum(parts)], outputs=len(labels.relation_types), **network)
+        self.entity = network(*parts, outputs=len(labels.entity_types))
+        self.mention = network(*parts, outputs=1)
+        self.relation = network(*3 * [sum(parts)], outputs=len(labels.relation_types))
         for name, weight in self.named_parameters():
             if name.endswith("weight") and not name.startswith("encoder."):
                 nn.init.xavier_normal_(weight)

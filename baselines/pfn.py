@@ -25,6 +25,7 @@ from baselines._partition_recurrence import sweep
 from baselines.settings import PFN
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
+from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
 
@@ -112,7 +113,7 @@ class System(Extractor):
     test_settings: ClassVar[dict] = {"hidden_size": 32}
     released_form = "both tables over the concatenation of every two word pieces"
 
-    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+    def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s = self.settings
         self.partition_filter = PartitionFilter(encoder.hidden_size, s.hidden_size, s.dropconnect)
@@ -127,7 +128,9 @@ class System(Extractor):
         first_piece = (pieces.word_start % width).tolist()
         entity_type = {t: i for i, t in enumerate(self.labels.entity_types)}
         relation_type = {t: i for i, t in enumerate(self.labels.relation_types)}
-        entities, relations, row = [], [], 0
+        entities: list[tuple[int, ...]] = []
+        relations: list[tuple[int, ...]] = []
+        row = 0
         for b, (sentence, length) in enumerate(zip(sentences, pieces.lengths, strict=True)):
             at = first_piece[row : row + length]
             fitting = [e for e in sentence.entities if e.end <= length]
@@ -149,9 +152,9 @@ class System(Extractor):
         hidden = self.dropout(self.encoder(batch["input_ids"], batch["attention_mask"]))
         entity, relation, share = self.partition_filter(hidden)
         mask = batch["attention_mask"] if self.mask_padding or not self.training else None
-        return tuple(
-            (table, task, table.summary(share, task, mask))
-            for table, task in ((self.entity_table, entity), (self.relation_table, relation))
+        return (
+            (self.entity_table, entity, self.entity_table.summary(share, entity, mask)),
+            (self.relation_table, relation, self.relation_table.summary(share, relation, mask)),
         )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -159,8 +162,8 @@ class System(Extractor):
         mask = batch["attention_mask"].bool()
         both = mask.unsqueeze(2) & mask.unsqueeze(1)
         i, j = torch.triu_indices(*both.shape[1:], device=mask.device)
-        (entities, *entity), (relations, *relation) = self.encode(batch)
-        logits = entities.of_pairs(*entity, i, j)
+        (entities, features, summary), (relations, *relation) = self.encode(batch)
+        logits = entities.of_pairs(features, summary, i, j)
         gold = _filled(batch["gold_entities"], logits.new_zeros(*both.shape, logits.shape[-1]))
         entity_loss = self._cells(logits, gold[:, i, j], both[:, i, j])
         logits = relations(*relation, ordered=False)

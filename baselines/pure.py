@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from baselines.settings import PURE
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
+from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.endpoints import FeedForward, endpoints, span_scores
 from sinet.model.weights import initialise_normal
@@ -94,15 +95,18 @@ class System(Extractor):
     released_form = "the entity model's first layer over the concatenation of every span"
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 100, "max_arguments": 12}
     encoders = ("encoder.", "relation_encoder.")
+    markers: Tensor
 
-    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+    def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s, types = self.settings, len(labels.entity_types)
         self.hidden_dropout = Dropout(s.hidden_dropout)
         self.width = nn.Embedding(s.max_span_width + 1, s.width_size)  # row 0 is the released code's padding
         self.entity_model = FeedForward(
             *(encoder.hidden_size, encoder.hidden_size, s.width_size),
-            **{"hidden": s.hidden_size, "outputs": types + 1, "dropout": s.dropout},
+            hidden=s.hidden_size,
+            outputs=types + 1,
+            dropout=s.dropout,
         )
         self.relation_encoder = type(encoder)(copy.deepcopy(encoder.model), encoder.tokenizer)
         self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, s.relation_dropout)
@@ -113,7 +117,7 @@ class System(Extractor):
     def _marker_ids(self, count: int) -> Tensor:
         vocabulary = self.relation_encoder.tokenizer.get_vocab()
         unused = [vocabulary[p] for n in range(1, count + 1) if (p := f"[unused{n}]") in vocabulary]
-        rows = self.relation_encoder.model.get_input_embeddings().num_embeddings
+        rows = self.relation_encoder.rows
         added = list(range(rows, rows + count - len(unused)))
         if added:
             self.relation_encoder.model.resize_token_embeddings(rows + len(added), mean_resizing=False)

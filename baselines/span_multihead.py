@@ -30,6 +30,7 @@ from torch.nn.utils.rnn import pad_sequence
 from baselines.settings import SpanMultiHead
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
+from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
 from sinet.model.endpoints import endpoints
@@ -91,7 +92,7 @@ class System(Extractor):
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 32, "heads": 4}
     released_form = "(its paper: no code was released) the entity network over the concatenation of every span"
 
-    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+    def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         hidden = encoder.hidden_size
         s = self.settings

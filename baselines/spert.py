@@ -10,10 +10,11 @@ pieces) masks: see `sinet.model.spanbased`. A sentence longer than the encoder i
 
 from typing import Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.settings import SpERT
 from sinet.contract import Batch, Labels
+from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.spanbased import SpanBased
 from sinet.model.weights import initialise_normal
@@ -30,7 +31,7 @@ class System(SpanBased):
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "negative_spans": 20}
     released_form = "classifiers over the concatenation of every span and pair"
 
-    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+    def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         initialise_normal(self, "encoder.")
 

@@ -27,6 +27,7 @@ from baselines._table_recurrence import Order, TableRecurrence, from_sweeps, swe
 from baselines.settings import TableSequence as TableSequenceSettings
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
+from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.concat import concatenated
 
@@ -77,7 +78,7 @@ class Layer(nn.Module):
         else:
             table = self.row(by_word).unsqueeze(1) + self.column(by_word)
         table = F.relu(table).flatten(0, 1)
-        if self.cell is not None:
+        if self.cell is not None and self.attention_input is not None:
             table = F.relu(self.cell(table) + self.attention_input(maps))
         table = self.recurrence(table, below, (mask.T.unsqueeze(1) & mask.T).flatten(0, 1), order)
 
@@ -217,7 +218,7 @@ class System(Extractor):
     released_form = "the concatenation of every two words in each table layer"
     flop_handlers: ClassVar[dict] = {"sinet::table_sweep": sweep_multiply_adds}
 
-    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+    def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         encoder.requires_grad_(False)
         s, config = self.settings, encoder.model.config

@@ -108,6 +108,6 @@ def unarchive(archived: Path, names: Sequence[str], out: Path) -> None:
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{path} is damaged ({error}); take it from the repository again") from None
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / name, lambda partial, data=data: partial.write_bytes(data))
+        write_atomically(out / name, functools.partial(Path.write_bytes, data=data))
     for name in names:
         check_sum(out / name)

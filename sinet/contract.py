@@ -4,15 +4,19 @@ A model sees sentences, a label inventory and an encoder. It never sees a path, 
 or the test set; the harness (`sinet.train`, `sinet.infer`) names no system, it finds them (`sinet.systems`).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
 from sinet.model.settings import Settings as SystemSettings
+
+if TYPE_CHECKING:
+    from sinet.encoders.encoder import Encoder
 
 __all__ = ["Batch", "Entity", "Extractor", "Labels", "Prediction", "Relation", "Sentence"]
 
@@ -88,7 +92,7 @@ class Extractor(nn.Module):
     """Operators of its own that decoding calls while it is traced, by name ("namespace::name"), and their multiply-adds
     from the shapes of the arguments and `out`. The count is held against the products that torch sees untraced."""
 
-    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+    def __init__(self, labels: Labels, encoder: "Encoder", **settings: Any) -> None:
         """Raises `ValueError` for settings that the system does not have, or that are out of bounds."""
         super().__init__()
         self.labels = labels
@@ -138,7 +142,7 @@ class Extractor(nn.Module):
     def loss(self, batch: Batch) -> Tensor:
         """The training loss of a `training_batch`, a scalar."""
         divisors = self.divisors([batch])
-        return sum(term / divisors.get(name, 1) for name, term in self.losses(batch).items())
+        return functools.reduce(torch.add, (t / divisors.get(name, 1) for name, t in self.losses(batch).items()))
 
     def decode(self, batch: Batch) -> list[Prediction]:
         """One prediction a sentence, in the order of the batch."""

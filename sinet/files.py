@@ -103,6 +103,11 @@ def _lives(process: int) -> bool:
     return True
 
 
+def write_text(path: Path, text: str) -> None:
+    """A text in UTF-8, atomically."""
+    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+
+
 def write_lines(path: Path, of: object, chunk: int, lines: Callable[[int], Iterable[str]]) -> None:
     """Write lines that take long to make. They stand in `NAME.DIGEST.partial` until all are there; what a process that
     was killed left there, of the same `of`, is gone on from.
@@ -121,11 +126,11 @@ def write_lines(path: Path, of: object, chunk: int, lines: Callable[[int], Itera
     try:
         with open(partial, "a+b") as file:
             file.seek(0)
-            kept, whole = 0, 0
-            for number, line in enumerate(iter(file.readline, b""), 1):
-                if number % chunk == 0 and line.endswith(b"\n"):
-                    kept, whole = file.tell(), number
-            file.truncate(kept)
+            end, whole = 0, 0
+            for number, there in enumerate(iter(file.readline, b""), 1):
+                if number % chunk == 0 and there.endswith(b"\n"):
+                    end, whole = file.tell(), number
+            file.truncate(end)
             for written, line in enumerate(lines(whole), whole + 1):
                 file.write(line.encode())
                 if written % chunk == 0:
@@ -134,24 +139,22 @@ def write_lines(path: Path, of: object, chunk: int, lines: Callable[[int], Itera
             os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
-        raise UserError(f"{_not_written(path, partial, error)}: it goes on from {partial}") from None
+        raise UserError(f"{_not_written(path, partial, error)}: the next start continues from {partial}") from None
     except KeyboardInterrupt:
         kept = f"{written - written % chunk} lines are kept in {partial}"
-        raise Interrupted(f"interrupted; {kept}, and the same command goes on from there") from None
+        raise Interrupted(f"interrupted; {kept}, and the same command continues from there") from None
     for other in path.parent.glob(f"{glob.escape(path.name)}.????????.partial"):
         other.unlink()
 
 
 def _not_written(path: Path, partial: Path, error: Exception) -> str:
     """Why a file cannot be written, and what to do."""
-    why = "no space left"  # torch's writer does not say
-    if isinstance(error, OSError):
-        why = error.strerror
-    else:
+    if not isinstance(error, OSError):  # torch's writer does not say
         try:
             partial.touch()
         except OSError as refused:
-            why = refused.strerror
+            error = refused
+    why = error.strerror if isinstance(error, OSError) else "no space left"
     free = shutil.disk_usage(path.parent).free >> 20
     return f"{path} cannot be written: {why} ({free} MiB free); make room, or the folder writable, and start again"
 
@@ -185,15 +188,13 @@ def parse_json(text: str) -> Any:
 
 def write_json(path: Path, record: object) -> None:
     """Indented JSON, atomically."""
-    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_sealed(path: Path, record: dict, indent: int | None = 2) -> None:
     """JSON whose last key is the checksum of all it says otherwise, atomically."""
     said = {key: value for key, value in record.items() if key != SEAL}
-    text = json.dumps(said | {SEAL: digest_of(said)}, indent=indent, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(path, json.dumps(said | {SEAL: digest_of(said)}, indent=indent, ensure_ascii=False) + "\n")
 
 
 def read_sealed(path: Path, *keys: str) -> dict:
@@ -206,8 +207,7 @@ def read_sealed(path: Path, *keys: str) -> dict:
 
 def write_sum(path: Path) -> None:
     """The checksum of a file as `NAME.sha256` beside it; `sha256sum --check` reads it as well."""
-    line = f"{file_sha256(path)}  {path.name}\n"
-    write_atomically(_sum_of(path), lambda partial: partial.write_text(line, encoding="utf-8"))
+    write_text(_sum_of(path), f"{file_sha256(path)}  {path.name}\n")
 
 
 def check_sum(path: Path) -> None:

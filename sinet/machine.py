@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import importlib.metadata
 import logging
 import os
@@ -49,7 +50,7 @@ def use_device() -> torch.device:
     # a GPU has no deterministic cumulative sum (PFN's gates): it warns there, where the CPU gives the same bits
     torch.use_deterministic_algorithms(True, warn_only=on_gpu)
     # no figure here depends on memory that was not written; filling it first would cost a twentieth of a training
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # the module has a class
     # denormal numbers (vanishing gradients, saturated softmax) cost a CPU a hundred times an ordinary one
     torch.set_flush_denormal(True)
     _keep_freed_memory()
@@ -105,7 +106,7 @@ def faster_in_bfloat16(device: torch.device) -> bool:
     fastest = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = torch.ones(256, 384, dtype=dtype), torch.ones(384, 1536, dtype=dtype)
-        fastest[dtype] = min(timeit.repeat(lambda a=a, b=b: torch.mm(a, b), number=1, repeat=10))
+        fastest[dtype] = min(timeit.repeat(functools.partial(torch.mm, a, b), number=1, repeat=10))
     return fastest[torch.bfloat16] < WORTH_BFLOAT16 * fastest[torch.float32]
 
 

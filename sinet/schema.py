@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 def mistake(text: str) -> PydanticCustomError:
     """An error whose text is the message; `{value}` stands for the wrong value."""
-    return PydanticCustomError("mistake", text)  # type: ignore[arg-type]  # a literal in each call
+    return PydanticCustomError("mistake", text)
 
 
 class Strict(BaseModel):
@@ -30,7 +30,7 @@ class Strict(BaseModel):
 def _distinct(values: Sequence[Hashable]) -> Sequence[Hashable]:
     for number, value in enumerate(values):
         if value in values[:number]:
-            raise mistake(f"{value} stands there twice; name each once")
+            raise mistake(f"{value} is listed twice; name each once")
     return values
 
 
@@ -42,7 +42,7 @@ def _as_list(files: object) -> object:
 
 def _below(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
-        raise mistake("{value} does not fit: a path below the dataset's folder in a mirror, without ..")
+        raise mistake("{value} should be a path below the dataset's folder in a mirror, without ..")
     return path
 
 
@@ -109,7 +109,7 @@ class Files(Strict):
     """One file a split, or several."""
 
     train: SplitFiles
-    """TrainingRecipe split."""
+    """Training split."""
     dev: SplitFiles | None = None
     """Development split; without it `dev_share` is held out."""
     test: SplitFiles
@@ -149,7 +149,7 @@ class Counts(Strict):
     """Published figures of the files; preparing fails when they differ."""
 
     train: SplitCounts | None = None
-    """TrainingRecipe split."""
+    """Training split."""
     dev: SplitCounts | None = None
     """Development split."""
     test: SplitCounts | None = None
@@ -626,8 +626,7 @@ class Record(Strict):
     seconds: dict[str, float]
     """Wall-clock seconds of training (all epochs) and of the evaluations on dev."""
     sentences_per_s: float
-    """TrainingRecipe speed in what batches are made of (sentences; of a model over pairs, pairs), mean over the log's
-    rows."""
+    """Training speed in what batches are made of (sentences; of a model over pairs, pairs), mean of the log's rows."""
     peak_memory_mib: dict[str, float | None]
     """Peak resident memory of the process and of the GPU's allocator, MiB."""
     git_commit: str

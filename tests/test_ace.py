@@ -421,7 +421,9 @@ grid: [{datasets: [ace05-by-others], encoders: [minilm], models: [sinet], seeds:
     (sentence,) = read_sentences(tmp_path / "out" / "train.jsonl")
     assert sentence.tokens[0] == "-LRB-"
     wrong = config["datasets"]["ace05-by-others"] | {"published_counts": {"train": {"setences": 1}}}
-    with pytest.raises(UserError, match=r"published_counts\.train: 'setences' is no figure, did you mean 'sentences'"):
+    with pytest.raises(
+        UserError, match=r"published_counts\.train: 'setences' is not a figure, did you mean 'sentences'"
+    ):
         prepare("ace05-by-others", dataset(wrong), [str(tmp_path)], tmp_path / "out")
 
 

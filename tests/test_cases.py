@@ -61,7 +61,7 @@ def test_cases_of_character_offsets(capsys):
 
 def test_cases_of_a_relation_between_sentences(capsys):
     status, (fault,), _ = checked(CASES / "cross-sentence-relation" / "train.json", capsys)
-    assert status == 2 and "[8, 8] is an entity of the document's sentence 1; a relation between sentences" in fault
+    assert status == 2 and "[8, 8] is an entity of the document's sentence 1; relations between sentences" in fault
 
 
 def test_cases_of_no_relation(capsys):

@@ -62,7 +62,7 @@ def test_rules_find_what_they_say():
     )
 
 
-def test_a_rule_that_no_sentence_fulfils_finds_none():
+def test_a_rule_that_no_sentence_meets_finds_none():
     plain = sentence("a", AB, BC), sentence("a", AB, BC), sentence("a", AB, BC)
     assert choose(outcomes(plain), ["only-right", "out-of-triple", "hard-failure"]) == [None, None, None]
 
@@ -237,7 +237,7 @@ def test_figures_and_captions_set_gold_beside_the_systems(studied, prepared, tmp
     caption = (tmp_path / "attention_1.md").read_text()
     assert "| **gold** |" in caption and "| SINET | ✓ " in caption and "| SINET Base | none | none |" in caption
     assert "found by a rule only-right" in caption and "✗" not in caption.split("|\n|---")[1]
-    assert "no sentence fulfils the rule hard-failure" in (tmp_path / "attention_2.md").read_text()
+    assert "no sentence meets the rule hard-failure" in (tmp_path / "attention_2.md").read_text()
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     draw_cases([studied / "cases.json"], TITLES, tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before and len(before) == 9
@@ -246,7 +246,7 @@ def test_figures_and_captions_set_gold_beside_the_systems(studied, prepared, tmp
 def test_a_model_without_attention_is_named_so(studied, prepared, tmp_path):
     cases(studied, prepared, "sinet-base", "hard-failure")
     draw_cases([studied / "cases.json"], TITLES, tmp_path)
-    assert "no sentence fulfils" in (tmp_path / "attention_1.md").read_text()
+    assert "no sentence meets" in (tmp_path / "attention_1.md").read_text()
     cases(studied, prepared, "sinet-base", read_sentences(CORPUS)[0].id)
     draw_cases([studied / "cases.json"], TITLES, tmp_path)
     assert "n/a: SINET Base has no cross-task attention" in (tmp_path / "attention_1.md").read_text()

@@ -63,11 +63,11 @@ def test_every_fault_of_a_file_is_listed(tmp_path, capsys):
         (2, "entitis: unknown key", "did you mean 'entities'?"),
         (2, "tokens[1]: should be a word", ""),
         (3, "broken JSON", "column"),
-        (4, "relations[0].tail: 9 is no position", ""),
+        (4, "relations[0].tail: 9 is not a position", ""),
         (4, "entities[0].type: unknown type 'Taks'", "did you mean 'Task'?"),
         (4, "relations[1]: relates entity 1 to itself", ""),
         (4, "entities[2]: repeats entities[1]", ""),
-        (5, "tokens: 602 word pieces, minilm takes 512", "divide the sentence"),
+        (5, "tokens: 602 word pieces, minilm takes 512", "split the sentence"),
     ]
     assert len(found) == len(expected)
     for (line, start, end), fault in zip(expected, found, strict=True):
@@ -94,7 +94,7 @@ def test_types_that_only_some_splits_have_are_said_both_ways(tmp_path, capsys):
     test = lines(tmp_path / "test.jsonl", record("Task", "Method"))
     assert main(["check", str(train), str(test)]) == 2
     said = capsys.readouterr()
-    assert len(said.err.splitlines()) == 2 and "train.jsonl:3: entities[0]: [0, 9) is no span" in said.err, (
+    assert len(said.err.splitlines()) == 2 and "train.jsonl:3: entities[0]: [0, 9) is not a span" in said.err, (
         "a type of a refused sentence is no new one elsewhere"
     )
     assert f"{test}: no entities of the types Rare, which {train} has" in said.out
@@ -185,7 +185,9 @@ def test_one_entity_of_the_wrong_form_in_a_document_is_named_and_the_others_are_
     found = err.splitlines()[1:]
     assert len(found) == 2 and "| sentences | 2 |" in out
     assert found[0].startswith(f"{path}:1: sentence 0: ner[0][1]: should be [start, end, type]")
-    assert found[1].startswith(f"{path}:1: sentence 1: ner[1][2]: [0, 1] is no span of the sentence's words (6 to 9)")
+    assert found[1].startswith(
+        f"{path}:1: sentence 1: ner[1][2]: [0, 1] is not a span of the sentence's words (6 to 9)"
+    )
 
 
 @pytest.mark.parametrize("form, record", [("spert", GOOD), ("table_sequence", TWO), ("dygie", DOCUMENT)])
@@ -242,14 +244,14 @@ SURROGATE = r'{"tokens": ["a", "\ud800"]}'
 @pytest.mark.parametrize(
     "text, message",
     [
-        (SURROGATE, r"'\ud800' is half of a character"),
-        (r'{"tokens": ["a"], "entities": [{"type": "\udc00", "start": 0, "end": 1}]}', "is half of a character"),
-        (r'{"id": "\ud800", "tokens": ["a"]}', "is half of a character"),
-        (r'{"tokens": ["a"], "document": "\ud800"}', "is half of a character"),
-        ("[" * 100_000, "brackets within brackets, too deep to be read"),
-        ('{"tokens": ' * 100_000, "brackets within brackets, too deep to be read"),
+        (SURROGATE, r"'\ud800' is half of a surrogate pair"),
+        (r'{"tokens": ["a"], "entities": [{"type": "\udc00", "start": 0, "end": 1}]}', "is half of a surrogate pair"),
+        (r'{"id": "\ud800", "tokens": ["a"]}', "is half of a surrogate pair"),
+        (r'{"tokens": ["a"], "document": "\ud800"}', "is half of a surrogate pair"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"tokens": ' * 100_000, "nested too deeply"),
         ('{"tokens": ["a"], "id": ' + "9" * 5000 + "}", "integer string conversion"),
-        ('{"tokens": ["a"], "tokens": ["b"]}', "key 'tokens' stands twice in an object"),
+        ('{"tokens": ["a"], "tokens": ["b"]}', "key 'tokens' occurs twice in an object"),
         ('{"tokens": ["a"], "id": {}}', "id: should be a text or a whole number, is {}"),
         ('{"tokens": ["a b"]}', "tokens[0]: should be a word without white space, is 'a b'"),
         (r'{"tokens": ["a\nb"]}', "tokens[0]: should be a word without white space"),
@@ -414,8 +416,8 @@ def test_files_in_no_known_form_are_one_fault(tmp_path, capsys):
     (fault,) = faults(capsys, lines(tmp_path / "a.txt", *["Some words .", "17", "More words ."] * 40))
     assert f"{tmp_path}/a.txt:1: broken JSON" in fault and "known forms: JSON lines, one sentence a line; S" in fault
     (fault,) = faults(capsys, lines(tmp_path / "a.json", json.dumps([DOCUMENT, DOCUMENT])))
-    assert fault == f"{tmp_path}/a.json:1: documents in an array; write one a line"
-    with pytest.raises(UserError, match="documents in an array; write one a line"):
+    assert fault == f"{tmp_path}/a.json:1: an array of documents; write one document a line"
+    with pytest.raises(UserError, match="an array of documents; write one document a line"):
         read(tmp_path / "a.json", "dygie")
     mixed = lines(tmp_path / "m.jsonl", {"sentences": 3}, *[GOOD | {"tokens": ["a", "b", str(i)]} for i in range(5)])
     (fault,) = faults(capsys, mixed)

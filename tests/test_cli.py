@@ -75,7 +75,7 @@ SCORE = ["score", "--gold", str(CORPUS), "--predictions", str(CORPUS), "--labels
         (["predict", "--run", "x", "--text", "x", "--output", "tests"], "--output tests: is a folder"),
         (SCORE, "nowhere.json does not exist; give the labels.json of the dataset, or --symmetric"),
         ([*SCORE, "--symmetric", "Compare"], "--symmetric: --labels says that already; give one of them"),
-        ([*SCORE[:5], "--symmetric", "Comparee"], "'Comparee' is no relation type of these files"),
+        ([*SCORE[:5], "--symmetric", "Comparee"], "'Comparee' is not a relation type of these files"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(arguments, message, capsys):

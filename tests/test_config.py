@@ -25,10 +25,10 @@ MISTAKES = {
     "gird: []": r"gird: unknown key, did you mean 'grid'\?",
     "grid: []": r"grid: the list is empty",
     "efficiency: {timed_sentences: 0}": r"efficiency.timed_sentences: 0 should be at least 1",
-    "efficiency: {architectures: [minilm]}": r"architectures: 'minilm' is no encoder without weights",
-    "efficiency: {timed_architectures: {minilm: 3}}": r"timed_architectures: 'minilm' is no encoder without weights",
+    "efficiency: {architectures: [minilm]}": r"architectures: 'minilm' is not an architecture without weights",
+    "efficiency: {timed_architectures: {minilm: 3}}": r"timed_architectures: 'minilm' is not an architecture without",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [], recipe: full}]": r"seeds: the list is",
-    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0, 0], recipe: full}]": r"seeds: 0 st",
+    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0, 0], recipe: full}]": r"0 is listed",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [-1], recipe: short}]": r"-1 should be at",
     "grid: [{datasets: [scirec], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}]": r"mean 'scierc'\?",
     "grid: [{datasets: [scierc], encoders: [minlm], models: [sinet], seeds: [0], recipe: short}]": r"mean 'minilm'\?",
@@ -37,13 +37,13 @@ MISTAKES = {
     "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet], seeds: [0]}]": r"key 'recipe' is missing",
     "recipes: {short: {sinet: {encoder_lr: 1e-5}}}": r"'1e-5' is text, .*finite number or null; .* write 1.0e-5",
     "recipes: {short: {spert: {encoder_lr: null}}}": r"spert trains its encoder; give a rate, not nu",
-    "recipes: {short: {spert: {warmup_steps: 5}}}": r"warmup_steps and decay_rate are of inverse_time",
+    "recipes: {short: {spert: {warmup_steps: 5}}}": r"warmup_steps and decay_rate belong to inverse_time",
     "recipes: {own: {table_sequence: {warmup_steps: 20000}}}": r"should be less than the 20000 steps",
-    "recipes: {own: {dygiepp: {order: bucketed}}}": r"order: bucketed is by length, which documents",
-    "recipes: {own: {pure: {stages: {entity: {selection: dev_rel}}}}}": r"not what the entity model changes",
+    "recipes: {own: {dygiepp: {order: bucketed}}}": r"order: bucketed is by length, not for documents",
+    "recipes: {own: {pure: {stages: {entity: {selection: dev_rel}}}}}": r"dev_rel does not measure the entity model",
     "recipes: {own: {pure: {stages: {relation: {selection: last, train_on: train+dev}}}}}": r"stages: train_on sh",
-    "recipes: {own: {pure: {datasets: {scierc: {stages: {entiti: {epochs: 3}}}}}}}": r"'entiti' is no stage",
-    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet, dygiepp], recipe: own}]": r"its batches are docum",
+    "recipes: {own: {pure: {datasets: {scierc: {stages: {entiti: {epochs: 3}}}}}}}": r"'entiti' is not a stage",
+    "grid: [{datasets: [scierc], encoders: [minilm], models: [sinet, dygiepp], recipe: own}]": r"it trains on whole",
     "recipes: {short: {sinet: {epochs: -3}}}": r"recipes.short.sinet.epochs: -3 should be at least 1",
     "recipes: {short: {sinet: {epochs: 2.5}}}": r"epochs: 2.5 is a number, should be a whole number",
     "recipes: {short: {sinet: {clip: 0}}}": r"clip: 0 should be above 0",
@@ -57,23 +57,23 @@ MISTAKES = {
     "models: {sinet: {settings: {heads: 0}}}": r"models.sinet.settings.heads: 0 should be at least 1",
     "models: {sinet: {settings: {dropout: 1.5}}}": r"dropout: 1.5 should be at most 0.99",
     "recipes: {short: {sinet: {epochs: 3.0}}}": r"epochs: 3.0 is a number, should be a whole number",
-    "recipes: {short: {sinet: {clip: .inf}}}": r"clip: inf is no finite number",
+    "recipes: {short: {sinet: {clip: .inf}}}": r"clip: inf is not a finite number",
     "encoders: {scibert-sizes: {architecture: {model_type: brt}}}": r"'brt' is unknown, did you mean 'bert'",
     "encoders: {scibert-sizes: {architecture: {hiden_size: 3}}}": r"hiden_size: unknown key, did you mean 'hidden",
-    "datasets: {scierc: {counts: {test: {entities: {Taks: 1}}}}}": r"'Taks' is no declared type, did you mean 'Task'\?",
+    "datasets: {scierc: {counts: {test: {entities: {Taks: 1}}}}}": r"'Taks' is not a declared type, did you mean 'Task",
     "datasets: {scierc: {titel: 3}}": r"datasets.scierc.titel: unknown key, did you mean 'title'\?",
     "datasets: {scierc: {1: 2}}": r"datasets.scierc: the key 1 should be text of one line; write it in quotes",
-    "datasets: {scierc: {symmetric: [Compair]}}": r"'Compair' is no relation type, did you mean 'Compare'\?",
+    "datasets: {scierc: {symmetric: [Compair]}}": r"'Compair' is not a relation type, did you mean 'Compare'\?",
     "datasets: {scierc: {dev: next_fold}}": r"datasets.scierc.dev: is for a dataset in folds",
     "datasets: {scierc: {format: spret}}": r"format: 'spret' is unknown, did you mean 'spert'\?",
     "datasets: {scierc: {counts: {train: {setences: 1}}}}": r"setences: unknown key, did you mean 'sentences'\?",
     "encoders: {mine: {title: Mine}}": r"encoders.mine: needs one of package",
-    "encoders: {scibert-sizes: {tokenizer: nowhere}}": r"encoders.scibert-sizes.tokenizer: 'nowhere' is no declared",
+    "encoders: {scibert-sizes: {tokenizer: nowhere}}": r"encoders.scibert-sizes.tokenizer: 'nowhere' is not a declared",
     "case_study: {model: sinnet}": r"case_study.model: 'sinnet' is not declared, did you mean 'sinet'\?",
     "reference: sinnet": r"reference: 'sinnet' is not declared, did you mean 'sinet'\?",
     "case_study: {sentences: 3}": r"case_study.sentences: 3 is a number, should be a list",
     "case_study: {triples: [[his, buddies]]}": r"triples\[0\]: \['his', 'buddies'\] should be a head's words, a ",
-    "case_study: {triples: [[a, Usedfor, b]]}": r"'Usedfor' is no relation type of any dataset, did you",
+    "case_study: {triples: [[a, Usedfor, b]]}": r"'Usedfor' is not a relation type of any dataset, did you",
     "case_study: {triples: [[no, Used-for, b]]}": r"triples\[0\]\[0\]: False is true/false, should be text",
 }
 
@@ -119,7 +119,7 @@ def test_one_missing_key_is_one_line():
 def test_a_run_has_one_recipe():
     config = load_config()
     config["grid"].append(dict(config["grid"][0], recipe="full"))
-    with pytest.raises(UserError, match=r"grid\[1\]: scierc/minilm/sinet/0 stands in grid\[0\] already"):
+    with pytest.raises(UserError, match=r"grid\[1\]: scierc/minilm/sinet/0 is in grid\[0\] already"):
         resolve(config)
 
 
@@ -130,14 +130,20 @@ def test_a_run_has_one_recipe():
             "models: {sinet-base: {setting: Base without width}}",
             "setting: 'Base without width' is in no published table",
         ),
-        ("models: {sinet: {setting: Base}}", "setting: 'Base' is sinet's already; only one model may have it"),
+        ("models: {sinet: {setting: Base}}", "setting: 'Base' is already that of sinet; only one model may have it"),
         ("models: {sinet: {published: SINETT}}", "'SINETT' is in no published table, did you mean 'SINET'?"),
-        ("datasets: {scierc: {published: null, title: SciERC}}", "title: 'SciERC' is the published column scierc's"),
-        ("models: {spert: {title: SINET}}", "models.spert.title: 'SINET' is sinet's already; tables would mix them up"),
+        (
+            "datasets: {scierc: {published: null, title: SciERC}}",
+            "'SciERC' is already the title of the published column scierc",
+        ),
+        (
+            "models: {spert: {title: SINET}}",
+            "models.spert.title: 'SINET' is already the title of sinet; tables would mix them up",
+        ),
         ("datasets: [scierc]", "datasets: ['scierc'] is a list, should be a mapping"),
         ("datasets: {d: {folds: []}}", "datasets.d.folds: the list is empty; name at least two"),
-        ("datasets: {scierc: {files: {dev: {path: x}, test: {path: x}}}}", "x stands there twice; a sentence belongs"),
-        ("grid:\n- {seeds: [1]}\ngrid:\n- {seeds: [2]}", ":3: 'grid' stands there twice; only the last would count"),
+        ("datasets: {scierc: {files: {dev: {path: x}, test: {path: x}}}}", "x is listed twice; a sentence belongs"),
+        ("grid:\n- {seeds: [1]}\ngrid:\n- {seeds: [2]}", ":3: 'grid' is given twice; only the last would count"),
         ("remark: caf\xe9", "not Unicode; save it as UTF-8"),
     ],
 )
@@ -153,12 +159,14 @@ def test_titles_of_a_grid_tell_its_datasets_and_encoders_apart():
     config["grid"][0]["datasets"] = ["scierc", "conll04"]
     config["datasets"]["scierc"]["published"] = None
     config["datasets"]["scierc"]["title"] = config["datasets"]["conll04"]["title"]
-    with pytest.raises(UserError, match=r"datasets\.scierc\.title: .* is conll04's already; tables would mix them up"):
+    with pytest.raises(
+        UserError, match=r"datasets\.scierc\.title: .* is already the title of conll04; tables would mix them up"
+    ):
         resolve(config)
     config = load_config()
     config["grid"][0]["encoders"] = ["minilm", "all-mpnet-base-v2"]
     config["encoders"]["minilm"]["title"] = config["encoders"]["all-mpnet-base-v2"]["title"]
-    with pytest.raises(UserError, match=r"encoders\.minilm\.title: .* is all-mpnet-base-v2's already"):
+    with pytest.raises(UserError, match=r"encoders\.minilm\.title: .* is already the title of all-mpnet-base-v2"):
         resolve(config)
 
 
@@ -200,7 +208,7 @@ def test_a_model_stands_once_in_a_published_column():
     block = "datasets: [{}], encoders: [minilm], models: [{}], recipe: short"
     grid = "grid: [{{" + block + "}}, {{" + block + "}}]"
     assert resolve(changed(grid.format("scierc", "sinet", "scierc-documents", "dygiepp"))).runs
-    with pytest.raises(UserError, match="sinet with minilm stands under scierc already, on scierc; give it one"):
+    with pytest.raises(UserError, match="sinet with minilm already has a row under scierc, on scierc; run it on one"):
         resolve(changed(grid.format("scierc", "sinet", "scierc-documents", "sinet")))
 
 

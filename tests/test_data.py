@@ -58,11 +58,14 @@ def test_raw_text_needs_no_labels(tmp_path):
         ("[1]", r":1: a sentence is an object"),
         (line(tokens=[]), r":1: tokens: should be a list of at least one word"),
         (line(tokens=["a", " "]), r":1: tokens\[1\]: should be a word"),
-        (line(entities=[{"type": "Task", "start": 0, "end": 4}]), r":1: entities\[0\]: \[0, 4\) is no span of the 3"),
+        (
+            line(entities=[{"type": "Task", "start": 0, "end": 4}]),
+            r":1: entities\[0\]: \[0, 4\) is not a span of the 3",
+        ),
         (line(entities=[{"type": "Task", "start": 2, "end": 2}]), r":1: .*end is exclusive"),
         (line(entities=[{"type": "Task", "start": True, "end": 2}]), r":1: entities\[0\]"),
         (line(entities={"type": "Task"}), r":1: entities: should be a list"),
-        (line(relations=[{"type": "X", "head": 0, "tail": 1}]), r":1: relations\[0\].tail: 1 is no position"),
+        (line(relations=[{"type": "X", "head": 0, "tail": 1}]), r":1: relations\[0\].tail: 1 is not a position"),
         (line(relations=[{"head": 0, "tail": 0}]), r":1: relations\[0\]: should be an object"),
     ],
 )
@@ -234,7 +237,7 @@ def test_an_archive_is_read_once_for_all_files_it_holds(server, tmp_path, monkey
     "change, message",
     [
         ({"sha256": "0" * 64}, r"f\.json: SHA-256 is 4f53cda1\w+, declared 0000"),
-        ({"member": "data/other.json"}, r"it holds no data/other\.json"),
+        ({"member": "data/other.json"}, r"the archive has no data/other\.json"),
         ({"url": "/whole.json"}, r"not a gzip file|file could not be opened|truncated|invalid"),
         ({"url": "/cut.tar.gz"}, r"unexpected end of data|end-of-stream|ended before"),
     ],
@@ -259,7 +262,7 @@ def test_absent_names_both_ways(tmp_path, monkeypatch):
     declared = {"path": "f.json", "url": "http://127.0.0.1:1/f.json"}
     with pytest.raises(UserError, match=r"cannot fetch http://127.*go online, or put f.json into one of"):
         sources.obtain_file("toy", data_file(declared), [str(tmp_path)])
-    with pytest.raises(UserError, match=r"not to be had by itself from a public URL; put f.json"):
+    with pytest.raises(UserError, match=r"not available by itself from a public URL; put f.json"):
         sources.obtain_file("toy", data_file({"path": "f.json"}), [str(tmp_path)])
 
 
@@ -293,7 +296,7 @@ def test_nothing_is_written_on_failure(tmp_path):
     assert Labels.from_json(json.loads((tmp_path / "out" / "labels.json").read_text())).entity_types == ("Task",)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "out"]
     (tmp_path / "m" / "toy" / "test.jsonl").write_text('{"tokens": ["a"], "document": "\\ud800"}')
-    with pytest.raises(UserError, match=r"test\.jsonl:1: .* is half of a character"):
+    with pytest.raises(UserError, match=r"test\.jsonl:1: .* is half of a surrogate pair"):
         prepare("toy", dataset(declared), [str(tmp_path / "m")], tmp_path / "new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "out"]
 

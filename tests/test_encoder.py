@@ -326,7 +326,7 @@ def test_sentences_are_measured_without_torch_as_the_encoder_cuts_them():
     assert check.unknown == sum(not ids or encoder.tokenizer.unk_token_id in ids for ids in pieces) == 3
     room = encoder.max_pieces - 2
     assert check(["a"] * room) is None
-    assert check(["a"] * (room + 1)) == f"{room + 3} word pieces, minilm takes {room + 2}; divide the sentence"
+    assert check(["a"] * (room + 1)) == f"{room + 3} word pieces, minilm takes {room + 2}; split the sentence"
     code = "import sys; from sinet.cli import main; main(['check', sys.argv[1]]); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, str(CORPUS)], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"

@@ -81,7 +81,7 @@ def test_the_reason_is_the_last_word_of_the_log_written_last(tmp_path):
     log = tmp_path / "train" / "d" / "e" / "m" / "0.log"
     log.parent.mkdir(parents=True)
     log.write_text("10:00:00 epoch 1/2: loss 1\n")
-    assert reason(tmp_path, "d/e/m/0") == f"train ended without a word; its log: {log}"
+    assert reason(tmp_path, "d/e/m/0") == f"train ended without a message; its log: {log}"
     log.write_text("10:00:00 epoch 1/2: loss 1\n10:00:01 sinet train: it diverged\n")
     assert reason(tmp_path, "d/e/m/0") == "it diverged"
     later = tmp_path / "predict" / "d" / "e" / "m" / "0.log"

@@ -42,7 +42,7 @@ def document(n: int, tail: Callable[[int], int]) -> dict:
 TWICE = ",".join(f'"k{i % N}": 1' for i in range(2 * N))
 FILES = {
     "entities": (lambda: json.dumps(entities(N)), 0, ""),
-    "keys": (lambda: f"{{{TWICE}}}", 1, "key 'k0' stands twice"),
+    "keys": (lambda: f"{{{TWICE}}}", 1, "key 'k0' occurs twice"),
     "sentences": (lambda: json.dumps(document(N, lambda i: 2 * i + 1)), 0, ""),
     "far relations": (lambda: json.dumps(document(N, lambda i: 2 * N - 1)), N - 1, f"document's sentence {N - 1};"),
     "blanks": (lambda: f"[{' ' * 20_000_000}{json.dumps(entities(2))}{' ' * 20_000_000}]", 0, ""),
@@ -140,7 +140,7 @@ def test_giant_words_and_sentences_of_words_are_refused_before_they_are_cut(tmp_
     path.write_text(json.dumps({"tokens": ["é&(" * 4000]}) + "\n" + json.dumps({"tokens": ["w"] * 2_000_000}) + "\n")
     assert main(["check", str(path)]) == 2
     _, word, _, sentence = capsys.readouterr().err.splitlines()
-    assert "x.jsonl:1: tokens[0]: a word of 12,000 characters, 10,000 at most; divide it" in word
+    assert "x.jsonl:1: tokens[0]: a word of 12,000 characters, 10,000 at most; split it" in word
     assert "x.jsonl:2: tokens: 2,000,000 words of 2,000,000 characters, minilm takes 512 pieces" in sentence
 
 

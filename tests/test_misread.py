@@ -180,7 +180,7 @@ def test_a_relation_between_sentences_is_named_so(tmp_path):
     document = {"sentences": [["Kim", "sang"], ["Lee", "too"]], "ner": [[[0, 0, "P"]], [[2, 2, "P"]]]}
     path = write(tmp_path / "x.json", [document | {"relations": [[], [[2, 2, 0, 0, "with"]]]}])
     (fault,) = check_files([path], None, None).faults
-    assert "relations[1][0]: [0, 0] is an entity of the document's sentence 0; a relation between sentences" in fault
+    assert "relations[1][0]: [0, 0] is an entity of the document's sentence 0; relations between sentences" in fault
     path = write(tmp_path / "x.json", [document | {"relations": [[], [[2, 2, 3, 3, "with"]]]}])
     (fault,) = check_files([path], None, None).faults
-    assert "[3, 3] is the span of no entity of the sentence" in fault
+    assert "[3, 3] is not the span of an entity of the sentence" in fault

@@ -268,9 +268,9 @@ PLAIN = "plain tensors by name"
 WEIGHTS = {
     "none": (
         numbers(lambda w: w / 0),
-        "1 tensor that should be finite numbers with a point, first linear_s.weight (float",
+        "1 tensor that should be finite floating-point numbers, first linear_s.weight (float",
     ),
-    "whole": (numbers(lambda w: w.long()), "finite numbers with a point, first linear_s.weight (int64)"),
+    "whole": (numbers(lambda w: w.long()), "finite floating-point numbers, first linear_s.weight (int64)"),
     "complex": (numbers(lambda w: w.to(torch.complex64)), "linear_s.weight (complex64)"),
     "sparse": (numbers(lambda w: w.to_sparse()), PLAIN),
     "quantised": (numbers(lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8)), PLAIN),
@@ -300,7 +300,7 @@ FILES = [
     ("pure", "relation/label_list.json", b"[0, 1, 2, 3, 4]", TYPES),
     ("pure", "entity/label_list.json", b'"abcd"', TYPES),
     ("pure", "relation/special_tokens.json", b"null", "a mapping"),
-    ("pure", "relation/special_tokens.json", b'{"SUBJ_START=Method": ["x"]}', "is no word piece"),
+    ("pure", "relation/special_tokens.json", b'{"SUBJ_START=Method": ["x"]}', "is not a word piece"),
 ]
 
 

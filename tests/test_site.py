@@ -31,7 +31,7 @@ def test_the_example_is_valid_and_without_a_file_nothing_is_assumed(tmp_path):
         ("limits: {cpus: four}", "limits.cpus: 'four' is text, should be a whole number"),
         ("limits: {runtime: 0}", "limits.runtime: 0 should be at least 1"),
         ("partitions: [gpu]", "partitions: .* is a list, should be a mapping"),
-        ("- account", "site.yaml: all of it: .* is a list, should be a mapping"),
+        ("- account", "site.yaml: top level: .* is a list, should be a mapping"),
         ("account: [", "site.yaml:1: broken YAML"),
     ],
 )

@@ -115,7 +115,7 @@ def test_an_interrupted_prediction_is_kept_and_gone_on_from(prepared_run, tmp_pa
     monkeypatch.setattr(extract, "predict", until(2))
     assert main(asked) == 75 and not out.exists()
     (partial,) = tmp_path.glob("out.jsonl.*.partial")
-    told = f"interrupted; 4 lines are kept in {partial}, and the same command goes on from there"
+    told = f"interrupted; 4 lines are kept in {partial}, and the same command continues from there"
     assert told in capsys.readouterr().err
     with open(partial, "ab") as file:
         file.write(b'{"half a li')  # as a killed process leaves it

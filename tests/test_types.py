@@ -80,7 +80,7 @@ def test_a_declaration_leaves_them_out(tmp_path, caplog):
         prepare("mine", dataset(declared), [str(tmp_path)], tmp_path / "out")
     card = prepare("mine", dataset(declared | {"no_relation": ["NA"]}), [str(tmp_path)], tmp_path / "out")
     assert card["splits"]["train"]["relations"] == {"flows-through": 0, "near": 1}
-    assert card["notes"] == ["Left out as no relations (NA): 6."]
+    assert card["notes"] == ["Skipped as the absence of a relation (NA): 6."]
     assert [r.type for s in read_sentences(tmp_path / "out" / "dev.jsonl") for r in s.relations] == ["near"]
     assert "absence" not in caplog.text
     types = {"relation_types": ["near", "NA"]}

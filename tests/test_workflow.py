@@ -92,7 +92,7 @@ def test_figures_are_there_in_both_forms(finished):
     assert (figures / "attention_1.pdf").read_bytes().startswith(b"%PDF")
     assert (figures / "attention_1.png").read_bytes().startswith(b"\x89PNG")
     captions = [(figures / f"attention_{number}.md").read_text() for number in (1, 2, 3)]
-    assert all("| **gold** |" in c or c.startswith("n/a: no sentence fulfils") for c in captions)
+    assert all("| **gold** |" in c or c.startswith("n/a: no sentence meets") for c in captions)
     assert [re.search(r"rule (\S+):", c)[1] for c in captions] == ["only-right", "out-of-triple", "hard-failure"]
     assert (figures / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
     for name in ("curves", "speed", "lengths", "significance"):

@@ -38,7 +38,7 @@ class Option:
     most: int = 1_000_000_000
 
 
-Config = Annotated[list[Path], Option("laid over config.yaml", repeated=True)]
+Config = Annotated[list[Path], Option("overrides keys of config.yaml", repeated=True)]
 PlanFile = Annotated[Path, Option("plan.json in the grid's results folder")]
 Dataset = Annotated[str, Option("of the runs", "NAME")]
 Encoder = Annotated[str, Option("of the runs", "NAME")]

@@ -7,7 +7,7 @@ from sinet.cli import Dataset, Encoder, Json, Option, PlanFile, command
 from sinet.errors import UserError, shown
 
 Folder = Annotated[Path, Option("folder to write", "DIR")]
-Stem = Annotated[Path, Option("the figure without its ending", "STEM")]
+Stem = Annotated[Path, Option("path of the figure without its extension", "STEM")]
 
 
 def _plan(path: Path):  # type: ignore[no-untyped-def]

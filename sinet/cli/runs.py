@@ -23,8 +23,8 @@ def train(
     state: State = Path("state"),
     mirrors: Mirrors = None,
 ) -> None:
-    """Train one run; a killed run goes on from its last save. Writes model.safetensors, model.json, tokenizer/, log.csv
-    and training.json."""
+    """Train one run; an interrupted run continues from its last checkpoint. Writes model.safetensors, model.json,
+    tokenizer/, log.csv and training.json."""
     from sinet.grid.plan import Plan
 
     read = Plan.read(plan)
@@ -45,7 +45,7 @@ def tune(
     table: Annotated[Path, Option("CSV to write")] = Path("config/trials/trials.csv"),
 ) -> None:
     """Train the trials of config/trials/trials.yaml and save their dev scores as data. Never reads the test split. A
-    killed trial goes on from its last save, a finished one is not repeated."""
+    killed trial continues from its last checkpoint, a finished one is not repeated."""
     from sinet.grid.config import load_config
     from sinet.train.tune import tune
 
@@ -116,7 +116,7 @@ def _check_targets(run: Path, input: Path | None, output: Path | None, html: Pat
 
 def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: Path | None) -> None:
     from sinet import machine
-    from sinet.files import write_atomically
+    from sinet.files import write_atomically, write_text
     from sinet.infer import draw
     from sinet.infer.extract import Loaded
 
@@ -133,8 +133,8 @@ def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: 
 
         write_atomically(html, write)
     if output:
-        text = "".join(json.dumps(sentence.as_json(), ensure_ascii=False) + "\n" for sentence in found)
-        write_atomically(output, lambda partial: partial.write_text(text, encoding="utf-8"))
+        lines_ = (json.dumps(sentence.as_json(), ensure_ascii=False) + "\n" for sentence in found)
+        write_text(output, "".join(lines_))
 
 
 @command

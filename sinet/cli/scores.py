@@ -10,7 +10,9 @@ from sinet.cli import Json, Option, PlanFile, command
 Gold = Annotated[Path, Option("gold sentences, in a form that `check` reads")]
 Predictions = Annotated[Path, Option("the same sentences, predicted")]
 Labels = Annotated[Path | None, Option("labels.json of the dataset; default: beside --gold, if there")]
-Symmetric = Annotated[list[str] | None, Option("relation types without a direction, where there is none", "TYPE")]
+Symmetric = Annotated[
+    list[str] | None, Option("relation types without a direction, where there is no labels.json", "TYPE")
+]
 Out = Annotated[Path | None, Option("write the JSON here instead of printing it")]
 
 
@@ -103,7 +105,7 @@ def case_study(plan: PlanFile, out: Json) -> None:
 @command
 def find_triples(plan: PlanFile, out: Json) -> None:
     """Find the sentences of the case study by gold triples, attend and predict them. Searches all splits of the
-    prepared datasets; what none of them holds is said."""
+    prepared datasets; a triple that none of them holds is reported."""
     from sinet.grid.plan import Plan
     from sinet.infer.triples import find_triples
 

@@ -249,7 +249,7 @@ def _spelling(splits: dict[str, list[tuple[str, Sentence]]]) -> Iterator[str]:
         counts = Counter({kind: len(where) for kind, where in places.items()})
         if len(counts) > MOST_TYPES:
             first = next(iter(places.values()))[0]
-            yield f"{first}: {len(counts):,} types in all; a type is a class of a few, is the text written there?"
+            yield f"{first}: {len(counts):,} types in all; types are a small set of classes, is this the text instead?"
             continue
         for kind, at in places.items():
             frequent = {other.lower(): other for other, n in counts.items() if n >= RARE * counts[kind]}

@@ -85,7 +85,7 @@ def decode(text: str) -> Any:
     """The JSON value that a text is, or what is wrong with it."""
     value, end = decode_at(text, len(text) - len(text.lstrip()))
     if not isinstance(value, Fault) and text[end:].strip():
-        return Fault("", f"broken JSON: something follows at column {end + 1}")
+        return Fault("", f"broken JSON: extra text at column {end + 1}")
     return value
 
 
@@ -100,9 +100,9 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
         return Fault("", f"broken JSON: {error.msg} at column {error.colno}"), error.pos
     except UnicodeEncodeError as error:
         half = error.object[error.start]
-        return Fault("", f"{half!r} is half of a character; write both halves, or the character itself"), start
+        return Fault("", f"{half!r} is half of a surrogate pair; write both halves, or the character itself"), start
     except RecursionError:
-        return Fault("", "broken JSON: brackets within brackets, too deep to be read"), start
+        return Fault("", "broken JSON: nested too deeply"), start
     except ValueError as error:  # a number of thousands of digits, or what `_object` refuses
         return Fault("", f"broken JSON: {str(error).split(';')[0]}"), start
 
@@ -112,7 +112,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict:
     if len(record) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for number, key in enumerate(keys) if key in keys[:number])
-        raise ValueError(f"key {quoted(twice)} stands twice in an object")
+        raise ValueError(f"key {quoted(twice)} occurs twice in an object")
     return record
 
 

@@ -90,7 +90,7 @@ def json_array(text: str) -> Iterator[tuple[int, Any]]:
             position = after
             continue
         if isinstance(element, dict) and "sentences" in element and "tokens" not in element:
-            yield line, Fault("", "documents in an array; write one a line")
+            yield line, Fault("", "an array of documents; write one document a line")
             return
         yield line, element
         position = skip(position)
@@ -108,7 +108,7 @@ def json_array(text: str) -> Iterator[tuple[int, Any]]:
     if text[position : position + 1] != "]":
         yield where, Fault("", "broken JSON: a comma or the array's closing bracket is missing")
     elif text[position + 1 :].strip():
-        yield where, Fault("", "broken JSON: something follows the array")
+        yield where, Fault("", "broken JSON: extra text after the array")
 
 
 def _next_element(text: str, start: int, broken: int) -> int | None:
@@ -162,7 +162,7 @@ def dygie_sentences(record: Any) -> Iterator[dict | Fault]:
     """DyGIE's and PURE's form: a document of `sentences`, with `ner` [start, end, type], `relations` [start, end,
     start, end, type] and `clusters` [[start, end], ...], offsets counted through the document, ends inclusive."""
     if isinstance(record, list):
-        yield Fault("", "documents in an array; write one a line")
+        yield Fault("", "an array of documents; write one document a line")
         return
     if not isinstance(record, dict) or not isinstance(record.get("sentences"), list):
         yield Fault("sentences", "should be a list of sentences, each a list of words")
@@ -200,7 +200,7 @@ def dygie_sentences(record: Any) -> Iterator[dict | Fault]:
                 coreference[number].append([start - bounds[number], end - bounds[number] + 1, i])
             else:
                 rule = "offsets count through the document, ends are inclusive"
-                yield Fault(f"clusters[{i}][{j}]", f"[{start}, {end}] is no span of one of its sentences; {rule}")
+                yield Fault(f"clusters[{i}][{j}]", f"[{start}, {end}] is not a span of one of its sentences; {rule}")
     home: dict[tuple[int, int], int] = {}  # span of an entity -> its sentence
     for number, items in enumerate(ner):
         for span in _places(items):
@@ -260,10 +260,10 @@ def _by_spans(
     for span in (head, tail):
         if span not in place:
             if span in home:
-                rule = "a relation between sentences has no place here; remove it"
+                rule = "relations between sentences are not supported; remove it"
                 return Fault(field, f"{list(span)} is an entity of the document's sentence {home[span]}; {rule}")
             known = ", ".join(str(list(known)) for known in itertools.islice(place, 8)) or "none"
-            return Fault(field, f"{list(span)} is the span of no entity of the sentence; spans: {known}")
+            return Fault(field, f"{list(span)} is not the span of an entity of the sentence; spans: {known}")
     return {"type": item[4], "head": place[head], "tail": place[tail]}
 
 
@@ -278,8 +278,8 @@ def _outside(start: int, end: int, base: int, words: int) -> str:
         hint = f"; if yours count from the sentence's start, write {start + base}, {end + base}"
     span = f"{base} to {base + words - 1}" if words else "none"
     return (
-        f"[{start}, {end}] is no span of the sentence's words ({span}); offsets count through the document, ends are "
-        f"inclusive{hint}"
+        f"[{start}, {end}] is not a span of the sentence's words ({span}); offsets count through the document, ends "
+        f"are inclusive{hint}"
     )
 
 

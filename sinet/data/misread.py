@@ -207,7 +207,7 @@ def counted_characters(records: Sequence[tuple[int, object]], keys: Keys) -> tup
             if not fits and place is not None and first is None:
                 begin, stop = place
                 fault = (
-                    f"[{start}, {end}] is no span of the {len(words.tokens)} words, but as characters it is "
+                    f"[{start}, {end}] is not a span of the {len(words.tokens)} words, but as characters it is "
                     f"{plain(' '.join(words.tokens[begin:stop]))!r}: offsets count words, write "
                     f"[{begin + base}, {stop + base - inclusive}]; so for the whole file, whose offsets seem to count "
                     "characters"

@@ -111,7 +111,7 @@ def _without_relations(splits: dict[str, list[Sentence]], types: Sequence[str]) 
     """The splits without relations of these types, and how many those are."""
     kept = {split: [without_relations(s, types) for s in sentences] for split, sentences in splits.items()}
     before, after = (sum(len(s.relations) for each in of.values() for s in each) for of in (splits, kept))
-    return kept, f"Left out as no relations ({', '.join(types)}): {before - after:,}."
+    return kept, f"Skipped as the absence of a relation ({', '.join(types)}): {before - after:,}."
 
 
 def _by_split(
@@ -177,7 +177,7 @@ def _against_published(splits: dict[str, list[Sentence]], declared: Dataset) -> 
             figures |= {f"table {kind}": n for kind, n in checksum.items()}
         for what, published in expected.items():
             if what not in figures:
-                raise UserError(f"published_counts.{split}: {what!r} is no figure, {nearest(what, figures)}")
+                raise UserError(f"published_counts.{split}: {what!r} is not a figure, {nearest(what, figures)}")
             ours = figures[what]
             lines.append(f"- {split}, {what}: {ours:,}, published {published:,} ({ours - published:+,})")
     return ["", "Against published figures:", "", *lines] if lines else []

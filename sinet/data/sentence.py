@@ -143,7 +143,7 @@ def mistakes(record: Any) -> Iterator[Fault]:
         if not isinstance(token, str) or not token.strip():
             yield Fault(f"tokens[{i}]", f"should be a word, is {token!r:.40}")
         elif len(token) > LONGEST_WORD:
-            yield Fault(f"tokens[{i}]", f"a word of {len(token):,} characters, {LONGEST_WORD:,} at most; divide it")
+            yield Fault(f"tokens[{i}]", f"a word of {len(token):,} characters, {LONGEST_WORD:,} at most; split it")
         elif BLANK.search(token):
             yield Fault(f"tokens[{i}]", f"should be a word without white space, is {token!r:.40}")
     if not isinstance(record.get("document"), str | None):
@@ -215,8 +215,8 @@ def _entity_mistakes(item: Any, words: int) -> Iterator[tuple[str, str]]:
             hint = f"; if they are reversed, write {end}, {start}"
         yield (
             "",
-            f"[{start}, {end}) is no span of the {words} words: 0 <= start < end <= {words} is right (end is exclusive)"
-            f"{hint}",
+            f"[{start}, {end}) is not a span of the {words} words: 0 <= start < end <= {words} is right "
+            f"(end is exclusive){hint}",
         )
     yield from _common_mistakes(item)
 
@@ -227,7 +227,7 @@ def _relation_mistakes(item: Any, entities: int) -> Iterator[tuple[str, str]]:
         return
     for role in ("head", "tail"):
         if not whole(item.get(role)) or not 0 <= item[role] < entities:
-            yield f".{role}", f"{item.get(role)!r:.40} is no position in the list of {entities} entities"
+            yield f".{role}", f"{item.get(role)!r:.40} is not a position in the list of {entities} entities"
     yield from _common_mistakes(item)
 
 
@@ -301,7 +301,7 @@ def absences(types: Iterable[str]) -> list[str]:
 def ask_absence(types: Sequence[str]) -> str:
     """The question about relation types that by their name are none."""
     return (
-        f"{listed(types)}: do these relation types stand for the absence of a relation? If so, leave them out: "
+        f"{listed(types)}: do these relation types stand for the absence of a relation? If so, skip them: "
         f"`no_relation: [{', '.join(map(quoted, types))}]` in the dataset's declaration, "
         f"`check --no-relation {' '.join(map(plain, types))}`"
     )

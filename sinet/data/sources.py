@@ -83,7 +83,7 @@ def _download(dataset: str, files: Sequence[DataFile], mirrors: Sequence[str]) -
     folders = ", ".join(f"{folder / dataset}/" for folder in mirror_folders(mirrors))
     by_hand = f"put {path} into one of {folders} (or name a folder in {MIRRORS_VARIABLE})"
     if not url:
-        raise UserError(f"{dataset}: {path} is not to be had by itself from a public URL; {by_hand}")
+        raise UserError(f"{dataset}: {path} is not available by itself from a public URL; {by_hand}")
     DOWNLOADS.mkdir(parents=True, exist_ok=True)
     reason: Any = None
     for attempt in range(RETRIES):
@@ -113,7 +113,7 @@ def _download(dataset: str, files: Sequence[DataFile], mirrors: Sequence[str]) -
 def _unlike(arrived: Path, declared: DataFile) -> str | None:
     """How a fetched file differs from its declaration."""
     if not arrived.exists():
-        return f"it holds no {declared.member}"
+        return f"the archive has no {declared.member}"
     if declared.sha256 and (actual := file_sha256(arrived)) != declared.sha256:
         return f"{declared.path}: SHA-256 is {actual}, declared {declared.sha256}"
     return None
@@ -132,7 +132,7 @@ def _fetch(url: str, targets: dict[str | None, Path]) -> None:
                 with open(targets[None], "wb") as file:
                     shutil.copyfileobj(stream, file, 1 << 20)
                 if size and stream.count != size:
-                    raise ConnectionError(f"{stream.count} of {size} bytes came")
+                    raise ConnectionError(f"{stream.count} of {size} bytes received")
                 return
             missing = dict(targets)
             readable: Any = stream  # as much of a file as tarfile needs

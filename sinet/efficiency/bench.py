@@ -123,7 +123,7 @@ def bench(
             run = RunSpec.model_validate(read_sealed(runs[name] / "training.json")["run"])
             log.info("training %s", name)
             own = run.recipe.trainings[0][1].batch_size
-            for key, batch in (("training", own if own != "document" else 8), ("training_batch_4", 4)):
+            for key, batch in (("training", 8 if isinstance(own, str) else own), ("training_batch_4", 4)):
                 measured["systems"][name][key] = training_speed(run, labels, some, read, mirrors, device, batch)
             write_json(out, measured)
     measured["other_work_cpus"]["training"] = others.cpus
@@ -348,7 +348,9 @@ if __name__ == "__main__":  # the process whose memory `streaming` looks at
     watched: dict[int, float] = {}
     cpu = torch.device("cpu")
     predict_file(
-        *map(Path, sys.argv[1:4]),
+        Path(sys.argv[1]),
+        Path(sys.argv[2]),
+        Path(sys.argv[3]),
         at=lambda n: watched.update({n: machine.peak_memory_mib(cpu)["resident"]}),
         chunk=int(sys.argv[4]),
     )

@@ -15,21 +15,23 @@ import dataclasses
 import functools
 import itertools
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from scipy.optimize import nnls
 from torch import Tensor
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import flop_registry
 from tqdm import tqdm
 
 from sinet import systems
-from sinet.contract import Extractor, Labels, Sentence
+from sinet.contract import Entity, Extractor, Labels, Relation, Sentence
 from sinet.data.prepare import declared_labels, prepare
 from sinet.data.sources import find_file
 from sinet.encoders.encoder import Encoder
@@ -50,6 +52,7 @@ COUNTED_ITEMS = 16
 """Of each training, in at least two batches, at even steps of the batches' lengths."""
 DEV_SHARE = 1 / 3
 """Of the time of a training step that predicting the same sentences takes: forward without backward."""
+Item = TypeVar("Item", Entity, Relation)
 CPU, META = torch.device("cpu"), torch.device("meta")
 PRODUCTS = {
     getattr(getattr(torch.ops.aten, name), kind): factors
@@ -102,7 +105,7 @@ class Cost:
 
 
 @functools.cache
-def _is_view(function: object) -> bool:
+def _is_view(function: OpOverload) -> bool:
     return function.is_view
 
 
@@ -133,7 +136,7 @@ class _Counter(TorchDispatchMode):
         self._hooks.__exit__(*raised)
 
     def __torch_dispatch__(
-        self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
+        self, function: OpOverload, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         kwargs = kwargs or {}
         if function is torch.ops.aten._local_scalar_dense.default and args[0].device == META:
@@ -158,10 +161,10 @@ class _IntoEncoders:
         self.states: list[Tensor] = []
         for module in model.modules():
             if isinstance(module, Encoder):
-                module.forward = self._made_real(module.forward)
-                module.all_layers = self._made_real(module.all_layers)
+                for name in ("forward", "all_layers"):
+                    setattr(module, name, self._made_real(getattr(module, name)))
 
-    def _made_real(self, encode: object) -> object:
+    def _made_real(self, encode: Callable) -> Callable:
         def encoded(input_ids: Tensor, attention_mask: Tensor) -> object:
             made = encode(input_ids.to(META), attention_mask.to(META))
             self.states += [t for t in tree_leaves(made) if t.requires_grad]
@@ -292,11 +295,11 @@ class Material:
         if counts is None:
             self.remarks[name] = f"{name} is not here, nor said how many sentences it has: unknown until prepared"
             return None
-        other = next((n for n in self.config.datasets if self._here(n) is not None), None)
-        if other is None:
+        stand_in = next(((n, found) for n in self.config.datasets if (found := self._here(n)) is not None), None)
+        if stand_in is None:
             raise UserError("no dataset is here to count on; prepare one: python -m sinet prepare scierc --out DIR")
+        (other, shown), labels = stand_in, declared_labels(declared)
         self.remarks[name] = f"{name} is not here: as many sentences as declared, those of {other}"
-        labels, shown = declared_labels(declared), self._here(other)
         documents = _listed_documents(name, declared, self.config.mirrors) or counts["train"]
         made = {
             split: [
@@ -339,14 +342,15 @@ def _declared_sentences(declared: Dataset) -> dict[str, int] | None:
 
 def _listed_documents(name: str, declared: Dataset, mirrors: Sequence[str]) -> int | None:
     """Documents of the training split of an ACE corpus, whose lists may be here where the corpus is not."""
-    lists = [find_file(declared.folder or name, f.path, mirrors) for f in declared.files.train]
-    return sum(len(path.read_text().split()) for path in lists) if declared.format == "ace" and all(lists) else None
+    files = declared.files.train if declared.format == "ace" else []
+    lists = [path for f in files if (path := find_file(declared.folder or name, f.path, mirrors))]
+    return sum(len(path.read_text().split()) for path in lists) if files and len(lists) == len(files) else None
 
 
 def _relabelled(sentence: Sentence, labels: Labels, other: Labels, document: str) -> Sentence:
     """The sentence with types of another inventory in the place of its own, as of another document."""
 
-    def renamed(item: object, old: tuple[str, ...], new: tuple[str, ...]) -> object:
+    def renamed(item: Item, old: tuple[str, ...], new: tuple[str, ...]) -> Item:
         return dataclasses.replace(item, type=new[old.index(item.type) % len(new)])
 
     entities = tuple(renamed(e, labels.entity_types, other.entity_types) for e in sentence.entities)
@@ -395,18 +399,18 @@ def calibrate(folders: Sequence[Path], material: Material) -> Device | None:
     if not finished:
         return None
     place = collections.Counter(f.place for f in finished).most_common(1)[0][0]
-    chosen: dict[str, Finished] = {}
+    chosen: dict[str, tuple[Work, float]] = {}
     for f in sorted((f for f in finished if f.place == place), key=lambda f: f.seconds / f.undisturbed):
-        if material.data(f.run.dataset) is not None:
-            chosen.setdefault(f.run.system, f)
-    works = [measured_work(f.run, material) for f in chosen.values()]
-    device = fit(place, works, [f.undisturbed for f in chosen.values()])
-    return dataclasses.replace(device, name=f"{place}; fitted to {counted(len(works), 'finished training')}")
+        if f.run.system not in chosen and (work := measured_work(f.run, material)) is not None:
+            chosen[f.run.system] = work, f.undisturbed
+    works, seconds = [work for work, _ in chosen.values()], [took for _, took in chosen.values()]
+    return fit(f"{place}; fitted to {counted(len(works), 'finished training')}", works, seconds)
 
 
-def measured_work(run: RunSpec, material: Material) -> Work:
-    """What the steps of a run do, evaluations on dev apart, as `Finished` has their time."""
-    data = material.data(run.dataset)
+def measured_work(run: RunSpec, material: Material) -> Work | None:
+    """What the steps of a run do, evaluations on dev apart, as `Finished` has their time; None of unknown data."""
+    if (data := material.data(run.dataset)) is None:
+        return None
     return run_cost(run, Data(data.labels, data.train, []), material.encoder(run.encoder_name)).work
 
 
@@ -419,16 +423,30 @@ def grid_costs(runs: Iterable[RunSpec], material: Material) -> list[tuple[list[R
     for run in runs:
         whole = material.config.datasets[run.dataset].fold_of or run.dataset
         alike.setdefault((whole, run.encoder_name, run.model), []).append(run)
-    costs = []
+    costs: list[tuple[list[RunSpec], Cost | None]] = []
     for group in tqdm(alike.values(), desc="counting", unit="training", mininterval=2):
         data = material.data(group[0].dataset)
-        costs.append((group, data and run_cost(group[0], data, material.encoder(group[0].encoder_name))))
+        costs.append(
+            (group, None if data is None else run_cost(group[0], data, material.encoder(group[0].encoder_name)))
+        )
     return costs
 
 
 def table(costs: Sequence[tuple[list[RunSpec], Cost | None]], device: Device, memory_gb: float | None) -> str:
     """A line for all runs that differ by seed or fold alone, with the figures of one of them, then those of all."""
-    head = ("dataset", "encoder", "model", "runs", "sentences", "steps", "PFLOP", "hours", "memory", "state", "disk")
+    head: tuple[str, ...] = (
+        "dataset",
+        "encoder",
+        "model",
+        "runs",
+        "sentences",
+        "steps",
+        "PFLOP",
+        "hours",
+        "memory",
+        "state",
+        "disk",
+    )
     lines, hours, total = [head], 0.0, Work()
     disk = largest = 0.0
     for group, cost in costs:

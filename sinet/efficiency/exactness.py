@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 
-from sinet.contract import Batch, Extractor, Labels, Sentence
+from sinet.contract import Batch, Entity, Extractor, Labels, Relation, Sentence
 from sinet.encoders.encoder import Encoder
 from sinet.evaluate.metrics import score
 from sinet.infer.predict import inference, predict
@@ -67,7 +67,8 @@ def _decoded(model: Extractor, batch: Batch) -> _Decoded:
     states = model.encoder(batch["input_ids"], batch["attention_mask"])
     with _Decisions(model) as decisions:
         (prediction,) = model.decode(batch)
-    found = [dataclasses.astuple(item)[:3] for item in (*prediction.entities, *prediction.relations)]
+    items: tuple[Entity | Relation, ...] = (*prediction.entities, *prediction.relations)
+    found = [dataclasses.astuple(item)[:3] for item in items]
     return _Decoded(states, found, decisions.logits)
 
 
@@ -97,7 +98,7 @@ class _Decisions(TorchFunctionMode):
             register_module_forward_hook(lambda *called: self._leave(), always_call=True),
         ]
         for encoder in self.encoders:  # called as a method
-            encoder.all_layers = self._inside(encoder.all_layers)
+            encoder.all_layers = self._inside(encoder.all_layers)  # type: ignore[method-assign]  # until `__exit__`
         return super().__enter__()
 
     def __exit__(self, *raised: object) -> None:
@@ -125,7 +126,7 @@ class _Decisions(TorchFunctionMode):
         return run
 
     def __torch_function__(
-        self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
+        self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         if not self.inside and getattr(function, "__name__", "").rstrip("_") in DECIDES:
             self.logits.append(args[0].detach().float().clone())

@@ -21,9 +21,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from sinet import machine, systems
-from sinet.contract import Batch, Entity, Extractor, Relation, Sentence
+from sinet.contract import Batch, Entity, Extractor, Labels, Relation, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.encoders.encoder import Encoder
 from sinet.encoders.located import locate_encoder
@@ -93,7 +94,7 @@ class _Results(TorchFunctionMode):
         self.kept: dict[int, Tensor] = {}
 
     def __torch_function__(
-        self, function: object, types: object, args: tuple = (), kwargs: dict | None = None
+        self, function: Callable, types: object, args: tuple = (), kwargs: dict | None = None
     ) -> object:
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.is_floating_point():
@@ -103,7 +104,7 @@ class _Results(TorchFunctionMode):
         return result
 
 
-def encoder_multiply_adds(config: object, pieces: int, attention: bool = True) -> int:
+def encoder_multiply_adds(config: PreTrainedConfig, pieces: int, attention: bool = True) -> int:
     """The closed formula of a transformer encoder over a sequence of so many pieces, normalisation not counted: four
     projections, two products of attention (unless left out) and two of the feed-forward network a layer, and ALBERT's
     wider embedding."""
@@ -156,7 +157,7 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
         everything, by_module = analysis.by_operator(), analysis.by_module_and_operator()
         # a system may have several encoders (PURE has two)
         encoders = {f"model.{name}": module for name, module in model.named_modules() if isinstance(module, Encoder)}
-        encoder = sum((by_module[name] for name in encoders), Counter())
+        encoder: Counter[str] = sum((by_module[name] for name in encoders), Counter())
         sizes = [module for module in encoders.values() if isinstance(module, Sizes)]
         for module in sizes:
             module.asked.clear()
@@ -182,7 +183,7 @@ def count_sentences(
     groups = defaultdict(list)
     for sentence, pieces in zip(sentences, model.encoder.piece_counts(sentences), strict=True):
         groups[pieces, len(sentence.tokens)].append(sentence if given else sentence.without_labels())
-    totals = {"encoder": Counter(), "heads": Counter()}
+    totals: dict[str, Counter[str]] = {"encoder": Counter(), "heads": Counter()}
     for lengths in tqdm(sorted(groups), desc=progress, unit="length", disable=progress is None, mininterval=2):
         batch = model.collate(groups[lengths])
         batch.gold_entities = given
@@ -204,12 +205,12 @@ def count_sentences(
 def as_released(model: Extractor) -> Iterator[None]:
     """The model decodes by the products of its authors' released code: the same figures (`Extractor.released_form`)."""
     for module in model.modules():
-        module.released = True
+        vars(module)["released"] = True
     try:
         yield
     finally:
         for module in model.modules():
-            module.released = False
+            vars(module)["released"] = False
 
 
 def count_forms(model: Extractor, count: Callable[[], dict]) -> dict:
@@ -234,7 +235,9 @@ def of_words(sentences: Sequence[Sentence], words: int, count: int) -> list[Sent
     inside; fewer where the text is used up."""
     made, stream = [], iter(sentences)
     for number in range(count):
-        tokens, entities, relations = [], [], []
+        tokens: list[str] = []
+        entities: list[Entity] = []
+        relations: list[Relation] = []
         while len(tokens) < words and (sentence := next(stream, None)) is not None:
             shift, kept = len(tokens), {}
             tokens += sentence.tokens
@@ -333,14 +336,15 @@ class Sizes(Encoder):
     """An encoder without weights or work: it answers with arbitrary states, and what it would have multiplied is
     counted on torch's device for shapes without data."""
 
-    def __init__(self, model: nn.Module, tokenizer: object) -> None:
-        super().__init__(model.to("meta").eval(), tokenizer)
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__(nn.Module.to(model, "meta").eval(), tokenizer)
         self.asked: list[tuple[int, int]] = []
         self.known: dict[tuple[int, int], Counter] = {}
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        self.asked.append(shape := tuple(map(int, input_ids.shape)))
-        return torch.randn(*shape, self.hidden_size, generator=torch.Generator().manual_seed(0))
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
+        rows, pieces = map(int, input_ids.shape)
+        self.asked.append((rows, pieces))
+        return torch.randn(rows, pieces, self.hidden_size, generator=torch.Generator().manual_seed(0))
 
     def all_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         config, (rows, pieces) = self.model.config, map(int, input_ids.shape)
@@ -358,7 +362,7 @@ class Sizes(Encoder):
 
 
 def count_architecture(
-    declared: dict, made: dict[str, dict], labels: object, everything: Sequence[Sentence], count: int | None
+    declared: dict, made: dict[str, dict], labels: Labels, everything: Sequence[Sentence], count: int | None
 ) -> dict:
     """Multiply-adds of systems (name -> `model.json`) around an architecture without weights, over `count` sentences
     as of a run: which `tokenizer` cuts them, and the forms of the `systems`.

@@ -35,9 +35,9 @@ def plan_grid(runs: int) -> dict:
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
         seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise UserError(f"snakemake -n of {len(block['models']) * seeds} runs failed: {done.stderr.strip()[-500:]}")
     jobs = re.search(r"^total\s+(\d+)", done.stdout + done.stderr, re.MULTILINE)
+    if done.returncode or jobs is None:
+        raise UserError(f"snakemake -n of {len(block['models']) * seeds} runs failed: {done.stderr.strip()[-500:]}")
     return {
         "runs": len(block["models"]) * seeds,
         "jobs": int(jobs[1]),

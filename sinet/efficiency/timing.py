@@ -16,7 +16,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -43,7 +43,7 @@ BATCHES = (8, 16, 32, 64)
 """Candidates for the best batch."""
 PEAK_SIZES = (512, 1024, 2048)
 """Square products among which the machine's peak is sought."""
-ON_A_GPU = {"batches": (8, 32, 64, 128, 256, 512), "peak_sizes": (2048, 4096, 8192, 16384), "products": 10}
+GPU_BATCHES, GPU_PEAK_SIZES, GPU_PRODUCTS = (8, 32, 64, 128, 256, 512), (2048, 4096, 8192, 16384), 10
 """The same where a single small product would measure how fast it is launched; products between two looks at the
 clock."""
 
@@ -83,7 +83,7 @@ def measure(
     return times
 
 
-def clocked(passes: dict[str, Callable[[], object]], device: torch.device) -> dict[str, Callable[[], float]]:
+def clocked(passes: Mapping[str, Callable[[], object]], device: torch.device) -> dict[str, Callable[[], float]]:
     """Passes that say how long they took."""
     return {name: functools.partial(once, run, device) for name, run in passes.items()}
 
@@ -100,7 +100,7 @@ def once(run: Callable[[], object], device: torch.device) -> float:
 def fastest_product(device: torch.device, precision: str) -> tuple[Callable[[], None], float]:
     """A pass over square matrix products of the size that this device multiplies fastest, and its operations (two a
     multiply-add): what the machine can do."""
-    sizes, products = (ON_A_GPU["peak_sizes"], ON_A_GPU["products"]) if device.type == "cuda" else (PEAK_SIZES, 1)
+    sizes, products = (GPU_PEAK_SIZES, GPU_PRODUCTS) if device.type == "cuda" else (PEAK_SIZES, 1)
     rates: dict[int, float] = {}
     passes: dict[int, Callable[[], None]] = {}
     for size in sizes:
@@ -113,7 +113,7 @@ def fastest_product(device: torch.device, precision: str) -> tuple[Callable[[], 
         multiply()
         passes[size] = multiply
         rates[size] = products * 2 * size**3 / min(once(multiply, device) for _ in range(10))
-    best = max(rates, key=rates.get)
+    best = max(rates, key=rates.__getitem__)
     return passes[best], products * 2.0 * best**3
 
 
@@ -142,7 +142,7 @@ def best_batch(model: Extractor, sentences: Sequence[Sentence], device: torch.de
     """The candidate with which decoding, or the bare encoder, is fastest: in the better of two passes, of which the
     first warms up. None is larger than the number of sentences, nor than fits a GPU; with few, 1."""
     seconds: dict[int, float] = {}
-    for size in ON_A_GPU["batches"] if device.type == "cuda" else BATCHES:
+    for size in GPU_BATCHES if device.type == "cuda" else BATCHES:
         if size > len(sentences):
             break
         run = passes_over(model, collated(model, sentences, size), device)[encoder]
@@ -152,7 +152,7 @@ def best_batch(model: Extractor, sentences: Sequence[Sentence], device: torch.de
             log.info("batches of %d do not fit the device", size)
             torch.cuda.empty_cache()
             break
-    return min(seconds, key=seconds.get, default=1)
+    return min(seconds, key=seconds.__getitem__, default=1)
 
 
 def time_precision(
@@ -162,7 +162,7 @@ def time_precision(
     precision: str,
     seconds: float = SECONDS,
     limits: bool = False,
-) -> dict[str, dict[str, dict]]:
+) -> dict[str, dict]:
     """Models with one encoder architecture in one precision: name -> `batch_1` and `best` -> batch and figures, of the
     system and of the bare encoder.
 
@@ -199,7 +199,7 @@ def time_precision(
     for name, kinds in sizes.items():
         if described[f"{name} batch_1"]["median_s"] < described[f"{name} best"]["median_s"]:
             kinds["best"], described[f"{name} best"] = 1, described[f"{name} batch_1"]
-    found = {
+    found: dict[str, dict] = {
         name: {
             kind: {"batch": size, **described[f"{name} {kind}"], "encoder": described[f"encoder {size}"]}
             for kind, size in kinds.items()
@@ -353,7 +353,7 @@ def tokenising(model: Extractor, sentences: Sequence[Sentence], device: torch.de
     return statistics.median(once(cut_and_collate, device) for _ in range(REPEATS))
 
 
-def by_system(by_precision: dict[str, dict[str, dict]]) -> dict[str, dict]:
+def by_system(by_precision: dict[str, dict]) -> dict[str, dict]:
     """precision -> system to system -> precision."""
     names = next(iter(by_precision.values()))
     return {name: {precision: timed[name] for precision, timed in by_precision.items()} for name in names}

@@ -7,11 +7,12 @@ Whoever reads the gradient sees the same dense one as ever.
 """
 
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 
 class Reader(Protocol):
@@ -28,7 +29,8 @@ class RowEmbedding(nn.Embedding):
     reader: weakref.ref[Reader] | None = None
 
     def __init__(self, embedding: nn.Embedding) -> None:
-        super().__init__(*embedding.weight.shape, embedding.padding_idx, _weight=embedding.weight.data)
+        rows, size = embedding.weight.shape
+        super().__init__(rows, size, embedding.padding_idx, _weight=embedding.weight.data)
         self.weight = embedding.weight
         self._kept: Tensor | None = None
         self._touched: list[Tensor] = []
@@ -70,14 +72,12 @@ class RowEmbedding(nn.Embedding):
 
 class _Rows(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: torch.autograd.function.FunctionCtx, weight: Tensor, rows: Tensor, embedding: RowEmbedding
-    ) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, rows: Tensor, embedding: RowEmbedding) -> Tensor:
         ctx.rows, ctx.embedding = rows, embedding
         return F.embedding(rows, weight)
 
     @staticmethod
-    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, None]:
         padding = ctx.embedding.padding_idx
         if padding is not None:
             gradient = gradient.masked_fill((ctx.rows == padding).unsqueeze(-1), 0.0)
@@ -85,13 +85,14 @@ class _Rows(torch.autograd.Function):
         return None, None, None
 
 
-def replace_embeddings(model: nn.Module) -> None:
+def replace_embeddings(model: PreTrainedModel) -> None:
     """Put this embedding in the place of every plain `nn.Embedding` that lies beside a model's word pieces; others may
     be read whole, as DeBERTa's table of distances."""
     for module in list(model.modules()):
         children = dict(module.named_children())
         if model.get_input_embeddings() in children.values():
             for name, child in children.items():
-                plain = type(child) is nn.Embedding and child.max_norm is None
-                if plain and not child.sparse and not child.scale_grad_by_freq:
+                if type(child) is not nn.Embedding or child.max_norm is not None:
+                    continue
+                if not child.sparse and not child.scale_grad_by_freq:
                     setattr(module, name, RowEmbedding(child))

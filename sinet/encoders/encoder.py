@@ -12,11 +12,13 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from sinet.contract import Sentence
+from sinet.data.sentence import Sentence
 from sinet.encoders.dropout import replace_dropout
 from sinet.encoders.embedding import replace_embeddings
 from sinet.encoders.fast import PackedEncoder
@@ -84,7 +86,7 @@ class Encoder(nn.Module):
 
     context_window = 0
 
-    def __init__(self, model: nn.Module, tokenizer: object) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         replace_dropout(model)
         replace_embeddings(model)
@@ -100,6 +102,11 @@ class Encoder(nn.Module):
     def packs(self) -> bool:
         """Whether the architecture is known to `sinet.encoders.fast`."""
         return PackedEncoder.supports(self.model)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the embedding of word pieces."""
+        return len(self.model.get_input_embeddings().get_parameter("weight"))
 
     @contextlib.contextmanager
     def packed(self, dtype: torch.dtype) -> Iterator[None]:
@@ -129,8 +136,8 @@ class Encoder(nn.Module):
         return self._run(input_ids, attention_mask, position_ids).last_hidden_state
 
     def _run(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, **options: bool
-    ) -> object:
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, **options: bool | Tensor
+    ) -> Any:
         """The model's output. It is given no argument that is not in use: architectures differ in what they take."""
         if attention_mask.dim() == 3:
             # additive, because eager attention adds whatever mask of four dimensions it is given: a boolean one too
@@ -180,7 +187,7 @@ class Encoder(nn.Module):
     def _probe(self) -> tuple[Tensor, Tensor]:
         """Piece ids (1, pieces), and as many ones."""
         pieces = torch.arange(min(PROBE, self.max_pieces), device=self.model.device).unsqueeze(0)
-        ids = pieces % self.model.get_input_embeddings().num_embeddings
+        ids = pieces % self.rows
         return ids.masked_fill_(ids == self.tokenizer.pad_token_id, self.tokenizer.unk_token_id), torch.ones_like(ids)
 
     def _tried(self, ids: Tensor, mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
@@ -193,12 +200,14 @@ class Encoder(nn.Module):
 
     def maps_alone(self, attention_mask: Tensor) -> Callable[[], None]:
         """A pass over only the linear maps of the packed encoder, of as many rows as a batch has real pieces."""
+        assert self._packed is not None, "within `packed`"
         return self._packed.maps_alone(int(attention_mask.sum()))
 
     def all_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Hidden states of embeddings and layers, and each layer's attention (batch, heads, pieces, pieces)."""
         if self._packed is not None:
-            return tuple(map(tuple, self._packed(input_ids, attention_mask, keep=True)))
+            states, attentions = self._packed(input_ids, attention_mask, keep=True)
+            return tuple(states), tuple(attentions)
         out = self._run(input_ids, attention_mask, output_hidden_states=True, output_attentions=True)
         return out.hidden_states, out.attentions
 
@@ -252,10 +261,10 @@ class Encoder(nn.Module):
         rows, offsets = [], []
         for sentence in sentences:
             words = self._read(sentence.tokens[:longest_words])
-            before, after = sentence.context(self.context_window)
+            context = sentence.context(self.context_window)
             used = 2 + sum(map(len, words))
-            before = self._read(before[::-1], used + (self.max_pieces - used + 1) // 2)[::-1]
-            after = self._read(after, used + sum(map(len, before)))
+            before = self._read(context[0][::-1], used + (self.max_pieces - used + 1) // 2)[::-1]
+            after = self._read(context[1], used + sum(map(len, before)))
             ends = list(itertools.accumulate(map(len, words), initial=1 + sum(map(len, before))))
             rows.append([cls, *itertools.chain(*before, *words, *after), sep])
             offsets.append(ends)
@@ -295,8 +304,8 @@ def first_position(model: nn.Module) -> int:
     return max((t.padding_idx + 1 for t in _position_tables(model) if t.padding_idx is not None), default=0)
 
 
-def max_pieces(model: nn.Module) -> int:
+def max_pieces(model: PreTrainedModel) -> int:
     """Word pieces that an encoder can read at once, [CLS] and [SEP] counted: by its table of positions, where it has
     one, else by its configuration."""
-    rows = min((t.num_embeddings for t in _position_tables(model)), default=model.config.max_position_embeddings)
+    rows: int = min((t.num_embeddings for t in _position_tables(model)), default=model.config.max_position_embeddings)
     return rows - first_position(model)

@@ -16,11 +16,12 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 ACTIVATIONS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 """The configuration's activation -> torch's `approximate`; other activations are not packed."""
@@ -34,21 +35,15 @@ def fast_inference(model: nn.Module, dtype: torch.dtype) -> Iterator[None]:
     """Within it, inference in `dtype` uses copies of the weights of this moment: nothing may train meanwhile."""
     with contextlib.ExitStack() as stack:
         for module in model.modules():
-            if hasattr(module, "packed"):
-                stack.enter_context(module.packed(dtype))
+            if (packed := getattr(module, "packed", None)) is not None:
+                stack.enter_context(packed(dtype))
         yield
 
 
 class PackedLinear:
     """`activation(x W^T + b)` of rows (..., inputs), with weights cast and laid out once."""
 
-    def __init__(
-        self,
-        weight: Tensor,
-        bias: Tensor,
-        dtype: torch.dtype,
-        approximate: str | None = None,
-    ) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype, approximate: str | None = None) -> None:
         """`approximate` is torch's word for the kind of GELU that follows, None for no activation."""
         self.dtype = dtype
         self.weight = weight.detach().to(dtype).contiguous()
@@ -73,7 +68,9 @@ class PackedLinear:
             return torch.ops.mkldnn._linear_pointwise(rows, self.weight, self.bias, kind[0], [], kind[1])
         else:
             out = F.linear(rows, self.weight, self.bias)
-        return out if self.approximate is None else torch._C._nn.gelu_(out, approximate=self.approximate)
+        if self.approximate is None:
+            return out
+        return torch._C._nn.gelu_(out, approximate=self.approximate)  # type: ignore[attr-defined]  # private to torch
 
 
 @functools.cache
@@ -97,7 +94,7 @@ class Layer(NamedTuple):
     norm: nn.LayerNorm
 
 
-def _bert(model: nn.Module) -> list[Layer]:
+def _bert(model: Any) -> list[Layer]:
     return [
         Layer(
             *(layer.attention.self.query, layer.attention.self.key, layer.attention.self.value),
@@ -108,7 +105,7 @@ def _bert(model: nn.Module) -> list[Layer]:
     ]
 
 
-def _mpnet(model: nn.Module) -> list[Layer]:
+def _mpnet(model: Any) -> list[Layer]:
     return [
         Layer(
             *(layer.attention.attn.q, layer.attention.attn.k, layer.attention.attn.v),
@@ -119,7 +116,7 @@ def _mpnet(model: nn.Module) -> list[Layer]:
     ]
 
 
-def _albert(model: nn.Module) -> list[Layer]:
+def _albert(model: Any) -> list[Layer]:
     layers, groups = model.config.num_hidden_layers, model.encoder.albert_layer_groups
     chosen = [groups[i * len(groups) // layers] for i in range(layers)]
     return [
@@ -133,11 +130,8 @@ def _albert(model: nn.Module) -> list[Layer]:
     ]
 
 
-ARCHITECTURES: dict[str, Callable[[nn.Module], list[Layer]]] = {
-    "bert": _bert,
-    "roberta": _bert,
-    "mpnet": _mpnet,
-    "albert": _albert,
+ARCHITECTURES: dict[str, Callable[[Any], list[Layer]]] = {
+    **{"bert": _bert, "roberta": _bert, "mpnet": _mpnet, "albert": _albert}
 }
 
 
@@ -159,7 +153,9 @@ class _PackedLayer:
             for norm in (layer.attended_norm, layer.norm)
         ]
 
-    def __call__(self, rows: Tensor, packing: "_Packing", mask: Tensor | None, keep: bool) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, rows: Tensor, packing: "_Packing", mask: Tensor | None, keep: bool
+    ) -> tuple[Tensor, Tensor | None]:
         """The next rows, and the attention (batch, heads, pieces, pieces) where it is to be kept."""
         projected, weights = self.qkv(rows), None
         if packing.blocks is None:
@@ -220,11 +216,11 @@ def _blocks(lengths: Sequence[int]) -> Iterator[tuple[slice, tuple[int, int]]]:
 class PackedEncoder:
     """A snapshot of a Hugging Face encoder's weights, in `dtype`, and its forward."""
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
         config = model.config
         self.model, self.dtype = model, dtype
         mapping = getattr(model.encoder, "embedding_hidden_mapping_in", None)  # ALBERT's embeddings are narrower
-        self.mapping = mapping and PackedLinear(mapping.weight, mapping.bias, dtype)
+        self.mapping = None if mapping is None else PackedLinear(mapping.weight, mapping.bias, dtype)
         approximate = ACTIVATIONS[config.hidden_act]
         made: dict[int, _PackedLayer] = {}  # ALBERT's layers share their weights
         self.layers = []
@@ -234,7 +230,7 @@ class PackedEncoder:
             self.layers.append(made[id(layer.query)])
 
     @staticmethod
-    def supports(model: nn.Module) -> bool:
+    def supports(model: PreTrainedModel) -> bool:
         """Whether a model's architecture and activation are known here; any other runs as it is."""
         return model.config.model_type in ARCHITECTURES and model.config.hidden_act in ACTIVATIONS
 
@@ -258,21 +254,25 @@ class PackedEncoder:
             for layer in self.layers:
                 rows, attention = layer(rows, packing, mask, keep)
                 states = [*states, rows] if keep else [rows]
-                if keep:
+                if keep and attention is not None:
                     attentions.append(attention)
             return [packing.padded(state) for state in states], attentions
 
     def maps_alone(self, rows: int) -> Callable[[], None]:
         """A pass over the linear maps, with the activation between them, of so many rows: the least that the encoder
         takes. For timing: what they are of is nothing in particular."""
-        config, made = self.model.config, {"dtype": self.dtype, "device": self.model.device}
-        states = torch.randn(rows, config.hidden_size, **made)
-        embedded = None if self.mapping is None else torch.randn(rows, config.embedding_size, **made)
+
+        def drawn(width: int) -> Tensor:
+            return torch.randn(rows, width, dtype=self.dtype, device=self.model.device)
+
+        states, mapping = drawn(self.model.config.hidden_size), None
+        if self.mapping is not None:
+            mapping = functools.partial(self.mapping, drawn(self.model.config.embedding_size))
 
         @torch.no_grad()
         def run() -> None:
-            if embedded is not None:
-                self.mapping(embedded)
+            if mapping is not None:
+                mapping()
             for layer in self.layers:
                 layer.qkv(states)
                 layer.attended(states)

@@ -28,7 +28,7 @@ def fetch_encoder(declared: dict, mirrors: Sequence[str], out: Path) -> None:
     if encoder.unknown_share(ascii_lowercase) > MOST_UNKNOWN:
         log.warning("encoder %r: most letters from a to z are [UNK]; text in them cannot be read", declared["name"])
     target = DOWNLOADS / "encoders" / declared["name"]
-    if located.revision and located.folder.resolve() != target.resolve():
+    if located.revision and located.folder and located.folder.resolve() != target.resolve():
         partial = target.with_name(f".{target.name}.part")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

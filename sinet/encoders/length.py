@@ -33,14 +33,14 @@ class LengthCheck:
     def __call__(self, sentence: Sequence[str]) -> str | None:
         if (letters := sum(map(len, sentence))) > self.most * LETTERS_A_PIECE:  # slow to cut
             long = f"{len(sentence):,} words of {letters:,} characters"
-            return f"{long}, {self.name} takes {self.most} pieces; divide the sentence"
+            return f"{long}, {self.name} takes {self.most} pieces; split the sentence"
         cut = [word.ids for word in self.tokenizer.encode_batch(list(sentence), add_special_tokens=False)]
         self.words += len(cut)
         self.unknown += sum(not ids or self._unk in ids for ids in cut)
         pieces = 2 + sum(max(1, len(ids)) for ids in cut)
         if pieces <= self.most:
             return None
-        return f"{pieces} word pieces, {self.name} takes {self.most}; divide the sentence"
+        return f"{pieces} word pieces, {self.name} takes {self.most}; split the sentence"
 
 
 def positions(config: dict) -> int:

@@ -59,11 +59,13 @@ def locate_encoder(declared: dict, mirrors: Sequence[str] = ()) -> Located:
         UserError: when the files are nowhere to be had, are not the declared ones, or `cased` is missing.
     """
     if "architecture" in declared:
-        own = declared.get("own_tokenizer")
-        found = _on_this_machine(own, mirrors) if own else None
-        of = own if found else declared["tokenizer"]
-        folder = found[0] if found else locate_encoder(of, mirrors).tokenizer
-        sums = {name: found for name, found in file_sums(folder).items() if not name.endswith(WEIGHT_ENDINGS)}
+        of = declared.get("own_tokenizer")
+        if of and (found := _on_this_machine(of, mirrors)):
+            folder = found[0]
+        else:
+            of = declared["tokenizer"]
+            folder = locate_encoder(of, mirrors).tokenizer
+        sums = {name: sha for name, sha in file_sums(folder).items() if not name.endswith(WEIGHT_ENDINGS)}
         return Located(None, folder, "architecture, random weights", None, sums, of["name"], of["cased"])
     if not isinstance(declared.get("cased"), bool):
         raise UserError(f"encoder {declared['name']!r}: declare cased: true, or false if its vocabulary is lower-case")
@@ -177,7 +179,7 @@ def _from_hub(declared: dict) -> tuple[Path, str, str]:
     except Exception as error:  # the hub's client raises some thirty kinds
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"encoder {declared['name']!r}: not in a mirror and not to be had from the hub: {first} "
+            f"encoder {declared['name']!r}: not in a mirror and not available from the hub: {first} "
             f"Go online once, or put its files into data/mirror/encoders/{declared['name']}/"
         ) from None
     return folder, f"hub {declared['hub']}", folder.name  # the hub's cache names a snapshot's folder by its commit

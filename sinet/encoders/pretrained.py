@@ -13,12 +13,22 @@ import math
 import pickle
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel, Sequence
-from torch import nn
-from transformers import MODEL_FOR_MASKED_LM_MAPPING, MODEL_MAPPING, AutoConfig, AutoModel, AutoTokenizer, BertConfig
+from transformers import (
+    MODEL_FOR_MASKED_LM_MAPPING,
+    MODEL_MAPPING,
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as hf_logging
 
 from sinet.encoders.encoder import Encoder
@@ -55,7 +65,7 @@ def load_encoder(declared: dict, located: Located) -> Encoder:
     where, folder = f"encoder {located.name!r}: {located.tokenizer}", located.folder
     try:
         if folder is None:
-            encoder = Encoder(_from_config(where, dict(declared["architecture"])), _declared_tokenizer(where, located))
+            encoder = Encoder(_from_config(where, declared["architecture"]), _declared_tokenizer(where, located))
         else:
             config = _encoder_config(where, folder)
             tokenizer = _declared_tokenizer(where, located)
@@ -94,22 +104,23 @@ def save_encoder(encoder: Encoder, folder: Path) -> dict:
 
 def rebuild_encoder(config: dict, folder: Path) -> Encoder:
     """The encoder of a finished run, weights still to be loaded: its configuration and its tokenizer folder."""
-    return Encoder(_from_config(str(folder.parent), dict(config)), _tokenizer(folder))
+    return Encoder(_from_config(str(folder.parent), config), _tokenizer(str(folder.parent), folder))
 
 
 # -- configuration and weights -----------------------------------------------------------------------------------------
 
 
-def _from_config(where: str, config: dict) -> nn.Module:
-    _check_counts(where, config)
-    config = AutoConfig.for_model(config.pop("model_type"), **config)
+def _from_config(where: str, sizes: dict) -> PreTrainedModel:
+    _check_counts(where, sizes)
+    config = AutoConfig.for_model(**sizes)
     _check_sizes(where, config, MOST_WEIGHTS)
     return AutoModel.from_config(config, trust_remote_code=False, **_settings(config))
 
 
-def _settings(config: object) -> dict:
+def _settings(config: PreTrainedConfig) -> dict:
     """In float32, whatever the files are stored in; without a pooler, where the architecture has one."""
-    pools = "add_pooling_layer" in inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    architecture: Any = MODEL_MAPPING[type(config)]  # typed as though it were a pair
+    pools = "add_pooling_layer" in inspect.signature(architecture).parameters
     return {"attn_implementation": ATTENTION, "dtype": torch.float32} | ({"add_pooling_layer": False} if pools else {})
 
 
@@ -121,7 +132,7 @@ def _check_counts(where: str, config: dict) -> None:
             raise UserError(f"{where}: {key} is {shown(count)} in the configuration; at most {most:,} are built")
 
 
-def _check_sizes(where: str, config: object, most: int) -> None:
+def _check_sizes(where: str, config: PreTrainedConfig, most: int) -> None:
     """Raise `UserError` before memory is taken for more weights than there can be."""
     with torch.device("meta"):
         model = AutoModel.from_config(copy.deepcopy(config), trust_remote_code=False, **_settings(config))
@@ -130,7 +141,7 @@ def _check_sizes(where: str, config: object, most: int) -> None:
         raise UserError(f"{where}: its configuration has {weights:,} weights, of which at most {most:,} can be there")
 
 
-def _config(folder: Path) -> object:
+def _config(folder: Path) -> PreTrainedConfig:
     """What config.json says. One without `model_type` is BERT's: SciBERT's archive is older than that key."""
     config = _json(folder / "config.json")
     _check_counts(str(folder / "config.json"), config)
@@ -138,7 +149,7 @@ def _config(folder: Path) -> object:
     return kind.from_pretrained(folder, trust_remote_code=False)
 
 
-def _encoder_config(where: str, folder: Path) -> object:
+def _encoder_config(where: str, folder: Path) -> PreTrainedConfig:
     """The configuration; raises `UserError` for a model that is no encoder by transformers' own tables."""
     config = _config(folder)
     decodes = config.is_encoder_decoder or getattr(config, "is_decoder", False)
@@ -157,7 +168,7 @@ def _json(path: Path) -> dict:
     return found
 
 
-def _check_weights(where: str, model: nn.Module, info: dict) -> None:
+def _check_weights(where: str, model: PreTrainedModel, info: dict) -> None:
     """Raise `UserError` for weights that would stay random or are no numbers, warn of those that are not read."""
     weights, unread = model.state_dict(), sorted(n for n in info["unexpected_keys"] if not UNUSED.search(n))
     layers = {re.sub(r"\d+", "#", name) for name in weights}
@@ -180,14 +191,17 @@ def _check_weights(where: str, model: nn.Module, info: dict) -> None:
 # -- tokenizer ---------------------------------------------------------------------------------------------------------
 
 
-def _tokenizer(folder: Path, **settings: object) -> object:
+def _tokenizer(where: str, folder: Path, **settings: object) -> PreTrainedTokenizerFast:
     _json(folder / "tokenizer_config.json")
     if (folder / "config.json").is_file():
         settings["config"] = _config(folder)
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **settings)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **settings)
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise UserError(f"{where}: {type(tokenizer).__name__} is no tokenizer of the tokenizers library; take another")
+    return tokenizer
 
 
-def _declared_tokenizer(where: str, located: Located) -> object:
+def _declared_tokenizer(where: str, located: Located) -> PreTrainedTokenizerFast:
     """The tokenizer with the declared casing, for words one by one; raises `UserError` where its files contradict the
     declaration or each other."""
     folder, cased = located.tokenizer, located.cased
@@ -197,11 +211,9 @@ def _declared_tokenizer(where: str, located: Located) -> object:
     # transformers lower-cases where tokenizer_config.json does not say otherwise, whatever tokenizer.json does
     settings = {"do_lower_case": not cased} if config.get("do_lower_case") is None else {}
     # of bytes, a word without a space before it would be cut as part of another; the setting is for the saved copy
-    tokenizer = _tokenizer(folder, add_prefix_space=True, **settings)
-    if not tokenizer.is_fast:
-        raise UserError(f"{where}: {type(tokenizer).__name__} is no tokenizer of the tokenizers library; take another")
+    tokenizer = _tokenizer(where, folder, add_prefix_space=True, **settings)
     first = tokenizer.backend_tokenizer.pre_tokenizer
-    for part in first if isinstance(first, Sequence) else [first]:
+    for part in first if isinstance(first, Sequence) else [first]:  # type: ignore[union-attr]  # missing in its stub
         if isinstance(part, ByteLevel):
             part.add_prefix_space = True
     texts = sorted(_texts(tokenizer))
@@ -221,7 +233,7 @@ def _declared_tokenizer(where: str, located: Located) -> object:
     return tokenizer
 
 
-def _texts(tokenizer: object) -> set[str]:
+def _texts(tokenizer: PreTrainedTokenizerFast) -> set[str]:
     """The pieces of a vocabulary as they are in texts, without marks of where in a word they stand."""
     pieces = {p for p in tokenizer.get_vocab().keys() - tokenizer.get_added_vocab().keys() if not CONTROL.fullmatch(p)}
     if (alphabet := set(ByteLevel.alphabet())) <= pieces:
@@ -230,7 +242,7 @@ def _texts(tokenizer: object) -> set[str]:
     return {piece.removeprefix("##").removeprefix("\u2581") for piece in pieces}
 
 
-def _check_vocabularies(where: str, folder: Path, tokenizer: object, file: Tokenizer | None) -> None:
+def _check_vocabularies(where: str, folder: Path, tokenizer: PreTrainedTokenizerFast, file: Tokenizer | None) -> None:
     """Raise `UserError` where a file numbers a piece otherwise than the tokenizer that was made of them all."""
     tables = {"tokenizer.json": file.get_vocab() if file else {}, "vocab.json": _json(folder / "vocab.json")}
     if (path := folder / "vocab.txt").is_file():
@@ -246,7 +258,9 @@ def _check_vocabularies(where: str, folder: Path, tokenizer: object, file: Token
                 )
 
 
-def _check_casing(where: str, tokenizer: object, file: Tokenizer | None, cased: bool, texts: list[str]) -> None:
+def _check_casing(
+    where: str, tokenizer: PreTrainedTokenizerFast, file: Tokenizer | None, cased: bool, texts: list[str]
+) -> None:
     """Raise `UserError` where the vocabulary, tokenizer.json or the tokenizer as loaded does not treat capital letters
     as declared, or where the last two differ in accents."""
     yes, no = str(cased).lower(), str(not cased).lower()
@@ -277,7 +291,7 @@ def _check_casing(where: str, tokenizer: object, file: Tokenizer | None, cased: 
 def _check_fit(where: str, encoder: Encoder) -> None:
     """Raise `UserError` for pieces without a row in the embedding, warn of limits and padding that are not the same."""
     tokenizer, model, most = encoder.tokenizer, encoder.model, encoder.max_pieces
-    pieces, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().num_embeddings
+    pieces, rows = max(tokenizer.get_vocab().values()) + 1, encoder.rows
     if pieces > rows:
         raise UserError(
             f"{where}: the tokenizer has {pieces} pieces, the embedding {rows} rows (vocab_size); {RELEASE}"

@@ -153,7 +153,7 @@ def chosen_cases(
     ]
 
 
-def holds_triple(sentence: Sentence, triple: tuple[str, str, str], symmetric: frozenset[str]) -> bool:
+def holds_triple(sentence: Sentence, triple: Sequence[str], symmetric: frozenset[str]) -> bool:
     """Whether a sentence has a relation between these words (of the head, the tail) of this type; of a `symmetric` type
     in either direction."""
     head, kind, tail = triple
@@ -174,4 +174,4 @@ def _choice(name: str, place: int | None) -> str:
     if name not in RULES:
         return "chosen by its id"
     text = f"rule {name}: {RULES[name].text}; of at most {LONGEST} words where there is one"
-    return f"no sentence fulfils the {text}" if place is None else f"found by a {text}; not a sample of the typical"
+    return f"no sentence meets the {text}" if place is None else f"found by a {text}; not a sample of the typical"

@@ -42,7 +42,7 @@ def read_pair(
     relations = {r.type for s in sentences for r in s.relations}
     if unknown := sorted(set(symmetric or ()) - relations):
         raise UserError(
-            f"--symmetric: {unknown[0]!r} is no relation type of these files, {nearest(unknown[0], relations)}"
+            f"--symmetric: {unknown[0]!r} is not a relation type of these files, {nearest(unknown[0], relations)}"
         )
     entities = {e.type for s in sentences for e in s.entities}
     return wanted, found, Labels(tuple(sorted(entities)), tuple(sorted(relations)), frozenset(symmetric or ()))

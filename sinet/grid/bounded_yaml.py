@@ -63,12 +63,14 @@ class _Loader(yaml.SafeLoader):
         mark: Any = event.start_mark
         if isinstance(event, yaml.AliasEvent) and event.anchor in self.anchors:
             if event.anchor not in self.sizes:
-                raise yaml.MarkedYAMLError(problem=f"{shown(event.anchor)} holds itself", problem_mark=mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"the alias {shown(event.anchor)} contains itself", problem_mark=mark
+                )
             self.values += self.sizes[event.anchor]
         self.values, self.depth = self.values + 1, self.depth + 1
         if self.values > MOST_VALUES or self.depth > DEEPEST:
             most = f"more than {MOST_VALUES:,} values" if self.values > MOST_VALUES else f"more than {DEEPEST} levels"
-            raise yaml.MarkedYAMLError(problem=f"{most}, aliases spelled out", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem=f"{most} with aliases expanded", problem_mark=mark)
         node = super().compose_node(parent, index)
         self.depth -= 1
         if not isinstance(event, yaml.AliasEvent) and event.anchor:
@@ -87,7 +89,7 @@ def _misread(node: yaml.Node | None, key: str = "") -> Iterator[tuple[int, str]]
             if not isinstance(name, yaml.ScalarNode) or not KEY.fullmatch(name.tag + name.value):
                 yield name.start_mark.line + 1, f"{key or 'a mapping'}: a key should be text; write it in quotes"
             elif name.value in seen:
-                yield name.start_mark.line + 1, f"{shown(name.value)} stands there twice; only the last would count"
+                yield name.start_mark.line + 1, f"{shown(name.value)} is given twice; only the last would count"
             else:
                 seen.add(name.value)
                 yield from _misread(value, f"{key}.{name.value}" if key else name.value)
@@ -95,7 +97,10 @@ def _misread(node: yaml.Node | None, key: str = "") -> Iterator[tuple[int, str]]
         for number, item in enumerate(node.value):
             yield from _misread(item, f"{key}[{number}]")
     elif not isinstance(node, yaml.ScalarNode) or kind not in ("int", "float", "str", "bool", "null", "timestamp"):
-        yield line, f"{key or 'all'}: has the type {shown(kind)} in YAML, which nothing here has; write text in quotes"
+        yield (
+            line,
+            f"{key or 'top level'}: has the YAML tag {shown(kind)}, which is not supported here; write text in quotes",
+        )
     elif kind == "timestamp":
         yield line, f"{key}: {shown(node.value)} is a date in YAML; write it in quotes"
     elif kind == "bool" and node.value.lower() not in yaml.SafeLoader.bool_values:
@@ -114,7 +119,7 @@ def _other_number(text: str, key: str) -> str:
         if key.endswith("runtime"):
             right = f"the number of minutes{f': {int(read) // 60}' if len(fields) == 3 else ''}"
         return f"{text} is read by YAML as {read:.15g}; write {right}"
-    return f"{text} is read by YAML as another number than it looks; write it plainly, or as text in quotes"
+    return f"{text} is read by YAML as a different number than it looks; write plain decimals, or text in quotes"
 
 
 def unreadable(value: object, path: tuple = ()) -> Iterator[str]:
@@ -141,11 +146,11 @@ def _unreadable(value: object, path: tuple) -> Iterator[str]:
             yield from _unreadable(held, (*path, number))
     elif isinstance(value, str):
         if len(value) > LONGEST_TEXT:
-            yield f"{key}: {shown(value)} has {len(value):,} characters; at most {LONGEST_TEXT:,} are taken"
+            yield f"{key}: {shown(value)} has {len(value):,} characters; at most {LONGEST_TEXT:,} are allowed"
         elif held := UNREADABLE.search(value):
             yield f"{key}: {shown(value)} holds {shown(held[0])}; write text of one line without control characters"
     elif isinstance(value, float) and not abs(value) < GREATEST:
-        yield f"{key}: {value} is {'too large' if math.isfinite(value) else 'no finite number'}"
+        yield f"{key}: {value} is {'too large' if math.isfinite(value) else 'not a finite number'}"
     elif isinstance(value, int) and abs(value) >= 10**MOST_DIGITS:
         yield f"{key}: {shown(value)} is too large; a whole number has at most {MOST_DIGITS} digits"
     elif not isinstance(value, int | float | None):

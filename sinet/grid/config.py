@@ -161,7 +161,7 @@ def absent_weights(config: Config, name: str) -> str | None:
     declared = config.encoders[name]
     return (
         f"weights absent: {declared.title}: encoders/{name}/ is in none of the mirrors, {declared.hub} not in "
-        f"the hub's cache, and {HUB_OFFLINE}=1 forbids to fetch it"
+        f"the hub's cache, and {HUB_OFFLINE}=1 forbids fetching it"
     )
 
 
@@ -195,7 +195,7 @@ def _mistakes(config: Config) -> Iterator[str]:
     architectures = [name for name, encoder in config.encoders.items() if encoder.architecture]
     if measured := config.efficiency:
         for key in ("architectures", "timed_architectures"):
-            what = "is no encoder without weights"
+            what = "is not an architecture without weights"
             yield from _unknown(f"efficiency.{key}", getattr(measured, key), architectures, what)
     for name, model in config.models.items():
         yield from _system_mistakes(f"models.{name}", model.system, model.settings, ".system")
@@ -206,15 +206,15 @@ def _mistakes(config: Config) -> Iterator[str]:
     for name, encoder in config.encoders.items():
         for key in TOKENIZERS:
             if (other := getattr(encoder, key)) and (other in architectures or other not in config.encoders):
-                yield f"encoders.{name}.{key}: {shown(other)} is no declared encoder with a tokenizer of its own"
+                yield f"encoders.{name}.{key}: {shown(other)} is not a declared encoder with a tokenizer of its own"
         if encoder.sizes and encoder.sizes not in architectures:
-            yield f"encoders.{name}.sizes: {shown(encoder.sizes)} is no declared architecture"
+            yield f"encoders.{name}.sizes: {shown(encoder.sizes)} is not a declared architecture"
     yield from _unknown("reference", filter(None, [config.reference]), config.models)
     if studied := config.case_study:
         yield from _unknown("case_study.model", [studied.model], config.models)
         relation_types = {kind for dataset in config.datasets.values() for kind in dataset.relation_types}
         for number, (_, kind, _) in enumerate(studied.triples):
-            what = "is no relation type of any dataset"
+            what = "is not a relation type of any dataset"
             yield from _unknown(f"case_study.triples[{number}]", [kind], relation_types, what)
     yield from _title_mistakes(config)
     yield from _column_mistakes(config)
@@ -234,7 +234,7 @@ def _block_mistakes(config: Config, where: str, block: Block) -> Iterator[str]:
     for model in models.keys() & config.models.keys() if block.recipe in config.recipes else ():
         system = config.models[model].system
         if system in systems.sources() and system not in config.recipes[block.recipe]:
-            yield f"recipes.{block.recipe}: no training for {system}, which {where} asks for ({model})"
+            yield f"recipes.{block.recipe}: no recipe for {system}, which {where} asks for ({model})"
 
 
 def _dataset_mistakes(config: Config, where: str, dataset: Dataset) -> Iterator[str]:
@@ -242,18 +242,18 @@ def _dataset_mistakes(config: Config, where: str, dataset: Dataset) -> Iterator[
         yield f"{where}.files: dev is missing; name a file, or give dev_share"
     paths = [file.path for file in dataset.files.all()]
     if twice := sorted({path for path in paths if paths.count(path) > 1}):
-        yield f"{where}.files: {twice[0]} stands there twice; a sentence belongs to one split"
+        yield f"{where}.files: {twice[0]} is listed twice; a sentence belongs to one split"
     if dataset.dev and not dataset.fold_of:
         yield f"{where}.dev: is for a dataset in folds; name a file as files.dev"
     if dataset.format == "ace" and not (dataset.release and dataset.licence):
         yield f"{where}: format ace needs release (the corpus's folder in a mirror) and licence"
     yield from _unknown(
-        f"{where}.symmetric", dataset.symmetric or (), dataset.relation_types, what="is no relation type"
+        f"{where}.symmetric", dataset.symmetric or (), dataset.relation_types, what="is not a relation type"
     )
     for split, counts in (dataset.declared().get("counts") or {}).items():
         for field, types in (("entities", dataset.entity_types), ("relations", dataset.relation_types)):
             counted = sorted(counts.get(field) or ())
-            yield from _unknown(f"{where}.counts.{split}.{field}", counted, types, what="is no declared type")
+            yield from _unknown(f"{where}.counts.{split}.{field}", counted, types, what="is not a declared type")
     if dataset.form_of and dataset.form_of not in config.datasets:
         yield f"{where}.form_of: {shown(dataset.form_of)} is not declared"
 
@@ -271,7 +271,7 @@ def _recipe_mistakes(config: Config, name: str) -> Iterator[str]:
             here = f"{where}.datasets.{dataset}"
             yield from _system_mistakes(here, system, changes.get("settings", {}), "")
             yield from _unknown(
-                f"{here}.stages", sorted(changes.get("stages", {})), list(stages) or ["none"], what="is no stage"
+                f"{here}.stages", sorted(changes.get("stages", {})), list(stages) or ["none"], what="is not a stage"
             )
         if system in systems.sources():
             for dataset in ("", *of_datasets):
@@ -294,8 +294,8 @@ def _title_mistakes(config: Config) -> Iterator[str]:
             if column is not None and column == declared.title:
                 titles[column] = whole
             if titles.setdefault(declared.title, whole) != whole:
-                taken = titles[declared.title]
-                yield f"{kind}.{name}.title: {shown(declared.title)} is {taken}'s already; tables would mix them up"
+                taken = f"is already the title of {titles[declared.title]}"
+                yield f"{kind}.{name}.title: {shown(declared.title)} {taken}; tables would mix them up"
 
 
 def _column_mistakes(config: Config) -> Iterator[str]:
@@ -309,8 +309,8 @@ def _column_mistakes(config: Config) -> Iterator[str]:
             there = stands.setdefault((declared.published, model, encoder, block.recipe), whole)
             if there != whole:
                 yield (
-                    f"datasets.{whole}.published: {model} with {encoder} stands under {declared.published} already, "
-                    f"on {there}; give it one of them"
+                    f"datasets.{whole}.published: {model} with {encoder} already has a row under {declared.published}, "
+                    f"on {there}; run it on one of the two"
                 )
 
 
@@ -328,7 +328,8 @@ def _published_mistakes(config: Config) -> Iterator[str]:
                 continue
             yield from _unknown(f"models.{model}.{field}", [name], names, what="is in no published table")
             if claimed.setdefault(name, model) != model:
-                yield f"models.{model}.{field}: {shown(name)} is {claimed[name]}'s already; only one model may have it"
+                taken = f"is already that of {claimed[name]}"
+                yield f"models.{model}.{field}: {shown(name)} {taken}; only one model may have it"
 
 
 def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Iterator[str]:

@@ -42,7 +42,7 @@ def validated(model: type[Declared], value: object, where: str = "") -> Declared
 
 def _line(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     loc, kind, value, context = error["loc"], error["type"], error["input"], error.get("ctx", {})
-    key = dotted(loc) or "all of it"
+    key = dotted(loc) or "top level"
     match kind:
         case "extra_forbidden":
             return f"{key}: unknown key, {nearest(loc[-1], _type_at(model, loc[:-1]).model_fields)}"
@@ -55,7 +55,7 @@ def _line(model: type[BaseModel], error: Mapping[str, Any]) -> str:
         case "string_pattern_mismatch":
             at_key = loc[-1] == "[key]"
             described = _description(model, loc) or "another form is needed"
-            return f"{dotted(loc[:-1] if at_key else loc)}: {shown(value)} does not fit: {described}"
+            return f"{dotted(loc[:-1] if at_key else loc)}: {shown(value)} is not valid, expected: {described}"
         case "string_too_short":
             return f"{key}: the text is empty"
         case "too_short":

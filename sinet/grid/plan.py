@@ -108,7 +108,7 @@ class Plan:
             dataset, encoder, model, _ = run.split("/")
             config = found.config
             if not (dataset in config.datasets and encoder in config.encoders and model in config.models):
-                raise UserError(f"{path}: {shown(run)} names what is not declared")
+                raise UserError(f"{path}: {shown(run)} names an undeclared dataset, encoder or model")
             if recipe not in config.recipes or config.models[model].system not in config.recipes[recipe]:
                 raise UserError(f"{path}: {shown(run)}: recipe {shown(recipe)} is not declared for its system")
         return plan
@@ -371,13 +371,13 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
                 config.datasets[dataset].format in ("spert", "table_sequence")
             ):
                 raise UserError(
-                    f"{where}its batches are documents, and the files of {dataset} do not "
-                    "say which sentences are of one; take another form of it (such as scierc-documents)"
+                    f"{where}it trains on whole documents, and the files of {dataset} do not say which sentences "
+                    "belong to one; use another form of it (such as scierc-documents)"
                 )
             reason = without_files(dataset) or without_weights(encoder)
             for run in (f"{dataset}/{encoder}/{model}/{seed}" for seed in seeds):
                 if run in seen:
-                    raise UserError(f"grid[{number}]: {run} stands in grid[{seen[run]}] already; a run has one recipe")
+                    raise UserError(f"grid[{number}]: {run} is in grid[{seen[run]}] already; a run has one recipe")
                 seen[run] = number
                 if reason:
                     skipped[run], recipes_[run] = reason, block.recipe

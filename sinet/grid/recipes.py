@@ -66,13 +66,13 @@ def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
     parts = [name for name in of.parts if name]
     if unknown := [name for name in recipe.stages if name not in parts]:
         right = " and ".join(parts) if parts else "none, the system is one model"
-        yield f"stages: {unknown[0]!r} is no part of the system; its parts are {right}"
+        yield f"stages: {unknown[0]!r} is not a part of the system; its parts are {right}"
     elif recipe.stages and (missing := [name for name in parts if name not in recipe.stages]):
         yield f"stages: {missing[0]!r} would not be trained; name all of {', '.join(parts)}"
     for name, t in recipe.trainings:
         where = f"stages.{name}." if name else ""
         if (t.epochs is None) == (t.steps is None):
-            yield f"{where}epochs: give epochs or steps, one of them"
+            yield f"{where}epochs: give either epochs or steps"
         if t.encoder_lr is None and of.trains_encoder:
             yield f"{where}encoder_lr: {system} trains its encoder; give a rate, not null"
         whole = t.evaluate_every == int(t.evaluate_every)
@@ -83,22 +83,22 @@ def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
         if t.train_on == "train+dev" and t.selection != "last":
             yield f"{where}selection: {t.selection} needs a dev split that is not trained on; write last"
         if t.optimizer == "adam" and (t.weight_decay or t.encoder_weight_decay):
-            yield f"{where}weight_decay: Adam has none here; write 0.0, or optimizer: adamw"
+            yield f"{where}weight_decay: Adam has no weight decay here; write 0.0, or optimizer: adamw"
         if not t.bias_correction and t.optimizer != "transformers_adamw":
-            yield f"{where}bias_correction: only optimizer: transformers_adamw can do without"
+            yield f"{where}bias_correction: only transformers_adamw can leave it out; write true"
         if t.schedule != "inverse_time" and (t.warmup_steps or t.decay_rate):
-            yield f"{where}schedule: warmup_steps and decay_rate are of inverse_time, not of {t.schedule}; write 0"
+            yield f"{where}schedule: warmup_steps and decay_rate belong to inverse_time, not to {t.schedule}; write 0"
         if t.steps is not None and t.warmup_steps >= t.steps:
-            yield f"{where}warmup_steps: {t.warmup_steps} should be less than the {t.steps} steps of all"
+            yield f"{where}warmup_steps: {t.warmup_steps} should be less than the {t.steps} steps in all"
         if t.batch_size == "document":
             if t.drop_last:
-                yield f"{where}drop_last: no batch is incomplete where a batch is a document; write false"
+                yield f"{where}drop_last: a batch that is a document is never incomplete; write false"
             if t.order not in ("shuffled", "data"):
-                yield f"{where}order: {t.order} is by length, which documents are not; write shuffled or data"
+                yield f"{where}order: {t.order} is by length, not for documents; write shuffled or data"
             if parts:
                 yield f"{where}batch_size: document is for systems of one model; write a number"
         figure = of.judged_by.get(name or "", "")
         if not all(metric.startswith(figure) for metric in SELECTIONS[t.selection]):
-            yield f"{where}selection: {t.selection} is not what the {name} model changes; write dev_{figure}"
+            yield f"{where}selection: {t.selection} does not measure the {name} model; write dev_{figure}"
     if len({t.train_on for _, t in recipe.trainings}) > 1:
-        yield "stages: train_on should be the same for all; what one trains on is no measure for another"
+        yield "stages: train_on should be the same for all; a split that one trains on cannot evaluate another"

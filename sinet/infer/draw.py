@@ -84,7 +84,8 @@ def drawing(sentence: Sentence, labels: Labels, apart: Sequence[bool] | None = N
     _stack(bars)
     _stack(arcs)
 
-    parts, top = [], MARGIN
+    parts: list[str] = []
+    top = MARGIN
     for r in range(max(row) + 1):
         above = [p for p in arcs if p.row == r]
         below = [p for p in bars if p.row == r]
@@ -95,8 +96,8 @@ def drawing(sentence: Sentence, labels: Labels, apart: Sequence[bool] | None = N
             parts += _bar(p, entities[p.owner], labels, base)
         for i, word in enumerate(sentence.tokens):
             if row[i] == r:
-                at = f'x="{left[i]:.1f}" y="{base + 16}" textLength="{right[i] - left[i]:.1f}"'
-                parts.append(f'<text class="w" {at} lengthAdjust="spacingAndGlyphs">{html.escape(word)}</text>')
+                place = f'x="{left[i]:.1f}" y="{base + 16}" textLength="{right[i] - left[i]:.1f}"'
+                parts.append(f'<text class="w" {place} lengthAdjust="spacingAndGlyphs">{html.escape(word)}</text>')
         top = base + TEXT + BAR * (1 + max((p.level for p in below), default=-1)) + MARGIN
     width = max(*right, *(p.extent()[1] for p in (*bars, *arcs)), 0)
     size = f'width="{width + 2:.0f}" height="{top}" viewBox="0 0 {width + 2:.0f} {top}"'
@@ -146,13 +147,13 @@ def _anchors(sentence: Sentence, left: Sequence[float], right: Sequence[float], 
     for n, r in enumerate(sentence.relations):
         for here, there, role in ((r.head, r.tail, 0), (r.tail, r.head, 1)):
             uses.setdefault(here, []).append((sentence.entities[there].start, n, role))
-    ends = [[None, None] for _ in sentence.relations]
+    ends = [[(0, 0.0), (0, 0.0)] for _ in sentence.relations]
     for entity, used in uses.items():
         e = sentence.entities[entity]
-        r, inside = next(_by_row(range(e.start, e.end), row))
+        first, inside = next(_by_row(range(e.start, e.end), row))
         start, width = left[inside[0]], right[inside[-1]] - left[inside[0]]
         for k, (_, n, role) in enumerate(sorted(used, key=lambda use: (-(use[0] < e.start), use)), 1):
-            ends[n][role] = (r, start + width * k / (len(used) + 1))
+            ends[n][role] = (first, start + width * k / (len(used) + 1))
     return [tuple(pair) for pair in ends]
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
@@ -44,7 +45,7 @@ class Text:
                 "start": e.start,
                 "end": e.end,
                 "characters": [self.words[e.start].start, self.words[e.end - 1].end],
-                "score": round(e.score, 4),
+                "score": e.score and round(e.score, 4),
             }
             for e in self.found.entities
         ]
@@ -55,7 +56,7 @@ class Text:
             "offsets": [[word.start, word.end] for word in self.words],
             "entities": entities,
             "relations": [
-                {"type": r.type, "head": r.head, "tail": r.tail, "score": round(r.score, 4)}
+                {"type": r.type, "head": r.head, "tail": r.tail, "score": r.score and round(r.score, 4)}
                 for r in self.found.relations
             ],
         }
@@ -68,15 +69,15 @@ class Text:
             parts += [" " * (after.start > before.end), after.text]
         return "".join(parts)
 
-    def triples(self) -> list[tuple[str, str, str, float]]:
+    def triples(self) -> list[tuple[str, str, str, float | None]]:
         """Subject, relation, object, each entity as `text [type]`, and the relation's score."""
         names = [f"{self.mention(e.start, e.end)} [{e.type}]" for e in self.found.entities]
         return [(names[r.head], r.type, names[r.tail], r.score) for r in self.found.relations]
 
     def readable(self) -> str:
         """The sentence with its entities in brackets, and a line for each triple."""
-        opening = {i: [] for i in range(len(self.words))}
-        closing = {i: [] for i in range(len(self.words))}
+        opening: list[list[str]] = [[] for _ in self.words]
+        closing: list[list[str]] = [[] for _ in self.words]
         for e in sorted(self.found.entities, key=lambda e: (e.start, -e.end)):
             opening[e.start].append("[")
             closing[e.end - 1].insert(0, f"]{e.type}")
@@ -135,9 +136,8 @@ class Loaded:
             (document, words, Sentence(str(n), tuple(w.text for w in words)))
             for n, (document, words) in enumerate(split)
         )
-        unread = 0
-        numbered = itertools.islice(numbered, skip, None)
-        while chunk := list(itertools.islice(numbered, CHUNK)):
+        unread, wanted = 0, itertools.islice(numbered, skip, None)
+        while chunk := list(itertools.islice(wanted, CHUNK)):
             given = [sentence for _, _, sentence in chunk]
             unread += self.model.truncated_words(given)
             found = predict(self.model, given, self.device, self.precision)
@@ -149,7 +149,8 @@ class Loaded:
 
 def paragraphs(path: Path) -> Iterator[tuple[str, int, str]]:
     """The paragraphs of a UTF-8 text file (name, offset, text), without reading the whole file at once."""
-    held, offset, length = [], 0, 0
+    held: list[str] = []
+    offset = length = 0
     for _, line in utf8_lines(path):
         if held and (not line.strip() or length > PARAGRAPH):
             text = "".join(held)
@@ -237,7 +238,7 @@ def draw_file(run: Path, predictions: Path, page: Path, title: str) -> None:
     def write(partial: Path) -> None:
         with draw.page(partial, title, labels) as add:
             for number, line in utf8_lines(predictions):
-                record = decoded(line, f"{predictions}:{number}")
+                record: Any = decoded(line, f"{predictions}:{number}")
                 sentence = parse_sentence(record, f"{predictions}:{number}", str(number))
                 add(draw.drawing(sentence, labels, _apart(record["offsets"]) if "offsets" in record else None))
 

@@ -52,7 +52,7 @@ def predict(
     model: Extractor, sentences: Sequence[Sentence], device: torch.device, precision: str, batch_size: int = BATCH
 ) -> list[Sentence]:
     """The sentences with the model's annotations, in the order given; the model sees no gold labels."""
-    found: list[Sentence | None] = [None] * len(sentences)
+    found: dict[int, Sentence] = {}
 
     def collate(positions: list[int]) -> list[Batch]:
         return [model.collate([sentences[i].without_labels() for i in positions])]
@@ -62,7 +62,7 @@ def predict(
         for positions, (batch,) in prepared:
             for i, prediction in zip(positions, model.decode(batch.to(device)), strict=True):
                 found[i] = sentences[i].with_labels(prediction.entities, prediction.relations)
-    return found
+    return [found[i] for i in range(len(sentences))]
 
 
 def load_run(folder: Path, device: torch.device, settings: dict | None = None) -> tuple[Extractor, dict]:

@@ -5,23 +5,27 @@ commits in `RELEASED`, held against `shared/reference` by the tests; which files
 public code of neighbouring commits, and has not been tried.
 """
 
+import functools
 import json
 import pickle
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from sinet import systems
 from sinet.contract import Extractor, Labels
+from sinet.encoders.encoder import Encoder
 from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError, counted
-from sinet.files import read_json, write_atomically, write_json, write_sealed
+from sinet.files import read_json, write_atomically, write_json, write_sealed, write_text
 from sinet.infer.predict import described, load_run, readable, run_sums
 from sinet.model.weights import write_weights
 from sinet.provenance import file_sha256
@@ -169,15 +173,11 @@ def export_run(run: Path, out: Path) -> None:
         _write_encoder(folder, made, model, relation=place == "relation")
         state = released(weights, names) | _unread(model, made["system"])
         state = {name: value.detach().contiguous().clone() for name, value in state.items()}
-        _write_state(folder / file, state)
+        # in the form that torch before 1.6 reads too; SINET and SpERT were released with 1.4
+        save = functools.partial(torch.save, state, _use_new_zipfile_serialization=False)
+        write_atomically(folder / file, save)
     _write_types(out, made["system"], model)
-    text = _readme(out, made, model)
-    write_atomically(out / "README.md", lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def _write_state(path: Path, state: dict[str, Tensor]) -> None:
-    # in the form that torch before 1.6 reads too; SINET and SpERT were released with 1.4
-    write_atomically(path, lambda partial: torch.save(state, partial, _use_new_zipfile_serialization=False))
+    write_text(out / "README.md", _readme(made, model))
 
 
 def _unread(model: Extractor, system: str) -> dict[str, Tensor]:
@@ -192,7 +192,7 @@ def _unread(model: Extractor, system: str) -> dict[str, Tensor]:
 
 def _write_encoder(folder: Path, made: dict, model: Extractor, relation: bool) -> None:
     """`config.json`, `vocab.txt` and `tokenizer_config.json`, as every version of BERT's tokenizer reads them."""
-    encoder = model.relation_encoder if relation else model.encoder
+    encoder = _relation_encoder(model) if relation else model.encoder
     kept = (
         "model_type vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size hidden_act "
         "hidden_dropout_prob attention_probs_dropout_prob max_position_embeddings type_vocab_size initializer_range "
@@ -201,43 +201,45 @@ def _write_encoder(folder: Path, made: dict, model: Extractor, relation: bool) -
     config = {key: made["encoder_config"][key] for key in kept.split() if key in made["encoder_config"]}
     if made["system"] in ("sinet", "spert"):
         config[f"{made['system']}_version"] = "1.1"  # their code refuses a state dict without
-    rows = encoder.model.get_input_embeddings().num_embeddings
-    write_json(folder / "config.json", config | {"vocab_size": rows})
+    write_json(folder / "config.json", config | {"vocab_size": encoder.rows})
     pieces = {number: piece for piece, number in encoder.tokenizer.get_vocab().items()}
     if relation:
         markers = _marker_names(model)
         # a marker is a piece of the vocabulary, or one of the rows that were added for it
         pieces = {number: ADDED_TOKENS(*name) for number, name in markers.items()} | pieces
-        pieces = {number: pieces.get(number, f"(filler{number})") for number in range(max(rows, *pieces) + 1)}
+        pieces = {number: pieces.get(number, f"(filler{number})") for number in range(max(encoder.rows, *pieces) + 1)}
         special = {f"{role}{end}={kind}": pieces[n] for n, (role, end, kind) in markers.items()}
         write_json(folder / "special_tokens.json", special)
     if _word_pieces(encoder.tokenizer):
         lines = "".join(f"{pieces.get(n, f'(filler{n})')}\n" for n in range(max(pieces) + 1))
-        write_atomically(folder / "vocab.txt", lambda path: path.write_text(lines, encoding="utf-8"))
+        write_text(folder / "vocab.txt", lines)
         write_json(folder / "tokenizer_config.json", {"do_lower_case": _lowercase(encoder.tokenizer)})
+
+
+def _relation_encoder(model: Extractor) -> Encoder:
+    """PURE's second encoder."""
+    encoder = model.get_submodule("relation_encoder")
+    assert isinstance(encoder, Encoder)
+    return encoder
 
 
 def _marker_names(model: Extractor) -> dict[int, tuple[str, str, str]]:
     """PURE's markers by their ids: role, end and entity type."""
+    markers = model.get_buffer("markers")
     return {
-        int(model.markers[k, r, e]): (role, end, kind)
+        int(markers[k, r, e]): (role, end, kind)
         for k, kind in enumerate(model.labels.entity_types)
         for r, role in enumerate(("SUBJ", "OBJ"))
         for e, end in enumerate(("_START", "_END"))
     }
 
 
-def _tokenizer_parts(tokenizer: object) -> dict:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return {} if backend is None else json.loads(backend.to_str())
+def _word_pieces(tokenizer: PreTrainedTokenizerFast) -> bool:
+    return json.loads(tokenizer.backend_tokenizer.to_str())["model"]["type"] == "WordPiece"
 
 
-def _word_pieces(tokenizer: object) -> bool:
-    return _tokenizer_parts(tokenizer).get("model", {}).get("type") == "WordPiece"
-
-
-def _lowercase(tokenizer: object) -> bool:
-    return bool((_tokenizer_parts(tokenizer).get("normalizer") or {}).get("lowercase"))
+def _lowercase(tokenizer: PreTrainedTokenizerFast) -> bool:
+    return bool((json.loads(tokenizer.backend_tokenizer.to_str())["normalizer"] or {}).get("lowercase"))
 
 
 def _write_types(out: Path, system: str, model: Extractor) -> None:
@@ -256,9 +258,10 @@ def _write_types(out: Path, system: str, model: Extractor) -> None:
         write_json(out / "types.json", {"entities": typed, "relations": related})
 
 
-def _readme(out: Path, made: dict, model: Extractor) -> str:
+def _readme(made: dict, model: Extractor) -> str:
     system, authors = made["system"], RELEASED[made["system"]]
-    settings, trained = model.settings, ""
+    settings: Any = model.settings
+    trained = ""
     lowercase = _lowercase(model.encoder.tokenizer)
     if not model.mask_padding:
         trained = ". That is so in prediction; in training this run saw padding as there (`mask_padding`)"
@@ -297,7 +300,7 @@ def _readme(out: Path, made: dict, model: Extractor) -> str:
         types = list(model.labels.entity_types)
         task = "--task TASK --context_window 0 --do_eval --eval_test"
         lower = " --do_lower_case" if lowercase else ""
-        longest = min(settings.max_sequence_length, model.relation_encoder.max_pieces)
+        longest = min(settings.max_sequence_length, _relation_encoder(model).max_pieces)
         how = (
             f"In shared/const.py set task_ner_labels[TASK] = {types}\n"
             f"and task_rel_labels[TASK] = {list(model.labels.relation_types)}; then\n\n"
@@ -357,7 +360,7 @@ def import_run(source: Path, like: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "tokenizer").mkdir(exist_ok=True)
     for path in sorted((like / "tokenizer").iterdir()):
-        write_atomically(out / "tokenizer" / path.name, lambda partial, path=path: shutil.copyfile(path, partial))
+        write_atomically(out / "tokenizer" / path.name, functools.partial(shutil.copyfile, path))
     write_weights(out / "model.safetensors", model)
     # last: the file by which a finished run is known
     write_sealed(
@@ -395,8 +398,9 @@ def _tensors(path: Path) -> dict[str, Tensor]:
 
 def _is_plain(value: object) -> bool:
     """Whether it is a dense tensor with its figures in memory, not quantised."""
-    kept = isinstance(value, Tensor) and value.layout == torch.strided and value.device.type == "cpu"
-    return kept and not value.is_quantized
+    if not isinstance(value, Tensor) or value.layout != torch.strided:
+        return False
+    return value.device.type == "cpu" and not value.is_quantized
 
 
 def _check_fit(path: Path, theirs: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
@@ -410,7 +414,7 @@ def _check_fit(path: Path, theirs: dict[str, Tensor], expected: dict[str, Tensor
             sorted(n for n, (a, b) in shaped.items() if a != b),
             lambda n: "{} ({}, should be {})".format(n, *shaped[n]),
         ),
-        "that should be finite numbers with a point": (
+        "that should be finite floating-point numbers": (
             sorted(n for n in shaped if not (theirs[n].is_floating_point() and theirs[n].isfinite().all())),
             lambda n: f"{n} ({str(theirs[n].dtype).removeprefix('torch.')})",
         ),
@@ -420,7 +424,7 @@ def _check_fit(path: Path, theirs: dict[str, Tensor], expected: dict[str, Tensor
         raise UserError(f"{path}: does not fit the run given as --like: {'; '.join(told)}")
 
 
-def _check_tokenizer(folder: Path, tokenizer: object, like: Path) -> None:
+def _check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerFast, like: Path) -> None:
     """Raise `UserError` where the released files give a word piece another id than the run's tokenizer, or case another
     treatment."""
     if (path := folder / "tokenizer_config.json").is_file():
@@ -490,20 +494,22 @@ def _by_index(numbered: dict[str, int]) -> tuple[str, ...]:
     whole = all(type(number) is int for number in numbered.values())  # True is 1 as well
     if not whole or sorted(numbered.values()) != list(range(len(numbered))):
         raise ValueError
-    return tuple(sorted(numbered, key=numbered.get))
+    return tuple(sorted(numbered, key=numbered.__getitem__))
 
 
 def _markers(folder: Path, model: Extractor) -> Tensor:
     """PURE's marker ids, (types, 2, 2), by `special_tokens.json` and the vocabulary beside it."""
     if not (path := folder / "special_tokens.json").is_file():
         raise UserError(f"{path}: missing; it says which word pieces the markers are")
-    special, markers = _mapping(path), model.markers.clone()
+    special, markers = _mapping(path), model.get_buffer("markers").clone()
     ids = model.encoder.tokenizer.get_vocab()
     if (vocabulary := folder / "vocab.txt").is_file():
         ids = {piece: i for i, piece in enumerate(_lines(vocabulary))}
     for number, (role, end, kind) in _marker_names(model).items():
         name = f"{role}{end}={kind}"
         if not isinstance(piece := special.get(name), str) or piece not in ids:
-            raise UserError(f"{path}: {name!r} is no word piece of the vocabulary; the entity types of --like differ?")
-        markers[model.markers == number] = ids[piece]
+            raise UserError(
+                f"{path}: {name!r} is not a word piece of the vocabulary; do the entity types of --like differ?"
+            )
+        markers[model.get_buffer("markers") == number] = ids[piece]
     return markers

@@ -46,7 +46,7 @@ def training_batches(
     generator = torch.Generator().manual_seed(seed * 100_003 + epoch)
     size, order = recipe.batch_size, recipe.order
     count = len(lengths)
-    if size == "document":
+    if isinstance(size, str):  # document
         batches = by_document(documents)
         return batches if order == "data" else _shuffled(batches, generator)
     if order == "data":

@@ -32,9 +32,10 @@ class ConcatLinear(nn.Linear):
     def forward(self, *parts: Part) -> Tensor:
         """(..., outputs); the parts need only broadcast against each other."""
         if self.released or (self.training and self.dropout.p):  # each item drops other elements of what it shares
-            parts = tuple(part if isinstance(part, Tensor) else F.embedding(part[1], part[0]) for part in parts)
-        if self.released:
-            return super().forward(self.dropout(concatenated(*parts)))
+            tensors = [part if isinstance(part, Tensor) else F.embedding(part[1], part[0]) for part in parts]
+            if self.released:
+                return super().forward(self.dropout(concatenated(*tensors)))
+            parts = tuple(tensors)
         biases = [None] * (len(parts) - 1) + [self.bias]
         products = []
         for part, weight, bias in zip(parts, self.weight.split(self.sizes, dim=1), biases, strict=True):

@@ -3,7 +3,7 @@
 import collections
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
@@ -39,7 +39,7 @@ def prefetched(
 
     def taken() -> Iterator[Prepared]:
         nonlocal drawn
-        waiting = collections.deque()
+        waiting: collections.deque[Future[tuple[Prepared, torch.Tensor]]] = collections.deque()
         for item in items:
             waiting.append(thread.submit(prepare_one, item))
             if len(waiting) > AHEAD:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from sinet.contract import Batch, Labels, Sentence
 from sinet.encoders.dropout import Dropout
+from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.settings import SINET
 from sinet.model.spanbased import SpanBased
@@ -85,7 +86,7 @@ class System(SpanBased):
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "heads": 2, "negative_spans": 20}
     released_form = "keys and values of every word piece, classifiers over the concatenation of every span and pair"
 
-    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+    def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s, hidden = self.settings, encoder.hidden_size
         self.ctam_entities, self.ctam_relations = (s.interaction in (task, "ctam") for task in ("ctam_ner", "ctam_re"))
@@ -104,16 +105,16 @@ class System(SpanBased):
         """
         hidden = self.encoder(batch["input_ids"], batch["attention_mask"])  # H (batch, pieces, hidden)
         entity = relation = hidden
-        if self.project_entities is not None:  # TAP: H^e = H W_e, H^r = H W_r
+        if self.project_entities is not None and self.project_relations is not None:  # TAP: H^e = H W_e, H^r = H W_r
             entity, relation = self.project_entities(hidden), self.project_relations(hidden)
         entity_cls, relation_cls = entity[:, 0], relation[:, 0]
         attention = {}
         padding = batch["attention_mask"] == 0
         if self.training and not self.mask_padding:
             padding = torch.zeros_like(padding)
-        if self.ctam_entities:  # c'^e = CTAM(c^e, H^r)
+        if self.cross_attention is not None and self.ctam_entities:  # c'^e = CTAM(c^e, H^r)
             entity_cls, attention["entity_attention"] = self.cross_attention(entity[:, 0], relation, padding)
-        if self.ctam_relations:  # c'^r = CTAM(c^r, H^e)
+        if self.cross_attention is not None and self.ctam_relations:  # c'^r = CTAM(c^r, H^e)
             relation_cls, attention["relation_attention"] = self.cross_attention(relation[:, 0], entity, padding)
         context, entity, relation = S.word_maxima(batch, hidden, entity, relation)
         return {

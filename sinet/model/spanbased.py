@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
 from sinet.model.settings import SpanBasedSettings
@@ -30,7 +31,7 @@ class SpanBased(Extractor):
     relation_cls: ClassVar[bool] = False
     """Whether the relation classifier sees a [CLS] vector too."""
 
-    def __init__(self, labels: Labels, encoder: nn.Module, **settings: Any) -> None:
+    def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s, hidden = self.settings, encoder.hidden_size
         self.width = nn.Embedding(WIDTHS, s.width_size)

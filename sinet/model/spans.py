@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
+from sinet.encoders.encoder import Encoder
 
 
 def range_max(rows: Tensor, ranges: Tensor) -> Tensor:
@@ -29,9 +30,9 @@ def range_max(rows: Tensor, ranges: Tensor) -> Tensor:
         windows.append(torch.maximum(windows[-1][: -(2**level)], windows[-1][2**level :]))
     table = torch.cat([rows.new_zeros(1, rows.shape[1]), *windows])
     # floor(log2(width)): the exponent of a double, which no rounding can misplace
-    level = torch.frexp(width.clamp(min=1).double()).exponent - 1
-    window = 2**level
-    first = level * (len(rows) + 1) - window + 2  # row of the level's first window; row 0 is of empty ranges
+    exponent = torch.frexp(width.clamp(min=1).double()).exponent - 1
+    window = 2**exponent
+    first = exponent * (len(rows) + 1) - window + 2  # row of the level's first window; row 0 is of empty ranges
     place = (torch.stack([start, end - window]) + first).masked_fill(width < 1, 0)
     left, right = F.embedding(place, table)
     return torch.maximum(left, right)
@@ -178,8 +179,8 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
     """
     entity_class = {t: i + 1 for i, t in enumerate(labels.entity_types)}
     relation_class = {t: i for i, t in enumerate(labels.relation_types)}
-    spans, types, counts, triples = [], [], [], []
-    row = 0
+    spans: list[tuple[int, int]] = []
+    types, counts, triples, row = [], [], [], 0
     for sentence, length in zip(sentences, lengths, strict=True):
         position = {}
         for i, e in enumerate(sentence.entities):
@@ -207,7 +208,7 @@ def gold_tensors(sentences: Sequence[Sentence], lengths: Sequence[int], labels: 
     }
 
 
-def collate(sentences: Sequence[Sentence], encoder: nn.Module, labels: Labels) -> Batch:
+def collate(sentences: Sequence[Sentence], encoder: Encoder, labels: Labels) -> Batch:
     """The encoder's input of some sentences and their gold spans and pairs."""
     pieces = encoder.collate(sentences)
     return Batch(sentences, pieces.tensors() | gold_tensors(sentences, pieces.lengths, labels))

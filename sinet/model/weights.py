@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_file
 from torch import nn
 
@@ -15,11 +14,11 @@ def initialise_normal(model: nn.Module, *but: str, std: float = 0.02) -> None:
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear | nn.Embedding) and not name.startswith(but):
             nn.init.normal_(module.weight, std=std)
-            if getattr(module, "bias", None) is not None:
-                nn.init.zeros_(module.bias)
+            if (bias := getattr(module, "bias", None)) is not None:
+                nn.init.zeros_(bias)
 
 
-def write_weights(path: Path, model: torch.nn.Module) -> None:
+def write_weights(path: Path, model: nn.Module) -> None:
     """A model's state dict as safetensors, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     write_atomically(path, lambda partial: save_file(tensors, partial))

@@ -19,7 +19,7 @@ from sinet.report.grid import (
     published_encoders,
     split_of,
 )
-from sinet.report.table import Cell, Table, number, shown, tidy_line
+from sinet.report.table import Cell, Cells, Table, number, shown, tidy_line
 
 DESCRIBED = ("Dataset", "Encoder", "Source", "Setting")
 
@@ -33,7 +33,7 @@ def ablation_table(grid: Grid, published: dict) -> Table:
     settings = {m["setting"]: n for n, m in grid.declared["models"].items() if "setting" in m}
     places, of_paper = grid.ablated(), published["ablation"]
     order = dict.fromkeys([*(entry["setting"] for entries in of_paper.values() for entry in entries), *settings])
-    made = []
+    made: list[tuple[dict, list[dict]]] = []
     for key in dict.fromkeys([*of_paper, *(grid.column(place.dataset)[0] for place in places)]):
         if key in of_paper:
             encoders = published_encoders(published["protocol"]["ablation"][key]["encoders"])
@@ -74,17 +74,18 @@ def _measured(grid: Grid, place: Place, settings: dict, order: list[str]) -> Ite
     titles = grid.title("datasets", place.dataset), grid.title("encoders", place.encoder)
     for split in (TEST, DEV) if place.recipe else (TEST,):
         for setting in order:
-            model = settings.get(setting)
+            model, base = settings.get(setting, ""), settings.get(BASE, "")
             if (place, model) in grid.planned:
                 runs = grid.at(place, model)
                 source = grid.source(place.recipe, runs, [split_of(runs, split)])
             else:
                 why = grid.why_none(place, model)
                 source = f"{why}: {grid.why_absent(place.encoder, model)}" if why is SKIPPED else str(NOT_RUN)
-            cells, lines = dict(zip(DESCRIBED, (*titles, source, setting), strict=True)), []
+            cells: Cells = dict(zip(DESCRIBED, (*titles, source, setting), strict=True))
+            lines = []
             for metric, name in METRICS.items():
-                values, of_base = (grid.f1(place, m, metric, split) for m in (model, settings.get(BASE)))
-                tested = split == TEST and grid.significant(place, model, settings.get(BASE), metric) != 0
+                values, of_base = (grid.f1(place, m, metric, split) for m in (model, base))
+                tested = split == TEST and grid.significant(place, model, base, metric) != 0
                 cells |= {name: shown(values), f"{name} - {BASE}": _difference(values, of_base, tested)}
                 if not isinstance(values, Cell):
                     lines.append(tidy_line(source, setting, *titles[::-1], name, values, grid.seeds(place, model)))
@@ -93,8 +94,11 @@ def _measured(grid: Grid, place: Place, settings: dict, order: list[str]) -> Ite
 
 def _difference(values: list[float] | Cell, of_base: list[float] | Cell, significant: bool) -> Cell:
     """The difference of the means; where one has no figures the reason."""
-    reason = next((v for v in (values, of_base) if isinstance(v, Cell)), None)
-    return reason or number(statistics.fmean(values) - statistics.fmean(of_base), sign=True, bold=significant)
+    if isinstance(values, Cell):
+        return values
+    if isinstance(of_base, Cell):
+        return of_base
+    return number(statistics.fmean(values) - statistics.fmean(of_base), sign=True, bold=significant)
 
 
 def _of_dev(grid: Grid, place: Place, settings: dict) -> str:

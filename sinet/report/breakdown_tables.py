@@ -1,7 +1,7 @@
 """Where systems are right and wrong: F1 by type and by slice of the test split, errors by kind."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pandas as pd
 
@@ -62,7 +62,8 @@ def errors_table(grid: Grid) -> Table:
     }
     made = []
     for place, kind in itertools.product(grid.measured(), kinds):
-        cells, lines = _cells(grid, place, kind, lambda m, of=counts[kind], at=place: of.get((*at, m)), digits=1)
+        there = {model: of for (*at, model), of in counts[kind].items() if at == [*place]}
+        cells, lines = _cells(grid, place, kind, there, digits=1)
         made.append((_where(grid, place) | {"Error": kind} | cells, lines))
     notes = (
         "Errors of the test split, strict matching (Ent; Rel+), symmetric types direction-free. Each wrong claim, gold "
@@ -100,7 +101,9 @@ def examples_table(grid: Grid) -> Table:
     return Table("error_examples", "Examples of errors", frame(rows, EXAMPLES), table, notes, prose)
 
 
-def _table(grid: Grid, name: str, title: str, made: list[tuple[dict, list]], notes: tuple[str, ...]) -> Table:
+def _table(
+    grid: Grid, name: str, title: str, made: Sequence[tuple[dict | None, list]], notes: tuple[str, ...]
+) -> Table:
     return Table.of(name, title, made, (*notes, WHY_EMPTY, *grid.numbers(), *grid.protocol()))
 
 
@@ -115,11 +118,11 @@ def _where(grid: Grid, place: Place) -> dict[str, str]:
     return {"Dataset": grid.title("datasets", place.dataset), "Encoder": encoder}
 
 
-def _classes(grid: Grid, slicings: Sequence[str]) -> Iterator[tuple[Place, str, str, str, dict, dict]]:
+def _classes(grid: Grid, slicings: Iterable[str]) -> Iterator[tuple[Place, str, str, str, dict, dict]]:
     """Place, metric, slicing and label of each class, its support (`gold`, `sentences`), and by model the F1 of each
     seed over the claims of all folds."""
     of_class = [*PLACE, "metric", "slicing", "label"]
-    of = grid.figures[grid.figures["slicing"].isin(slicings)]
+    of = grid.figures[grid.figures["slicing"].isin([*slicings])]
     counts = of.groupby([*of_class, "model", "seed"], sort=False)[["correct", "predicted", "gold"]].sum()
     f1 = _by_model(pd.Series(figures(counts.to_numpy())[..., 2], counts.index))
     support = of.drop_duplicates([*of_class, "fold"]).groupby(of_class, sort=False)[["gold", "sentences"]].sum()
@@ -138,7 +141,7 @@ def _of_class(
     grid: Grid, place: Place, figure: str, gold: float, f1: Mapping[str, list[float]]
 ) -> tuple[dict, list[dict]]:
     """Cells and csv lines of a class: support, F1 of each system and the highest one."""
-    cells, lines = _cells(grid, place, figure, f1.get, group="F1") if gold else ({}, [])
+    cells, lines = _cells(grid, place, figure, f1, group="F1") if gold else ({}, [])
     if not gold:
         cells = {("F1", grid.title("models", model)): NO_GOLD for model in grid.models()}
     means = {line["system"]: line["mean"] for line in lines}
@@ -148,7 +151,7 @@ def _of_class(
 
 
 def _cells(
-    grid: Grid, place: Place, figure: str, of: Callable[[str], list[float]], group: str = "", digits: int = 2
+    grid: Grid, place: Place, figure: str, of: Mapping[str, list[float]], group: str = "", digits: int = 2
 ) -> tuple[dict, list[dict]]:
     """A cell of each system under a head `group`, and csv lines of those that have figures.
 
@@ -157,7 +160,7 @@ def _cells(
     """
     cells, lines = {}, []
     for model in grid.models():
-        title, values = grid.title("models", model), grid.why_none(place, model) or of(model)
+        title, values = grid.title("models", model), grid.why_none(place, model) or of[model]
         if isinstance(values, Cell):
             cells[group, title] = values
             continue

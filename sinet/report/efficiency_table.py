@@ -10,7 +10,7 @@ from sinet.captions import machine
 from sinet.files import read_sealed
 from sinet.published import DATASETS, EFFICIENCY_ENCODERS, is_system, remark_on
 from sinet.report.grid import FAILED, NOT_REPORTED, NOT_RUN, PUBLISHED_ENCODERS, SKIPPED, Grid, path_of
-from sinet.report.table import NO_FIGURE, Cell, Table, frame, interval, number, tidy_line
+from sinet.report.table import NO_FIGURE, Cell, Cells, Table, frame, interval, number, tidy_line
 
 MEASURED, RANDOM_WEIGHTS = "measured", "random weights"
 NOT_COUNTED, NOT_TIMED = Cell("not counted"), Cell("not timed")
@@ -198,10 +198,12 @@ def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> Itera
     over = _over(grid)
     reference = next((entry for entry in group if over and entry.model == grid.declared["reference"]), None)
     for entry in entries:
-        cells = dict.fromkeys(FLOPS, NO_FIGURE if entry.forms else entry.counted)
+        cells: Cells = dict.fromkeys(FLOPS, NO_FIGURE if entry.forms else entry.counted)
         cells |= dict.fromkeys(CLOCK, NO_FIGURE if entry.clock else entry.timed)
         figures = dict(entry.figures)
-        for form, head in FORMS.items() if entry.forms else ():
+        for form, head in FORMS.items():
+            if entry.forms is None:
+                break
             counts, said = entry.forms[form], "" if form == "ours" else ", released form"
             cells |= {(head, column): number(counts[part] / 1e6, 1) for part, column in PARTS.items()}
             for words, of in {"": counts, **counts.get("by_words", {})}.items():

@@ -178,15 +178,19 @@ def _significance(grid: Grid) -> tuple[plt.Figure, str]:
     axis.xaxis.tick_top()
     axis.tick_params(length=0, labelsize=6)
     axis.tick_params(axis="y", rotation=0)
-    axis.collections[0].colorbar.ax.tick_params(labelsize=6, length=1.5)
-    axis.collections[0].colorbar.ax.yaxis.label.set_size(6)
+    colours = figure.axes[-1]
+    colours.tick_params(labelsize=6, length=1.5)
+    colours.yaxis.label.set_fontsize(6)
     for c in found.itertuples():
         x, y = list(METRICS).index(c.metric), differences.index.get_loc(c.pair)
         if not c.tested:
             axis.add_patch(Rectangle((x, y), 1, 1, facecolor="white", edgecolor="0.88", hatch="///", linewidth=0))
         axis.text(
             *(x + 0.5, y + 0.5, number(c.difference, sign=True).text + "*" * (c.sign != 0)),
-            **{"ha": "center", "va": "center", "fontsize": 6, "fontweight": "bold" if c.sign else "normal"},
+            ha="center",
+            va="center",
+            fontsize=6,
+            fontweight="bold" if c.sign else "normal",
             color="white" if c.tested and abs(c.difference) > 0.75 * greatest else "black",
         )
     folds = " Over all folds of the dataset." if dataset != first["dataset"] else ""

@@ -43,7 +43,7 @@ def tidy(runs: Iterable[dict], whole: dict[str, str]) -> pd.DataFrame:
     Args:
         runs: as `read_runs`. whole: dataset of each fold.
     """
-    rows = []
+    rows: list[tuple] = []
     for run in runs:
         place = whole[run["dataset"]], run["encoder"], run["recipe"]["name"]
         rows += ((*place, run["model"], run["seed"], run["dataset"], *figure) for figure in _figures(run))

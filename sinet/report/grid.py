@@ -192,8 +192,9 @@ class Grid:
         either, unless something was found there."""
         if why := self.why_none(place, model):
             return why
-        values = self._f1.get((*place, model, split, metric), NO_FIGURE)
-        return NO_GOLD if values is not NO_FIGURE and not any(values) and self.without_gold(place, metric) else values
+        if (values := self._f1.get((*place, model, split, metric))) is None:
+            return NO_FIGURE
+        return NO_GOLD if not any(values) and self.without_gold(place, metric) else values
 
     def without_gold(self, place: Place, metric: str) -> bool:
         """Whether the test split (all folds) has nothing that a metric could find."""

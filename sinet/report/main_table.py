@@ -17,7 +17,7 @@ from sinet.report.grid import (
     Grid,
     Place,
 )
-from sinet.report.table import Table, number, shown, tidy_line
+from sinet.report.table import Cells, Table, number, shown, tidy_line
 
 
 def main_table(grid: Grid, published: list[dict]) -> Table:
@@ -52,7 +52,7 @@ def _published(grid: Grid, columns: dict[str, str], row: dict, measured: bool) -
     if not measured:
         here = any(declared.get("published") == system for declared in grid.declared["models"].values())
         source += f"; {NOT_RUN}" if here else f"; no {system} here"
-    cells = {"System": f"{system} ({row['cite']})", "Encoder": encoder, "Source": source}
+    cells: Cells = {"System": f"{system} ({row['cite']})", "Encoder": encoder, "Source": source}
     lines = []
     for (key, title), (metric, name) in itertools.product(columns.items(), METRICS.items()):
         value = row.get(key, {}).get(PUBLISHED_METRICS[metric])
@@ -74,7 +74,7 @@ def _measured(grid: Grid, columns: dict[str, str], model: str, encoder: str, rec
     if lacking := grid.why_absent(encoder, model):
         sources.append(f"{SKIPPED}: {lacking}")
     of = "; ".join(sources), grid.title("models", model), grid.title("encoders", encoder)
-    cells = {"System": f"{of[1]} (ours)", "Encoder": of[2], "Source": of[0]}
+    cells: Cells = {"System": f"{of[1]} (ours)", "Encoder": of[2], "Source": of[0]}
     lines = []
     for (key, title), (metric, name) in itertools.product(columns.items(), METRICS.items()):
         if place := places.get(key):

@@ -21,7 +21,7 @@ def reason(logs: Path, run: str, since: float = 0.0) -> str:
         return sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
 
     for log in written(*(logs / step / f"{run}.log" for step in STEPS)):
-        return _last_word(log) or f"{log.relative_to(logs).parts[0]} ended without a word; its log: {log}"
+        return _last_word(log) or f"{log.relative_to(logs).parts[0]} ended without a message; its log: {log}"
     needed = written(logs / "prepare" / f"{dataset}.log", logs / "fetch_encoder" / f"{encoder}.log")
     return next(filter(None, map(_last_word, needed)), "not started")
 

@@ -22,7 +22,7 @@ from sinet.report.grid import (
     published_encoders,
     split_of,
 )
-from sinet.report.table import NO_FIGURE, Cell, Table, frame, number, shown, tidy_line
+from sinet.report.table import NO_FIGURE, Cell, Cells, Table, frame, number, shown, tidy_line
 
 DIFFERS = "What differs"
 IN_SD = "in published sd"
@@ -121,7 +121,8 @@ def _compared(grid: Grid, row: dict, place: Place, split: str) -> tuple[dict, li
     of_split = split_of(grid.at(place, model), split)
     first = (row["system"], made["encoder"], made["dataset"], place.recipe, of_split, number(len(seeds), 0))
     differs = _differs(grid, row, place, split) if seeds else ""
-    cells, lines = dict(zip(FIRST, first, strict=True)), []
+    cells: Cells = dict(zip(FIRST, first, strict=True))
+    lines = []
     for metric, name in METRICS.items():
         key = PUBLISHED_METRICS[metric]
         published, sd = row["figures"].get(key), row["figures"].get("sd", {}).get(key)

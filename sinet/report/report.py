@@ -16,7 +16,7 @@ from sinet.captions import machine, short_commit
 from sinet.data.sentence import Labels, Sentence, read_sentences
 from sinet.evaluate.errors import ENTITY_KINDS, KINDS, RELATION_KINDS, sentence_errors
 from sinet.evaluate.metrics import facts
-from sinet.files import read_sealed, write_atomically
+from sinet.files import read_sealed, write_text
 from sinet.grid.recipes import length, length_of, recorded
 from sinet.report.frame import read_runs
 from sinet.report.grid import METRICS, Grid, path_of
@@ -63,7 +63,7 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
         script=Markup((PAGE / "page.js").read_text(encoding="utf-8")),
         sentences=_embedded([_browsed(results, of, grid) for of in _first_seeds(runs)]),
     )
-    write_atomically(out, lambda partial: partial.write_text(page, encoding="utf-8"))
+    write_text(out, page)
     log.info("wrote %s (%.1f MB): open it in a browser", out, out.stat().st_size / 1e6)
 
 
@@ -148,7 +148,7 @@ def _trainings(grid: Grid) -> dict:
             "Seeds": str(run["seed"]),
             "Recipe": run["recipe"]["name"],
             "Length": length_of(t),
-            "Batch": number(t.batch_size, 0) if t.batch_size != "document" else "document",
+            "Batch": number(t.batch_size, 0) if isinstance(t.batch_size, int) else t.batch_size,
             **{"Optimiser": t.optimizer, "Schedule": t.schedule, "Encoder rate": rate(t.encoder_lr)},
             **{"Head rate": rate(t.head_lr), "Decay": rate(t.weight_decay), "Warm-up": rate(t.warmup)},
             **{"Clip": rate(t.clip), "Selection": t.selection},
@@ -214,9 +214,9 @@ def _prediction(gold: Sentence, predicted: Sentence, labels: Labels) -> list:
     return [*listed, errors]
 
 
-def _claims(sentence: Sentence, labels: Labels) -> tuple[list[list], dict[tuple, int]]:
+def _claims(sentence: Sentence, labels: Labels) -> tuple[list[list], dict[tuple | None, int]]:
     """Entities and relations as lists of numbers, each claim once, and the place of each claim in its list."""
-    places: dict[tuple, int] = {}
+    places: dict[tuple | None, int] = {}
     entities: list[list[int]] = []
     relations: list[list[int]] = []
     numbers = []

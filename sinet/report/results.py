@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sinet.captions import machine, short_commit
 from sinet.errors import UserError
-from sinet.files import read_sealed, write_atomically
+from sinet.files import read_sealed, write_text
 from sinet.grid.plan import Plan
 
 OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
@@ -57,8 +57,7 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
             shutil.copyfile(picture, folder / f"{figure}.png")
             text = caption.read_text(encoding="utf-8")
             parts.append(f"### {figure}\n\n![{figure}](shown/{name}/{figure}.png)\n\n{text}")
-    text = "\n".join(parts)
-    write_atomically(out, lambda partial: partial.write_text(text, encoding="utf-8"))
+    write_text(out, "\n".join(parts))
 
 
 def _check(config: Path, plan: Plan) -> None:

@@ -36,6 +36,8 @@ class Cell:
 
 
 NO_FIGURE = Cell("n/a")
+Cells = dict[str | tuple[str, str], str | Cell]
+"""A row of a table, by its columns: a name, or the two header lines of one."""
 
 
 def number(value: float, digits: int = 2, sd: float | None = None, sign: bool = False, bold: bool = False) -> Cell:

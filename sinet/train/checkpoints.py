@@ -84,7 +84,7 @@ class StateFolder:
             if (folder / SEAL).is_file():
                 if not (changed := _changed(folder)):
                     return folder
-                log.warning("%s: %s was changed after the training; passed over", folder, changed)
+                log.warning("%s: %s was changed after the training; ignored", folder, changed)
         return None
 
     def elsewhere(self) -> list[Path]:
@@ -139,7 +139,7 @@ class StopSignal:
             Interrupted: after a request.
         """
         if self.asked:
-            raise Interrupted(f"stopped by {self.asked}; the state is saved, start it again to go on")
+            raise Interrupted(f"stopped by {self.asked}; the state is saved, start it again to continue")
 
     def _note(self, number: int, frame: object) -> None:
         self.asked = signal.Signals(number).name

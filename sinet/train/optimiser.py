@@ -104,12 +104,14 @@ class RowAdamW(torch.optim.AdamW):
         for group in self.param_groups:
             if learning := [weight for weight in group["params"] if weight.grad is not None]:
                 parts.setdefault(group.get("part", 0) if by_part else 0, []).extend(learning)
-        for weights in parts.values() if limit is not None else ():
+        for weights in parts.values():
+            if limit is None:
+                break
             excess = ((self.gradient_norm(weights) + 1e-6) / limit).float().clamp(min=1.0)
             if len(parts) == 1:
                 self.grad_scale = excess  # the fused step divides by it, in float32
             else:
-                torch._foreach_div_([weight.grad for weight in weights], excess)
+                torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], excess)
         try:
             self.step()
         finally:
@@ -117,11 +119,11 @@ class RowAdamW(torch.optim.AdamW):
 
     def gradient_norm(self, weights: Iterable[Tensor]) -> Tensor:
         """Of all gradients together; of an embedding only the rows that were read are looked at."""
-        rows = ((w.grad, self._embeddings.get(w)) for w in weights)
+        rows = [(w.grad, self._embeddings.get(w)) for w in weights if w.grad is not None]
         return nn.utils.get_total_norm([g if e is None else g.index_select(0, e.touched()) for g, e in rows])
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # without a closure
         gradients = {weight: weight.grad for weight in self._embeddings}
         given = []
         for group in self.param_groups:
@@ -173,15 +175,23 @@ class RowAdamW(torch.optim.AdamW):
         state = self._state_of(weight)
         rows = state["rows"]
         values = weight.index_select(0, rows)
-        beta1, beta2 = group["betas"]
         gradient = torch.zeros_like(values) if weight.grad is None else weight.grad.index_select(0, rows)
         adamw(
-            *([values], [gradient]),
-            *([state["exp_avg"]], [state["exp_avg_sq"]], [], [state["step"]]),
+            [values],
+            [gradient],
+            [state["exp_avg"]],
+            [state["exp_avg_sq"]],
+            [],
+            [state["step"]],
             fused=True,
             grad_scale=self.grad_scale,
-            **{"amsgrad": False, "maximize": False, "beta1": beta1, "beta2": beta2},
-            **{key: group[key] for key in ("lr", "weight_decay", "eps")},
+            amsgrad=False,
+            maximize=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
         )
         weight.index_copy_(0, rows, values)
         state["decay"] *= 1 - group["lr"] * group["weight_decay"]

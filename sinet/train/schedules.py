@@ -27,7 +27,6 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: TrainingRecipe, steps: in
             return LambdaLR(optimizer, lambda step: inverse_time(step, recipe.warmup_steps, recipe.decay_rate))
         case "slanted_triangular":
             return LambdaLR(optimizer, lambda step: slanted_triangular(step, steps))
-    raise ValueError(f"schedule: {recipe['schedule']!r} is unknown")
 
 
 def inverse_time(step: int, warmup: int, decay: float) -> float:

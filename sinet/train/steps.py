@@ -1,9 +1,11 @@
 """Training steps, and all that a later process needs to go on with the same bits from any of them."""
 
+import functools
 import math
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -39,7 +41,7 @@ class Steps:
         if not (batches := self.batches(1)):
             raise UserError(f"batch_size: {recipe.batch_size} is more than the {len(items)} items, and drop_last is on")
         self.steps_per_epoch = len(batches)
-        self.steps: int = recipe.steps or recipe.epochs * self.steps_per_epoch
+        self.steps: int = recipe.steps or (recipe.epochs or 0) * self.steps_per_epoch
 
     def batches(self, epoch: int) -> list[list[int]]:
         """Positions of the items of each batch of an epoch, counted from 1."""
@@ -204,11 +206,25 @@ def batch_parts(model: Extractor, items: Sequence, recipe: TrainingRecipe) -> li
         return [model.training_batch(items[i : i + size]) for i in range(0, len(items), size)]
 
 
+class ClippedSteps(Protocol):
+    """What a training step needs of `RowAdamW`."""
+
+    def zero_grad(self, set_to_none: bool) -> None: ...
+
+    def clipped_step(self, limit: float | None, by_part: bool) -> None: ...
+
+
+class Scheduled(Protocol):
+    """What it needs of a schedule."""
+
+    def step(self) -> None: ...
+
+
 def train_step(
     model: Extractor,
     parts: Sequence[Batch],
-    optimizer: RowAdamW,
-    schedule: torch.optim.lr_scheduler.LRScheduler,
+    optimizer: ClippedSteps,
+    schedule: Scheduled,
     recipe: TrainingRecipe,
     device: torch.device,
     precision: str,
@@ -223,7 +239,7 @@ def train_step(
     for part in parts:
         with machine.autocast(device, precision):
             terms = {name: term / divisors.get(name, 1) for name, term in model.losses(part.to(device)).items()}
-        sum(terms.values()).backward()
+        functools.reduce(torch.add, terms.values()).backward()
         for name, term in terms.items():
             whole[name] = whole.get(name, 0) + term.detach()
     optimizer.clipped_step(recipe.clip, recipe.clip_by_part)
@@ -233,11 +249,11 @@ def train_step(
 
 def random_state(device: torch.device) -> dict:
     """Every generator's state, in types that a weights-only load accepts."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     version, internal, gauss_next = random.getstate()
     state = {
         "cpu": torch.get_rng_state(),
-        "numpy": [name, keys.tolist(), position, has_gauss, gauss],
+        "numpy": [name, np.asarray(keys).tolist(), position, has_gauss, gauss],
         "python": [version, list(internal), gauss_next],
     }
     if device.type == "cuda":

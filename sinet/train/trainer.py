@@ -1,6 +1,6 @@
 """The one trainer: every system, encoder and dataset goes through this loop.
 
-How is said by a recipe (`sinet.recipes`): optimiser, rates by group, schedule, clipping, batches, length, selection.
+A recipe says how (`sinet.grid.recipes`): optimiser, rates by group, schedule, clipping, batches, length, selection.
 The models of a system may be trained one after another. A killed run goes on from its last save, bit for bit; a run
 that has finished before is not trained again but taken from its state.
 """
@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 from safetensors.torch import load_file
@@ -37,6 +38,13 @@ log = logging.getLogger("sinet")
 
 LOG_COLUMNS = ("stage", "epoch", "loss", "sentences_per_s", "dev_ent", "dev_rel", "dev_rel_plus", "train_s", "dev_s")
 OUTPUTS = ("model.safetensors", "log.csv", "model.json")
+
+
+class Selected(TypedDict):
+    """The selected weights' epoch, and their F1 on dev by metric; None before any are."""
+
+    epoch: float
+    scores: dict[str, float] | None
 
 
 @dataclass
@@ -183,13 +191,9 @@ def _train_stage(
     state: StateFolder,
     rows: list[dict],
     saved: dict | None,
-) -> dict:
+) -> Selected:
     """One training of a recipe, from its beginning or a saved state: `rows` of the log are added, and the state's
-    folder gets the selected weights. A system without a parameter to train is scored on dev as it is.
-
-    Returns:
-        `epoch` and dev `scores` of the selected weights.
-    """
+    folder gets the selected weights. A system without a parameter to train is scored on dev as it is."""
 
     def dev_scores() -> dict[str, float]:
         figures = score(data.dev, predict(model, data.dev, device, precision), data.labels)[recipe.matching]
@@ -197,12 +201,12 @@ def _train_stage(
 
     if not parameter_groups(model, recipe):
         began = time.perf_counter()
-        row = {"stage": stage or "", "epoch": 0, "loss": 0.0, "train_s": 0.0, "sentences_per_s": 0.0}
+        row: dict = {"stage": stage or "", "epoch": 0, "loss": 0.0, "train_s": 0.0, "sentences_per_s": 0.0}
         rows.append(row | (dev_scores() if data.dev else {}) | {"dev_s": time.perf_counter() - began})
         write_weights(_selected(state, number), model)
         return {"epoch": 0, "scores": _scores(rows[-1])}
     training = Training(model, model.training_items(data.train), recipe, run.seed, device, precision)
-    best = {"epoch": 0, "scores": None}
+    best: Selected = {"epoch": 0, "scores": None}
     if saved is not None:
         training.restore(saved)
         best = saved["best"]
@@ -272,7 +276,7 @@ def _finish(
     described: dict,
     data: Data,
     rows: list[dict],
-    best: dict,
+    best: Selected,
     state: StateFolder,
 ) -> None:
     """Leave in the state's folder what a finished run is made of."""
@@ -332,7 +336,7 @@ def new_model(run: RunSpec, labels: Labels, encoder: Encoder, device: torch.devi
 
 def better(row: dict, best: dict | None, selection: str) -> bool:
     """Whether a row of the log is selected over the best so far: always with `last`, else by the sum of the F1 that the
-    selection names (`sinet.recipes.SELECTIONS`), an earlier one on a tie; of equal Rel+ the better entities."""
+    selection names (`sinet.grid.recipes.SELECTIONS`), an earlier one on a tie; of equal Rel+ the better entities."""
     if selection == "last" or best is None:
         return True
     metrics = SELECTIONS[selection]
