@@ -51,9 +51,9 @@ setup: .venv/.ready
 	python -m pip install --quiet --disable-pip-version-check --requirement envs/requirements.lock
 	@touch $@
 
-# a file of tests to a process, each with one thread
+# a file of tests to a process, each with one thread; threads of steps beside it sleep while they wait
 test: setup
-	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive python -m pytest --durations 40 --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slurm: setup slurm
 	python -m pytest tests/slurm

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -26,10 +27,12 @@ from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.provenance import ROOT
 from sinet.schema import Config, DataFile, Dataset, RunSpec, TrainingRecipe
 from sinet.systems import sources
+from tests.warm import warm_python
 
 DATASETS = Path(os.environ.get("SINET_TEST_DATASETS", "../shared/datasets"))
 CORPUS = Path(__file__).parent / "data" / "ten.jsonl"
 SOURCES = ("Snakefile", "config.yaml", "config", "envs", "profiles", "slurm", "workflow", "sinet", "baselines")
+LONG = ("test_slurm", "test_rehearsal", "test_workflow", "test_systems", "test_failures", "test_plan", "test_archive")
 LABELS = Labels(
     ("Method", "Task", "Material"), ("Used-for", "Part-of", "Compare", "Never-seen"), frozenset({"Compare"})
 )
@@ -241,6 +244,11 @@ def tiny_grid(folder: Path, mirror: str, systems: dict[str, dict]) -> dict:
     }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files whose tests take minutes come first, so that no process is left alone with one of them."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory) -> Path:
     """The hand-made corpus as a prepared dataset: all three splits are the same ten sentences."""
@@ -260,14 +268,16 @@ def copy_project(folder: Path) -> Path:
     return folder
 
 
-def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+def snakemake(
+    folder: Path, *arguments: str, environment: Mapping[str, str] = os.environ
+) -> subprocess.CompletedProcess:
     """The quick grid, called in `folder`."""
     return subprocess.run(
         ["snakemake", "--cores", "all", "--configfile", "config/quick.yaml", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
-        env={"SINET_MIRRORS": str(DATASETS.resolve())} | os.environ,
+        env={"SINET_MIRRORS": str(DATASETS.resolve())} | dict(environment),
     )
 
 
@@ -279,7 +289,8 @@ def finished(tmp_path_factory, worker_id) -> Path:
     with FileLock(f"{first}.lock"):
         if not first.exists():
             made = copy_project(first.with_name("quick-grid.part"))
-            done = snakemake(made)
+            with warm_python(made, made.parent / "warm") as environment:
+                done = snakemake(made, environment=environment)
             assert done.returncode == 0, done.stderr[-4000:]
             made.rename(first)
     return shutil.copytree(first, tmp_path_factory.mktemp("project") / "project", symlinks=True)

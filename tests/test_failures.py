@@ -1,6 +1,8 @@
 """A grid of which runs fail: the others finish, what is missing is named, the last good results stay."""
 
+import functools
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from sinet.infer.predict import load_run
 from sinet.provenance import file_sha256
 from sinet.report.missing import reason
 from tests.conftest import copy_project, tiny_grid
+from tests.warm import warm_python
 
 RECIPE = {"epochs": 2, "batch_size": 4, "weight_decay": 0.01, "selection": "last"}
 RECIPE |= {"encoder_lr": 3e-3, "head_lr": 3e-3, "warmup": 0.1}
@@ -27,18 +30,24 @@ def project(tiny_mirror, tmp_path):
         {"datasets": ["ten"], "encoders": ["tiny"], "models": ["spert"], "seeds": [0], "recipe": "tiny"},
     ]
 
-    def run(sinet: dict, spert: dict, *arguments: str) -> subprocess.CompletedProcess:
+    def run(sinet: dict, spert: dict, *arguments: str, **options: object) -> subprocess.CompletedProcess:
         for system, recipe in (("sinet", sinet), ("spert", spert)):
             grid["recipes"]["tiny"][system] |= recipe
         (folder / "tiny.yaml").write_text(yaml.safe_dump(grid | {"grid": blocks}))
         call = ["snakemake", "--cores", "all", "--configfile", "tiny.yaml", *arguments]
-        return subprocess.run(call, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.run(call, cwd=folder, **output, **options)
 
     return folder, run
 
 
-def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project):
+def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project, tmp_path):
     folder, run = project
+    with warm_python(folder, tmp_path) as environment:
+        _fail_and_mend(folder, functools.partial(run, env=environment))
+
+
+def _fail_and_mend(folder: Path, run: Callable[..., subprocess.CompletedProcess]) -> None:
     runs = folder / "results/tiny/runs/ten/tiny"
     failed = run(RECIPE, DIVERGING)
     assert failed.returncode != 0

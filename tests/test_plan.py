@@ -19,6 +19,7 @@ from sinet.grid.config import load_config
 from sinet.grid.plan import Plan, resolve
 from sinet.provenance import ROOT, digest_of
 from tests.conftest import CORPUS, LABELS, copy_project, recorded_recipe, tiny_grid, tiny_plan
+from tests.warm import warm_python
 
 AGGREGATING = ("compare", "tabulate", "draw_results", "choose_cases", "share_attention", "score_groups", "draw_claim")
 AGGREGATING += ("draw_attention", "draw_flops", "draw_speed", "report_page", "all")
@@ -26,9 +27,9 @@ RECIPE = {"epochs": 1, "batch_size": 4, "weight_decay": 0.01, "selection": "last
 DATASETS = [f"ten_{letter}" for letter in "abcde"]
 
 
-def snakemake(project: Path, *arguments: str) -> str:
+def snakemake(project: Path, *arguments: str, **options: object) -> str:
     call = ["snakemake", "--configfile", "tiny.yaml", "--cores", "1", *arguments]
-    done = subprocess.run(call, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(call, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
     assert done.returncode == 0, done.stdout[-4000:]
     return done.stdout
 
@@ -145,7 +146,8 @@ def underscored(tiny_mirror, tmp_path):
 def test_names_hold_underscores_and_the_plan_names_what_is_made(underscored):
     project = underscored(["my_sinet", "spert"], reference="spert", case_study={"model": "my_sinet"})
     results = project / "results" / "tiny"
-    snakemake(project, "all", "report_page")
+    with warm_python(project, project.parent) as environment:
+        snakemake(project, "all", "report_page", env=environment)
     assert {p.name for p in (results / "figures/ten_ten/mini_lm").glob("*.pdf")} == {
         f"{name}.pdf" for name in ("curves", "lengths", "significance", "flops", "speed")
     }
@@ -169,7 +171,8 @@ def test_a_grid_without_case_study_efficiency_or_reference(underscored, null):
     assert ("count_flops" in planned) == (not null)
     if not null:
         return
-    snakemake(project, "all", "report_page")
+    with warm_python(project, project.parent) as environment:
+        snakemake(project, "all", "report_page", env=environment)
     assert read_sealed(results / "comparisons.json")["comparisons"] == []
     made = "".join(path.read_text() for path in results.rglob("tables/*.md"))
     assert "Bold: SINET" not in made and "fficiency" not in made and "FLOPs" not in made

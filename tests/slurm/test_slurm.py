@@ -21,8 +21,9 @@ from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.train import trainer as train
 from tests import rehearsal
-from tests.conftest import DATASETS, copy_project, spec, tiny_grid, tiny_run
+from tests.conftest import copy_project, spec, tiny_grid, tiny_run
 from tests.slurm.cluster import Cluster, missing
+from tests.warm import warm_python
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}; make test-slurm"),
@@ -66,28 +67,35 @@ def jobs(cluster: Cluster) -> dict[str, dict[str, str]]:
 # -- undisturbed ---------------------------------------------------------------------------------------------------
 
 
-def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_path):
-    project = copy_project(tmp_path)
+def test_a_grid_through_slurm_makes_the_local_tables(cluster, tiny_mirror, tmp_path):
+    projects = local, through_slurm = tmp_path / "local", tmp_path / "slurm"
+    grid = tiny_grid(
+        tmp_path / "mirror", tiny_mirror, {"sinet": RECIPE | {"epochs": 3}, "spert": RECIPE | {"epochs": 3}}
+    )
+    block = {"datasets": ["ten"], "encoders": ["tiny"], "models": ["sinet", "spert"], "seeds": [0], "recipe": "tiny"}
     limits = {"cpus": CPUS, "mem_mb": 6000, "runtime": 90}
-    (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "partitions": {"cpu": "main"}, "limits": limits}))
-    runs = resolve(load_config(project / "config" / "quick.yaml")).runs
+    for project in projects:
+        copy_project(project)
+        (project / "tiny.yaml").write_text(yaml.safe_dump(grid | {"grid": [block]}))
+        (project / "site.yaml").write_text(yaml.safe_dump({"gpus": 0, "partitions": {"cpu": "main"}, "limits": limits}))
+    runs = resolve(load_config(through_slurm / "tiny.yaml")).runs
     # as many CPUs as a step has in the local run, in which several go on side by side
     each = cores_each(CPUS, len(runs), gpu_here())
     fewer = [f"{rule}:cpus_per_task={each}" for rule in ("train", "predict", "attend")]
-    done = subprocess.run(
-        command("--configfile", "config/quick.yaml", "--set-resources", *fewer),
-        cwd=project,
-        env=cluster.environment | {"SINET_MIRRORS": str(DATASETS.resolve())},
-        capture_output=True,
-        text=True,
-    )
+    start = {"capture_output": True, "text": True}
+    with warm_python(local, tmp_path / "warm") as environment:
+        call = ["snakemake", "--cores", "all", "--configfile", "tiny.yaml"]
+        done = subprocess.run(call, cwd=local, env=environment, **start)
+    assert done.returncode == 0, done.stderr[-6000:]
+    call = command("--configfile", "tiny.yaml", "--set-resources", *fewer)
+    done = subprocess.run(call, cwd=through_slurm, env=cluster.environment, **start)
     assert done.returncode == 0, done.stderr[-6000:]
 
     ran = jobs(cluster)
     asked = {
-        "rule_count_flops_wildcards_scierc_minilm": "1:30:00",
-        "rule_time_inference_wildcards_scierc_minilm": "1:30:00",
-        "rule_attend_wildcards_scierc_minilm_sinet_0": "30:00",
+        "rule_count_flops_wildcards_ten_tiny": "1:30:00",
+        "rule_time_inference_wildcards_ten_tiny": "1:30:00",
+        "rule_attend_wildcards_ten_tiny_sinet_0": "30:00",
     }
     for run in runs:
         name = run.path.replace("/", "_")
@@ -96,19 +104,18 @@ def test_quick_grid_through_slurm_makes_the_local_tables(cluster, finished, tmp_
     for comment, job in ran.items():
         cpus = CPUS if comment.startswith(("rule_count_flops", "rule_time_inference")) else each
         assert (job["state"], job["cpus"], job["mem"]) == ("COMPLETED", str(cpus), "6000M"), job
-    timed = cluster.run("scontrol", "show", "job", ran["rule_time_inference_wildcards_scierc_minilm"]["id"])
+    timed = cluster.run("scontrol", "show", "job", ran["rule_time_inference_wildcards_ten_tiny"]["id"])
     assert "OverSubscribe=NO" in timed, "alone on its node"
+    made, remade = (folder / "results" / "tiny" for folder in projects)
     for run in runs:
-        record = json.loads((project / "results/quick/runs" / run.path / "record.json").read_text())
-        assert record["threads"] == each
+        assert json.loads((remade / "runs" / run.path / "record.json").read_text())["threads"] == each
 
-    local, through_slurm = (folder / "results" / "quick" for folder in (finished, project))
-    same = [path.relative_to(local) for d in ("tables", "figures") for path in sorted((local / d).rglob("*.*"))]
+    same = [path.relative_to(made) for d in ("tables", "figures") for path in sorted((made / d).rglob("*.*"))]
     same = [name for name in same if not name.name.startswith(("efficiency", "speed"))]
     assert len(same) >= 30
     for name in same:
-        assert (through_slurm / name).read_bytes() == (local / name).read_bytes(), name
-    tables = [list(csv.DictReader((f / "tables/efficiency.csv").open())) for f in (local, through_slurm)]
+        assert (remade / name).read_bytes() == (made / name).read_bytes(), name
+    tables = [list(csv.DictReader((folder / "tables/efficiency.csv").open())) for folder in (made, remade)]
     assert [without_clock(row) for row in tables[0]] == [without_clock(row) for row in tables[1]]
 
 
