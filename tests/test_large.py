@@ -19,9 +19,9 @@ SECONDS = 40
 
 @pytest.fixture
 def in_time():
-    begun = time.monotonic()
+    begun = time.process_time()  # of this process: the machine may do other things
     yield
-    assert time.monotonic() - begun < SECONDS
+    assert time.process_time() - begun < SECONDS
 
 
 def entities(n: int) -> dict:

@@ -175,8 +175,8 @@ def count_sentences(
 ) -> dict:
     """Mean multiply-adds per sentence, decoded in batches of equal numbers of pieces and words: nothing is padded.
 
-    What a batch does once for all is counted once (in SINET the product of the width table with the classifiers, a
-    millionth of the total). `given`: relations are decided between the gold entities (`Batch.gold_entities`).
+    What a batch does once for all is counted once (in SINET the product of the width table with the classifiers, less
+    than a thousandth of the total). `given`: relations are decided between the gold entities (`Batch.gold_entities`).
     """
     # torch's counter fails where a weight that learns goes into a module, as DeBERTa's table of distances does
     model.eval().requires_grad_(False)
