@@ -84,7 +84,7 @@ def test_two_are_better_form(tmp_path):
         (
             "dygie",
             DOCUMENT | {"relations": [[[0, 0, 1, 1, "X"]], []]},
-            r"relations\[0\]\[0\]: \[0, 0\] is the span of no",
+            r"relations\[0\]\[0\]: \[0, 0\] is not the span of an",
         ),
         ("dygie", DOCUMENT | {"ner": [[[1]], []]}, r"ner\[0\]\[0\]: should be \[start, end, type\].*is \[1\]"),
         ("dygie", DOCUMENT | {"clusters": [[1]]}, r"clusters: should be a list of clusters"),
@@ -92,7 +92,7 @@ def test_two_are_better_form(tmp_path):
         (
             "table_sequence",
             TWO | {"relations": [[0, 2, 0, 1, "X"]]},
-            r"relations\[0\]: \[0, 2\] is the span of no .* \[0, 1\], \[1, 3\]",
+            r"relations\[0\]: \[0, 2\] is not the span of an .* \[0, 1\], \[1, 3\]",
         ),
         ("table_sequence", TWO | {"entities": [[0, 1]]}, r"entities\[0\]: should be \[start, end, type\].*is \[0, 1\]"),
         ("table_sequence", TWO | {"entities": {}}, r"entities: should be a list"),
