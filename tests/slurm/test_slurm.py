@@ -98,7 +98,7 @@ def test_a_grid_through_slurm_makes_the_local_tables(cluster, tiny_mirror, tmp_p
         "rule_attend_wildcards_ten_tiny_sinet_0": "30:00",
     }
     for run in runs:
-        name = run.path.replace("/", "_")
+        name = run.replace("/", "_")
         asked |= {f"rule_train_wildcards_{name}": "1:30:00", f"rule_predict_wildcards_{name}": "30:00"}
     assert {comment: job["limit"] for comment, job in ran.items()} == asked, "and short steps stay off the cluster"
     for comment, job in ran.items():
@@ -108,7 +108,7 @@ def test_a_grid_through_slurm_makes_the_local_tables(cluster, tiny_mirror, tmp_p
     assert "OverSubscribe=NO" in timed, "alone on its node"
     made, remade = (folder / "results" / "tiny" for folder in projects)
     for run in runs:
-        assert json.loads((remade / "runs" / run.path / "record.json").read_text())["threads"] == each
+        assert json.loads((remade / "runs" / run / "record.json").read_text())["threads"] == each
 
     same = [path.relative_to(made) for d in ("tables", "figures") for path in sorted((made / d).rglob("*.*"))]
     same = [name for name in same if not name.name.startswith(("efficiency", "speed"))]
