@@ -389,6 +389,12 @@ class Recipe(TrainingRecipe):
         return list(self.stages.items()) if self.stages else [(None, self)]
 
 
+class _Described(Strict):
+    """Of fields that have their descriptions: pydantic need not look for them in a source."""
+
+    model_config = ConfigDict(use_attribute_docstrings=False)
+
+
 def some_of(model: type[Strict], name: str, **more: Any) -> type[Strict]:
     """A model of some of another's keys, each as it is there, and of `more`; what goes together is not checked."""
     fields: dict[str, Any] = {}
@@ -396,7 +402,7 @@ def some_of(model: type[Strict], name: str, **more: Any) -> type[Strict]:
         optional = copy.copy(field)
         optional.default = None
         fields[key] = (field.annotation, optional)
-    return create_model(name, __base__=Strict, __doc__="What a recipe changes.", **fields, **more)
+    return create_model(name, __base__=_Described, __doc__="What a recipe changes.", **fields, **more)
 
 
 Changes: Any = some_of(TrainingRecipe, "Changes")

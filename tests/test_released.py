@@ -15,7 +15,8 @@ from sinet.encoders.encoder import Encoder
 from sinet.encoders.pretrained import save_encoder
 from sinet.files import write_sealed
 from sinet.infer import released
-from sinet.infer.predict import load_run, predict, run_sums
+from sinet.infer.finished import run_sums
+from sinet.infer.predict import load_run, predict
 from sinet.infer.released import RELEASED
 from sinet.model.weights import write_weights
 from tests.conftest import CORPUS, LABELS, tiny_tokenizer

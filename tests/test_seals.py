@@ -12,7 +12,8 @@ from sinet.cli import main
 from sinet.data.sentence import Labels, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum
-from sinet.infer.predict import load_run, run_sums
+from sinet.infer.finished import run_sums
+from sinet.infer.predict import load_run
 from tests.conftest import CORPUS, LABELS
 from tests.test_released import write_run
 

@@ -68,6 +68,8 @@ def predict(
     """Predict sentences or raw text with a trained run. A run's folder needs nothing else: it can be copied to another
     machine. Raw text is divided into sentences at their punctuation and at blank lines. Offsets count characters as
     they stand in the text (a line break of two as two), without a byte-order mark."""
+    from sinet.infer.finished import described
+
     if (input is None) == (text is None):
         raise UserError("--input, --text: give one of them")
     if input is not None:
@@ -78,6 +80,7 @@ def predict(
         with open(input, "rb"):
             pass  # a missing file is reported before torch is loaded
     _check_targets(run, input, output, html)
+    described(run)  # so is a run that is none
     for path in filter(None, (output, html)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if input is None or output is None:

@@ -4,6 +4,7 @@
 Snakemake merges them). Its form is `sinet.schema.Config`; here is checked what names what.
 """
 
+import functools
 import itertools
 import os
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,7 @@ from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.mistakes import validated
 from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders
 from sinet.provenance import DECLARED
-from sinet.schema import Block, Config, Dataset, Encoder, OfModel, some_of
+from sinet.schema import Block, Config, Dataset, Encoder, OfModel, Strict, some_of
 
 BASE_FILES = (*(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes")), "config.yaml")
 TOKENIZERS = ("own_tokenizer", "tokenizer")
@@ -337,6 +338,11 @@ def _system_mistakes(where: str, system: str, settings: dict, field: str) -> Ite
         yield f"{where}{field}: unknown system {shown(system)}, {nearest(system, systems.sources())}"
         return
     try:
-        validated(some_of(systems.settings(system), "Settings"), settings, f"{where}.settings.")
+        validated(_some_settings(system), settings, f"{where}.settings.")
     except UserError as error:
         yield str(error)
+
+
+@functools.cache
+def _some_settings(system: str) -> type[Strict]:
+    return some_of(systems.settings(system), "Settings")

@@ -17,7 +17,8 @@ from sinet.data.text import Word, sentences
 from sinet.errors import UserError
 from sinet.files import write_atomically, write_lines
 from sinet.infer import draw
-from sinet.infer.predict import load_run, predict, run_labels, what_determines
+from sinet.infer.finished import run_labels
+from sinet.infer.predict import load_run, predict, what_determines
 
 log = logging.getLogger("sinet")
 

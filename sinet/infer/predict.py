@@ -1,4 +1,4 @@
-"""Prediction with a trained model, and finished runs read back from their folders."""
+"""Prediction with a trained model, and models read back from the folders of finished runs."""
 
 import contextlib
 import itertools
@@ -16,7 +16,8 @@ from sinet.data.sentence import iter_sentences, sentence_line
 from sinet.encoders.fast import fast_inference
 from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError
-from sinet.files import read_sealed, write_lines
+from sinet.files import write_lines
+from sinet.infer.finished import described, run_sums
 from sinet.model.batches import inference_batches
 from sinet.model.prefetch import prefetched
 from sinet.provenance import digest, file_sha256
@@ -25,8 +26,6 @@ log = logging.getLogger("sinet")
 
 BATCH = 32
 """Sentences a batch; they are sorted by length."""
-DESCRIBED = ("system", "settings", "labels", "encoder_config", "precision", "files")
-"""What `model.json` says of a run, and loading it needs."""
 CHUNK = 4096
 """Sentences of a file that are in memory at once."""
 AGAIN = "copy the run again, or train it"
@@ -103,27 +102,6 @@ def readable(path: Path) -> Iterator[None]:
     except Exception as error:  # the tokenizers' library raises no narrower kind
         why = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read; {AGAIN} ({why:.200})") from None
-
-
-def described(folder: Path) -> dict:
-    """A finished run's `model.json`; raises `UserError` where there is none that can be read."""
-    description = folder / "model.json"
-    if not description.is_file():
-        what = "no model.json, so no finished run; train it first" if folder.is_dir() else "no such folder of a run"
-        raise UserError(f"{folder}: {what}")
-    return read_sealed(description, *DESCRIBED)
-
-
-def run_sums(folder: Path) -> dict[str, str]:
-    """SHA-256 of what a run's model is read from beside `model.json`: its weights and the tokenizer's files; what
-    is hidden there, as Snakemake's time stamp is, nobody reads."""
-    files = [folder / "model.safetensors", *sorted((folder / "tokenizer").glob("[!.]*"))]
-    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path.is_file()}
-
-
-def run_labels(folder: Path) -> Labels:
-    """The types that a finished run tells apart."""
-    return Labels.from_json(described(folder)["labels"])
 
 
 def what_determines(made: dict, source: Path, *others: object) -> list:

@@ -26,7 +26,8 @@ from sinet.encoders.encoder import Encoder
 from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError, counted
 from sinet.files import read_json, write_atomically, write_json, write_sealed, write_text
-from sinet.infer.predict import described, load_run, readable, run_sums
+from sinet.infer.finished import described, run_sums
+from sinet.infer.predict import load_run, readable
 from sinet.model.weights import write_weights
 from sinet.provenance import file_sha256
 

@@ -27,7 +27,8 @@ from sinet.errors import UserError
 from sinet.evaluate.metrics import METRICS, score
 from sinet.files import link_or_copy, read_sealed, write_sealed, write_sum
 from sinet.grid.recipes import SELECTIONS
-from sinet.infer.predict import predict, run_sums
+from sinet.infer.finished import run_sums
+from sinet.infer.predict import predict
 from sinet.model.weights import write_weights
 from sinet.schema import RunSpec, TrainingRecipe
 from sinet.train.checkpoints import StateFolder, StopSignal

@@ -1,0 +1,32 @@
+"""What the folder of a finished run says of itself, read without torch."""
+
+from pathlib import Path
+
+from sinet.data.sentence import Labels
+from sinet.errors import UserError
+from sinet.files import read_sealed
+from sinet.provenance import file_sha256
+
+DESCRIBED = ("system", "settings", "labels", "encoder_config", "precision", "files")
+"""What `model.json` says of a run, and loading it needs."""
+
+
+def described(folder: Path) -> dict:
+    """A finished run's `model.json`; raises `UserError` where there is none that can be read."""
+    description = folder / "model.json"
+    if not description.is_file():
+        what = "no model.json, so no finished run; train it first" if folder.is_dir() else "no such folder of a run"
+        raise UserError(f"{folder}: {what}")
+    return read_sealed(description, *DESCRIBED)
+
+
+def run_sums(folder: Path) -> dict[str, str]:
+    """SHA-256 of what a run's model is read from beside `model.json`: its weights and the tokenizer's files; what
+    is hidden there, as Snakemake's time stamp is, nobody reads."""
+    files = [folder / "model.safetensors", *sorted((folder / "tokenizer").glob("[!.]*"))]
+    return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path.is_file()}
+
+
+def run_labels(folder: Path) -> Labels:
+    """The types that a finished run tells apart."""
+    return Labels.from_json(described(folder)["labels"])
