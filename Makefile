@@ -33,6 +33,7 @@ archive: setup
 	@python -m sinet archive --configs $(or $(CONFIGS),$(CONFIG))
 
 quick:
+	@echo "The quick grid tests the installation; its scores mean nothing."
 	@$(MAKE) tables CONFIG=config/quick.yaml
 
 bench: setup
