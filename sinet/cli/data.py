@@ -1,6 +1,7 @@
 """Commands on datasets and encoders: obtain, check, describe."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -85,6 +86,49 @@ def check(
     if too_long.words:
         print(f"[UNK] to {encoder}: {too_long.unknown / too_long.words:.1%} of {too_long.words:,} words")
     return 2 if report.faults else 0
+
+
+@command
+def convert(
+    files: Annotated[list[Path], Option("file of a tool's export, or folder of brat's", positional=True)],
+    out: Annotated[Path, Option("folder to write", "DIR")],
+    form: Annotated[
+        str | None,
+        Option("brat, doccano, label-studio, prodigy, triples, crossre or conll; default: recognised", "NAME"),
+    ] = None,
+    to: Annotated[str, Option("form to write: jsonl, brat, doccano, label-studio or prodigy", "NAME")] = "jsonl",
+    tokenized: Annotated[bool, Option("blanks divide words, line breaks sentences, as in what --to writes")] = False,
+    lines: Annotated[bool, Option("a line break ends a sentence; else only punctuation and a blank line do")] = False,
+    limit: Annotated[int, Option("places listed at most of what is lost or changed", "N")] = 50,
+) -> None:
+    """Convert what annotation tools export into JSON lines, or sentences into a tool's form. Example: `sinet convert
+    admin.jsonl --out data/mine` writes data/mine/admin.jsonl, which `check` and `predict` read. Words and sentences are
+    those of `predict`; a word is divided at the edge of a mention, sentences are joined where a mention or relation
+    crosses them, and what cannot be converted is counted and listed. `--to brat` is the way back; what it writes is
+    read again, word by word, with --tokenized."""
+    from sinet.data.convert import Account, checked_form, recognised
+    from sinet.data.convert import convert as read_any
+    from sinet.data.exchange import checked_target, write
+
+    checked_form(form)
+    checked_target(to)
+    stems = Counter(path.stem for path in files)
+    if twice := [path for path in files if stems[path.stem] > 1]:
+        raise UserError(f"{twice[0]}: {twice[1]} would be written under the same name; convert them into two folders")
+    for path in files:
+        account = Account()
+        of = form or recognised(path)
+        sentences = read_any(path, of, tokenized, lines, account)
+        written = write(path, to, sentences, out, account)
+        for n, place in enumerate(account.places[: limit + 1]):
+            more = f"... and {len(account.places) - limit} more; --limit shows them"
+            logging.getLogger("sinet").warning("%s", place if n < limit else more)
+        documents = len({s.document or s.id for s in sentences})
+        entities, relations = (sum(len(getattr(s, part)) for s in sentences) for part in ("entities", "relations"))
+        print(
+            f"{path} ({of}) -> {written}: {counted(documents, 'document')}, {counted(len(sentences), 'sentence')}, "
+            f"{entities} entities, {counted(relations, 'relation')}; {account.summary()}"
+        )
 
 
 @command

@@ -25,9 +25,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sinet.data.decode import read_text
-from sinet.data.sentence import Entity, Labels, Relation, Sentence, controlled
+from sinet.data.document import Document, document_sentences
+from sinet.data.sentence import Labels, Sentence, controlled
 from sinet.data.sources import annotations, source_of
-from sinet.data.text import Word, cut, sentences
+from sinet.data.text import sentences
 from sinet.errors import UserError, listed, quoted
 
 TAG = re.compile(r"<[^>]*>")
@@ -65,21 +66,6 @@ class Lost:
         lines += [f"- {mention}" for mention in self.mentions[:20]]
         lines += [f"{what[0].upper()}{what[1:]}: {n}." for what, n in sorted(self.counts.items())]
         return lines
-
-
-@dataclass(frozen=True)
-class Document:
-    """A document's text without tags and references, and what is annotated in it.
-
-    `header`: characters [start, end) of its header lines; `mentions`: type and characters [start, end) of each distinct
-    head; `relations`: type and two positions in `mentions`.
-    """
-
-    name: str
-    text: str
-    header: tuple[tuple[int, int], ...]
-    mentions: tuple[tuple[str, int, int], ...]
-    relations: tuple[tuple[str, int, int], ...]
 
 
 def find_documents(folders: Sequence[Path]) -> dict[str, Path]:
@@ -120,7 +106,7 @@ def read_documents(
         document = read_document(found[name], lost)
         document = document if header else without_header(document, lost)
         document = document if labels is None else of_types(document, labels, lost)
-        made += document_sentences(document)
+        made += document_sentences(document, sentences(WRAPPED.sub(r"\1 \2", document.text), lines=True)).sentences
     return made
 
 
@@ -193,7 +179,7 @@ def read_document(apf: Path, lost: Lost) -> Document:
             relations[triple] = None
     header = tuple((place[start], place[end]) for start, end in _header(source))
     lost.counts["mentions read"] += len(distinct)
-    return Document(name, text, header, tuple(distinct), tuple(relations))
+    return Document(name, text, tuple(distinct), tuple(relations), header)
 
 
 def _parsed(apf: Path) -> ElementTree.Element:
@@ -286,7 +272,7 @@ def _arguments(mention: ElementTree.Element) -> dict[int, str]:
     return found
 
 
-# -- text into sentences -------------------------------------------------------------------------------------------
+# -- what is read of a document ------------------------------------------------------------------------------------
 
 
 def without_header(document: Document, lost: Lost) -> Document:
@@ -319,67 +305,3 @@ def _reduced(document: Document, kept: list[bool], relations: Sequence[tuple], w
     for what, gone in (("mentions", len(kept) - len(number)), ("relations", len(document.relations) - len(relations))):
         lost.counts[f"{what} {why}"] += gone
     return replace(document, mentions=tuple(itertools.compress(document.mentions, kept)), relations=tuple(relations))
-
-
-def document_sentences(document: Document) -> list[Sentence]:
-    """The sentences of a document with its entities and relations."""
-    edges = sorted({edge for _, start, end in document.mentions for edge in (start, end)})
-    split = []
-    for words in sentences(WRAPPED.sub(r"\1 \2", document.text), lines=True):
-        first, last = bisect.bisect_left(edges, words[0].start), bisect.bisect_right(edges, words[-1].end)
-        split.append(cut(words, set(edges[first:last])))
-    spans = [(start, end) for _, start, end in document.mentions]
-    joined = [*spans]
-    for _, head, tail in document.relations:
-        joined.append((min(spans[head][0], spans[tail][0]), max(spans[head][1], spans[tail][1])))
-    merged = _merged(split, joined)
-    begins = [words[0].start for words in merged]
-    mentions: list[list[int]] = [[] for _ in merged]  # of each sentence
-    relations: list[list[tuple[str, int, int]]] = [[] for _ in merged]
-    for i, (start, _) in enumerate(spans):
-        mentions[bisect.bisect_right(begins, start) - 1].append(i)
-    for relation in document.relations:
-        relations[bisect.bisect_right(begins, spans[relation[1]][0]) - 1].append(relation)
-    made: list[Sentence] = []
-    for words, here, related in zip(merged, mentions, relations, strict=True):
-        starts, ends = ({getattr(w, side): i for i, w in enumerate(words)} for side in ("start", "end"))
-        inside = {
-            i: Entity(kind, starts[start], ends[end] + 1)
-            for i, (kind, start, end) in ((i, document.mentions[i]) for i in here)
-            if start in starts and end in ends
-        }
-        number = {i: n for n, i in enumerate(inside)}
-        made.append(
-            Sentence(
-                f"{document.name}-{len(made)}",
-                tuple(word.text for word in words),
-                tuple(inside.values()),
-                tuple(
-                    Relation(kind, number[head], number[tail])
-                    for kind, head, tail in related
-                    if head in number and tail in number
-                ),
-                document.name,
-            )
-        )
-    kept = sum(len(s.entities) for s in made), sum(len(s.relations) for s in made)
-    for what, n, of in zip(("mentions", "relations"), kept, (document.mentions, document.relations), strict=True):
-        if n != len(of):
-            raise RuntimeError(f"{document.name}: {len(of) - n} {what} got lost between text and sentences")
-    return made
-
-
-def _merged(split: list[list[Word]], joined: Sequence[tuple[int, int]]) -> list[list[Word]]:
-    """Neighbouring sentences put together wherever a stretch of `joined` characters reaches from one into the next."""
-    found: list[list[Word]] = []
-    reach = -1
-    ends, next_end = sorted(joined), 0
-    for words in split:
-        if found and words[0].start < reach:
-            found[-1].extend(words)
-        else:
-            found.append(list(words))
-        while next_end < len(ends) and ends[next_end][0] < words[-1].end:
-            reach = max(reach, ends[next_end][1])
-            next_end += 1
-    return found

@@ -20,11 +20,13 @@ from sinet.data.misread import (
     SENTENCE,
     SPANS,
     Keys,
+    convert_hint,
     counted_characters,
     foreign_form,
     has_words,
     lost_annotation,
     renamed_items,
+    tool_of_text,
 )
 from sinet.data.sentence import Labels, Sentence, check_types, controlled, misspelt, parse_sentence, whole
 from sinet.errors import UserError
@@ -59,7 +61,9 @@ def json_lines(text: str) -> Iterator[tuple[int, Any]]:
     if before and not records:
         number, first = before[0]
         what = first.what if isinstance(first, Fault) else f"{first!r:.40} is no object"
-        yield number, Fault("", f"{what}, and no other line is a JSON object; known forms: {_known_forms()}")
+        tool = tool_of_text(text)
+        hint = f"the file looks like {tool}; {convert_hint(tool)}" if tool else ""
+        yield number, Fault("", f"{what}, and no other line is a JSON object; {hint}known forms: {_known_forms()}")
 
 
 def json_array(text: str) -> Iterator[tuple[int, Any]]:

@@ -60,6 +60,21 @@ TOOLS = (
 """Forms of other tools by keys that all their records have; the first that fits counts."""
 TRIPLES = re.compile(r"tripl|^spo|relation_?(list|mentions)$", re.IGNORECASE)
 """Keys of triples that name their arguments by their words."""
+TRIPLED = "a form of triples that name their arguments by words"
+CONVERTED = {
+    "doccano": "doccano",
+    "Label Studio": "label-studio",
+    "Prodigy": "prodigy",
+    TRIPLED: "triples",
+    "CrossRE": "crossre",
+    "brat's annotation": "brat",
+    "CoNLL's columns": "conll",
+}
+"""Forms of others that `sinet convert` reads, and what it calls them."""
+ANN_LINE = re.compile(r"T\d+\t\S+ \d+ \d+[;\t]|R\d+\t\S+ \S+:\S+ |[EAMN#]\d+\t|\*\t")
+"""How a line of brat's annotation begins."""
+TAG_LINE = re.compile(r"[^ \t]+[ \t](?:.*[ \t])?(?:O|[BIESUL]-[^ \t]+)[ \t\r]*$")
+"""A line of columns that ends with a tag."""
 RELATED = re.compile(r"rel|tripl|^spo|link|edge|pair|^arcs?$", re.IGNORECASE)
 """Keys that hold relations in other tools."""
 TAGS = re.compile(r"ner|tag|label|bio|ent(s|ity|ities)|mention|span|annot|rel|tripl", re.IGNORECASE)
@@ -85,6 +100,26 @@ def has_words(record: Any, keys: Keys) -> bool:
     return isinstance(words, str)
 
 
+def tool_of(record: dict) -> str | None:
+    """Whose form a record is in, by its keys."""
+    whose = next((tool for tool, keys in TOOLS if keys <= record.keys()), None)
+    return whose or (TRIPLED if any(TRIPLES.search(str(key)) for key in record) else None)
+
+
+def tool_of_text(text: str) -> str | None:
+    """Whose form a text that is no JSON is in, by its first lines."""
+    lines = [line for line in text[:10_000].split("\n")[:100] if line.strip() and not line.startswith("-DOCSTART-")]
+    lines = lines[: -1 if len(text) > 10_000 else None]  # the last may be cut
+    if lines and all(map(ANN_LINE.match, lines)):
+        return "brat's annotation"
+    return "CoNLL's columns" if lines and all(map(TAG_LINE.match, lines)) else None
+
+
+def convert_hint(tool: str | None) -> str:
+    """The command that reads a form of others, if one does."""
+    return "`sinet convert FILE --out DIR` reads it; " if tool in CONVERTED else ""
+
+
 def foreign_form(records: Sequence[object], known: str) -> Fault:
     """The fault of a file whose records have no words for a form that is `known` here."""
     record = next((record for record in records if isinstance(record, dict)), None)
@@ -93,9 +128,7 @@ def foreign_form(records: Sequence[object], known: str) -> Fault:
             "", f"no record is an object but {plain(repr(records[0]))}; write {SENTENCE.shape}; known forms: {known}"
         )
     names = list(map(str, record))
-    whose = next((tool for tool, keys in TOOLS if keys <= record.keys()), None)
-    if whose is None and any(map(TRIPLES.search, names)):
-        whose = "a form of triples that name their arguments by words"
+    whose = tool_of(record)
     form = f"looks like {whose}" if whose else "is of no known form"
     for keys in (SENTENCE, DOCUMENT):
         meant = next((name for name in names if name != keys.words and meant_key(name, (keys.words,))), None)
@@ -107,7 +140,7 @@ def foreign_form(records: Sequence[object], known: str) -> Fault:
     if under := next((k for k in (SENTENCE, DOCUMENT) if k.words in record), None):  # words of another kind
         keys, meant, right = under, under.words, "words" if under is SENTENCE else "sentences, each a list of words"
         hint = f"no record has a list of {right}, this one has {shown(record[meant])}; the file "
-    convert = f"convert each record to {keys.shape}; known forms: {known}"
+    convert = f"{convert_hint(whose)}convert each record to {keys.shape}; known forms: {known}"
     return Fault(plain(meant or ""), f"{hint}{form}, with the keys {listed(names)}; {convert}")
 
 
