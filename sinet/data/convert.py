@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from sinet.data.decode import Fault, read_text
 from sinet.data.document import Document, document_sentences
-from sinet.data.formats import FORMS, json_array, json_lines, read, recognise
+from sinet.data.formats import ENTITY, FORMS, RELATION, json_array, json_lines, list_fault, read, recognise
 from sinet.data.misread import ANN_LINE, CONVERTED, TAG_LINE, has_words, tool_of, tool_of_text
 from sinet.data.sentence import Sentence, parse_sentence, sentence_to_json, whole
 from sinet.data.text import Word, sentences
@@ -87,11 +87,11 @@ def _reasons(counts: Counter) -> str:
 # -- documents into sentences --------------------------------------------------------------------------------------
 
 
-def convert(path: Path, form: str | None, tokenized: bool, lines: bool, account: Account) -> list[Sentence]:
+def convert(path: Path, form: str, tokenized: bool, lines: bool, account: Account) -> list[Sentence]:
     """The sentences of a file, or of a folder of brat's.
 
     Args:
-        form: None to recognise it.
+        form: a key of `READERS` or of `sinet.data.formats.FORMS`.
         tokenized: whether blanks divide words and line breaks sentences, as in what `sinet convert --to` writes.
         lines: whether a line break ends a sentence; otherwise only punctuation and a blank line do.
 
@@ -101,7 +101,7 @@ def convert(path: Path, form: str | None, tokenized: bool, lines: bool, account:
     if form in FORMS:
         return read(path, form)
     found = []
-    for document in READERS[form or recognised(path)](path, account):
+    for document in READERS[form](path, account):
         divided = _words(document.text, tokenized or document.tokenized, lines)
         made = document_sentences(_resolved(document, tokenized or document.tokenized, account), divided)
         account.changed["sentences joined to others for a mention or relation"] += made.joined
@@ -225,10 +225,25 @@ def _part(record: Any, key: str, kind: type, where: str) -> Any:
     return record[key]
 
 
-def _list(record: dict, key: str, where: str) -> Iterator[tuple[str, Any]]:
+def _list(record: Any, key: str, where: str) -> Iterator[tuple[str, Any]]:
     """Place and item of a list that may be absent."""
-    if record.get(key) is not None:
+    if not isinstance(record, dict) or record.get(key) is not None:
         yield from ((f"{where}: {key}[{i}]", item) for i, item in enumerate(_part(record, key, list, where)))
+
+
+def _labels(record: dict, where: str) -> list[str]:
+    """The texts of a list of labels, which may be absent."""
+    named = [label for _, label in _list(record, "labels", where)]
+    if not all(isinstance(label, str) for label in named):
+        raise UserError(f"{where}: labels: should be texts, are {shown(named)}")
+    return named
+
+
+def _span_list(item: Any, parts: tuple[str, ...], where: str) -> list:
+    """An entity or relation given as a list; raises `UserError` where it is none."""
+    if fault := list_fault("", item, parts):
+        raise UserError(f"{where}: {fault}")
+    return item
 
 
 def _first(record: dict, keys: Sequence[str]) -> str:
@@ -297,9 +312,8 @@ def doccano(path: Path, account: Account) -> Iterator[Annotated]:
             head, tail = _part(item, "from_id", int, at), _part(item, "to_id", int, at)
             arcs.append(Arc(_part(item, "type", str, at), head, tail, at))
         for at, item in _list(record, _first(record, ("label", "labels")), where):
-            if not isinstance(item, list) or len(item) != 3 or not (whole(item[0]) and whole(item[1])):
-                raise UserError(f"{at}: should be [start, end, type], is {shown(item)}")
-            spans.append(Span(at, str(item[2]), item[0], item[1], at))
+            start, end, kind = _span_list(item, ENTITY, at)[:3]
+            spans.append(Span(at, kind, start, end, at))
         yield Annotated(_name(record, path, number), text, spans, arcs, where)
 
 
@@ -325,16 +339,16 @@ def label_studio(path: Path, account: Account) -> Iterator[Annotated]:
                 head, tail = _part(item, "from_id", str, at), _part(item, "to_id", str, at)
                 way = item.get("direction")
                 ways = [(head, tail)] * (way != "left") + [(tail, head)] * (way in ("left", "bi"))
-                named = [label for _, label in _list(item, "labels", at)]
-                arcs += [Arc(str(label), *pair, at) for label in named for pair in ways]
+                named = _labels(item, at)
+                arcs += [Arc(label, *pair, at) for label in named for pair in ways]
                 if not named:
                     account.lose(at, "relations without a label", f"{head} to {tail}")
             elif kind == "labels":
                 value = _part(item, "value", dict, at)
                 start, end = _part(value, "start", int, at), _part(value, "end", int, at)
                 said = value.get("text") if isinstance(value.get("text"), str) else None
-                named = [label for _, label in _list(value, "labels", at)]
-                spans += [Span(_part(item, "id", str, at), str(label), start, end, at, said) for label in named]
+                named = _labels(value, at)
+                spans += [Span(_part(item, "id", str, at), label, start, end, at, said) for label in named]
                 if not named:
                     account.lose(at, "mentions without a label", quoted(text[start:end]))
             else:
@@ -410,16 +424,14 @@ def crossre(path: Path, account: Account) -> Iterator[Annotated]:
         begins = list(itertools.accumulate((len(word) + 1 for word in words), initial=0))
         spans = []
         for at, item in _list(record, "ner", where):
-            if not isinstance(item, list) or len(item) != 3 or not (whole(item[0]) and whole(item[1])):
-                raise UserError(f"{at}: should be [start, end, type], is {shown(item)}")
-            if not 0 <= item[0] <= item[1] < len(words):
-                raise UserError(f"{at}: {item[:2]} is no span of the {len(words)} words; ends are inclusive")
-            spans.append(Span((item[0], item[1]), str(item[2]), begins[item[0]], begins[item[1] + 1] - 1, at))
+            start, end, kind = _span_list(item, ENTITY, at)[:3]
+            if not 0 <= start <= end < len(words):
+                raise UserError(f"{at}: [{start}, {end}] is no span of the {len(words)} words; ends are inclusive")
+            spans.append(Span((start, end), kind, begins[start], begins[end + 1] - 1, at))
         arcs = []
         for at, item in _list(record, "relations", where):
-            if not isinstance(item, list) or len(item) < 5 or not all(map(whole, item[:4])):
-                raise UserError(f"{at}: should be [start, end, start, end, type], is {shown(item)}")
-            arcs.append(Arc(str(item[4]), tuple(item[:2]), tuple(item[2:4]), at))
+            *places, kind = _span_list(item, RELATION, at)[:5]
+            arcs.append(Arc(kind, tuple(places[:2]), tuple(places[2:]), at))
         yield Annotated(_part(record, "doc_key", str, where), " ".join(words), spans, arcs, where, tokenized=True)
 
 

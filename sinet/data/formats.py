@@ -156,7 +156,7 @@ def two_sentences(record: Any) -> Iterator[dict | Fault]:
         place = _places(entities)
         made["relations"] = [_by_spans(f"relations[{i}]", item, place) for i, item in enumerate(relations)]
         made["entities"] = [
-            _annotation(f"entities[{i}]", item, ENTITY) or {"type": item[2], "start": item[0], "end": item[1]}
+            list_fault(f"entities[{i}]", item, ENTITY) or {"type": item[2], "start": item[0], "end": item[1]}
             for i, item in enumerate(entities)
         ]
     yield record | {field: items for field, items in made.items() if field in record}
@@ -214,7 +214,7 @@ def dygie_sentences(record: Any) -> Iterator[dict | Fault]:
         place = _places(ner[number])
         for i, item in enumerate(ner[number]):
             field = f"ner[{number}][{i}]"
-            if fault := _annotation(field, item, ENTITY):
+            if fault := list_fault(field, item, ENTITY):
                 entities.append(fault)
             elif not base <= item[0] <= item[1] < behind:
                 entities.append(Fault(field, _outside(item[0], item[1], base, len(words))))
@@ -235,7 +235,7 @@ NOWHERE: Mapping[tuple[int, int], int] = {}
 ENTITY, RELATION = ("start", "end", "type"), ("start", "end", "start", "end", "type")
 
 
-def _annotation(field: str, item: Any, parts: tuple[str, ...]) -> Fault | None:
+def list_fault(field: str, item: Any, parts: tuple[str, ...]) -> Fault | None:
     """What is wrong with the form of an entity or relation given as a list; whatever follows its type is passed
     over."""
     n = len(parts)
@@ -248,7 +248,7 @@ def _places(entities: list) -> dict[tuple[int, int], int]:
     """The first place of each span in a list of entities given as lists."""
     place: dict[tuple[int, int], int] = {}
     for i, entity in enumerate(entities):
-        if _annotation("", entity, ENTITY) is None:
+        if list_fault("", entity, ENTITY) is None:
             place.setdefault((entity[0], entity[1]), i)
     return place
 
@@ -258,7 +258,7 @@ def _by_spans(
 ) -> dict | Fault:
     """A relation that names its arguments by their spans, turned into one that names their places; `home`: the sentence
     of every span of its document."""
-    if fault := _annotation(field, item, RELATION):
+    if fault := list_fault(field, item, RELATION):
         return fault
     head, tail = (item[0], item[1]), (item[2], item[3])
     for span in (head, tail):
