@@ -323,7 +323,7 @@ def test_a_finished_run_whose_files_were_changed_is_trained_anew(name, run, prep
         file.write(b"9,0,0,99.9\n")
     train.train_run(spec(run), prepared, tmp_path / "again", tmp_path / "state")
     assert f"{name} was changed after the training; ignored" in caplog.text
-    assert weights(tmp_path / "again") == first and "99.9" not in (tmp_path / "again" / "log.csv").read_text()
+    assert weights(tmp_path / "again") == first and "9,0,0,99.9" not in (tmp_path / "again" / "log.csv").read_text()
     assert [line.split(",")[0] for line in log_csv.splitlines()] == [
         line.split(",")[0] for line in (tmp_path / "again" / "log.csv").read_text().splitlines()
     ]
