@@ -434,20 +434,9 @@ def grid_costs(runs: Iterable[RunSpec], material: Material) -> list[tuple[list[R
 
 def table(costs: Sequence[tuple[list[RunSpec], Cost | None]], device: Device, memory_gb: float | None) -> str:
     """A line for all runs that differ by seed or fold alone, with the figures of one of them, then those of all."""
-    head: tuple[str, ...] = (
-        "dataset",
-        "encoder",
-        "model",
-        "runs",
-        "sentences",
-        "steps",
-        "PFLOP",
-        "hours",
-        "memory",
-        "state",
-        "disk",
-    )
-    lines, hours, total = [head], 0.0, Work()
+    head = ("dataset", "encoder", "model", "runs", "sentences", "steps", "PFLOP", "hours", "memory", "state", "disk")
+    lines: list[tuple[str, ...]] = [head]
+    hours, total = 0.0, Work()
     disk = largest = 0.0
     for group, cost in costs:
         run, count = group[0], len(group)

@@ -131,7 +131,10 @@ def _albert(model: Any) -> list[Layer]:
 
 
 ARCHITECTURES: dict[str, Callable[[Any], list[Layer]]] = {
-    **{"bert": _bert, "roberta": _bert, "mpnet": _mpnet, "albert": _albert}
+    "bert": _bert,
+    "roberta": _bert,
+    "mpnet": _mpnet,
+    "albert": _albert,
 }
 
 

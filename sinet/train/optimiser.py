@@ -100,22 +100,24 @@ class RowAdamW(torch.optim.AdamW):
     def clipped_step(self, limit: float | None, by_part: bool = True) -> None:
         """A step with the gradient, of each part (a group's `part`) or of all parameters, scaled to a norm of at most
         `limit`; None for no limit."""
+        if limit is not None:
+            self._clip(limit, by_part)
+        try:
+            self.step()
+        finally:
+            self.grad_scale = None
+
+    def _clip(self, limit: float, by_part: bool) -> None:
         parts: dict[int, list[Tensor]] = {}
         for group in self.param_groups:
             if learning := [weight for weight in group["params"] if weight.grad is not None]:
                 parts.setdefault(group.get("part", 0) if by_part else 0, []).extend(learning)
         for weights in parts.values():
-            if limit is None:
-                break
             excess = ((self.gradient_norm(weights) + 1e-6) / limit).float().clamp(min=1.0)
             if len(parts) == 1:
                 self.grad_scale = excess  # the fused step divides by it, in float32
             else:
                 torch._foreach_div_([weight.grad for weight in weights if weight.grad is not None], excess)
-        try:
-            self.step()
-        finally:
-            self.grad_scale = None
 
     def gradient_norm(self, weights: Iterable[Tensor]) -> Tensor:
         """Of all gradients together; of an embedding only the rows that were read are looked at."""
