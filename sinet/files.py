@@ -186,6 +186,11 @@ def parse_json(text: str) -> Any:
         raise ValueError("a number of thousands of digits") from None
 
 
+def json_line(record: object) -> str:
+    """A record as a line of JSON."""
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
 def write_json(path: Path, record: object) -> None:
     """Indented JSON, atomically."""
     write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")

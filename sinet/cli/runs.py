@@ -1,6 +1,5 @@
 """Commands on one run: train it, predict with it, exchange it with the authors' released code."""
 
-import json
 from os.path import realpath  # pathlib's `resolve` raises for a loop of links
 from pathlib import Path
 from typing import Annotated
@@ -119,7 +118,7 @@ def _check_targets(run: Path, input: Path | None, output: Path | None, html: Pat
 
 def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: Path | None) -> None:
     from sinet import machine
-    from sinet.files import write_atomically, write_text
+    from sinet.files import json_line, write_atomically, write_text
     from sinet.infer import draw
     from sinet.infer.extract import Loaded
 
@@ -136,8 +135,7 @@ def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: 
 
         write_atomically(html, write)
     if output:
-        lines_ = (json.dumps(sentence.as_json(), ensure_ascii=False) + "\n" for sentence in found)
-        write_text(output, "".join(lines_))
+        write_text(output, "".join(json_line(sentence.as_json()) for sentence in found))
 
 
 @command

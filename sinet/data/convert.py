@@ -102,11 +102,13 @@ def convert(path: Path, form: str, tokenized: bool, lines: bool, account: Accoun
         return read(path, form)
     found = []
     for document in READERS[form](path, account):
-        divided = _words(document.text, tokenized or document.tokenized, lines)
-        made = document_sentences(_resolved(document, tokenized or document.tokenized, account), divided)
+        given = tokenized or document.tokenized
+        made = document_sentences(_resolved(document, given, account), _words(document.text, given, lines))
         account.changed["sentences joined to others for a mention or relation"] += made.joined
         account.changed["words divided at the edge of a mention"] += made.cut
-        found += [parse_sentence(sentence_to_json(sentence), document.where, sentence.id) for sentence in made[0]]
+        found += [
+            parse_sentence(sentence_to_json(sentence), document.where, sentence.id) for sentence in made.sentences
+        ]
     return found
 
 

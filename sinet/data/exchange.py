@@ -10,7 +10,7 @@ from pathlib import Path
 from sinet.data.convert import Account, Annotated, Arc, Span
 from sinet.data.sentence import Sentence, sentence_line
 from sinet.errors import UserError, nearest, quoted, shown
-from sinet.files import write_text
+from sinet.files import json_line, write_text
 
 
 def write(path: Path, form: str, sentences: Sequence[Sentence], out: Path, account: Account) -> Path:
@@ -82,23 +82,15 @@ def brat(stem: str, documents: Iterator[Annotated]) -> Iterator[tuple[str, str]]
 
 def doccano(stem: str, documents: Iterator[Annotated]) -> Iterator[tuple[str, str]]:
     """JSONL of entities and relations."""
-    yield (
-        f"{stem}.jsonl",
-        _lines(
-            {
-                "id": document.name,
-                "text": document.text,
-                "entities": [
-                    {"id": s.id, "label": s.type, "start_offset": s.start, "end_offset": s.end} for s in document.spans
-                ],
-                "relations": [
-                    {"id": n, "from_id": a.head, "to_id": a.tail, "type": a.type}
-                    for n, a in enumerate(document.arcs, 1)
-                ],
-            }
-            for document in documents
-        ),
-    )
+    lines = []
+    for document in documents:
+        entities = [{"id": s.id, "label": s.type, "start_offset": s.start, "end_offset": s.end} for s in document.spans]
+        relations = [
+            {"id": n, "from_id": a.head, "to_id": a.tail, "type": a.type} for n, a in enumerate(document.arcs, 1)
+        ]
+        record = {"id": document.name, "text": document.text, "entities": entities, "relations": relations}
+        lines.append(json_line(record))
+    yield f"{stem}.jsonl", "".join(lines)
 
 
 def label_studio(stem: str, documents: Iterator[Annotated]) -> Iterator[tuple[str, str]]:
@@ -153,11 +145,7 @@ def prodigy(stem: str, documents: Iterator[Annotated]) -> Iterator[tuple[str, st
         made = {"text": document.text, "tokens": tokens, "spans": spans, "relations": arcs}
         return made | {"meta": {"id": document.name}, "answer": "accept"}
 
-    yield f"{stem}.jsonl", _lines(map(record, documents))
-
-
-def _lines(records: Iterator[dict]) -> str:
-    return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    yield f"{stem}.jsonl", "".join(json_line(record(document)) for document in documents)
 
 
 WRITERS: dict[str, Callable[[str, Iterator[Annotated]], Iterator[tuple[str, str]]]] = {

@@ -22,7 +22,7 @@ from typing import Any
 
 from sinet.data.decode import Fault, decoded, utf8_lines
 from sinet.errors import CONTROL, UserError, closest, listed, nearest, plain, quoted
-from sinet.files import check_sum
+from sinet.files import check_sum, json_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,7 +366,7 @@ def sentence_to_json(sentence: Sentence) -> dict:
 
 def sentence_line(sentence: Sentence) -> str:
     """A sentence as a line of JSON."""
-    return json.dumps(sentence_to_json(sentence), ensure_ascii=False) + "\n"
+    return json_line(sentence_to_json(sentence))
 
 
 def write_sentences(path: Path, sentences: Iterable[Sentence]) -> None:

@@ -1,7 +1,6 @@
 """Triples from raw text with a trained run: sentences and words by `sinet.data.text`, spans with character offsets."""
 
 import itertools
-import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from sinet.data.decode import decoded, utf8_lines
 from sinet.data.sentence import Labels, Sentence, parse_sentence
 from sinet.data.text import Word, sentences
 from sinet.errors import UserError
-from sinet.files import write_atomically, write_lines
+from sinet.files import json_line, write_atomically, write_lines
 from sinet.infer import draw
 from sinet.infer.finished import run_labels
 from sinet.infer.predict import load_run, predict, what_determines
@@ -222,7 +221,7 @@ def extract_file(run: Path, source: Path, out: Path, page: Path | None, lines: b
             for text in loaded.stream(counted(), lines, done):
                 found += 1
                 bar.update(min(read, size) - bar.n)  # at most a chunk ahead of what is predicted
-                yield json.dumps(text.as_json(), ensure_ascii=False) + "\n"
+                yield json_line(text.as_json())
             bar.update(size - bar.n)
 
     write_lines(out, what_determines(loaded.made, source, lines), CHUNK, made)
