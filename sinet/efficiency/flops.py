@@ -12,13 +12,13 @@ import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from fvcore.nn import FlopCountAnalysis
 from fvcore.nn.jit_handles import bmm_flop_jit, get_shape
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
@@ -38,7 +38,7 @@ from sinet.model.batches import sample_by_length
 
 log = logging.getLogger("sinet")
 
-OF_EACH_LENGTH = 4
+OF_EACH_LENGTH = 2
 """Sentences that are counted of each length."""
 
 UNCOUNTED = frozenset(
@@ -98,8 +98,9 @@ class _Results(TorchFunctionMode):
     ) -> object:
         result = function(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.is_floating_point():
-            for used in tree_leaves((args, kwargs)):
-                self.kept.pop(id(used), None)
+            for used in args:
+                for part in used if isinstance(used, list | tuple) else (used,):
+                    self.kept.pop(id(part), None)
             self.kept[id(result)] = result
         return result
 
@@ -141,8 +142,64 @@ def _analysis(module: nn.Module, inputs: tuple, operators: dict[str, Callable[..
     return analysis
 
 
-def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
+class _Encoding(nn.Module):
+    """An encoder's own products, whatever answers in its place while heads are counted."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        return self.encoder.transformer(input_ids, attention_mask).last_hidden_state
+
+
+ENCODER_COUNTS: dict[tuple[str, str, torch.Size], Counter[str]] = {}
+"""What `count_encoder` has counted: each architecture is traced once for a shape, whichever system asks."""
+
+
+def count_encoder(encoder: Encoder, shape: torch.Size) -> Counter[str]:
+    """Multiply-adds of an encoder over a batch (rows, pieces), by operator."""
+    config = encoder.model.config
+    key = (config.to_json_string(), config._attn_implementation, shape)
+    if key not in ENCODER_COUNTS:
+        ids = torch.zeros(shape, dtype=torch.long, device=encoder.model.device)
+        ENCODER_COUNTS[key] = _analysis(_Encoding(encoder), (ids, torch.ones_like(ids)), {}).by_operator()
+    return ENCODER_COUNTS[key]
+
+
+@contextlib.contextmanager
+def _encoded_once(model: Extractor) -> Iterator[list[tuple[Encoder, torch.Size]]]:
+    """Within it, encoders run while nothing is traced and give the same again, in the same order, to a trace, which
+    sees the heads alone; which encoder was asked, and for what shape."""
+    asked: list[tuple[Encoder, torch.Size]] = []
+    states: list[Any] = []
+
+    def answering(encoder: Encoder, compute: Callable[..., Any]) -> Callable[..., Any]:
+        def answer(input_ids: Tensor, *rest: Tensor, **options: Tensor) -> Any:
+            if torch.jit.is_tracing():
+                return states.pop(0)
+            asked.append((encoder, input_ids.shape))
+            states.append(compute(input_ids, *rest, **options))
+            return states[-1]
+
+        return answer
+
+    encoders = [module for module in model.modules() if isinstance(module, Encoder)]
+    for encoder in encoders:
+        for name in ("forward", "all_layers"):
+            vars(encoder)[name] = answering(encoder, getattr(encoder, name))
+    try:
+        yield asked
+    finally:
+        for encoder in encoders:
+            del vars(encoder)["forward"], vars(encoder)["all_layers"]
+
+
+def count_batch(model: Extractor, batch: Batch, checked: bool = True) -> dict[str, Counter]:
     """Multiply-adds of decoding one batch.
+
+    Args:
+        checked: torch's own counter is held against fvcore's; it takes longer than the count.
 
     Returns:
         `encoder` and `heads`, each operator -> multiply-adds; normalisation stands under `layer_norm`.
@@ -153,21 +210,21 @@ def count_batch(model: Extractor, batch: Batch) -> dict[str, Counter]:
     """
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        analysis = _analysis(_Decoding(model, batch), tuple(batch.tensors.values()), model.flop_handlers)
-        everything, by_module = analysis.by_operator(), analysis.by_module_and_operator()
-        # a system may have several encoders (PURE has two)
-        encoders = {f"model.{name}": module for name, module in model.named_modules() if isinstance(module, Encoder)}
-        encoder: Counter[str] = sum((by_module[name] for name in encoders), Counter())
-        sizes = [module for module in encoders.values() if isinstance(module, Sizes)]
-        for module in sizes:
-            module.asked.clear()
-        with FlopCounterMode(display=False) as torch_counter:
+        with _encoded_once(model) as asked:
             model.decode(batch)
-    products = sum(n for operator, n in everything.items() if operator not in NORMALISATION)
-    if 2 * products != torch_counter.get_total_flops():
-        raise RuntimeError(f"fvcore counts {products} multiply-adds, torch {torch_counter.get_total_flops() / 2}")
-    heads = Counter(everything) - Counter(encoder)
-    return {"encoder": sum((module.multiply_adds() for module in sizes), Counter(encoder)), "heads": heads}
+            analysis = _analysis(_Decoding(model, batch), tuple(batch.tensors.values()), model.flop_handlers)
+        heads = analysis.by_operator()
+        by_encoder = [(encoder, count_encoder(encoder, shape)) for encoder, shape in asked]
+        if checked:
+            with FlopCounterMode(display=False) as torch_counter:
+                model.decode(batch)
+            here = sum((counted for encoder, counted in by_encoder if not isinstance(encoder, Sizes)), heads)
+            products = sum(n for operator, n in here.items() if operator not in NORMALISATION)
+            if 2 * products != torch_counter.get_total_flops():
+                raise RuntimeError(
+                    f"fvcore counts {products} multiply-adds, torch {torch_counter.get_total_flops() / 2}"
+                )
+    return {"encoder": sum((counted for _, counted in by_encoder), Counter()), "heads": heads}
 
 
 def count_sentences(
@@ -176,7 +233,8 @@ def count_sentences(
     """Mean multiply-adds per sentence, decoded in batches of equal numbers of pieces and words: nothing is padded.
 
     What a batch does once for all is counted once (in SINET the product of the width table with the classifiers, less
-    than a thousandth of the total). `given`: relations are decided between the gold entities (`Batch.gold_entities`).
+    than a thousandth of the total). torch's own counter is held against the batch in the middle. `given`: relations are
+    decided between the gold entities (`Batch.gold_entities`).
     """
     # torch's counter fails where a weight that learns goes into a module, as DeBERTa's table of distances does
     model.eval().requires_grad_(False)
@@ -184,10 +242,11 @@ def count_sentences(
     for sentence, pieces in zip(sentences, model.encoder.piece_counts(sentences), strict=True):
         groups[pieces, len(sentence.tokens)].append(sentence if given else sentence.without_labels())
     totals: dict[str, Counter[str]] = {"encoder": Counter(), "heads": Counter()}
+    middle = sorted(groups)[len(groups) // 2]
     for lengths in tqdm(sorted(groups), desc=progress, unit="length", disable=progress is None, mininterval=2):
         batch = model.collate(groups[lengths])
         batch.gold_entities = given
-        for part, counted in count_batch(model, batch).items():
+        for part, counted in count_batch(model, batch, checked=lengths == middle).items():
             totals[part].update(counted)
     mean = {part: sum(counted.values()) / len(sentences) for part, counted in totals.items()}
     return {
@@ -333,32 +392,22 @@ def count_runs(
 
 
 class Sizes(Encoder):
-    """An encoder without weights or work: it answers with arbitrary states, and what it would have multiplied is
-    counted on torch's device for shapes without data."""
+    """An encoder without weights or work: it answers with arbitrary states."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(nn.Module.to(model, "meta").eval(), tokenizer)
-        self.asked: list[tuple[int, int]] = []
-        self.known: dict[tuple[int, int], Counter] = {}
+
+    def _states(self, input_ids: Tensor) -> Tensor:
+        return torch.randn(*input_ids.shape, self.hidden_size, generator=torch.Generator().manual_seed(0))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
-        rows, pieces = map(int, input_ids.shape)
-        self.asked.append((rows, pieces))
-        return torch.randn(rows, pieces, self.hidden_size, generator=torch.Generator().manual_seed(0))
+        return self._states(input_ids)
 
     def all_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        config, (rows, pieces) = self.model.config, map(int, input_ids.shape)
+        config, (rows, pieces) = self.model.config, input_ids.shape
         maps = torch.full((rows, config.num_attention_heads, pieces, pieces), 1 / pieces)
         layers = config.num_hidden_layers
-        return (layers + 1) * (self(input_ids, attention_mask),), layers * (maps,)
-
-    def multiply_adds(self) -> Counter:
-        """Of all that was asked since `asked` was emptied."""
-        for shape in self.asked:
-            if shape not in self.known:
-                inputs = torch.zeros(shape, dtype=torch.long, device="meta"), torch.ones(shape, device="meta")
-                self.known[shape] = _analysis(Encoder(self.model, self.tokenizer), inputs, {}).by_operator()
-        return sum((self.known[shape] for shape in self.asked), Counter())
+        return (layers + 1) * (self._states(input_ids),), layers * (maps,)
 
 
 def count_architecture(

@@ -133,9 +133,9 @@ class Encoder(nn.Module):
         if self._packed is not None and attention_mask.dim() == 2 and position_ids is None:
             return self._packed(input_ids, attention_mask)[0][-1]
         self.require(pair_mask=attention_mask.dim() == 3, position_ids=position_ids is not None)
-        return self._run(input_ids, attention_mask, position_ids).last_hidden_state
+        return self.transformer(input_ids, attention_mask, position_ids).last_hidden_state
 
-    def _run(
+    def transformer(
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, **options: bool | Tensor
     ) -> Any:
         """The model's output. It is given no argument that is not in use: architectures differ in what they take."""
@@ -194,7 +194,7 @@ class Encoder(nn.Module):
         training = self.model.training
         self.model.eval()
         with torch.no_grad(), torch.autocast(ids.device.type, enabled=False):
-            found = self._run(ids, mask, position_ids).last_hidden_state
+            found = self.transformer(ids, mask, position_ids).last_hidden_state
         self.model.train(training)
         return found
 
@@ -208,7 +208,7 @@ class Encoder(nn.Module):
         if self._packed is not None:
             states, attentions = self._packed(input_ids, attention_mask, keep=True)
             return tuple(states), tuple(attentions)
-        out = self._run(input_ids, attention_mask, output_hidden_states=True, output_attentions=True)
+        out = self.transformer(input_ids, attention_mask, output_hidden_states=True, output_attentions=True)
         return out.hidden_states, out.attentions
 
     def word_pieces(self, words: Sequence[str]) -> list[tuple[int, ...]]:
