@@ -8,7 +8,17 @@ import copy
 from collections.abc import Hashable, Sequence
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    create_model,
+    model_serializer,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 
@@ -25,6 +35,14 @@ class Strict(BaseModel):
     def declared(self) -> dict[str, Any]:
         """The keys that were given, as plain values."""
         return self.model_dump(exclude_unset=True)
+
+
+class Sparse(Strict):
+    """Written with the keys that were given alone: what has its default is not spelled out."""
+
+    @model_serializer(mode="wrap")
+    def _given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in dump(self).items() if key in self.model_fields_set}
 
 
 def _distinct(values: Sequence[Hashable]) -> Sequence[Hashable]:
@@ -219,7 +237,7 @@ class Dataset(Strict):
 # -- encoders and models -----------------------------------------------------------------------------------------------
 
 
-class Architecture(Strict):
+class Architecture(Sparse):
     """Sizes of a configuration; the weights are random."""
 
     model_type: Literal["bert", "albert", "mpnet"]
@@ -242,13 +260,9 @@ class Architecture(Strict):
     """Longest input in word pieces."""
 
 
-class Encoder(Strict):
-    """A declared encoder."""
+class EncoderSource(Sparse):
+    """Where an encoder comes from."""
 
-    title: Text
-    """Name in tables."""
-    published: Literal["Bb", "SciB", "ALB"] | None = None
-    """Its name in the published tables."""
     package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\z", description="a Python package")] | None = None
     """Installed Python package that carries the weights."""
     folder: str | None = None
@@ -270,12 +284,6 @@ class Encoder(Strict):
     """Checksums of files."""
     architecture: Architecture | None = None
     """Sizes of a configuration; the weights are random."""
-    tokenizer: str | None = None
-    """Declared encoder whose tokenizer serves an architecture."""
-    own_tokenizer: str | None = None
-    """Declared encoder whose tokenizer is taken instead where its files are in a mirror."""
-    sizes: str | None = None
-    """Declared architecture of its sizes; counted where the weights are not here."""
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -286,6 +294,36 @@ class Encoder(Strict):
         if "architecture" not in given and self.cased is None:
             raise mistake("key 'cased' is missing (whether its vocabulary holds capital letters)")
         return self
+
+
+class Encoder(EncoderSource):
+    """A declared encoder."""
+
+    title: Text
+    """Name in tables."""
+    published: Literal["Bb", "SciB", "ALB"] | None = None
+    """Its name in the published tables."""
+    tokenizer: str | None = None
+    """Declared encoder whose tokenizer serves an architecture."""
+    own_tokenizer: str | None = None
+    """Declared encoder whose tokenizer is taken instead where its files are in a mirror."""
+    sizes: str | None = None
+    """Declared architecture of its sizes; counted where the weights are not here."""
+
+
+class EncoderSpec(EncoderSource):
+    """An encoder as training reads its declaration."""
+
+    name: str
+    """Its name."""
+    tokenizer: "EncoderSpec | None" = None
+    """The encoder whose tokenizer serves an architecture."""
+    own_tokenizer: "EncoderSpec | None" = None
+    """The encoder whose tokenizer is taken instead where its files are in a mirror."""
+
+
+TOKENIZERS = ("own_tokenizer", "tokenizer")
+"""Keys of an encoder that name another one."""
 
 
 class Model(Strict):
@@ -514,6 +552,12 @@ class Config(Strict):
     recipes: dict[str, Annotated[dict[str, OfSystem], Field(min_length=1)]]
     """Declared recipes by name; each maps systems to what it changes, `defaults` to what it changes for all."""
 
+    def encoder_spec(self, name: str) -> EncoderSpec:
+        """What training reads of a declared encoder, its tokenizers' declarations in place of their names."""
+        own = self.encoders[name].model_dump(exclude={"title", "published", "sizes", *TOKENIZERS})
+        others = {key: self.encoder_spec(of) for key in TOKENIZERS if (of := getattr(self.encoders[name], key))}
+        return EncoderSpec.model_validate({"name": name} | own | others)
+
 
 # -- runs and records --------------------------------------------------------------------------------------------------
 
@@ -523,8 +567,8 @@ class RunSpec(Strict):
 
     dataset: str
     """Name of the dataset."""
-    encoder: dict[str, Any]
-    """The encoder's declaration with its `name`, its tokenizers' declarations in place of their names."""
+    encoder: EncoderSpec
+    """The encoder's declaration, its tokenizers' declarations in place of their names."""
     model: str
     """Name of the model."""
     system: str
@@ -539,7 +583,7 @@ class RunSpec(Strict):
     @property
     def encoder_name(self) -> str:
         """Name of the encoder."""
-        return self.encoder["name"]
+        return self.encoder.name
 
     @property
     def path(self) -> str:

@@ -18,7 +18,7 @@ from sinet.encoders.located import changed_files
 from sinet.errors import UserError
 from sinet.grid import site
 from sinet.grid.bounded_yaml import read_yaml
-from sinet.grid.config import BASE_FILES, encoder_declaration, expand_folds, lay_over, merged
+from sinet.grid.config import BASE_FILES, expand_folds, lay_over, merged
 from sinet.grid.plan import resolve
 from sinet.mirrors import HUB_OFFLINE, MIRRORS_VARIABLE, mirror_folders
 
@@ -120,9 +120,9 @@ class Workflow:
     def fetched(self, *encoders: str) -> list[str]:
         """What has to be fetched from a hub, or found sound, before these encoders (or their tokenizers) can be
         used."""
-        declared = (encoder_declaration(self.plan.config.encoders, name) for name in encoders)
-        of_files = (d.get("tokenizer", d) for d in declared)
-        names = {d["name"] for d in of_files if "hub" in d or "path" in d}
+        declared = [self.plan.config.encoder_spec(name) for name in encoders]
+        of_files = (spec.tokenizer or spec for spec in declared)
+        names = {spec.name for spec in of_files if spec.hub or spec.path}
         return [f"{self.plan.results}/encoders/{name}.json" for name in sorted(names)]
 
     def counted_encoders(self) -> list[str]:
@@ -156,16 +156,16 @@ class Workflow:
     def encoder(self, w: Any) -> str:
         """An encoder's declaration, and checksums of its files that were changed or replaced: they are checked again,
         and what was trained with them is trained anew."""
-        declared = encoder_declaration(self.plan.config.encoders, w.encoder)
-        return json.dumps([declared, changed_files(declared, self.plan.config.mirrors)], sort_keys=True)
+        declared = self.plan.config.encoder_spec(w.encoder)
+        return json.dumps([declared.model_dump(), changed_files(declared, self.plan.config.mirrors)], sort_keys=True)
 
     def efficiency(self, *keys: str) -> str:
         """What is counted or timed: these keys of the configuration, with the declarations of the architectures."""
         if (asked := self.plan.config.efficiency) is None:
             return ""
-        encoders = self.plan.config.encoders
         named = {name for key in keys if "architectures" in key for name in getattr(asked, key)}
-        declared = [encoder_declaration(encoders, name) for name in sorted(named) if name in self.plan.sizes_alone]
+        chosen = sorted(name for name in named if name in self.plan.sizes_alone)
+        declared = [self.plan.config.encoder_spec(name).model_dump() for name in chosen]
         return json.dumps([[getattr(asked, key) for key in keys], declared], sort_keys=True)
 
     def planned(self, *keys: str) -> str:

@@ -25,7 +25,7 @@ from sinet.grid.mistakes import validated
 from sinet.grid.plan import Plan
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.provenance import ROOT
-from sinet.schema import Config, DataFile, Dataset, RunSpec, TrainingRecipe
+from sinet.schema import Config, DataFile, Dataset, EncoderSpec, RunSpec, TrainingRecipe
 from sinet.systems import sources
 from tests.warm import warm_python
 
@@ -116,7 +116,7 @@ def fresh_encoder(encoder_folder):
 
     @functools.cache
     def load(kind: str) -> Encoder:
-        declared = {"name": kind, "path": str(encoder_folder(kind)), "cased": False}
+        declared = encoder_spec({"name": kind, "path": str(encoder_folder(kind)), "cased": False})
         return load_encoder(declared, locate_encoder(declared))
 
     return lambda kind: Encoder(copy.deepcopy(load(kind).model), load(kind).tokenizer)
@@ -145,7 +145,7 @@ def tiny_run(settings: dict, seed: int, **recipe: object) -> dict:
     common = {"name": "tiny", "encoder_lr": 3e-3, "head_lr": 3e-3, "warmup": 0.1, "clip": 1.0, "precision": "float32"}
     return {
         "dataset": "ten",
-        "encoder": {"name": "tiny", "title": "tiny", "hub": "nobody/tiny", "revision": "0" * 40, "cased": False},
+        "encoder": {"name": "tiny", "hub": "nobody/tiny", "revision": "0" * 40, "cased": False},
         "model": "sinet",
         "system": "sinet",
         "settings": settings,
@@ -162,6 +162,10 @@ def dataset(declared: dict) -> Dataset:
 def data_file(declared: dict) -> DataFile:
     """A declared file of a dataset."""
     return validated(DataFile, declared)
+
+
+def encoder_spec(declared: dict) -> EncoderSpec:
+    return validated(EncoderSpec, declared)
 
 
 def spec(run: dict) -> RunSpec:
@@ -229,7 +233,7 @@ def tiny_grid(folder: Path, mirror: str, systems: dict[str, dict]) -> dict:
             | {"files": {split: {"path": f"{split}.jsonl"} for split in ("train", "dev", "test")}}
             | {key: value for key, value in LABELS.to_json().items() if value}
         },
-        "encoders": {"tiny": {key: value for key, value in run["encoder"].items() if key != "name"}},
+        "encoders": {"tiny": {k: v for k, v in run["encoder"].items() if k != "name"} | {"title": "tiny"}},
         "recipes": {
             "tiny": {s: common | recipe | {"settings": dict(load(s).test_settings)} for s, recipe in systems.items()}
         },

@@ -29,7 +29,7 @@ from sinet.grid.config import load_config
 from sinet.grid.mistakes import validated
 from sinet.grid.plan import resolve
 from sinet.grid.site import load_site
-from sinet.schema import Dataset, Encoder, RunSpec
+from sinet.schema import Dataset, Encoder, EncoderSpec, RunSpec
 
 NESTED: list = []
 for _ in range(200):
@@ -174,7 +174,7 @@ class Readers:
         return validated(RunSpec, changed(self.run, draw))
 
     def commit(self, draw: random.Random) -> object:
-        declared = {"name": "e", "hub": "a/b", "revision": "main", "cased": False}
+        declared = validated(EncoderSpec, {"name": "e", "hub": "a/b", "revision": "main", "cased": False})
         sums = {"config.json": "0" * 64}
         whole = {"hub": "a/b", "revision": "main", "commit": "0" * 40, "sha256": sums}
         folder = self.folder / "encoders" / "e"
@@ -183,7 +183,7 @@ class Readers:
         self.write("encoders/e/model.safetensors", b"")
         self.write(f"encoders/e/{COMMIT}", json_bytes(whole, draw))
         changed_files(declared, [str(self.folder)])
-        return locate_encoder(declared | {"hub": "a/b"}, [str(self.folder)])
+        return locate_encoder(declared, [str(self.folder)])
 
     def shards(self, draw: random.Random) -> object:
         folder = self.folder / "encoders" / "s"
@@ -191,7 +191,7 @@ class Readers:
         index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
         self.write("encoders/s/model-1.safetensors", b"")
         self.write("encoders/s/model.safetensors.index.json", json_bytes(index, draw))
-        return locate_encoder({"name": "s", "path": str(folder), "cased": False})
+        return locate_encoder(validated(EncoderSpec, {"name": "s", "path": str(folder), "cased": False}))
 
     def labels(self, draw: random.Random) -> object:
         return Labels.read(self.write("labels.json", json_bytes(TYPES, draw)))

@@ -21,10 +21,10 @@ from sinet.encoders.fetch import fetch_encoder
 from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder, rebuild_encoder, save_encoder
 from sinet.errors import UserError
-from sinet.grid.config import checked, encoder_declaration, load_config, read_config
+from sinet.grid.config import checked, load_config, read_config
 from sinet.provenance import ROOT
 from sinet.train.trainer import train_run
-from tests.conftest import CORPUS, LABELS, spec, tiny_run
+from tests.conftest import CORPUS, LABELS, encoder_spec, spec, tiny_run
 
 SIZES = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 SPECIAL = {
@@ -111,7 +111,7 @@ class Folder:
         return folder
 
     def load(self, cased: bool):
-        declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": cased}
+        declared = encoder_spec({"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": cased})
         return load_encoder(declared, locate_encoder(declared, [str(self.mirror)]))
 
     def refusal(self, cased: bool) -> str:
@@ -195,8 +195,8 @@ def test_byte_level_pieces_of_single_bytes_are_no_capitals(small):
 
 def test_casing_is_declared_or_asked_for(small):
     small.make("bert", True)
-    with pytest.raises(UserError, match="encoder 'small': declare cased: true, or false if"):
-        locate_encoder({"name": "small", "hub": "nobody/small", "revision": "0" * 40}, [str(small.mirror)])
+    with pytest.raises(UserError, match="key 'cased' is missing"):
+        encoder_spec({"name": "small", "hub": "nobody/small", "revision": "0" * 40})
 
 
 @pytest.mark.parametrize(
@@ -217,29 +217,29 @@ def test_a_configuration_declares_it_of_encoders_with_weights(change, told):
 
 
 def test_minilm_is_what_its_declaration_says_and_nothing_is_told(caplog):
-    declared = encoder_declaration(read_config().encoders, "minilm")
+    declared = read_config().encoder_spec("minilm")
     located = locate_encoder(declared)
     encoder = load_encoder(declared, located)
     as_declared(encoder, cased=False)
     assert not caplog.records
     with pytest.raises(UserError, match=r"encoder 'minilm': .* no capital letter; declare cased: false"):
-        load_encoder(declared, locate_encoder(declared | {"cased": True}))
+        load_encoder(declared, locate_encoder(declared.model_copy(update={"cased": True})))
 
 
 def test_an_architecture_takes_the_casing_of_its_tokenizer(small):
     small.make("bert", True)
     tokenizer = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": True}
     sizes = SIZES | {"model_type": "bert", "vocab_size": ROWS}
-    declared = {"name": "sizes", "architecture": sizes, "tokenizer": tokenizer}
+    declared = encoder_spec({"name": "sizes", "architecture": sizes, "tokenizer": tokenizer})
     as_declared(load_encoder(declared, locate_encoder(declared, [str(small.mirror)])), True)
-    declared["tokenizer"] = tokenizer | {"cased": False}
+    declared = encoder_spec({"name": "sizes", "architecture": sizes, "tokenizer": tokenizer | {"cased": False}})
     with pytest.raises(UserError, match=r"encoder 'small': .* declare cased: true"):
         load_encoder(declared, locate_encoder(declared, [str(small.mirror)]))
 
 
 def test_a_wrong_declaration_is_refused_before_training_starts(small, tmp_path):
     small.make("bert", True)
-    declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": False}
+    declared = encoder_spec({"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": False})
     with pytest.raises(UserError, match="declare cased: true"):
         fetch_encoder(declared, [str(small.mirror)], tmp_path / "small.json")
     assert not (tmp_path / "small.json").exists()
@@ -386,7 +386,7 @@ BROKEN = {
 def test_a_broken_or_foreign_folder_is_refused_in_one_line(broken, small, tmp_path):
     edit, told = BROKEN[broken]
     edit(small.make("bert", True))
-    declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": True}
+    declared = encoder_spec({"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": True})
     with pytest.raises(UserError, match=f"small.*{told}") as refused:
         fetch_encoder(declared, [str(small.mirror)], tmp_path / "small.json")
     assert "\n" not in str(refused.value) and not (tmp_path / "small.json").exists()
@@ -411,7 +411,7 @@ def test_what_becomes_unknown_is_told_and_not_trained_on(small, tmp_path, caplog
     pieces = (folder / "vocab.txt").read_text().split("\n")
     greek = [p if p.startswith("[") else f"{chr(945 + n % 17)}{chr(945 + n // 17)}" for n, p in enumerate(pieces)]
     (folder / "vocab.txt").write_text("\n".join(greek))
-    declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": False}
+    declared = encoder_spec({"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": False})
     fetch_encoder(declared, [str(small.mirror)], tmp_path / "small.json")
     (record,) = caplog.records
     assert record.getMessage() == "encoder 'small': most letters from a to z are [UNK]; text in them cannot be read"
@@ -575,7 +575,7 @@ def test_code_of_a_folder_is_refused_and_never_asked_about(name, kind, small, mo
     code = {"AutoConfig": "code.C", "AutoModel": "code.M", "AutoTokenizer": ["code.T", None]}
     said = json.loads((folder / name).read_text()) | {"auto_map": code}
     (folder / name).write_text(json.dumps(said | ({"model_type": kind} if name == "config.json" else {})))
-    declared = {"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": True}
+    declared = encoder_spec({"name": "small", "hub": "nobody/small", "revision": "0" * 40, "cased": True})
     with pytest.raises(UserError, match=rf"^\S*{name}: auto_map names code to run, which is never done.*it$"):
         load_encoder(declared, locate_encoder(declared, [str(small.mirror)]))
 

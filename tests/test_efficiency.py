@@ -8,7 +8,7 @@ from sinet.data.prepare import declared_labels, prepare
 from sinet.data.sentence import read_sentences
 from sinet.efficiency import flops
 from sinet.files import write_sealed
-from sinet.grid.config import encoder_declaration, read_config
+from sinet.grid.config import read_config
 from sinet.published import tables
 from sinet.report.efficiency_table import efficiency_table
 from sinet.report.grid import Grid
@@ -197,9 +197,7 @@ def test_like_for_like_pfn_multiplies_what_the_paper_says_in_ratio_to_sinet(tmp_
     test, labels = read_sentences(tmp_path / "test.jsonl"), declared_labels(config.datasets["scierc"])
     # at this threshold PFN finds nothing, and loses no time with handing out what random tables say
     made = {"sinet": {"system": "sinet", "settings": {}}, "pfn": {"system": "pfn", "settings": {"threshold": 1.0}}}
-    found = flops.count_architecture(encoder_declaration(config.encoders, "scibert-sizes"), made, labels, test, 3)[
-        "systems"
-    ]
+    found = flops.count_architecture(config.encoder_spec("scibert-sizes"), made, labels, test, 3)["systems"]
     paper = {row["system"]: row["flops_m"] for row in tables()["efficiency"]["scierc"]}
     released, ours = (found["pfn"][f]["total"] / found["sinet"][f]["total"] for f in ("released", "ours"))
     assert released == pytest.approx(paper["PFN"] / paper["SINET"], abs=0.01)

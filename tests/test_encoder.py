@@ -19,30 +19,40 @@ from sinet.encoders.length import LengthCheck, positions
 from sinet.encoders.located import changed_files, file_sums, locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
-from sinet.grid.config import encoder_declaration, read_config
+from sinet.grid.config import read_config
 from sinet.model.sinet import System
 from sinet.provenance import file_sha256
 from sinet.train.steps import new_optimizer
 from sinet.train.trainer import train_run
-from tests.conftest import ARCHITECTURES, CORPUS, LABELS, SMALL, spec, tiny_config, tiny_run, tiny_tokenizer
+from tests.conftest import (
+    ARCHITECTURES,
+    CORPUS,
+    LABELS,
+    SMALL,
+    encoder_spec,
+    spec,
+    tiny_config,
+    tiny_run,
+    tiny_tokenizer,
+)
 
 REVISION = "0" * 40
 PACKED = ("bert", "albert", "mpnet")
 """One architecture of each form that is packed, and whose products are counted by a formula."""
 
 
-def in_mirror(folder, mirror, name):
+def in_mirror(folder, mirror, name, **sums):
     target = mirror / "encoders" / name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copytree(folder, target)
-    return {"name": name, "title": name, "hub": f"nobody/{name}", "revision": REVISION, "cased": False}
+    return encoder_spec({"name": name, "hub": f"nobody/{name}", "revision": REVISION, "cased": False} | sums)
 
 
 def test_an_encoder_in_a_mirror_is_found_by_its_name(encoder_folder, tmp_path):
-    declared = in_mirror(encoder_folder("bert"), tmp_path, "tiny")
-    declared["sha256"] = {"model.safetensors": file_sha256(tmp_path / "encoders" / "tiny" / "model.safetensors")}
+    weights = file_sha256(encoder_folder("bert") / "model.safetensors")
+    declared = in_mirror(encoder_folder("bert"), tmp_path, "tiny", sha256={"model.safetensors": weights})
     located = locate_encoder(declared, [str(tmp_path)])
-    assert "mirror" in located.source and declared["sha256"].items() < located.sha256.items()
+    assert "mirror" in located.source and declared.sha256.items() < located.sha256.items()
     assert load_encoder(declared, located).hidden_size == SMALL["hidden_size"]
 
 
@@ -68,7 +78,7 @@ def test_every_architecture_learns_reads_as_many_pieces_as_it_says_and_is_counte
 def test_weights_stored_in_half_precision_are_read_in_float32(tmp_path):
     AutoModel.from_config(tiny_config("bert")).half().save_pretrained(tmp_path)
     tiny_tokenizer(tmp_path).save_pretrained(tmp_path)
-    declared = {"name": "own", "path": str(tmp_path), "cased": False}
+    declared = encoder_spec({"name": "own", "path": str(tmp_path), "cased": False})
     assert {p.dtype for p in load_encoder(declared, locate_encoder(declared)).parameters()} == {torch.float32}
 
 
@@ -206,41 +216,38 @@ def test_packed_states_and_attention_are_the_modules_own(kind, layout, fresh_enc
 
 
 def test_default_encoder_is_in_an_installed_package():
-    from sinet.grid.config import encoder_declaration, read_config
-
-    declared = encoder_declaration(read_config().encoders, "minilm")
+    declared = read_config().encoder_spec("minilm")
     located = locate_encoder(declared)
-    assert load_encoder(declared, located).hidden_size == 384 and declared["sha256"].items() < located.sha256.items()
+    assert load_encoder(declared, located).hidden_size == 384 and declared.sha256.items() < located.sha256.items()
 
 
 def test_architecture_alone(monkeypatch):
-    from sinet.grid.config import encoder_declaration, read_config
-
-    declared = encoder_declaration(read_config().encoders, "scibert-sizes")
-    declared["architecture"] |= {"num_hidden_layers": 1}
+    declared = read_config().encoder_spec("scibert-sizes")
+    small = declared.architecture.model_copy(update={"num_hidden_layers": 1})
+    declared = declared.model_copy(update={"architecture": small})
     located = locate_encoder(declared)
     assert load_encoder(declared, located).hidden_size == 768 and "random" in located.source
 
 
 def test_wrong_weights_are_refused(encoder_folder, tmp_path):
-    declared = in_mirror(encoder_folder("bert"), tmp_path, "tiny") | {"sha256": {"model.safetensors": "0" * 64}}
+    declared = in_mirror(encoder_folder("bert"), tmp_path, "tiny", sha256={"model.safetensors": "0" * 64})
     with pytest.raises(UserError, match=r"model.safetensors: SHA-256 is .*'tiny' declares 000"):
         locate_encoder(declared, [str(tmp_path)])
     (tmp_path / "encoders" / "tiny" / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"model\.safetensors is missing"):
         locate_encoder(declared, [str(tmp_path)])
-    del declared["sha256"]
+    declared = declared.model_copy(update={"sha256": None})
     with pytest.raises(UserError, match=r"holds none of model\.safetensors, .*pytorch_model"):
         locate_encoder(declared, [str(tmp_path)])
 
 
 def test_offline_and_absent_is_one_clear_message(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    declared = {"name": "absent", "hub": "nobody/absent", "revision": REVISION, "cased": False}
+    declared = encoder_spec({"name": "absent", "hub": "nobody/absent", "revision": REVISION, "cased": False})
     with pytest.raises(UserError, match=r"encoder 'absent': not in a mirror .*put its files into data/mirror/encoders"):
         locate_encoder(declared, [str(tmp_path)])
     with pytest.raises(UserError, match="the package no_such_package is not installed; run `make setup`"):
-        locate_encoder({"name": "p", "package": "no_such_package", "folder": "m", "cased": True})
+        locate_encoder(encoder_spec({"name": "p", "package": "no_such_package", "folder": "m", "cased": True}))
 
 
 def test_words_are_cut_one_by_one(tiny_encoder):
@@ -266,7 +273,7 @@ def test_shards_are_read_and_each_is_hashed(encoder_folder, tmp_path):
     AutoModel.from_pretrained(whole).save_pretrained(tmp_path / "own", max_shard_size="20KB")
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(whole / name, tmp_path / "own")
-    declared = {"name": "own", "path": str(tmp_path / "own"), "cased": False}
+    declared = encoder_spec({"name": "own", "path": str(tmp_path / "own"), "cased": False})
     encoder, (shard, *others) = (
         load_encoder(declared, locate_encoder(declared)),
         sorted((tmp_path / "own").glob("model-*")),
@@ -284,12 +291,12 @@ def test_a_pointer_in_place_of_a_file_is_named(name, encoder_folder, tmp_path):
     folder = shutil.copytree(encoder_folder("bert"), tmp_path / "own")
     (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     with pytest.raises(UserError, match=rf"{name}: a pointer of Git LFS, not the file; run `git lfs pull`"):
-        locate_encoder({"name": "own", "path": str(folder), "cased": False})
+        locate_encoder(encoder_spec({"name": "own", "path": str(folder), "cased": False}))
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UserError, match=r"encoder 'own': path \S*nowhere is no folder"):
-        locate_encoder({"name": "own", "path": str(tmp_path / "nowhere"), "cased": False})
+        locate_encoder(encoder_spec({"name": "own", "path": str(tmp_path / "nowhere"), "cased": False}))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json"])
@@ -301,7 +308,7 @@ def test_whatever_is_read_is_watched_and_trains_anew_when_it_changes(name, encod
     for _ in range(2):
         train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
         record = json.loads((tmp_path / "out" / "training.json").read_text())["encoder_source"]
-        assert record["sha256"] == file_sums(folder) == changed_files(run["encoder"])
+        assert record["sha256"] == file_sums(folder) == changed_files(encoder_spec(run["encoder"]))
         seen.append(len(list((tmp_path / "state").iterdir())))
         text = (folder / name).read_text()
         (folder / name).write_text(text.replace("{", "{ ", 1))
@@ -318,7 +325,7 @@ def test_the_length_that_a_configuration_gives_is_the_encoders(kind, fresh_encod
 
 
 def test_sentences_are_measured_without_torch_as_the_encoder_cuts_them():
-    declared = encoder_declaration(read_config().encoders, "minilm")
+    declared = read_config().encoder_spec("minilm")
     encoder, check = load_encoder(declared, locate_encoder(declared)), LengthCheck(declared, [])
     words = ["Neural", "parsers", "(", "naïve", "\u4e2d", "\ufffd", "x" * 300, "don't", "\u200b"]
     assert check(words) is None and check.words == len(words)

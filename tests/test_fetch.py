@@ -10,6 +10,7 @@ from sinet.encoders.located import COMMIT as COMMIT_FILE
 from sinet.encoders.located import changed_files, locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
+from tests.conftest import encoder_spec
 
 COMMIT = "c0ffee" + "0" * 34
 
@@ -31,7 +32,7 @@ def hub(encoder_folder, tmp_path, monkeypatch):
 
 
 def test_what_was_fetched_is_found_without_the_hub_and_says_which_commit_it_is(hub, tmp_path):
-    declared = {"name": "small", "hub": "somebody/small", "revision": "main", "cased": False}
+    declared = encoder_spec({"name": "small", "hub": "somebody/small", "revision": "main", "cased": False})
     fetch_encoder(declared, [], tmp_path / "small.json")
     fetched = json.loads((tmp_path / "small.json").read_text())
     assert (fetched["source"], fetched["revision"]) == ("hub somebody/small", COMMIT)
@@ -47,9 +48,9 @@ def test_what_was_fetched_is_found_without_the_hub_and_says_which_commit_it_is(h
 
 
 def test_another_declared_revision_is_fetched_anew(hub, tmp_path):
-    declared = {"name": "small", "hub": "somebody/small", "revision": "main", "cased": False}
+    declared = encoder_spec({"name": "small", "hub": "somebody/small", "revision": "main", "cased": False})
     fetch_encoder(declared, [], tmp_path / "small.json")
-    fetch_encoder(declared | {"revision": COMMIT}, [], tmp_path / "small.json")
+    fetch_encoder(declared.model_copy(update={"revision": COMMIT}), [], tmp_path / "small.json")
     assert hub == [("somebody/small", "main"), ("somebody/small", COMMIT)]
     kept = json.loads((tmp_path / "data/mirror/encoders/small" / COMMIT_FILE).read_text())
     assert kept.pop("sha256").keys() >= {"config.json", "model.safetensors", "vocab.txt"}
@@ -69,7 +70,7 @@ def test_another_declared_revision_is_fetched_anew(hub, tmp_path):
     ids=str,
 )
 def test_a_note_of_a_fetch_that_is_not_of_its_form_is_refused(change, told, hub, tmp_path):
-    declared = {"name": "small", "hub": "somebody/small", "revision": "main", "cased": False}
+    declared = encoder_spec({"name": "small", "hub": "somebody/small", "revision": "main", "cased": False})
     fetch_encoder(declared, [], tmp_path / "small.json")
     note = tmp_path / "data/mirror/encoders/small" / COMMIT_FILE
     whole = json.loads(note.read_text())
@@ -85,7 +86,7 @@ def test_a_note_of_a_fetch_that_is_not_of_its_form_is_refused(change, told, hub,
 def test_offline_and_never_fetched_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    declared = {"name": "small", "hub": "somebody/small", "revision": COMMIT, "cased": False}
+    declared = encoder_spec({"name": "small", "hub": "somebody/small", "revision": COMMIT, "cased": False})
     with pytest.raises(UserError, match=r"not in a mirror .* Go online once, or put its files into data/mirror"):
         fetch_encoder(declared, [], tmp_path / "small.json")
     assert not (tmp_path / "small.json").exists()

@@ -36,7 +36,7 @@ from sinet.schema import Record
 from sinet.train import checkpoints as state
 from sinet.train import steps as training
 from sinet.train import trainer as train
-from tests.conftest import CORPUS, LABELS, SMALL, recipe_of, spec, tiny_run
+from tests.conftest import CORPUS, LABELS, SMALL, encoder_spec, recipe_of, spec, tiny_run
 
 CPU = torch.device("cpu")
 RECIPE = load_config()["recipe_defaults"] | {
@@ -560,7 +560,7 @@ def test_untrained_architectures_are_counted_like_the_encoder_itself(tiny_encode
     monkeypatch.setattr(flops, "locate_encoder", lambda declared: here)
     monkeypatch.setattr(flops, "load_encoder", lambda declared, located: copy.deepcopy(tiny_encoder))
     made = {name: {"system": name, "settings": systems.load(name).test_settings} for name in systems.sources()}
-    counted = flops.count_architecture({"name": "tiny"}, made, labels, sentences, None)
+    counted = flops.count_architecture(SimpleNamespace(name="tiny"), made, labels, sentences, None)
     assert counted["tokenizer"] == "tiny"
     for name, forms in counted["systems"].items():
         model = systems.load(name)(labels, copy.deepcopy(tiny_encoder), **systems.load(name).test_settings)
@@ -640,7 +640,7 @@ def test_times_of_runs_say_what_they_were_measured_on(run, prepared, tmp_path):
     )
     runs = {"a": tmp_path / "out", "b": tmp_path / "out"}
     sizes = {"model_type": "bert", **SMALL, "vocab_size": 200}
-    untrained = {"name": "sizes", "architecture": sizes, "tokenizer": run["encoder"]}
+    untrained = encoder_spec({"name": "sizes", "architecture": sizes, "tokenizer": run["encoder"]})
     timing.time_runs(runs, prepared / "test.jsonl", tmp_path / "t.json", 5, 0.1, [(untrained, 2)])
     timed = json.loads((tmp_path / "t.json").read_text())
     assert {"device_name", "threads", "versions", "libraries", "tokenising_s", "not_timed"} <= set(timed)

@@ -62,7 +62,7 @@ def check(
     from sinet.data.prepare import declared_labels
     from sinet.data.sentence import Labels
     from sinet.encoders.length import LengthCheck
-    from sinet.grid.config import encoder_declaration, read_config
+    from sinet.grid.config import read_config
 
     config, published, known = read_config(), {}, None
     if dataset:
@@ -75,7 +75,7 @@ def check(
     elif labels:
         known = Labels.read(labels)
     _declared("--encoder", encoder, config.encoders)
-    too_long = LengthCheck(encoder_declaration(config.encoders, encoder), config.mirrors)
+    too_long = LengthCheck(config.encoder_spec(encoder), config.mirrors)
     report = check_files(files, known, too_long, published, no_relation)
     if report.faults:
         more = len(report.faults) - limit
@@ -141,10 +141,8 @@ def fetch(
     """Obtain a declared encoder, so that training needs no network. What no mirror has is fetched from the hub into
     data/mirror/encoders/NAME/. Writes where it came from: source, revision, SHA-256."""
     from sinet.encoders.fetch import fetch_encoder
-    from sinet.grid.config import encoder_declaration
 
     config = _config(plan)
     _declared("encoder", encoder, config.encoders)
     out.parent.mkdir(parents=True, exist_ok=True)
-    declared = encoder_declaration(config.encoders, encoder)
-    fetch_encoder(declared, config.mirrors if mirrors is None else mirrors, out)
+    fetch_encoder(config.encoder_spec(encoder), config.mirrors if mirrors is None else mirrors, out)

@@ -2,17 +2,14 @@
 
 A mirror is a folder laid out as `DATASET/file` (and `encoders/NAME/`). What is downloaded lands in `data/mirror`,
 so it is a mirror from then on. Either way the SHA-256 is checked. A file that is published inside a tar archive names
-it as `url` and itself as `member`; the archive is read once, as it comes, for all files of the dataset that it holds.
+it as `url` and itself as `member`; the archive is fetched once for all files of the dataset that it holds.
 """
 
-import http.client
 import os
 import shutil
 import tarfile
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -101,12 +98,11 @@ def _download(dataset: str, files: Sequence[DataFile], mirrors: Sequence[str]) -
                     target.parent.mkdir(parents=True, exist_ok=True)
                     arrived.replace(target)
             return
-        except urllib.error.HTTPError as error:
+        except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
             reason = error
-            if error.code < 500:
+            answer = getattr(error, "response", None)
+            if answer is not None and answer.status_code < 500:
                 break
-        except (OSError, EOFError, zlib.error, tarfile.TarError, http.client.HTTPException) as error:
-            reason = getattr(error, "reason", error)
     raise UserError(f"{dataset}: cannot fetch {url} ({reason}); go online, or {by_hand}")
 
 
@@ -123,38 +119,19 @@ def _fetch(url: str, targets: dict[str | None, Path]) -> None:
     """Download `url` into the target of None, or those members of the archive that it is into theirs.
 
     An `OSError` is raised when fewer bytes came than were announced."""
-    with urllib.request.urlopen(url, timeout=30) as response:
-        size = int(response.headers.get("Content-Length") or 0)
-        # a bar only for what takes more than some seconds
-        with tqdm(total=size or None, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], delay=3) as bar:
-            stream = _Counted(response, bar)
-            if None in targets:
-                with open(targets[None], "wb") as file:
-                    shutil.copyfileobj(stream, file, 1 << 20)
-                if size and stream.count != size:
-                    raise ConnectionError(f"{stream.count} of {size} bytes received")
-                return
-            missing = dict(targets)
-            readable: Any = stream  # as much of a file as tarfile needs
-            with tarfile.open(fileobj=readable, mode="r|*") as archive:
-                for member in archive:
-                    name = member.name.removeprefix("./")
-                    content = archive.extractfile(member) if name in missing and member.isfile() else None
-                    if content is not None:
-                        with open(missing.pop(name), "wb") as file:
-                            shutil.copyfileobj(content, file, 1 << 20)
-                    if not missing:
-                        return
+    import pooch  # slow to import, seldom needed
 
-
-class _Counted:
-    """A response that moves a progress bar as it is read."""
-
-    def __init__(self, response: http.client.HTTPResponse, bar: tqdm) -> None:
-        self.response, self.bar, self.count = response, bar, 0
-
-    def read(self, size: int = -1) -> bytes:
-        block = self.response.read(size)
-        self.count += len(block)
-        self.bar.update(len(block))
-        return block
+    whole = next(iter(targets.values())).with_name("whole")
+    # a bar only for what takes more than some seconds; pooch replaces its total
+    with tqdm(total=1, unit="B", unit_scale=True, desc=url.rsplit("/", 1)[-1], delay=3) as bar:
+        pooch.HTTPDownloader(progressbar=bar, timeout=30)(url, str(whole), None)
+    if None in targets:
+        whole.replace(targets[None])
+        return
+    # pooch's own unpacking follows a member's path wherever it leads
+    with tarfile.open(whole) as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isfile() else None
+            if content is not None and (target := targets.get(member.name.removeprefix("./"))):
+                with open(target, "wb") as file:
+                    shutil.copyfileobj(content, file)

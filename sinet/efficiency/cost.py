@@ -39,7 +39,7 @@ from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError, counted
 from sinet.files import read_sealed
-from sinet.grid.config import absent_files, encoder_at_hand, encoder_declaration
+from sinet.grid.config import absent_files, encoder_at_hand
 from sinet.grid.plan import Plan
 from sinet.mirrors import DOWNLOADS
 from sinet.schema import Config, Dataset, RunSpec, TrainingRecipe
@@ -279,7 +279,7 @@ class Material:
                 raise UserError(f"{name} is not here, and no sizes of it are declared; fetch it: sinet fetch {name}")
             self.remarks[name] = f"{name} is not here: the sizes of {declared.sizes}, another's tokenizer"
             name = declared.sizes
-        whole = encoder_declaration(self.config.encoders, name)
+        whole = self.config.encoder_spec(name)
         located = locate_encoder(whole, self.config.mirrors)
         with torch.device("meta" if located.folder is None else "cpu"):
             return load_encoder(whole, located).to(META)

@@ -31,10 +31,10 @@ from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
 from sinet.files import write_sealed
-from sinet.grid.config import encoder_declaration
 from sinet.grid.plan import Plan
 from sinet.infer.predict import load_run
 from sinet.model.batches import sample_by_length
+from sinet.schema import EncoderSpec
 
 log = logging.getLogger("sinet")
 
@@ -343,7 +343,7 @@ def count_grid(plan: Plan, dataset: str, encoder: str, out: Path) -> None:
     if asked is None:
         raise UserError(f"{plan.results}: this grid measures no efficiency")
     untrained = [
-        (encoder_declaration(plan.config.encoders, name), asked.architecture_sentences)
+        (plan.config.encoder_spec(name), asked.architecture_sentences)
         for name in asked.architectures
         if name in plan.sizes_alone
     ]
@@ -358,7 +358,7 @@ def count_runs(
     out: Path,
     count: int | None,
     lengths: Sequence[int],
-    untrained: Sequence[tuple[dict, int | None]],
+    untrained: Sequence[tuple[EncoderSpec, int | None]],
 ) -> None:
     """Count finished runs (model name -> folder); on the CPU, where counts are the same.
 
@@ -384,7 +384,7 @@ def count_runs(
             "of_sentences": len(everything),
             "systems": counted,
             "architectures": {
-                declared["name"]: count_architecture(declared, made, labels, everything, n) for declared, n in untrained
+                declared.name: count_architecture(declared, made, labels, everything, n) for declared, n in untrained
             },
             "peak_memory_mib": machine.peak_memory_mib(torch.device("cpu")),
         },
@@ -411,7 +411,7 @@ class Sizes(Encoder):
 
 
 def count_architecture(
-    declared: dict, made: dict[str, dict], labels: Labels, everything: Sequence[Sentence], count: int | None
+    declared: EncoderSpec, made: dict[str, dict], labels: Labels, everything: Sequence[Sentence], count: int | None
 ) -> dict:
     """Multiply-adds of systems (name -> `model.json`) around an architecture without weights, over `count` sentences
     as of a run: which `tokenizer` cuts them, and the forms of the `systems`.
@@ -427,7 +427,7 @@ def count_architecture(
     counted = {}
     for name, description in made.items():
         model = systems.load(description["system"])(labels, encoder, **description["settings"]).eval()
-        progress = f"FLOPs of {name} with {declared['name']}"
+        progress = f"FLOPs of {name} with {declared.name}"
         count_all = functools.partial(count_sentences, model, sentences, progress, given=True)
         counted[name] = count_or_reason(name, functools.partial(count_forms, model, count_all))
     return {"tokenizer": located.name, "systems": counted}

@@ -29,10 +29,10 @@ from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
 from sinet.files import write_sealed
-from sinet.grid.config import encoder_declaration
 from sinet.grid.plan import Plan
 from sinet.infer.predict import inference, load_run
 from sinet.model.batches import inference_batches, sample_by_length
+from sinet.schema import EncoderSpec
 
 log = logging.getLogger("sinet")
 
@@ -226,7 +226,7 @@ def _described(times: list[float], sentences: int) -> dict:
 
 
 def time_untrained(
-    declared: dict,
+    declared: EncoderSpec,
     made: dict[str, dict],
     labels: Labels,
     sentences: Sequence[Sentence],
@@ -261,7 +261,7 @@ def time_untrained(
     passes = {name: timed(model, encoder_alone=False) for name, model in models.items()}
     # one encoder, the same pieces: it is timed once for all systems
     passes[ENCODER] = timed(next(iter(models.values())), encoder_alone=True)
-    times = measure(passes, seconds=seconds, title=f"timing with {declared['name']}")
+    times = measure(passes, seconds=seconds, title=f"timing with {declared.name}")
     described = {name: _described(taken, len(sentences)) for name, taken in times.items()}
     return {name: described[name] | {"encoder": described[ENCODER]} for name in models}
 
@@ -272,7 +272,7 @@ def time_grid(plan: Plan, dataset: str, encoder: str, out: Path) -> None:
     if asked is None:
         raise UserError(f"{plan.results}: this grid measures no efficiency")
     untrained = [
-        (encoder_declaration(plan.config.encoders, name), count)
+        (plan.config.encoder_spec(name), count)
         for name, count in asked.timed_architectures.items()
         if name in plan.sizes_alone
     ]
@@ -287,7 +287,7 @@ def time_runs(
     out: Path,
     count: int | None = None,
     seconds: float = SECONDS,
-    untrained: Sequence[tuple[dict, int | None]] = (),
+    untrained: Sequence[tuple[EncoderSpec, int | None]] = (),
 ) -> None:
     """Time finished runs (model name -> folder) on `count` sentences of a test split, or on all of it, each system,
     batch and precision for `seconds` at least.
@@ -314,7 +314,7 @@ def time_runs(
             "tokenising_s": {name: tokenising(model, sentences, device) for name, model in models.items()},
             "systems": by_system({p: time_precision(models, sentences, device, p, seconds) for p in precisions}),
             "architectures": {
-                declared["name"]: {
+                declared.name: {
                     "sentences": len(sample := sample_by_length(sentences, first.encoder.piece_counts(sentences), n)),
                     "systems": time_untrained(
                         declared, {n: d for n, (_, d) in loaded.items()}, first.labels, sample, device, seconds

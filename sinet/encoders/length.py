@@ -8,6 +8,7 @@ from tokenizers import Tokenizer
 from sinet.encoders.located import locate_encoder
 from sinet.errors import UserError
 from sinet.files import read_json
+from sinet.schema import EncoderSpec
 
 LETTERS_A_PIECE = 1000
 """Characters for each word piece that an encoder takes from which a sentence is too long beyond doubt."""
@@ -18,16 +19,17 @@ BEHIND_PADDING = {"camembert", "mpnet", "roberta", "xlm-roberta"}
 class LengthCheck:
     """Says of a sentence's words why an encoder cannot take them; counts `words` and those `unknown` to it."""
 
-    def __init__(self, declared: dict, mirrors: Sequence[str]) -> None:
+    def __init__(self, declared: EncoderSpec, mirrors: Sequence[str]) -> None:
         located = locate_encoder(declared, mirrors)
-        self.name, self.words, self.unknown = declared["name"], 0, 0
+        self.name, self.words, self.unknown = declared.name, 0, 0
         file = located.tokenizer / "tokenizer.json"
         if not file.is_file():
             raise UserError(f"encoder {self.name!r}: {located.tokenizer} holds no tokenizer.json; check by another one")
         self.tokenizer = Tokenizer.from_file(str(file))
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
-        self.most = positions(declared.get("architecture") or read_json(located.tokenizer / "config.json"))
+        sizes = declared.architecture and declared.architecture.model_dump()
+        self.most = positions(sizes or read_json(located.tokenizer / "config.json"))
         self._unk = self.tokenizer.token_to_id(_unknown_token(located.tokenizer))
 
     def __call__(self, sentence: Sequence[str]) -> str | None:

@@ -15,6 +15,7 @@ from sinet.errors import UserError, shown
 from sinet.files import read_json
 from sinet.mirrors import DOWNLOADS, mirror_folders
 from sinet.provenance import file_sha256
+from sinet.schema import EncoderSpec
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """In the order in which transformers looks for them; an index names shards."""
@@ -48,40 +49,38 @@ class Located:
         return {"source": self.source, "revision": self.revision, "sha256": self.sha256}
 
 
-def locate_encoder(declared: dict, mirrors: Sequence[str] = ()) -> Located:
+def locate_encoder(declared: EncoderSpec, mirrors: Sequence[str] = ()) -> Located:
     """Find or fetch a declared encoder and hold its files against the declared checksums.
 
     Args:
-        declared: `name` and either `cased` with one of `package` + `folder`, `path` and `hub` + `revision`, or
-            `architecture` + `tokenizer`; an `own_tokenizer` is taken instead where its files are in a mirror.
+        declared: of an architecture with random weights, an `own_tokenizer` is taken instead of `tokenizer` where its
+            files are in a mirror.
 
     Raises:
-        UserError: when the files are nowhere to be had, are not the declared ones, or `cased` is missing.
+        UserError: when the files are nowhere to be had, or are not the declared ones.
     """
-    if "architecture" in declared:
-        of = declared.get("own_tokenizer")
+    if declared.tokenizer is not None:
+        of = declared.own_tokenizer
         if of and (found := _on_this_machine(of, mirrors)):
             folder = found[0]
         else:
-            of = declared["tokenizer"]
+            of = declared.tokenizer
             folder = locate_encoder(of, mirrors).tokenizer
         sums = {name: sha for name, sha in file_sums(folder).items() if not name.endswith(WEIGHT_ENDINGS)}
-        return Located(None, folder, "architecture, random weights", None, sums, of["name"], of["cased"])
-    if not isinstance(declared.get("cased"), bool):
-        raise UserError(f"encoder {declared['name']!r}: declare cased: true, or false if its vocabulary is lower-case")
+        return Located(None, folder, "architecture, random weights", None, sums, of.name, bool(of.cased))
     folder, source, revision = _on_this_machine(declared, mirrors) or _from_hub(declared)
     sums = file_sums(folder)
-    for name, expected in declared.get("sha256", {}).items():
+    for name, expected in (declared.sha256 or {}).items():
         if name not in sums:
-            raise UserError(f"encoder {declared['name']!r}: {folder / name} is missing; fetch the encoder again")
+            raise UserError(f"encoder {declared.name!r}: {folder / name} is missing; fetch the encoder again")
         if sums[name] != expected:
             raise UserError(
-                f"{folder / name}: SHA-256 is {sums[name]}, the encoder {declared['name']!r} declares {expected}; "
+                f"{folder / name}: SHA-256 is {sums[name]}, the encoder {declared.name!r} declares {expected}; "
                 "delete the file and fetch it again"
             )
     if not any(name in sums for name in WEIGHTS):
-        raise UserError(f"encoder {declared['name']!r}: {folder} holds none of {', '.join(WEIGHTS)}")
-    return Located(folder, folder, source, revision, sums, declared["name"], declared["cased"])
+        raise UserError(f"encoder {declared.name!r}: {folder} holds none of {', '.join(WEIGHTS)}")
+    return Located(folder, folder, source, revision, sums, declared.name, bool(declared.cased))
 
 
 def file_sums(folder: Path) -> dict[str, str]:
@@ -129,7 +128,7 @@ def _fetched(folder: Path) -> dict:
     return found
 
 
-def changed_files(declared: dict, mirrors: Sequence[str] = ()) -> dict[str, str | None]:
+def changed_files(declared: EncoderSpec, mirrors: Sequence[str] = ()) -> dict[str, str | None]:
     """The checksums that a workflow watches: of the files that lie on this machine otherwise than `fetch_encoder`
     left them; of a folder of one's own, of all."""
     try:
@@ -141,36 +140,39 @@ def changed_files(declared: dict, mirrors: Sequence[str] = ()) -> dict[str, str 
     return {name: sums.get(name) for name in sorted(sums | fetched) if sums.get(name) != fetched.get(name)}
 
 
-def _on_this_machine(declared: dict, mirrors: Sequence[str]) -> tuple[Path, str, str | None] | None:
+def _on_this_machine(declared: EncoderSpec, mirrors: Sequence[str]) -> tuple[Path, str, str | None] | None:
     """Folder, a description of the source, and the resolved revision."""
-    name = declared["name"]
-    if "package" in declared:
-        package = importlib.util.find_spec(declared["package"])
+    name = declared.name
+    if declared.package is not None and declared.folder is not None:
+        package = importlib.util.find_spec(declared.package)
         if package is None or not package.submodule_search_locations:
-            raise UserError(f"encoder {name!r}: the package {declared['package']} is not installed; run `make setup`")
-        return Path(package.submodule_search_locations[0]) / declared["folder"], f"package {declared['package']}", None
-    if "path" in declared:
-        folder = Path(os.path.expanduser(declared["path"]))  # noqa: PTH111 (pathlib's raises for an unknown user)
+            raise UserError(f"encoder {name!r}: the package {declared.package} is not installed; run `make setup`")
+        return Path(package.submodule_search_locations[0]) / declared.folder, f"package {declared.package}", None
+    if declared.path is not None:
+        folder = Path(os.path.expanduser(declared.path))  # noqa: PTH111 (pathlib's raises for an unknown user)
         if not folder.is_dir():
             raise UserError(f"encoder {name!r}: path {folder} is no folder")
-        return folder, f"folder {declared['path']}", None
+        return folder, f"folder {declared.path}", None
     for mirror in (*mirror_folders(mirrors), DOWNLOADS):
         folder = mirror / "encoders" / name
         if (folder / COMMIT).is_file():
             fetched = _fetched(folder)
-            if (fetched["hub"], fetched["revision"]) == (declared["hub"], declared["revision"]):
-                return folder, f"hub {declared['hub']}", fetched["commit"]
+            if (fetched["hub"], fetched["revision"]) == (declared.hub, declared.revision):
+                return folder, f"hub {declared.hub}", fetched["commit"]
         elif (folder / "config.json").is_file():
-            return folder, f"mirror, declared revision {declared['revision']}", None
+            return folder, f"mirror, declared revision {declared.revision}", None
     return None
 
 
-def _from_hub(declared: dict) -> tuple[Path, str, str]:
+def _from_hub(declared: EncoderSpec) -> tuple[Path, str, str]:
     from huggingface_hub import snapshot_download
 
     def snapshot(*patterns: str) -> Path:
-        of = {"revision": declared["revision"], "allow_patterns": list(patterns), "max_workers": 2}
-        return Path(snapshot_download(declared["hub"], **of))
+        return Path(
+            snapshot_download(
+                str(declared.hub), revision=declared.revision, allow_patterns=list(patterns), max_workers=2
+            )
+        )
 
     try:
         folder = snapshot(*OTHERS, "*.safetensors")
@@ -179,7 +181,7 @@ def _from_hub(declared: dict) -> tuple[Path, str, str]:
     except Exception as error:  # the hub's client raises some thirty kinds
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"encoder {declared['name']!r}: not in a mirror and not available from the hub: {first} "
-            f"Go online once, or put its files into data/mirror/encoders/{declared['name']}/"
+            f"encoder {declared.name!r}: not in a mirror and not available from the hub: {first} "
+            f"Go online once, or put its files into data/mirror/encoders/{declared.name}/"
         ) from None
-    return folder, f"hub {declared['hub']}", folder.name  # the hub's cache names a snapshot's folder by its commit
+    return folder, f"hub {declared.hub}", folder.name  # the hub's cache names a snapshot's folder by its commit

@@ -35,6 +35,7 @@ from sinet.encoders.encoder import Encoder
 from sinet.encoders.located import WEIGHT_ENDINGS, Located
 from sinet.errors import UserError, shown
 from sinet.files import read_json
+from sinet.schema import EncoderSpec
 
 hf_logging.set_verbosity_error()
 hf_logging.disable_progress_bar()
@@ -60,17 +61,18 @@ TYPES = {"do_lower_case": bool | None, "strip_accents": bool | None, "model_max_
 RELEASE = "take all files from one release"
 
 
-def load_encoder(declared: dict, located: Located) -> Encoder:
+def load_encoder(declared: EncoderSpec, located: Located) -> Encoder:
     """Build a located encoder; raises `UserError` when its files cannot be read or are not what is declared."""
     where, folder = f"encoder {located.name!r}: {located.tokenizer}", located.folder
     try:
         if folder is None:
-            encoder = Encoder(_from_config(where, declared["architecture"]), _declared_tokenizer(where, located))
+            sizes = declared.architecture.model_dump() if declared.architecture else {}
+            encoder = Encoder(_from_config(where, sizes), _declared_tokenizer(where, located))
         else:
             config = _encoder_config(where, folder)
             tokenizer = _declared_tokenizer(where, located)
-            sizes = [(folder / name).stat().st_size for name in located.sha256 if name.endswith(WEIGHT_ENDINGS)]
-            _check_sizes(where, config, max(sum(sizes), LEAST_BOUND))
+            bytes_each = [(folder / name).stat().st_size for name in located.sha256 if name.endswith(WEIGHT_ENDINGS)]
+            _check_sizes(where, config, max(sum(bytes_each), LEAST_BOUND))
             model, info = AutoModel.from_pretrained(
                 folder,
                 config=config,

@@ -19,11 +19,9 @@ from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.mistakes import validated
 from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders
 from sinet.provenance import DECLARED
-from sinet.schema import Block, Config, Dataset, Encoder, OfModel, Strict, some_of
+from sinet.schema import TOKENIZERS, Block, Config, Dataset, OfModel, Strict, some_of
 
 BASE_FILES = (*(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes")), "config.yaml")
-TOKENIZERS = ("own_tokenizer", "tokenizer")
-"""What an architecture without weights declares of another encoder."""
 
 
 def load_config(*overlays: Path | str) -> dict[str, Any]:
@@ -104,17 +102,6 @@ def expand_folds(config: dict) -> None:
 
 
 # -- what declarations mean --------------------------------------------------------------------------------------------
-
-
-def encoder_declaration(encoders: dict[str, Encoder], name: str) -> dict[str, Any]:
-    """An encoder's declaration with its name, its tokenizers' declarations in place of their names, without what no
-    training reads."""
-    not_read = ("title", "published", "sizes")
-    declared = {"name": name} | {k: v for k, v in encoders[name].declared().items() if k not in not_read}
-    for key in TOKENIZERS:
-        if key in declared:
-            declared[key] = encoder_declaration(encoders, declared[key])
-    return declared
 
 
 def recipe_key(config: Config, dataset: str) -> str:

@@ -21,7 +21,6 @@ from sinet.grid.config import (
     absent_weights,
     cells,
     checked,
-    encoder_declaration,
     hub_is_offline,
     recipe_key,
 )
@@ -396,7 +395,7 @@ def _spec(config: Config, dataset: str, encoder: str, model: str, seed: int, rec
     training, settings = _spelled_out(config, recipe, model, dataset)
     return RunSpec(
         dataset=dataset,
-        encoder=encoder_declaration(config.encoders, encoder),
+        encoder=config.encoder_spec(encoder),
         model=model,
         system=config.models[model].system,
         settings=settings,

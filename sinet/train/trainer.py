@@ -83,8 +83,7 @@ def train_run(run: RunSpec, data_folder: Path, out: Path, state_root: Path, mirr
     key = {
         "system": run.system,
         "settings": run.settings,
-        "encoder": {k: v for k, v in run.encoder.items() if k in ("architecture", "cased", "tokenizer")}
-        | located.sha256,
+        "encoder": run.encoder.model_dump(include={"architecture", "cased", "tokenizer"}) | located.sha256,
         "recipe": run.recipe.model_dump(exclude={"name"}),
         "seed": run.seed,
         "versions": [described["versions"][package] for package in ("torch", "transformers", "tokenizers")],
