@@ -1,6 +1,7 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make report    results/.../report.html of a grid that has been run (CONFIG): one page that opens anywhere
 # make results   results/README.md from finished grids (CONFIGS="config.yaml config/full.yaml"), with their figures
+# make docs      results/site/index.html: a site of the texts of this project, to be opened from disk
 # make archive   the finished runs of CONFIGS without their weights into the folder that each names as `archive:`
 # make test      set up, run the whole test suite                             make lint    formatters and linters
 # make test-slurm  the workflow through a real SLURM of one host, and its jobs killed; root of a Debian gets it installed
@@ -13,7 +14,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables report results archive quick bench tune setup test slurm test-slurm test-gpu rehearsal lint format lock
+.PHONY: tables report results docs archive quick bench tune setup test slurm test-slurm test-gpu rehearsal lint format lock
 .DELETE_ON_ERROR:
 
 tables: setup
@@ -31,6 +32,10 @@ results: setup
 
 archive: setup
 	@python -m sinet archive --configs $(or $(CONFIGS),$(CONFIG))
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+	@echo results/site/index.html
 
 quick:
 	@echo "The quick grid tests the installation; its scores mean nothing."

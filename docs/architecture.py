@@ -41,7 +41,7 @@ and the harness names no system: `sinet.systems` finds them.
 | add a column or a table | `sinet/report/`, see CONTRIBUTING.md |
 | add a key to the configuration or a recipe | `sinet/schema.py` |
 | add a command | a function in `sinet/cli/` |
-| add a system, a dataset, an encoder | CONTRIBUTING.md |
+| add a system, an encoder | CONTRIBUTING.md |
 
 ## Packages
 """

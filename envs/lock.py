@@ -28,12 +28,14 @@ CUDA = re.compile(r"^(nvidia-|cuda-|triton$)")
 def closure(wanted: list[Requirement]) -> dict[str, str]:
     """Canonical name -> installed version, of the requirements and everything they need here."""
     found: dict[str, str] = {}
-    waiting = list(wanted)
+    waiting, seen = list(wanted), set()
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
-        if name in found or CUDA.match(name):
+        asked = name, frozenset(requirement.extras)  # an extra may be asked for after the package itself
+        if asked in seen or CUDA.match(name):
             continue
+        seen.add(asked)
         distribution = importlib.metadata.distribution(name)
         found[name] = distribution.version.split("+")[0]
         for needed in map(Requirement, distribution.requires or []):

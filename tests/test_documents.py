@@ -1,15 +1,43 @@
 """What the documents say is there, and the figures they show are those of the tables."""
 
+import inspect
+import json
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
+from sinet.cli import COMMANDS, build_parser, main
 from sinet.data.sentence import parse_sentence
+from sinet.grid.bounded_yaml import read_yaml
+from sinet.grid.config import load_config
 from sinet.provenance import ROOT
+from sinet.report.table import tidy_line
+from sinet.schema import Trials
+from sinet.train.tune import trial_runs
+from tests.conftest import SOURCES
 
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "baselines" / "README.md"]
+OWN_DATA, HOW_TO = (ROOT / "docs" / name for name in ("own-data.md", "how-to.md"))
+CHEAP = ("check", "plan", "prepare")
+
+
+def commands(document: Path) -> list[list[str]]:
+    """The words of each line of a document's code blocks that calls sinet or make."""
+    lines = re.findall(r"^(?: {4})?((?:python -m )?sinet .+|make .+)$", document.read_text(encoding="utf-8"), re.M)
+    return [shlex.split(line.removeprefix("python -m "), comments=True) for line in lines]
+
+
+def titled_blocks(document: Path) -> dict[str, str]:
+    """The code blocks of a document that are files, by their title."""
+    text = document.read_text(encoding="utf-8")
+    return dict(re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```$', text, re.M | re.S))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -44,3 +72,75 @@ def test_the_citation_names_the_paper_as_the_readme_does():
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     authors = " and ".join(f"{a['family-names']}, {a['given-names']}" for a in paper["authors"])
     assert paper["title"] in readme and authors in readme and paper["url"] in readme
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_and_options_exist(document: Path):
+    parser = build_parser()
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
+    for program, *arguments in commands(document):
+        if program == "make":
+            assert arguments[0] in targets
+        else:
+            parser.parse_args(arguments)  # SystemExit, which fails the test, where it is not understood
+    in_text = re.findall(r"`(?:python -m )?(sinet|make)\s+([^`]+)`", document.read_text(encoding="utf-8"))
+    for program, (name, *rest) in [(program, text.split()) for program, text in in_text]:
+        if program == "make":
+            assert name in targets
+        else:
+            known = {f"--{p.strip('_').replace('_', '-')}" for p in inspect.signature(COMMANDS[name]).parameters}
+            assert {word for word in rest if word.startswith("--")} <= known | {"--help"}, name
+
+
+def test_the_pages_can_be_followed(tmp_path, monkeypatch, capsys):
+    """The files of both pages written where they say, then every cheap command and the preparing by the workflow."""
+    monkeypatch.delenv("SINET_MIRRORS", raising=False)
+    for name in SOURCES:
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    for name, text in (titled_blocks(OWN_DATA) | titled_blocks(HOW_TO)).items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text, encoding="utf-8")
+    train = Path("data/mirror/mine/train.jsonl")
+    for split in ("dev", "test"):
+        train.with_stem(split).write_text(train.read_text().replace("Paris", f"the-{split}-city"))
+    followed = [c[1:] for page in (OWN_DATA, HOW_TO) for c in commands(page) if c[1] in CHEAP and "--cost" not in c]
+    assert {name for name, *_ in followed} == set(CHEAP)
+    for arguments in followed:
+        given = [str(path) for a in arguments for path in (sorted(tmp_path.glob(a)) if "*" in a else [a])]
+        assert main(given) == 0, arguments
+    printed = capsys.readouterr().out
+    assert "no faults" in printed and "encoder_lr: 3.0e-05" in printed
+    planned = json.loads(Path("results/one/plan.json").read_text())["runs"]
+    assert {run.split("/")[2] for run in planned} == {"sinet", "spert"}
+    trials = list(trial_runs(load_config("mine.yaml"), Trials.model_validate(read_yaml(Path("trials.yaml")))))
+    assert [(trial, run.dataset) for _, trial, run in trials] == [("low", "mine"), ("high", "mine")]
+
+    target = Path("results/mine/data/mine/card.json")
+    step = ("snakemake", "--cores", "1", "--configfile", "mine.yaml", "--", str(target.with_name("train.jsonl")))
+    done = subprocess.run(step, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(target.read_text())["splits"]["test"]["relations"] == {"lives-in": 1}
+
+    lines = [
+        tidy_line("measured, short", system, "MiniLM", "Mine", figure, [60.0, 61.0], [0, 1])
+        for system in ("SINET", "SpERT", "PFN")
+        for figure in ("Ent", "Rel", "Rel+")
+    ]
+    Path("results/mine/tables").mkdir()
+    pd.DataFrame(lines).to_csv("results/mine/tables/main.csv", index=False)
+    chosen = subprocess.run([sys.executable, "choose.py"], capture_output=True, text=True, check=True).stdout
+    assert "SINET & 60.50 & 60.50" in chosen and "PFN" not in chosen
+
+
+def test_the_site_is_built_and_loads_nothing_from_elsewhere(tmp_path):
+    build = (sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path))
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    pages = {path.relative_to(tmp_path).as_posix(): path.read_text() for path in tmp_path.rglob("*.html")}
+    for name, page in pages.items():
+        assert re.findall(r'(?:src="|<link[^>]+href=")https?:', page) == [], name
+    for key in load_config():
+        assert f"<code>{key}</code>" in pages["docs/configuration.html"]
+    assert "ready for text" in pages["docs/api.html"]

@@ -1,11 +1,6 @@
 """Published formats read as one."""
 
 import json
-import os
-import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,8 +13,7 @@ from sinet.errors import UserError
 from sinet.evaluate.metrics import score
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
-from sinet.provenance import ROOT
-from tests.conftest import DATASETS, LABELS, SOURCES, dataset
+from tests.conftest import DATASETS, LABELS, dataset
 
 DOCUMENT = {
     "doc_key": "D",
@@ -237,46 +231,3 @@ def test_published_files_lose_nothing_that_is_scored(split, tmp_path):
 
     for reading in score(again, documents, labels).values():
         assert all(figures["f1"] == 100 for figures in reading.values())
-
-
-# -- a dataset of one's own ----------------------------------------------------------------------------------------
-
-
-def test_the_lines_of_contributing_make_a_dataset(tmp_path):
-    """The lines as they stand there, followed in a copy of the project: check, declare, put, name, plan, prepare."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("**A dataset.**")[1].split("\n**")[0]
-    block = "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
-    (command,) = re.findall(r"`python -m sinet (check [^`]+)`", text)
-    (mirror,) = re.findall(r"Put the files into `([^`]+)`", text)
-    for name in SOURCES:
-        source = ROOT / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-
-    def step(*arguments: str) -> subprocess.CompletedProcess:
-        environment = {k: v for k, v in os.environ.items() if k != "SINET_MIRRORS"}
-        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, env=environment)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done
-
-    folder = tmp_path / mirror
-    folder.mkdir(parents=True)
-    for split in ("train", "dev", "test"):
-        record = {
-            "tokens": ["Ann", "lives", "in", f"the-{split}-city"],
-            "entities": [{"type": "Person", "start": 0, "end": 1}, {"type": "Place", "start": 3, "end": 4}],
-            "relations": [{"type": "lives-in", "head": 0, "tail": 1}],
-        }
-        lines(folder / f"{split}.jsonl", record)
-    files = [str(folder / name) if name.endswith(".jsonl") else name for name in command.split()]
-    assert "no faults" in step(sys.executable, "-m", "sinet", *files).stdout
-
-    grid = "{datasets: [mine], encoders: [minilm], models: [sinet], seeds: [0], recipe: short}"
-    (tmp_path / "mine.yaml").write_text(f"{block}\ngrid: [{grid}]\n", encoding="utf-8")
-    planned = step(sys.executable, "-m", "sinet", "plan", "--config", "mine.yaml").stdout.splitlines()
-    assert [json.loads(line)["dataset"] for line in planned] == ["mine"]
-    made = tmp_path / "results" / "default" / "data" / "mine"
-    target = str((made / "train.jsonl").relative_to(tmp_path))
-    step("snakemake", "--cores", "1", "--configfile", "mine.yaml", "--", target)
-    assert json.loads((made / "card.json").read_text())["splits"]["test"]["relations"] == {"lives-in": 1}
-    assert Labels.from_json(json.loads((made / "labels.json").read_text())).entity_types == ("Person", "Place")
-    assert read_sentences(made / "dev.jsonl")[0].tokens[3] == "the-dev-city"

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 import yaml
 
+from sinet.cli import main
 from sinet.errors import UserError
 from sinet.files import write_sealed
 from sinet.grid.config import load_config, read_config
@@ -36,6 +37,16 @@ DECLARED = {
 }
 
 
+def train(run, data, out, state, mirrors):
+    """In place of a training: dev scores of epochs and seed."""
+    out.mkdir(parents=True)
+    scores = {m: 10.0 * run.recipe.epochs + run.seed for m in ("ent", "rel", "rel_plus")}
+    write_sealed(
+        out / "training.json",
+        {"run": run.model_dump(), "dev": scores, "device_name": "abacus", "threads": 1, "precision": "float32"},
+    )
+
+
 def test_a_trial_is_the_recipe_with_its_changes():
     config = load_config()
     runs = list(trial_runs(config, Trials.model_validate(DECLARED)))
@@ -63,14 +74,6 @@ def test_mistakes_are_refused_before_any_trial(trials, message):
 
 
 def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkeypatch):
-    def train(run, data, out, state, mirrors):
-        out.mkdir(parents=True)
-        scores = {m: 10.0 * run.recipe.epochs + run.seed for m in ("ent", "rel", "rel_plus")}
-        write_sealed(
-            out / "training.json",
-            {"run": run.model_dump(), "dev": scores, "device_name": "abacus", "threads": 1, "precision": "float32"},
-        )
-
     monkeypatch.setattr(tune, "train_run", train)
     declared = DECLARED | {"trials": {"sinet": {"1": {"epochs": 1}, "2": {"epochs": 3}}, "pfn": {"1": {}, "2": {}}}}
     (tmp_path / "trials.yaml").write_text(yaml.safe_dump(declared))
@@ -86,6 +89,19 @@ def test_trials_are_kept_as_data_once_all_their_seeds_are_there(tmp_path, monkey
     tune.tune(load_config(), tmp_path / "trials.yaml", ["pfn"], tmp_path, tmp_path / "elsewhere", tmp_path, table)
     rows = list(csv.DictReader(table.open()))
     assert {(r["model"], r["trial"]) for r in rows} == {("sinet", "1"), ("pfn", "1"), ("pfn", "2")}
+
+
+def test_trials_on_a_dataset_of_a_file_of_ones_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(tune, "train_run", train)
+    mine = {"datasets": {"mine": load_config()["datasets"]["scierc"] | {"published": None, "title": "Mine"}}}
+    declared = DECLARED | {"dataset": "mine", "trials": {"sinet": {"1": {"epochs": 1}}}}
+    for name, text in (("mine", mine), ("trials", declared)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(text))
+    monkeypatch.chdir(tmp_path)
+    arguments = "tune --config mine.yaml --data data --trials trials.yaml --out out --table trials.csv"
+    assert main(arguments.split()) == 0
+    (row,) = csv.DictReader((tmp_path / "trials.csv").open())
+    assert (row["dataset"], row["dev_rel_plus"]) == ("mine", "10.50")
 
 
 def test_the_trials_of_the_project_can_be_run():

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from sinet.cli import Config, Option, command
 from sinet.errors import UserError
@@ -63,17 +63,22 @@ def _print_recipes(planned) -> None:  # type: ignore[no-untyped-def]
         print(yaml.safe_dump(json.loads(text), sort_keys=False))
 
 
-@command
-def schema() -> None:
-    """Print the JSON schema of a configuration: every key with its type, bounds and description. The settings of each
-    system stand under `$defs`, as `settings of SYSTEM`."""
+def configuration_schema() -> dict[str, Any]:
+    """The JSON schema of a configuration; the settings of each system stand under `$defs`, as `settings of SYSTEM`."""
     from sinet import systems
     from sinet.schema import Config
 
     found = Config.model_json_schema()
     for name in systems.sources():
         found["$defs"][f"settings of {name}"] = systems.settings(name).model_json_schema()
-    print(json.dumps(found, indent=2, ensure_ascii=False))
+    return found
+
+
+@command
+def schema() -> None:
+    """Print the JSON schema of a configuration: every key with its type, bounds and description. The settings of each
+    system stand under `$defs`, as `settings of SYSTEM`."""
+    print(json.dumps(configuration_schema(), indent=2, ensure_ascii=False))
 
 
 @command

@@ -4,7 +4,7 @@ from os.path import realpath  # pathlib's `resolve` raises for a loop of links
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Json, Option, PlanFile, command
+from sinet.cli import Config, Json, Option, PlanFile, command
 from sinet.errors import UserError
 from sinet.files import write_sum
 
@@ -37,6 +37,7 @@ def train(
 @command
 def tune(
     data: Annotated[Path, Option("the prepared dataset", "DIR")],
+    config: Config = [],  # noqa: B006
     trials: Annotated[Path, Option("what to try")] = Path("config/trials/trials.yaml"),
     models: Annotated[list[str], Option("only these; default: all", "NAME")] = [],  # noqa: B006
     out: Annotated[Path, Option("the trials' folders", "DIR")] = Path("results/trials"),
@@ -48,7 +49,7 @@ def tune(
     from sinet.grid.config import load_config
     from sinet.train.tune import tune
 
-    tune(load_config(), trials, models, data, out, state, table)
+    tune(load_config(*config), trials, models, data, out, state, table)
 
 
 @command
