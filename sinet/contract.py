@@ -5,6 +5,7 @@ or the test set; the harness (`sinet.train`, `sinet.infer`) names no system, it 
 """
 
 import functools
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from sinet.encoders.encoder import Encoder
 
 __all__ = ["Batch", "Entity", "Extractor", "Labels", "Prediction", "Relation", "Sentence"]
+
+# of the layers that score relation types, where entities alone are annotated
+warnings.filterwarnings("ignore", "Initializing zero-element tensors")
 
 
 @dataclass(frozen=True)

@@ -224,8 +224,8 @@ class Dataset(Strict):
     """Use only the first so many sentences of each split."""
     entity_types: Types
     """Entity types."""
-    relation_types: Types
-    """Relation types."""
+    relation_types: Annotated[list[Text], AfterValidator(_distinct)]
+    """Relation types; none (`[]`) where entities alone are annotated."""
     symmetric: Distinct | None = None
     """Relation types without a direction."""
     no_relation: Types | None = None

@@ -102,6 +102,15 @@ def test_says_what_gets_one_type_alone(system, tiny_encoder):
     assert several == {"span", "pair"} - set(system.Settings.one_type)
 
 
+def test_entities_alone_may_be_annotated(system, tiny_encoder):
+    labels, sentences = Labels(LABELS.entity_types, ()), read_sentences(CORPUS)
+    sentences = [sentence.with_labels(sentence.entities, ()) for sentence in sentences]
+    model = learn(build(system, tiny_encoder, labels), sentences, 80)
+    assert model.loss(model.training_batch(sentences)).isfinite()
+    found = predict(model, sentences, CPU, "float32")
+    assert any(s.entities for s in found) and not any(s.relations for s in found)
+
+
 def test_survives_odd_sentences(system, tiny_encoder):
     odd = [
         Sentence("one", ("Translation",)),

@@ -139,8 +139,9 @@ def fold_pairs(batch: Batch, labels: Labels, reverses: bool = True) -> tuple[Ten
 
 
 def pair_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy of pairs (pairs, types), averaged over the types of a pair and summed over pairs."""
-    return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum") / target.shape[1]
+    """Binary cross-entropy of pairs (pairs, types), averaged over the types of a pair, of which there may be none, and
+    summed over pairs."""
+    return F.binary_cross_entropy_with_logits(logits.float(), target, reduction="sum") / max(1, target.shape[1])
 
 
 def candidate_counts(batches: Sequence[Batch]) -> dict[str, float]:

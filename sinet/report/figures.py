@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from sinet.captions import machine, span
 from sinet.files import check_sum, read_sealed
 from sinet.report.frame import ALL
-from sinet.report.grid import METRICS, Grid, sign, test_of
+from sinet.report.grid import METRICS, NO_TYPES, Grid, sign, test_of
 from sinet.report.style import COLUMN_INCHES, PAGE_INCHES, absent, looks, save, use_style
 from sinet.report.table import number
 
@@ -69,6 +69,7 @@ def models_of(grid: Grid) -> dict[str, dict]:
 
 def _curves(grid: Grid) -> tuple[plt.Figure, str]:
     figure, (left, right) = _two_axes(sharex=False)
+    metric = "ent" if _nothing(grid, "rel_plus") else "rel_plus"
     for model, look in models_of(grid).items():
         logs = [_log(run["folder"] / "log.csv") for run in grid.runs if run["model"] == model]
         shortest = min(logs, key=len)
@@ -76,25 +77,26 @@ def _curves(grid: Grid) -> tuple[plt.Figure, str]:
         left.plot(shortest["epoch"], loss.mean(axis=0), markersize=3, linewidth=1, **look)
         area = shortest["epoch"], loss.min(axis=0), loss.max(axis=0)
         left.fill_between(*area, color=look["color"], alpha=0.15, linewidth=0)
-        dev = pd.concat([log.set_index("epoch")["dev_rel_plus"] for log in logs], axis=1, join="inner").dropna()
+        dev = pd.concat([log.set_index("epoch")[f"dev_{metric}"] for log in logs], axis=1, join="inner").dropna()
         if len(dev):
             right.plot(dev.index, dev.mean(axis=1), markersize=3, linewidth=1, **look)
     left.set(xlabel="epoch", ylabel="training loss (first = 1)")
     left.set_ylim(bottom=0)
-    right.set(xlabel="epoch", ylabel="dev Rel+ (F1 x 100)")
+    right.set(xlabel="epoch", ylabel=f"dev {METRICS[metric]} (F1 x 100)")
     right.set_xlim(left.get_xlim())
     _scale(right)
     for axis, title in ((left, "Training loss"), (right, "Dev")):
         axis.set_title(title, fontsize=7, loc="left")
         axis.xaxis.get_major_locator().set_params(integer=True)
     if not right.lines:
-        right.text(0.5, 0.5, "n/a: no dev split", ha="center", va="center", transform=right.transAxes)
+        _write(right, "n/a: no dev split")
     _legend(figure, grid, models_of(grid))
     return figure, (
         "Learning curves. Left: mean training loss of each epoch over that of the first (losses of different systems "
         "are different functions); lines are means over seeds, areas reach from the lowest to the highest "
-        "seed; of a system whose parts are trained one after another the last part. Right: Rel+ on the dev split where "
-        "it was measured: whenever dev was looked at under a selection on dev, else after the last epoch."
+        "seed; of a system whose parts are trained one after another the last part. Right: "
+        f"{METRICS[metric]} on the dev split where it was measured: whenever dev was looked at under a selection on "
+        "dev, else after the last epoch."
     )
 
 
@@ -110,6 +112,9 @@ def _speed(grid: Grid, timing: dict) -> tuple[plt.Figure, str]:
     figure, axes = _two_axes()
     models = [model for model in models_of(grid) if model in timing["systems"]]
     for axis, metric in zip(axes, ("ent", "rel_plus"), strict=True):
+        if _nothing(grid, metric):
+            _write(axis, "no relation types")
+            continue
         f1 = _test(grid, metric, ALL).groupby("model")["value"].agg(list)
         for model in models:
             speed = timing["systems"][model]["float32"]["best"]["sentences_per_s"]
@@ -134,6 +139,9 @@ def _speed(grid: Grid, timing: dict) -> tuple[plt.Figure, str]:
 def _lengths(grid: Grid) -> tuple[plt.Figure, str]:
     figure, axes = _two_axes()
     for axis, metric in zip(axes, ("ent", "rel_plus"), strict=True):
+        if _nothing(grid, metric):
+            _write(axis, "no relation types")
+            continue
         of = _test(grid, metric, "length")
         of = of[of["sentences"] > 0]
         means = of.pivot_table("value", "label", "model", aggfunc="mean", sort=False)
@@ -207,7 +215,7 @@ def _flops(grid: Grid, systems: dict) -> tuple[plt.Figure, str]:
     for axis, part, title in zip(axes, ("total", "heads"), ("Whole system", "Without the encoder"), strict=True):
         if not words:
             why = "too few test words for one sentence" if counted else "not counted"
-            axis.text(0.5, 0.5, f"n/a: {why}", ha="center", va="center", fontsize=6)
+            _write(axis, f"n/a: {why}")
             continue
         for model, of in counted.items():
             flops = [of[str(n)][part] / 1e6 for n in words]
@@ -240,6 +248,16 @@ def _two_axes(sharex: bool = True, figsize: tuple[float, float] = (PAGE_INCHES, 
 def _test(grid: Grid, metric: str, slicing: str) -> pd.DataFrame:
     """F1 on test under a metric, a row a run and class."""
     return grid.figures.query("split == 'test' and metric == @metric and slicing == @slicing")
+
+
+def _nothing(grid: Grid, metric: str) -> bool:
+    """Whether the dataset has no type that a metric is of."""
+    return grid.without_gold(grid.place(grid.runs[0]), metric) is NO_TYPES
+
+
+def _write(axis: plt.Axes, why: str) -> None:
+    """Why nothing is drawn, in the middle of the axes."""
+    axis.text(0.5, 0.5, why, ha="center", va="center", fontsize=6, transform=axis.transAxes)
 
 
 def _f1_axis(axis: plt.Axes, metric: str) -> None:

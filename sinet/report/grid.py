@@ -24,11 +24,14 @@ from sinet.report.table import NO_FIGURE, Cell
 METRICS = dict(zip(metrics.METRICS, ("Ent", "Rel", "Rel+"), strict=True))
 PUBLISHED_METRICS = dict(zip(metrics.METRICS, ("ent", "rel", "rel_strict"), strict=True))
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
-NOT_REPORTED, NOT_RUN, SKIPPED, FAILED, NO_GOLD = map(Cell, ("n.r.", "not run", "skipped", "failed", "no gold"))
+NOT_REPORTED, NOT_RUN, SKIPPED, FAILED, NO_GOLD, NO_TYPES = map(
+    Cell, ("n.r.", "not run", "skipped", "failed", "no gold", "\u2013")
+)
 UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."
 WHY_EMPTY = (
     f"{NOT_RUN}: not in this grid. {SKIPPED}, {FAILED}: in this grid, but some or all of its runs have no result, for "
-    f"the reasons given; nothing is averaged over the others. {NO_GOLD}: the test split has nothing to be found."
+    f"the reasons given; nothing is averaged over the others. {NO_GOLD}: the test split has nothing to be found. "
+    f"{NO_TYPES}: the dataset has no relation types."
 )
 
 
@@ -194,11 +197,14 @@ class Grid:
             return why
         if (values := self._f1.get((*place, model, split, metric))) is None:
             return NO_FIGURE
-        return NO_GOLD if not any(values) and self.without_gold(place, metric) else values
+        return values if any(values) else self.without_gold(place, metric) or values
 
-    def without_gold(self, place: Place, metric: str) -> bool:
-        """Whether the test split (all folds) has nothing that a metric could find."""
-        return not any(run["scores"]["symmetric"][metric]["gold"] for run in self.there(place))
+    def without_gold(self, place: Place, metric: str) -> Cell | None:
+        """Why a metric could find nothing in the test split (all folds); None where it could."""
+        figures = [run["scores"]["symmetric"][metric] for run in self.there(place)]
+        if any(of["gold"] for of in figures):
+            return None
+        return NO_GOLD if any(of["types"] for of in figures) else NO_TYPES
 
     # -- comparisons -----------------------------------------------------------------------------------------------
 

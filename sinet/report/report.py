@@ -19,7 +19,7 @@ from sinet.evaluate.metrics import facts
 from sinet.files import read_sealed, write_text
 from sinet.grid.recipes import length, length_of, recorded
 from sinet.report.frame import read_runs
-from sinet.report.grid import METRICS, Grid, path_of
+from sinet.report.grid import METRICS, NO_TYPES, Grid, path_of
 from sinet.report.table import NO_FIGURE, Cell, for_page, frame, number
 
 log = logging.getLogger("sinet")
@@ -101,6 +101,10 @@ def _inline(path: Path) -> str:
 # -- runs ----------------------------------------------------------------------------------------------------------
 
 
+def _f1(run: dict, metric: str, value: float) -> Cell:
+    return number(value) if run["scores"]["symmetric"][metric]["types"] else NO_TYPES
+
+
 def _runs(grid: Grid) -> dict:
     rows = [
         {
@@ -110,8 +114,8 @@ def _runs(grid: Grid) -> dict:
             "Seed": number(run["seed"], 0),
             "Recipe": run["recipe"]["name"],
             "Selected": f"epoch {run['selected_epoch']:g} of {length(recorded(run))} ({run['selection']})",
-            **{name: number(run["scores"]["symmetric"][metric]["f1"]) for metric, name in METRICS.items()},
-            "Dev Rel+": number(run["dev"]["rel_plus"]) if "rel_plus" in run["dev"] else NO_FIGURE,
+            **{name: _f1(run, metric, run["scores"]["symmetric"][metric]["f1"]) for metric, name in METRICS.items()},
+            "Dev Rel+": _f1(run, "rel_plus", run["dev"]["rel_plus"]) if "rel_plus" in run["dev"] else NO_FIGURE,
             "Training (min)": number(run["seconds"]["train"] / 60, 1),
             "Parameters (M)": number(run["parameters"] / 1e6, 1),
             "Precision": run["precision"],

@@ -4,7 +4,7 @@ import math
 
 import pandas as pd
 
-from sinet.report.grid import METRICS, NO_GOLD, Grid, Place, sign
+from sinet.report.grid import METRICS, Grid, Place, sign
 from sinet.report.table import NO_FIGURE, Cell, Table, frame, interval, mean_sd, number, summary
 
 COLUMNS = ("Dataset", "Encoder", "Recipe", "System", "Other", "Figure")
@@ -30,7 +30,8 @@ def significance_table(grid: Grid) -> Table:
             *(grid.title("datasets", place.dataset), grid.title("encoders", place.encoder), place.recipe),
             *(grid.title("models", c["system"]), grid.title("models", c["other"]), METRICS[c["metric"]]),
         )
-        cells = _empty(c) if grid.without_gold(place, c["metric"]) else _cells(c, made)
+        why = grid.without_gold(place, c["metric"])
+        cells = _empty(c, why) if why else _cells(c, made)
         rows.append(dict(zip((*COLUMNS, *TESTS), (*titles, *cells), strict=True)))
         lines.append(_line(titles, c))
     cells, tidy = frame(rows, (*COLUMNS, *TESTS)), pd.DataFrame(lines, columns=CSV)
@@ -51,8 +52,8 @@ def _cells(c: dict, made: dict) -> tuple[Cell, ...]:
     )
 
 
-def _empty(c: dict) -> tuple[Cell, ...]:
-    sides = NO_GOLD, number(len(c["f1"]), 0), NO_GOLD, number(len(c["other_f1"]), 0)
+def _empty(c: dict, why: Cell) -> tuple[Cell, ...]:
+    sides = why, number(len(c["f1"]), 0), why, number(len(c["other_f1"]), 0)
     return *sides, *[NO_FIGURE] * (len(TESTS) - len(sides))
 
 
