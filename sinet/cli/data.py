@@ -132,6 +132,22 @@ def convert(
 
 
 @command
+def init(
+    files: Annotated[list[Path], Option("one file, or the files of train, dev and test, called so", positional=True)],
+    output: Annotated[Path, Option("configuration to write")] = Path("mine.yaml"),
+    name: Annotated[str | None, Option("of the dataset; default: that of the configuration", "NAME")] = None,
+    seed: Annotated[int, Option("by which one file is divided", "N", least=0)] = 0,
+    force: Annotated[bool, Option("write files anew that are there already")] = False,
+) -> None:
+    """Write a configuration for data of your own: their declaration, and a grid of SINET on them. Example: `sinet init
+    annotated.jsonl`, then `make tables CONFIG=mine.yaml`. Files are in any form that `check` reads. One file alone is
+    divided into train, dev and test, by document where it names documents."""
+    from sinet.grid.init import init
+
+    print(init(files, output, name or output.stem, seed, force))
+
+
+@command
 def fetch(
     encoder: Annotated[str, Option("name of a declared encoder", "ENCODER", positional=True)],
     out: Json,

@@ -34,6 +34,10 @@ FEW, MANY = 20, 100
 """Entities of which one should be a single word, and one of several: a hint, and a fault in DyGIE's form."""
 MOST_TYPES = 500
 """More types than this are not compared by their spelling, whose time grows with the square: none has so many."""
+SPLIT_OF = {"train": "train", "training": "train", "test": "test", "testing": "test"} | dict.fromkeys(
+    ("dev", "devel", "development", "val", "valid", "validation"), "dev"
+)
+"""Words in the names of files, and the split that they mean."""
 ALIKE = 0.85
 """How like two types must be spelt for that (difflib's ratio, whatever their case)."""
 
@@ -267,16 +271,17 @@ def _declared(kind: str, labels: Labels | None, field: str) -> str:
     return spellings(known).get(kind.lower(), kind)
 
 
+def split_of(path: Path) -> str | None:
+    """The split that a file is called after (`x_train.json`, of several such words the last), or its folder (`train/`),
+    if any."""
+    words = [SPLIT_OF[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in SPLIT_OF]
+    return words[-1] if words else SPLIT_OF.get(path.absolute().parent.name.lower())
+
+
 def _training(paths: Sequence[Path]) -> Path:
-    """The file that is called train (`train.json`, `x_train.json` rather than `x_train_dev.json`, `train/x.json`), else
-    the first."""
-    for names in ([path.stem for path in paths], [path.absolute().parent.name for path in paths]):
-        words = [re.split(r"[^a-z]+", name.lower()) for name in names]
-        last = [path for path, of in zip(paths, words, strict=True) if of[-1] == "train"]
-        called = last or [path for path, of in zip(paths, words, strict=True) if "train" in of]
-        if len(called) == 1:
-            return called[0]
-    return paths[0]
+    """The file that is called train, else the first."""
+    called = [path for path in paths if split_of(path) == "train"]
+    return called[0] if len(called) == 1 else paths[0]
 
 
 def _named_again(record: Any, where: str, form: str, named: dict[str, str]) -> Iterator[str]:

@@ -373,9 +373,8 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
                     f"{where}it trains on whole documents, and the files of {dataset} do not say which sentences "
                     "belong to one; use another form of it (such as scierc-documents)"
                 )
-            if not config.datasets[dataset].relation_types and any(
-                t.selection == "dev_rel" for _, t in recipe.trainings
-            ):
+            by_relations = any(t.selection == "dev_rel" for _, t in recipe.trainings)
+            if by_relations and not config.datasets[dataset].relation_types:
                 raise UserError(
                     f"{where}recipe {block.recipe} selects weights by dev_rel, and {dataset} has no relation types; "
                     "write selection: last, or dev_ent"
