@@ -14,17 +14,17 @@ import yaml
 
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.evaluate.attention_mass import sentence_mass, uniform_mass, word_groups, write_attention_mass
 from sinet.evaluate.cases import LONGEST, choose, chosen_cases, holds_triple, outcome
-from sinet.evaluate.groups import argument_entities, group_counts, score_groups
+from sinet.evaluate.in_triple import argument_entities, in_triple_counts, score_in_triple_ner
 from sinet.evaluate.metrics import figures, score
-from sinet.evaluate.shares import attention_shares, sentence_shares, uniform_shares, word_groups
 from sinet.evaluate.stats import intervals
 from sinet.files import write_sealed
 from sinet.infer.attend import attend
 from sinet.infer.triples import find_triples
-from sinet.report import claim
+from sinet.report import attention_mass as report
 from sinet.report.attention import draw_cases
-from sinet.report.claim import write_claim
+from sinet.report.attention_mass import draw_attention_mass
 from sinet.report.grid import Grid
 from sinet.train.trainer import train_run
 from tests.conftest import CORPUS, LABELS, copy_project, recorded_recipe, spec, tiny_grid, tiny_plan, tiny_run
@@ -90,7 +90,7 @@ def test_groups_of_entities_partition_gold_and_predictions():
     gold = read_sentences(CORPUS)
     predicted = [replace(s, relations=s.relations[:1]) for s in gold]
     predicted[1] = predicted[1].with_labels([Entity("Task", 0, 1), Entity("Method", 1, 2)], [Relation("Part-of", 0, 1)])
-    total = group_counts(gold, predicted).sum(axis=(0, 1))
+    total = in_triple_counts(gold, predicted).sum(axis=(0, 1))
     ent = score(gold, predicted, LABELS)["directed"]["ent"]
     assert total.tolist() == [ent["correct"], ent["predicted"], ent["gold"]]
     assert figures(total).tolist() == pytest.approx([ent["precision"], ent["recall"], ent["f1"]])
@@ -102,7 +102,7 @@ def test_a_wrong_entity_counts_where_it_is_predicted():
         [*gold.entities[:1], Entity("Task", 6, 7), Entity("Task", 7, 8)], [Relation("Used-for", 0, 1)]
     )
     # in-triple: a right, b missed, one wrong in a predicted triple; out-of-triple: c missed, one wrong in none
-    assert group_counts([gold], [predicted])[0].tolist() == [[1, 2, 2], [0, 1, 1]]
+    assert in_triple_counts([gold], [predicted])[0].tolist() == [[1, 2, 2], [0, 1, 1]]
     assert argument_entities(gold)[1] == {("Material", 5, 6)}
 
 
@@ -128,15 +128,15 @@ def test_uniform_attention_prefers_no_group():
     groups, pieces = word_groups(s), np.array([1, 2, 3, 1, 1, 2, 1, 1, 1])
     assert groups.tolist() == [0, 2, 0, 0, 2, 1, 2, 2, 2]
     weights = np.array([1, *pieces, 1]) / (pieces.sum() + 2)
-    shares, special = sentence_shares(np.stack([weights, np.eye(11)[1]]), groups)
-    np.testing.assert_allclose(shares[0], uniform_shares(groups, pieces))
+    shares, special = sentence_mass(np.stack([weights, np.eye(11)[1]]), groups)
+    np.testing.assert_allclose(shares[0], uniform_mass(groups, pieces))
     np.testing.assert_allclose(shares[1], [1, 0, 0], err_msg="all weight on the first word, of an in-triple entity")
     np.testing.assert_allclose(special, [2 / (pieces.sum() + 2), 0])
 
 
 def test_shares_are_known_where_nearly_all_falls_on_cls():
     weights = np.array([[1.0, 3e-12, 0, 0, 0, 0, 1e-12, 0, 0, 0, 0]])
-    shares, special = sentence_shares(weights, word_groups(sentence("a", AB)))
+    shares, special = sentence_mass(weights, word_groups(sentence("a", AB)))
     np.testing.assert_allclose(shares, [[0.75, 0.25, 0]])
     np.testing.assert_allclose(special, 1)
 
@@ -152,8 +152,8 @@ def attended(folder: Path, *weights: list) -> dict:
         for n, w in zip("xy", weights, strict=True)
     ]
     write_sealed(folder / "attention.json", machine | {"sentences": sentences})
-    attention_shares(folder / "test.jsonl", {"0": folder / "attention.json"}, folder / "shares.json")
-    return json.loads((folder / "shares.json").read_text())
+    write_attention_mass(folder / "test.jsonl", {"0": folder / "attention.json"}, folder / "attention_mass.json")
+    return json.loads((folder / "attention_mass.json").read_text())
 
 
 def test_a_sentence_that_gets_no_attention_is_left_out_and_counted(tmp_path):
@@ -182,13 +182,13 @@ def test_a_head_that_never_looks_at_words_has_no_shares(tmp_path, recwarn):
 
 
 def test_the_csv_of_groups_has_the_deviation_of_a_sample():
-    three = {f: {"values": {"0": 60.0, "1": 62.0, "2": 64.0}, "interval": [50.0, 70.0]} for f in claim.FIGURE_TITLES}
-    groups = {group: three | {"gold": 7} for group in claim.ENTITY_TITLES}
+    three = {f: {"values": {"0": 60.0, "1": 62.0, "2": 64.0}, "interval": [50.0, 70.0]} for f in report.FIGURE_TITLES}
+    groups = {group: three | {"gold": 7} for group in report.ENTITY_TITLES}
     scores = {"resamples": 10, "models": {"sinet": groups}}
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32", "split": "test"}
     run = machine | {"dataset": "ten", "encoder": "tiny", "model": "sinet", "seed": 0, "test_sentences": 10}
     run |= {"recipe": recorded_recipe("odd", epochs=2, selection="last")}
-    made = claim.groups_table(scores, Grid([run], DECLARED, {})).tidy
+    made = report.in_triple_table(scores, Grid([run], DECLARED, {})).tidy
     assert set(made["sd"]) == {2.0} and set(made["mean"]) == {62.0} and set(made["n"]) == {3}
 
 
@@ -366,44 +366,44 @@ def test_the_workflow_draws_a_figure_for_every_triple(studied, prepared, tiny_mi
 def test_predictions_of_other_sentences_are_refused(studied, prepared):
     write_sentences(studied / "short.jsonl", read_sentences(CORPUS)[:3])
     with pytest.raises(UserError, match=r"short\.jsonl: not the sentences of"):
-        score_groups(prepared / "test.jsonl", {"sinet": {"0": studied / "short.jsonl"}}, studied / "x.json")
+        score_in_triple_ner(prepared / "test.jsonl", {"sinet": {"0": studied / "short.jsonl"}}, studied / "x.json")
     others = [replace(s, tokens=("x", *s.tokens[1:])) for s in read_sentences(CORPUS)]
     write_sentences(studied / "others.jsonl", others)
     with pytest.raises(UserError, match=r"others\.jsonl: not the sentences of"):
-        score_groups(prepared / "test.jsonl", {"sinet": {"0": studied / "others.jsonl"}}, studied / "x.json")
+        score_in_triple_ner(prepared / "test.jsonl", {"sinet": {"0": studied / "others.jsonl"}}, studied / "x.json")
     data = prepared / "test.jsonl", prepared / "labels.json", studied / "sinet.json"
     with pytest.raises(UserError, match=r"short\.jsonl: not the sentences of"):
         chosen_cases(*data, {"sinet": studied / "short.jsonl"}, "sinet", ["only-right"], "somewhere")
 
 
 @pytest.mark.parametrize("model, rows", [("sinet", 2 * (1 + 2)), ("sinet-base", 0)])
-def test_the_claim_is_tabulated_and_drawn(studied, prepared, tmp_path, model, rows):
-    attention_shares(prepared / "test.jsonl", {"0": studied / f"{model}.json"}, tmp_path / "shares.json")
+def test_attention_mass_and_in_triple_ner_are_tabulated_and_drawn(studied, prepared, tmp_path, model, rows):
+    write_attention_mass(prepared / "test.jsonl", {"0": studied / f"{model}.json"}, tmp_path / "attention_mass.json")
     predictions = {"sinet": {"0": studied / "right.jsonl", "1": studied / "nothing.jsonl"}}
-    score_groups(prepared / "test.jsonl", predictions, tmp_path / "groups.json")
+    score_in_triple_ner(prepared / "test.jsonl", predictions, tmp_path / "in_triple_ner.json")
     declared = DECLARED | {"case_study": {"model": model}}
-    files = tmp_path / "shares.json", tmp_path / "groups.json"
+    files = tmp_path / "attention_mass.json", tmp_path / "in_triple_ner.json"
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32"}
     about = {"dataset": "ten", "encoder": "tiny", "model": "sinet", "selection": "last", "split": "test"}
     about |= {"test_sentences": 10, "recipe": recorded_recipe("odd", epochs=2, selection="last")}
     records = [tmp_path / f"{seed}.json" for seed in range(2)]
     for seed, path in enumerate(records):
         write_sealed(path, machine | about | {"seed": seed})
-    write_claim(*files, records, declared, tmp_path / "tables", tmp_path / "figures")
-    shares = (tmp_path / "tables" / "attention_shares.md").read_text()
-    assert shares.count("\n| NER [CLS]") + shares.count("\n| RE [CLS]") == rows
-    assert (rows == 0) == ("n/a: this model has no cross-task attention" in shares)
+    draw_attention_mass(*files, records, declared, tmp_path / "tables", tmp_path / "figures")
+    mass = (tmp_path / "tables" / "attention_mass.md").read_text()
+    assert mass.count("\n| NER [CLS]") + mass.count("\n| RE [CLS]") == rows
+    assert (rows == 0) == ("n/a: this model has no cross-task attention" in mass)
     found = json.loads(files[0].read_text())
     for heads in found["directions"].values():
         for head in heads:
             assert sum(g["share"]["value"] for g in head["groups"].values() if g["share"]) == pytest.approx(1)
-    groups = (tmp_path / "tables" / "triple_groups.md").read_text()
+    groups = (tmp_path / "tables" / "in_triple_ner.md").read_text()
     assert "50.00 ± 70.71" in groups, "recall of all and of nothing, over two seeds"
-    caption = (tmp_path / "figures" / "attention_shares.md").read_text()
+    caption = (tmp_path / "figures" / "attention_mass.md").read_text()
     measured_on = (
         "Runs: test split (10 sentences), symmetric types direction-free; recipe odd (2 epochs, selection last); a CPU "
         "(cpu, 3 threads), float32; seeds 0, 1."
     )
     assert measured_on in groups and measured_on in caption and caption.startswith("Ten, Tiny, test split")
     assert "NER recall and F1 of each group" in caption and "it depends on no predicted relation" in caption
-    assert (tmp_path / "figures" / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
+    assert (tmp_path / "figures" / "attention_mass.pdf").read_bytes().startswith(b"%PDF")

@@ -21,7 +21,15 @@ from sinet.provenance import ROOT, digest_of
 from tests.conftest import CORPUS, LABELS, copy_project, recorded_recipe, tiny_grid, tiny_plan
 from tests.warm import warm_python
 
-AGGREGATING = ("compare", "tabulate", "draw_results", "choose_cases", "share_attention", "score_groups", "draw_claim")
+AGGREGATING = (
+    "compare",
+    "tabulate",
+    "draw_results",
+    "choose_cases",
+    "measure_attention_mass",
+    "score_in_triple_ner",
+    "draw_attention_mass",
+)
 AGGREGATING += ("draw_attention", "draw_flops", "draw_speed", "report_page", "all")
 RECIPE = {"epochs": 1, "batch_size": 4, "weight_decay": 0.01, "selection": "last"}
 DATASETS = [f"ten_{letter}" for letter in "abcde"]
@@ -92,8 +100,8 @@ def test_no_command_grows_with_the_number_of_runs_and_steps_take_5000(tiny_mirro
     said = snakemake(project, "-n", "-p", "all", "report_page", "--allowed-rules", *AGGREGATING)
     commands = [line for line in said.splitlines() if "python -m sinet" in line]
     assert {c.split("python -m sinet ")[1].split()[0] for c in commands} >= {
-        *("compare", "tables", "plot-results", "plot-flops", "plot-speed", "case-study", "attention-shares"),
-        *("group-scores", "plot-claim", "report"),
+        *("compare", "tables", "plot-results", "plot-flops", "plot-speed", "case-study", "attention-mass"),
+        *("in-triple-ner", "plot-attention-mass", "report"),
     }
     assert max(map(len, commands)) < 1000
 

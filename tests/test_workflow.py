@@ -29,7 +29,7 @@ EVERYTHING = {
     "attend",
     "tabulate",
 } | FIGURES
-CASE_STUDY = {"choose_cases", "draw_attention", "share_attention", "score_groups", "draw_claim"}
+CASE_STUDY = {"choose_cases", "draw_attention", "measure_attention_mass", "score_in_triple_ner", "draw_attention_mass"}
 
 
 def jobs(folder: Path, *arguments: str) -> set[str]:
@@ -94,7 +94,7 @@ def test_figures_are_there_in_both_forms(finished):
     captions = [(figures / f"attention_{number}.md").read_text() for number in (1, 2, 3)]
     assert all("| **gold** |" in c or c.startswith("n/a: no sentence meets") for c in captions)
     assert [re.search(r"rule (\S+):", c)[1] for c in captions] == ["only-right", "out-of-triple", "hard-failure"]
-    assert (figures / "attention_shares.pdf").read_bytes().startswith(b"%PDF")
+    assert (figures / "attention_mass.pdf").read_bytes().startswith(b"%PDF")
     for name in ("curves", "speed", "lengths", "significance"):
         assert (figures / f"scierc/minilm/{name}.pdf").read_bytes().startswith(b"%PDF")
         caption = (figures / f"scierc/minilm/{name}.md").read_text()
@@ -109,7 +109,7 @@ def test_rebuilt_tables_and_figures_are_the_same_bytes(finished):
     made.append(finished / "results" / "quick" / "comparisons.json")
     before = {p: p.read_bytes() for p in made}
     again = ("evaluate", "compare", "tabulate")
-    drawn = ("draw_attention", "draw_claim", "draw_flops", "draw_results", "draw_speed")
+    drawn = ("draw_attention", "draw_attention_mass", "draw_flops", "draw_results", "draw_speed")
     done = snakemake(finished, "--forcerun", *again, *drawn)
     assert done.returncode == 0, done.stderr[-4000:]
     assert {p: p.read_bytes() for p in made} == before
@@ -192,7 +192,7 @@ def test_touched_files_re_run_nothing(finished):
             "baselines/pfn.py",
             "class System(",
             "@staticmethod\nclass System(",
-            EVERYTHING - {"attend"} | CASE_STUDY - {"share_attention"},
+            EVERYTHING - {"attend"} | CASE_STUDY - {"measure_attention_mass"},
         ),
     ],
 )

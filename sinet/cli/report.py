@@ -71,14 +71,16 @@ def plot_attention(
 
 
 @command
-def plot_claim(plan: PlanFile, tables: Folder, figures: Folder) -> None:
-    """Tables (csv, md, tex) and figure of attention shares and of NER by group."""
-    from sinet.report.claim import write_claim
+def plot_attention_mass(plan: PlanFile, tables: Folder, figures: Folder) -> None:
+    """Tables (csv, md, tex) and figure of attention mass and of in-triple NER."""
+    from sinet.report.attention_mass import draw_attention_mass
 
     read = _plan(plan)
     case, made = read.studied(), read.results / "case_study"
     records = read.records(case.dataset, case.encoder)
-    write_claim(made / "shares.json", made / "groups.json", records, read.declared, tables, figures)
+    draw_attention_mass(
+        made / "attention_mass.json", made / "in_triple_ner.json", records, read.declared, tables, figures
+    )
 
 
 @command

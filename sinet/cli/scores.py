@@ -113,24 +113,24 @@ def find_triples(plan: PlanFile, out: Json) -> None:
 
 
 @command
-def attention_shares(plan: PlanFile, out: Json) -> None:
-    """Share of cross-task attention on words of in-triple entities, of out-of-triple entities, on other words. By
+def attention_mass(plan: PlanFile, out: Json) -> None:
+    """Mass of cross-task attention on words of in-triple entities, of out-of-triple entities, on other words. By
     direction and head, against uniform attention, with bootstrap intervals over sentences."""
-    from sinet.evaluate.shares import attention_shares
+    from sinet.evaluate.attention_mass import write_attention_mass
     from sinet.grid.plan import Plan
 
     read = Plan.read(plan)
     case = read.studied()
     runs = read.at(case.dataset, case.encoder, case.model)
     attention = {run.split("/")[3]: read.file(run, "attention.json") for run in runs}
-    attention_shares(read.results / "data" / case.dataset / "test.jsonl", attention, out)
+    write_attention_mass(read.results / "data" / case.dataset / "test.jsonl", attention, out)
 
 
 @command
-def group_scores(plan: PlanFile, out: Json) -> None:
+def in_triple_ner(plan: PlanFile, out: Json) -> None:
     """NER precision, recall and F1 of in-triple and of out-of-triple entities. Mean over the seeds of each model, with
     bootstrap intervals over sentences."""
-    from sinet.evaluate.groups import score_groups
+    from sinet.evaluate.in_triple import score_in_triple_ner
     from sinet.grid.plan import Plan
 
     read = Plan.read(plan)
@@ -139,4 +139,4 @@ def group_scores(plan: PlanFile, out: Json) -> None:
     for run in read.at(case.dataset, case.encoder):
         *_, model, seed = run.split("/")
         predictions.setdefault(model, {})[seed] = read.file(run, "predictions.jsonl")
-    score_groups(read.results / "data" / case.dataset / "test.jsonl", predictions, out)
+    score_in_triple_ner(read.results / "data" / case.dataset / "test.jsonl", predictions, out)

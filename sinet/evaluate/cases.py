@@ -11,7 +11,7 @@ from pathlib import Path
 from sinet.captions import machine
 from sinet.data.sentence import Labels, Sentence, read_sentences, sentence_to_json
 from sinet.errors import UserError, nearest
-from sinet.evaluate.groups import argument_entities, read_predicted
+from sinet.evaluate.in_triple import argument_entities, read_predicted
 from sinet.evaluate.metrics import facts
 from sinet.files import read_sealed
 

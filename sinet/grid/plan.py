@@ -39,7 +39,7 @@ TABLES = (
     "error_examples",
 )
 RUN = re.compile("[^/]+/[^/]+/[^/]+/[0-9]+")
-CASE_TABLES = ("attention_shares", "triple_groups")
+CASE_TABLES = ("attention_mass", "in_triple_ner")
 RESULT_FIGURES, EFFICIENCY_FIGURES = ("curves", "lengths", "significance"), ("flops", "speed")
 
 
@@ -255,7 +255,7 @@ class Plan:
         """The figures by name, below `figures/` and without an ending."""
         of_places = [f"{d}/{e}/{name}" for d, e in self.places for name in RESULT_FIGURES]
         of_places += [f"{d}/{e}/{name}" for d, e in self.measured for name in EFFICIENCY_FIGURES]
-        return [*self.case_figures, *(["attention_shares"] if self.case_study else []), *of_places]
+        return [*self.case_figures, *(["attention_mass"] if self.case_study else []), *of_places]
 
     @property
     def case_figures(self) -> list[str]:

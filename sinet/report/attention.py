@@ -10,9 +10,9 @@ import seaborn as sns
 from matplotlib.patches import Patch
 
 from sinet.data.sentence import Sentence, parse_sentence
+from sinet.evaluate.attention_mass import word_groups
 from sinet.evaluate.cases import LONGEST
 from sinet.evaluate.metrics import facts
-from sinet.evaluate.shares import word_groups
 from sinet.files import read_sealed
 from sinet.markup import markdown
 from sinet.report.style import COLUMN_INCHES, DIRECTIONS, GROUP_COLORS, PAGE_INCHES, absent, save, use_style

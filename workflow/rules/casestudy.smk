@@ -1,12 +1,12 @@
-# Cross-task attention of the studied model -> chosen sentences, the paper's claim in numbers -> figures and tables.
+# Cross-task attention of the studied model -> chosen sentences, attention mass and in-triple NER -> figures and tables.
 
 
 localrules:
     choose_cases,
     draw_attention,
-    share_attention,
-    score_groups,
-    draw_claim,
+    measure_attention_mass,
+    score_in_triple_ner,
+    draw_attention_mass,
 
 
 rule attend:
@@ -120,81 +120,81 @@ rule draw_attention:
         " --out {params.out:q} --log {log:q}"
 
 
-rule share_attention:
+rule measure_attention_mass:
     input:
         gold=f"{CASE_DATA}/test.jsonl",
         attention=GRID.of_runs("attention.json", runs=CASE_STUDIED),
     output:
-        shares=f"{RESULTS}/case_study/shares.json",
+        mass=f"{RESULTS}/case_study/attention_mass.json",
     log:
-        f"{LOGS}/share_attention.log",
+        f"{LOGS}/measure_attention_mass.log",
     benchmark:
-        f"{LOGS}/share_attention.benchmark.tsv"
+        f"{LOGS}/measure_attention_mass.benchmark.tsv"
     conda:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
         planned=GRID.planned("case_study"),
-        code=GRID.code("share_attention"),
+        code=GRID.code("measure_attention_mass"),
     shell:
-        "python -m sinet attention-shares --plan {params.plan:q} --out {output.shares:q} --log {log:q}"
+        "python -m sinet attention-mass --plan {params.plan:q} --out {output.mass:q} --log {log:q}"
 
 
-rule score_groups:
+rule score_in_triple_ner:
     input:
         gold=f"{CASE_DATA}/test.jsonl",
         predictions=GRID.of_runs("predictions.jsonl", runs=CASE_BESIDE),
     output:
-        groups=f"{RESULTS}/case_study/groups.json",
+        in_triple=f"{RESULTS}/case_study/in_triple_ner.json",
     log:
-        f"{LOGS}/score_groups.log",
+        f"{LOGS}/score_in_triple_ner.log",
     benchmark:
-        f"{LOGS}/score_groups.benchmark.tsv"
+        f"{LOGS}/score_in_triple_ner.benchmark.tsv"
     conda:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
         planned=GRID.planned("case_study"),
-        code=GRID.code("score_groups"),
+        code=GRID.code("score_in_triple_ner"),
     shell:
-        "python -m sinet group-scores --plan {params.plan:q} --out {output.groups:q} --log {log:q}"
+        "python -m sinet in-triple-ner --plan {params.plan:q} --out {output.in_triple:q} --log {log:q}"
 
 
-rule draw_claim:
+rule draw_attention_mass:
     input:
-        shares=f"{RESULTS}/case_study/shares.json",
-        groups=f"{RESULTS}/case_study/groups.json",
+        mass=f"{RESULTS}/case_study/attention_mass.json",
+        in_triple=f"{RESULTS}/case_study/in_triple_ner.json",
         records=GRID.of_runs("record.json", runs=CASE_BESIDE),
     output:
-        shares=report(
-            multiext(f"{RESULTS}/tables/attention_shares", ".csv", ".md", ".tex", ".json"),
-            caption="../report/attention_shares.rst",
+        mass=report(
+            multiext(f"{RESULTS}/tables/attention_mass", ".csv", ".md", ".tex", ".json"),
+            caption="../report/attention_mass.rst",
             category="Case study",
         ),
-        groups=report(
-            multiext(f"{RESULTS}/tables/triple_groups", ".csv", ".md", ".tex", ".json"),
-            caption="../report/triple_groups.rst",
+        in_triple=report(
+            multiext(f"{RESULTS}/tables/in_triple_ner", ".csv", ".md", ".tex", ".json"),
+            caption="../report/in_triple_ner.rst",
             category="Case study",
         ),
-        pdf=f"{RESULTS}/figures/attention_shares.pdf",
+        pdf=f"{RESULTS}/figures/attention_mass.pdf",
         png=report(
-            f"{RESULTS}/figures/attention_shares.png",
-            caption="../report/attention_shares.rst",
+            f"{RESULTS}/figures/attention_mass.png",
+            caption="../report/attention_mass.rst",
             category="Case study",
         ),
-        caption=f"{RESULTS}/figures/attention_shares.md",
+        caption=f"{RESULTS}/figures/attention_mass.md",
     log:
-        f"{LOGS}/draw_claim.log",
+        f"{LOGS}/draw_attention_mass.log",
     benchmark:
-        f"{LOGS}/draw_claim.benchmark.tsv"
+        f"{LOGS}/draw_attention_mass.benchmark.tsv"
     conda:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
         planned=GRID.planned("datasets", "encoders", "models", "remark", "case_study"),
-        tables=lambda wildcards, output: str(Path(output.shares[0]).parent),
+        tables=lambda wildcards, output: str(Path(output.mass[0]).parent),
         figures=subpath(output.pdf, parent=True),
-        code=GRID.code("draw_claim"),
+        code=GRID.code("draw_attention_mass"),
     shell:
-        "python -m sinet plot-claim --plan {params.plan:q} --tables {params.tables:q} --figures {params.figures:q}"
+        "python -m sinet plot-attention-mass --plan {params.plan:q} --tables {params.tables:q} --figures {params.figures:q}"
         " --log {log:q}"

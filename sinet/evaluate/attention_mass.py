@@ -1,9 +1,9 @@
 """Where cross-task attention falls: on words of in-triple entities, of out-of-triple entities, or on other words.
 
 Of each sentence the attention on its words is taken (that on [CLS] and [SEP] is reported apart) and divided among the
-three groups; the shares are averaged over the sentences of a split on which the head leaves anything for words. Uniform
-attention over word pieces gives each group its share of the pieces. A word of several entities is in-triple when one of
-them is.
+three groups; the mass of each is averaged over the sentences of a split on which the head leaves anything for words.
+Uniform attention over word pieces gives each group its part of the pieces. A word of several entities is in-triple when
+one of them is.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import numpy as np
 
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
-from sinet.evaluate.groups import argument_entities
+from sinet.evaluate.in_triple import argument_entities
 from sinet.evaluate.stats import RESAMPLES, intervals
 from sinet.files import read_sealed, write_sealed
 
@@ -30,10 +30,10 @@ def word_groups(sentence: Sentence) -> np.ndarray:
     return groups
 
 
-def sentence_shares(weights: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sentence_mass(weights: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Shares of the attention on words by head and group (heads, 3), and the share on [CLS] and [SEP] (heads,).
 
-    A head that leaves nothing for the words, not even in float32, has no shares: NaN.
+    A head that leaves nothing for the words, not even in float32, has no mass: NaN.
 
     Args:
         weights: (heads, words + 2). groups: (words,).
@@ -41,17 +41,17 @@ def sentence_shares(weights: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray
     on_words = weights[:, 1:-1]
     total = on_words.sum(axis=1, keepdims=True)
     in_groups = on_words @ np.eye(len(GROUPS))[groups]
-    shares = np.divide(in_groups, total, out=np.full(in_groups.shape, np.nan), where=total > 0)
-    return shares, 1 - total[:, 0] / weights.sum(axis=1)
+    mass = np.divide(in_groups, total, out=np.full(in_groups.shape, np.nan), where=total > 0)
+    return mass, 1 - total[:, 0] / weights.sum(axis=1)
 
 
-def uniform_shares(groups: np.ndarray, pieces: np.ndarray) -> np.ndarray:
+def uniform_mass(groups: np.ndarray, pieces: np.ndarray) -> np.ndarray:
     """What attention that is uniform over word pieces gives each group, (3,)."""
     return np.bincount(groups, weights=pieces, minlength=len(GROUPS)) / pieces.sum()
 
 
-def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -> None:
-    """Write `shares.json`: by direction the mean attention of heads and seeds, and each head of each seed, with
+def write_attention_mass(gold_path: Path, attended: Mapping[str, Path], out: Path) -> None:
+    """Write `attention_mass.json`: by direction the mean attention of heads and seeds, and each head of each seed, with
     intervals.
 
     Args:
@@ -65,7 +65,7 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
     first = next(iter(records.values()))
     pieces = [np.array(a["pieces"]) for a in first["sentences"]]
     groups = [word_groups(s)[: len(p)] for s, p in zip(gold, pieces, strict=True)]
-    uniform = np.stack([uniform_shares(g, p) for g, p in zip(groups, pieces, strict=True)])
+    uniform = np.stack([uniform_mass(g, p) for g, p in zip(groups, pieces, strict=True)])
     directions = {}
     for direction in first["sentences"][0]["attention"]:
         counts = {seed: len(r["sentences"][0]["attention"][direction]) for seed, r in records.items()}
@@ -73,14 +73,14 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
         found = []
         for i, of_words in enumerate(groups):
             weights = np.concatenate([r["sentences"][i]["attention"][direction] for r in records.values()])
-            # the mean of what they give, not of their shares: a head that looks at [CLS] alone has no say
-            found.append(sentence_shares(np.concatenate([weights.mean(axis=0, keepdims=True), weights]), of_words))
-        shares, apart = (np.stack(part, axis=1) for part in zip(*found, strict=True))
-        blanks = np.isnan(shares[..., 0]).sum(axis=1).tolist()
+            # the mean of what they give, not of what they give words: a head that looks at [CLS] alone has no say
+            found.append(sentence_mass(np.concatenate([weights.mean(axis=0, keepdims=True), weights]), of_words))
+        mass, apart = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+        blanks = np.isnan(mass[..., 0]).sum(axis=1).tolist()
         directions[direction] = [
             {"head": head, "seed": seed, "special": float(on_special), "blank": blank, "groups": figures}
             for (head, seed), on_special, blank, figures in zip(
-                names, apart.mean(axis=1), blanks, _figures(shares, uniform), strict=True
+                names, apart.mean(axis=1), blanks, _figures(mass, uniform), strict=True
             )
         ]
     record = {k: first[k] for k in ("device", "device_name", "threads", "precision")} | {
@@ -94,14 +94,14 @@ def attention_shares(gold_path: Path, attended: Mapping[str, Path], out: Path) -
     write_sealed(out, record)
 
 
-def _figures(shares: np.ndarray, uniform: np.ndarray) -> list[dict]:
+def _figures(mass: np.ndarray, uniform: np.ndarray) -> list[dict]:
     """Of each row the mean share of each group and its ratio to that of uniform attention, with their intervals.
 
     Args:
-        shares: (rows, sentences, 3), NaN where a row has none of a sentence. uniform: (sentences, 3).
+        mass: (rows, sentences, 3), NaN where a row has none of a sentence. uniform: (sentences, 3).
     """
-    known = ~np.isnan(shares)
-    parts = [np.where(known, part, 0) for part in (shares, uniform, 1)]
+    known = ~np.isnan(mass)
+    parts = [np.where(known, part, 0) for part in (mass, uniform, 1)]
     values = np.stack(parts, axis=-1).swapaxes(0, 1)  # (sentences, rows, 3, 3)
     present = uniform.sum(axis=0) > 0
 
@@ -125,5 +125,5 @@ def _figures(shares: np.ndarray, uniform: np.ndarray) -> list[dict]:
             group: {name: described(row, g, f) for f, name in enumerate(("share", "ratio"))}
             for g, group in enumerate(GROUPS)
         }
-        for row in range(len(shares))
+        for row in range(len(mass))
     ]

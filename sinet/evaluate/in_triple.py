@@ -1,4 +1,4 @@
-"""Entities in a triple and in none: the two groups of the paper's claim, and NER scored on each.
+"""Entities in a triple and in none: in-triple NER, of which the paper's case study speaks.
 
 A gold entity is *in-triple* when it is an argument of a gold relation, else *out-of-triple*. NER F1 of a group: a
 prediction that is right (type and boundaries) belongs to the group of the gold entity it finds; one that is wrong
@@ -37,7 +37,7 @@ def read_predicted(path: Path, gold: Sequence[Sentence], gold_path: Path) -> lis
     return predicted
 
 
-def group_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> np.ndarray:
+def in_triple_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> np.ndarray:
     """Correct, predicted and gold entities of each sentence and group, (sentences, 2, 3)."""
     counts = np.zeros((len(gold), len(GROUPS), 3))
     for i, (g, p) in enumerate(zip(gold, predicted, strict=True)):
@@ -50,8 +50,8 @@ def group_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence]) -> np.
     return counts
 
 
-def score_groups(gold_path: Path, predictions: Mapping[str, Mapping[str, Path]], out: Path) -> None:
-    """Write `groups.json`: of each model NER by group, mean over seeds, with a bootstrap interval over sentences.
+def score_in_triple_ner(gold_path: Path, predictions: Mapping[str, Mapping[str, Path]], out: Path) -> None:
+    """Write `in_triple_ner.json`: NER by group of each model, mean over seeds, with a bootstrap interval over sentences.
 
     Args:
         predictions: by model name and seed.
@@ -61,7 +61,7 @@ def score_groups(gold_path: Path, predictions: Mapping[str, Mapping[str, Path]],
     for model, seeds in predictions.items():
         # (sentences, seeds, groups, 3): the same sentences are drawn for all seeds, their figures averaged
         counts = np.stack(
-            [group_counts(gold, read_predicted(path, gold, gold_path)) for path in seeds.values()], axis=1
+            [in_triple_counts(gold, read_predicted(path, gold, gold_path)) for path in seeds.values()], axis=1
         )
         per_seed = figures(counts.sum(axis=0))
         low, high = intervals(counts, lambda sums: figures(sums).mean(axis=-3))

@@ -1,4 +1,4 @@
-"""The paper's claim in numbers: where cross-task attention falls, and NER on entities in a triple and in none."""
+"""Where the mass of cross-task attention falls, and NER of in-triple and out-of-triple entities: what the paper says of its case study, in numbers."""
 
 import statistics
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ GROUP_RULE = (
 )
 
 
-def write_claim(
+def draw_attention_mass(
     shares: Path, groups: Path, records: Sequence[Path], declared: dict, tables: Path, figures: Path
 ) -> None:
-    """Write the tables `attention_shares` and `triple_groups` and the figure `attention_shares`.
+    """Write the tables `attention_mass` and `in_triple_ner` and the figure `attention_mass`.
 
     Args:
         records: of the runs whose entities `groups` counts. declared: as `sinet.grid.plan.Plan.declared`.
@@ -44,14 +44,14 @@ def write_claim(
     attention, scores = read_sealed(shares), read_sealed(groups)
     grid = Grid.read(records, declared, analyses=False)
     tables.mkdir(parents=True, exist_ok=True)
-    for table in (shares_table(attention, grid), groups_table(scores, grid)):
+    for table in (mass_table(attention, grid), in_triple_table(scores, grid)):
         write(table, tables)
-    draw(attention, scores, grid, figures / "attention_shares")
+    draw(attention, scores, grid, figures / "attention_mass")
 
 
-def shares_table(attention: dict, grid: Grid) -> Table:
+def mass_table(attention: dict, grid: Grid) -> Table:
     """A row for uniform attention, then by direction the mean and each head of each seed."""
-    rows = [_shares_row("uniform over pieces")]
+    rows = [_mass_row("uniform over pieces")]
     for group, title in TITLES.items():
         uniform = attention["uniform"][group]
         rows[0] |= {(title, "share (%)"): number(100 * uniform, 1), (title, "/ uniform"): number(1, 0)}
@@ -60,7 +60,7 @@ def shares_table(attention: dict, grid: Grid) -> Table:
         title = DIRECTIONS.get(direction, direction)
         for head in heads:
             special, blank = number(100 * head["special"]), number(head["blank"], 0)
-            cells = _shares_row(title, head["head"], head["seed"] or _seeds(attention), special, blank)
+            cells = _mass_row(title, head["head"], head["seed"] or _seeds(attention), special, blank)
             lines.append(_line(title, head, "special", "share", head["special"]))
             for group, found in head["groups"].items():
                 for figure, (column, factor, digits) in FIGURES.items():
@@ -70,25 +70,25 @@ def shares_table(attention: dict, grid: Grid) -> Table:
                         lines.append(_line(title, head, group, figure, value["value"], value["interval"]))
             rows.append(cells)
     if not attention["directions"]:
-        rows.append(_shares_row(NO_ATTENTION))
+        rows.append(_mass_row(NO_ATTENTION))
     notes = (
         f"{_studied(grid)} on {grid.caption()[0]}, {attention['split']} split ({attention['sentences']} sentences), in "
-        f"{_measured(attention)}. Shares of the attention on words, mean over sentences; what falls on the task's own "
+        f"{_measured(attention)}. Attention mass on words, in per cent, mean over sentences; what falls on the task's own "
         "[CLS] and on [SEP] stands apart. In-triple: argument of a gold relation. Uniform: the same weight on every "
         "word piece.",
         f"[95 % interval]: bootstrap over sentences, {attention['resamples']:,} resamples. Heads of different seeds "
         "have nothing in common but their number; mean: of the mean attention of all heads and seeds, so that a head "
         "weighs as much as it gives to words.",
-        "Skipped: sentences on which a head leaves nothing for words, not even in float32; its shares are means "
+        "Skipped: sentences on which a head leaves nothing for words, not even in float32; its figures are means "
         "over the others.",
         *_remark(grid),
     )
-    return Table("attention_shares", "Where cross-task attention falls", frame(rows), pd.DataFrame(lines), notes)
+    return Table(
+        "attention_mass", "Attention mass: where cross-task attention falls", frame(rows), pd.DataFrame(lines), notes
+    )
 
 
-def _shares_row(
-    attention: str, head: str = "", seed: str = "", special: Cell | str = "", blank: Cell | str = ""
-) -> dict:
+def _mass_row(attention: str, head: str = "", seed: str = "", special: Cell | str = "", blank: Cell | str = "") -> dict:
     described = {"Attention": attention, "Head": head, "Seed": seed, "on [CLS], [SEP] (%)": special, "Skipped": blank}
     return described | {(title, column): "" for title in TITLES.values() for column, *_ in FIGURES.values()}
 
@@ -104,7 +104,7 @@ def _with_interval(found: dict, factor: float, digits: int) -> Cell:
     return Cell(f"{value:.{digits}f} {interval([factor * bound for bound in found['interval']], digits)}", value)
 
 
-def groups_table(scores: dict, grid: Grid) -> Table:
+def in_triple_table(scores: dict, grid: Grid) -> Table:
     """NER by group, a row for each model."""
     rows, lines = [], []
     for model, groups in scores["models"].items():
@@ -130,7 +130,7 @@ def groups_table(scores: dict, grid: Grid) -> Table:
         *_remark(grid),
     )
     tidy = pd.DataFrame(lines, columns=columns)
-    return Table("triple_groups", "NER of entities in a triple and in none", frame(rows), tidy, notes)
+    return Table("in_triple_ner", "In-triple NER: entities in a triple and in none", frame(rows), tidy, notes)
 
 
 def draw(attention: dict, scores: dict, grid: Grid, out: Path) -> None:
@@ -140,7 +140,7 @@ def draw(attention: dict, scores: dict, grid: Grid, out: Path) -> None:
     figure, (left, *right) = plt.subplots(
         *(1, 3), figsize=(PAGE_INCHES, 0.9 + 0.19 * max(len(models), 7)), layout="constrained", width_ratios=(2, 1, 1)
     )
-    _draw_shares(left, attention)
+    _draw_mass(left, attention)
     for axis, (name, title) in zip(right, (("recall", "NER recall"), ("f1", "NER F1")), strict=True):
         for row, model in enumerate(models):
             for group, color, marker, shift in zip(ENTITY_TITLES, GROUP_COLORS, MARKERS, (-0.13, 0.13), strict=False):
@@ -171,7 +171,7 @@ def draw(attention: dict, scores: dict, grid: Grid, out: Path) -> None:
     save(figure, out, " ".join([caption, *_remark(grid)]))
 
 
-def _draw_shares(axis: plt.Axes, attention: dict) -> None:
+def _draw_mass(axis: plt.Axes, attention: dict) -> None:
     axis.set_title("Attention / uniform attention", fontsize=7, loc="left")
     if not attention["directions"]:
         axis.axis("off")
