@@ -78,9 +78,8 @@ def plot_attention_mass(plan: PlanFile, tables: Folder, figures: Folder) -> None
     read = _plan(plan)
     case, made = read.studied(), read.results / "case_study"
     records = read.records(case.dataset, case.encoder)
-    draw_attention_mass(
-        made / "attention_mass.json", made / "in_triple_ner.json", records, read.declared, tables, figures
-    )
+    measured = made / "attention_mass.json", made / "in_triple_ner.json"
+    draw_attention_mass(*measured, records, read.declared, tables, figures)
 
 
 @command

@@ -51,7 +51,7 @@ def in_triple_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence]) ->
 
 
 def score_in_triple_ner(gold_path: Path, predictions: Mapping[str, Mapping[str, Path]], out: Path) -> None:
-    """Write `in_triple_ner.json`: NER by group of each model, mean over seeds, with a bootstrap interval over sentences.
+    """Write `in_triple_ner.json`: NER by group of each model, mean over seeds, with intervals over sentences.
 
     Args:
         predictions: by model name and seed.

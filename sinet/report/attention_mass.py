@@ -1,4 +1,5 @@
-"""Where the mass of cross-task attention falls, and NER of in-triple and out-of-triple entities: what the paper says of its case study, in numbers."""
+"""Where the mass of cross-task attention falls, and NER of in-triple and out-of-triple entities: what the paper says of
+its case study, in numbers."""
 
 import statistics
 from collections.abc import Sequence
@@ -73,8 +74,8 @@ def mass_table(attention: dict, grid: Grid) -> Table:
         rows.append(_mass_row(NO_ATTENTION))
     notes = (
         f"{_studied(grid)} on {grid.caption()[0]}, {attention['split']} split ({attention['sentences']} sentences), in "
-        f"{_measured(attention)}. Attention mass on words, in per cent, mean over sentences; what falls on the task's own "
-        "[CLS] and on [SEP] stands apart. In-triple: argument of a gold relation. Uniform: the same weight on every "
+        f"{_measured(attention)}. Attention mass on words, in per cent, mean over sentences; what falls on the task's "
+        "own [CLS] and on [SEP] stands apart. In-triple: argument of a gold relation. Uniform: the same weight on every "
         "word piece.",
         f"[95 % interval]: bootstrap over sentences, {attention['resamples']:,} resamples. Heads of different seeds "
         "have nothing in common but their number; mean: of the mean attention of all heads and seeds, so that a head "
