@@ -19,12 +19,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 tables: setup
 	@python -m sinet plan --config $(CONFIG) > /dev/null
-	snakemake --cores all --configfile $(CONFIG)
+	@python -m snakemake --logger sinet --cores all --configfile $(CONFIG)
 	@python -m sinet summary --config $(CONFIG)
 
 report: setup
 	@python -m sinet summary --config $(CONFIG) > /dev/null
-	snakemake report_page --cores all --configfile $(CONFIG)
+	@python -m snakemake report_page --logger sinet --cores all --configfile $(CONFIG)
 	@python -c "from sinet.grid.config import load_config; print(load_config('$(CONFIG)')['results'] + '/report.html')"
 
 results: setup
@@ -45,7 +45,7 @@ bench: setup
 	@python -m sinet bench --config $(CONFIG)
 
 tune: setup
-	snakemake --cores all results/default/data/scierc/train.jsonl
+	@python -m snakemake --logger sinet --cores all results/default/data/scierc/train.jsonl
 	python -m sinet tune --data results/default/data/scierc --models $(MODELS)
 
 setup: .venv/.ready

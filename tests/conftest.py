@@ -32,6 +32,7 @@ from tests.warm import warm_python
 DATASETS = Path(os.environ.get("SINET_TEST_DATASETS", "../shared/datasets"))
 CORPUS = Path(__file__).parent / "data" / "ten.jsonl"
 SOURCES = ("Snakefile", "config.yaml", "config", "envs", "profiles", "slurm", "workflow", "sinet", "baselines")
+SOURCES += ("snakemake_logger_plugin_sinet",)
 LONG = ("test_slurm", "test_rehearsal", "test_workflow", "test_systems", "test_failures", "test_plan", "test_archive")
 LABELS = Labels(
     ("Method", "Task", "Material"), ("Used-for", "Part-of", "Compare", "Never-seen"), frozenset({"Compare"})

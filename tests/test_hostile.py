@@ -105,8 +105,7 @@ def test_a_path_that_is_none_is_refused_by_every_option(step, capsys):
 def test_a_file_of_another_kind_is_refused_by_every_option(step, capsys):
     for bad in BAD_FILES:
         for arguments in calls(step, READ, bad):
-            if "--log" not in arguments:
-                refused(arguments, capsys)
+            refused(arguments, capsys)
 
 
 def test_paths_of_named_options_are_judged_too(capsys):

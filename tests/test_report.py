@@ -20,6 +20,7 @@ from sinet.grid.config import load_config
 from sinet.grid.plan import Plan
 from sinet.report.report import write_report
 from sinet.report.results import write_results
+from sinet.report.summary import summary
 from sinet.report.table import Cell, Table, frame, number, write
 from tests.browser import chromium, in_a_browser, texts
 from tests.conftest import CORPUS, LABELS, tiny_plan
@@ -168,6 +169,31 @@ def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
     assert "runs/a/b/c/0/record.json: No such file" in capsys.readouterr().err
     assert main(["summary", "--config", "config/open.yaml"]) == 2
     assert "run the grid first" in capsys.readouterr().err
+
+
+def test_a_summary_shows_what_was_measured_cut_to_the_terminal(tmp_path):
+    """Published rows are folded away, columns without a figure too; three paths say where to go on."""
+
+    def row(system: str, source: str, *figures: float | None) -> list:
+        texts = [[text, None, False, False] for text in (system, "BERT", source)]
+        return [*texts, *([f"{figure}", figure, False, True] for figure in figures)]
+
+    plan = tiny_plan(tmp_path, {"d/e/m/0": "r", "d/e/m/1": "r"})
+    columns = ["System", "Encoder", "Source", "ACE05 Ent", "SciERC Ent", "SciERC Rel+"]
+    rows = [row("SpERT", "published", 1.0, 2.0, 3.0), row("SINET (ours)", "measured, r", None, 70.5, 4.0)]
+    (tmp_path / "tables").mkdir()
+    write_sealed(tmp_path / "tables" / "main.json", {"title": "Main", "columns": columns, "rows": rows, "notes": []})
+    assert summary(plan, "make report").splitlines() == [
+        "                 SciERC",
+        "System  Encoder  Ent   Rel+  Source",
+        "SINET   BERT     70.5  4.0   measured, r",
+        "",
+        f"main table, with 1 published row: {tmp_path}/tables/main.md",
+        f"tables: {tmp_path}/tables/",
+        "report: make report",
+        f"runs:   {tmp_path}/runs/ (0 of 2 finished)",
+    ]
+    assert "SINET   BERT     70.5  4.0..." in summary(plan, "make report", 29).splitlines()
 
 
 LONGER = {"short": {"sinet": {"epochs": 3}}}

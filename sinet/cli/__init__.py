@@ -56,8 +56,10 @@ def command(function: Callable[..., int | None]) -> Callable[..., int | None]:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit status 0, or 2 after a one-line message about what the user gave."""
     options = vars(build_parser().parse_args(arguments))
-    name, log = options.pop("command"), options.pop("log")
-    logging.basicConfig(handlers=[_plain(logging.StreamHandler(sys.stderr))], force=True)
+    name = options.pop("command")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Plain("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(handlers=[handler], force=True)
     logger = logging.getLogger("sinet")
     logger.setLevel(logging.INFO)
 
@@ -66,13 +68,10 @@ def main(arguments: list[str] | None = None) -> int:
         return status
 
     try:
-        for given in (log, *options.values()):
+        for given in options.values():
             for path in given if isinstance(given, list) else [given]:
                 if isinstance(path, Path):
                     check_path(path)
-        if log:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            logging.getLogger().addHandler(_plain(logging.FileHandler(log, mode="w", encoding="utf-8")))
         return COMMANDS[name](**options) or 0
     except Interrupted as error:
         return refused(error, 75)
@@ -85,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception:
-        # a fault of ours: the traceback goes to the log as well as to the terminal
+        # a fault of ours
         logger.exception("sinet %s failed", name)
         return 1
 
@@ -95,11 +94,6 @@ class _Plain(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
-
-
-def _plain(handler: logging.Handler) -> logging.Handler:
-    handler.setFormatter(_Plain("%(asctime)s %(message)s", "%H:%M:%S"))
-    return handler
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -115,7 +109,6 @@ def build_parser() -> argparse.ArgumentParser:
         first, _, rest = described.partition(". ")
         help = f"{first[0].lower()}{first[1:]}".removesuffix(".")
         sub = subparsers.add_parser(name, help=help, description=f"{first}. {rest}" if rest else described)
-        sub.add_argument("--log", type=Path, metavar="FILE", help="also write messages to this file")
         hints = get_type_hints(function, include_extras=True)
         for parameter in inspect.signature(function).parameters.values():
             _add(sub, parameter, hints[parameter.name])

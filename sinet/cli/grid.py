@@ -83,12 +83,16 @@ def schema() -> None:
 
 @command
 def summary(config: Config = []) -> None:  # noqa: B006
-    """Print the main table of a finished grid and the paths of what it made."""
+    """Print what a finished grid has measured, and where its tables, report and runs are."""
+    import shutil
+
     from sinet.grid.config import read_config
     from sinet.grid.plan import resolve
     from sinet.report.summary import summary
 
-    print(summary(resolve(read_config(*config))))
+    report = " CONFIG=".join(["make report", *map(str, config[:1])])
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    print(summary(resolve(read_config(*config)), report, width))
 
 
 Configs = Annotated[list[Path], Option("the grids, in this order")]

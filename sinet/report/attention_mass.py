@@ -75,8 +75,8 @@ def mass_table(attention: dict, grid: Grid) -> Table:
     notes = (
         f"{_studied(grid)} on {grid.caption()[0]}, {attention['split']} split ({attention['sentences']} sentences), in "
         f"{_measured(attention)}. Attention mass on words, in per cent, mean over sentences; what falls on the task's "
-        "own [CLS] and on [SEP] stands apart. In-triple: argument of a gold relation. Uniform: the same weight on every "
-        "word piece.",
+        "own [CLS] and on [SEP] stands apart. In-triple: argument of a gold relation. Uniform: the same weight on "
+        "every word piece.",
         f"[95 % interval]: bootstrap over sentences, {attention['resamples']:,} resamples. Heads of different seeds "
         "have nothing in common but their number; mean: of the mean attention of all heads and seeds, so that a head "
         "weighs as much as it gives to words.",

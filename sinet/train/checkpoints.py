@@ -119,9 +119,10 @@ def _changed(folder: Path) -> str | None:
 
 
 class StopSignal:
-    """Notes a scheduler's request to end (SIGTERM, or SIGUSR1 ahead of a time limit) instead of dying of it."""
+    """Notes a request to end (Ctrl-C, a scheduler's SIGTERM, or SIGUSR1 ahead of a time limit) instead of dying of
+    it."""
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
     def __init__(self) -> None:
         self.asked: str | None = None
@@ -132,14 +133,15 @@ class StopSignal:
             self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
         return self
 
-    def obey(self) -> None:
-        """End here, if asked to; the state has just been saved.
+    def obey(self, epoch: float) -> None:
+        """End here, if asked to; the state has just been saved, after so many epochs.
 
         Raises:
             Interrupted: after a request.
         """
         if self.asked:
-            raise Interrupted(f"stopped by {self.asked}; the state is saved, start it again to continue")
+            saved = f"the state is saved up to epoch {epoch:.4g}"
+            raise Interrupted(f"stopped by {self.asked}; {saved}, start it again to continue")
 
     def _note(self, number: int, frame: object) -> None:
         self.asked = signal.Signals(number).name

@@ -1,6 +1,7 @@
 """Training steps, and all that a later process needs to go on with the same bits from any of them."""
 
 import functools
+import logging
 import math
 import random
 import time
@@ -10,7 +11,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from sinet import machine
 from sinet.contract import Batch, Extractor
@@ -23,8 +23,12 @@ from sinet.train.checkpoints import StopSignal
 from sinet.train.optimiser import RowAdamW, parameter_groups
 from sinet.train.schedules import schedule
 
+log = logging.getLogger("sinet")
+
 SAVE_SECONDS = 300.0
 """Between two saves within an epoch; every epoch is saved besides."""
+REPORT_SECONDS = 10.0
+"""Between two lines of the log within an epoch; every look at dev has one besides."""
 
 
 class Steps:
@@ -116,7 +120,7 @@ class Training(Steps):
         self.step, self.seconds, self.loss = saved["step"], saved["seconds"], saved["loss"].to(self.device)
         self.round_steps, self.round_items = saved["round_steps"], saved["round_items"]
 
-    def round(self, bar: tqdm, save: Callable[[], None], stop: StopSignal) -> float:
+    def round(self, save: Callable[[], None], stop: StopSignal) -> float:
         """The steps that are still to be done up to the next look at dev, or the end; returns the mean loss of a batch.
 
         The state is saved every `SAVE_SECONDS`, and at once when the scheduler asks the job to end.
@@ -126,6 +130,7 @@ class Training(Steps):
         """
         self.model.train()
         began, last_saved = time.perf_counter() - self.seconds, time.monotonic()
+        last_reported = last_saved
         while self.step < self.steps and not (self.round_steps and self.evaluates(self.step)):
             with prefetched(self._parts, self._upcoming(), self.device) as prepared:
                 for items, parts in prepared:
@@ -134,7 +139,6 @@ class Training(Steps):
                     self.step += 1
                     self.round_steps += 1
                     self.round_items += len(items)
-                    bar.update(len(items))
                     save_now = bool(stop.asked) or time.monotonic() - last_saved > SAVE_SECONDS
                     # a GPU is asked now and then only, as reading the loss waits for it, and before its work is saved
                     ends = self.step == self.steps or self.evaluates(self.step)
@@ -146,14 +150,25 @@ class Training(Steps):
                             "encoder_lr or head_lr in the recipe"
                         )
                     self.seconds = time.perf_counter() - began
+                    if time.monotonic() - last_reported > REPORT_SECONDS:
+                        self.report({"epoch": self.epoch})
+                        last_reported = time.monotonic()
                     if save_now:
                         break
             if save_now:  # what was prepared ahead is no part of the state
                 save()
                 last_saved = time.monotonic()
-                stop.obey()
+                stop.obey(self.epoch)
         self.optimizer.apply_pending_decay()
         return float(self.loss) / self.round_steps
+
+    def report(self, row: dict) -> None:
+        """One line of the log: the step, a row's figures, speed, and the seconds left without those of dev; the
+        workflow's display reads it."""
+        speed = {"sentences_per_s": self.round_items / self.seconds}
+        speed["left_s"] = self.seconds / self.round_steps * (self.steps - self.step)
+        told = ", ".join(f"{key} {value:.4g}" for key, value in (row | speed).items() if key != "stage")
+        log.info("%sstep %d of %d: %s", f"{self.model.stage} " * bool(self.model.stage), self.step, self.steps, told)
 
     def _upcoming(self) -> Iterator[list]:
         """The items of each batch from here on up to the next look at dev, or the end."""

@@ -15,7 +15,6 @@ from typing import TypedDict
 
 import torch
 from safetensors.torch import load_file
-from tqdm import tqdm
 
 from sinet import machine, provenance, systems
 from sinet.contract import Extractor, Labels, Sentence
@@ -217,21 +216,10 @@ def _train_stage(
     def save() -> None:
         state.save(number, training.step, training.saved() | {"stage": number, "rows": rows, "best": best})
 
-    total = round(training.steps / training.steps_per_epoch * len(training.items))
-    with (
-        StopSignal() as stop,
-        tqdm(
-            total=total,
-            initial=min(total, round(training.epoch * len(training.items))),
-            desc=f"{run.path} {stage or ''}".strip(),
-            unit="sent" if training.items is data.train else "item",
-            mininterval=2,
-            maxinterval=20,
-        ) as bar,
-    ):
+    with StopSignal() as stop:
         while training.step < training.steps or training.round_steps:
             try:
-                loss = training.round(bar, save, stop)
+                loss = training.round(save, stop)
             except UserError as error:
                 raise UserError(f"{error}; {state.newest()}") from None
             row = {"stage": stage or "", "epoch": training.epoch, "loss": loss}
@@ -240,7 +228,6 @@ def _train_stage(
             selects = recipe.selection != "last"
             if data.dev and ((looks and selects) or ends):
                 row |= dev_scores()
-                bar.set_postfix_str(f"dev Ent {row['dev_ent']:.1f} Rel+ {row['dev_rel_plus']:.1f}")
             row |= {
                 "train_s": training.seconds,
                 "sentences_per_s": training.round_items / training.seconds,
@@ -251,11 +238,10 @@ def _train_stage(
             if (looks or not selects or best["scores"] is None) and better(row, best["scores"], recipe.selection):
                 best = {"epoch": row["epoch"], "scores": _scores(row)}
                 write_weights(_selected(state, number), model)
+            training.report(row)
             training.next_round()
             save()
-            stop.obey()
-            told = ", ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "stage")
-            log.info("step %d of %d: %s", training.step, training.steps, told)
+            stop.obey(training.epoch)
     return best
 
 

@@ -22,8 +22,8 @@ rule prepare:
         out=subpath(output.train, parent=True),
         code=GRID.code("prepare"),
     shell:
-        "python -m sinet prepare {wildcards.dataset} --plan {params.plan:q} --out {params.out:q} --log {log:q}"
-        " > /dev/null"
+        "python -m sinet prepare {wildcards.dataset} --plan {params.plan:q} --out {params.out:q}"
+        " > /dev/null 2> {log:q}"
 
 
 rule fetch_encoder:
@@ -43,4 +43,4 @@ rule fetch_encoder:
         code=GRID.code("fetch_encoder"),
     shell:
         "HF_HUB_OFFLINE={params.offline} python -m sinet fetch {wildcards.encoder} --plan {params.plan:q}"
-        " --out {output.fetched:q} --log {log:q}"
+        " --out {output.fetched:q} 2> {log:q}"

@@ -30,7 +30,7 @@ rule count_flops:
         code=GRID.measured_code("count_flops"),
     shell:
         "python -m sinet flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --out {output.flops:q} --log {log:q}"
+        " --out {output.flops:q} 2> {log:q}"
 
 
 # alone: it asks for every core of the machine, or for a node of a cluster, so nothing else is started beside it
@@ -55,7 +55,7 @@ rule time_inference:
         code=GRID.measured_code("time_inference"),
     shell:
         "python -m sinet time --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --out {output.timing:q} --log {log:q}"
+        " --out {output.timing:q} 2> {log:q}"
 
 
 rule draw_flops:
@@ -79,7 +79,7 @@ rule draw_flops:
         code=GRID.code("draw_flops"),
     shell:
         "python -m sinet plot-flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --out {params.stem:q} --log {log:q}"
+        " --out {params.stem:q} 2> {log:q}"
 
 
 rule draw_speed:
@@ -103,4 +103,4 @@ rule draw_speed:
         code=GRID.code("draw_speed"),
     shell:
         "python -m sinet plot-speed --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --out {params.stem:q} --log {log:q}"
+        " --out {params.stem:q} 2> {log:q}"

@@ -23,7 +23,7 @@ rule predict:
         code=GRID.system_code("predict"),
     shell:
         "python -m sinet predict --run {params.run:q} --input {input.test:q} --output {output.predictions:q}"
-        " --checksum --log {log:q}"
+        " --checksum 2> {log:q}"
 
 
 rule evaluate:
@@ -46,4 +46,4 @@ rule evaluate:
         code=GRID.code("evaluate"),
     shell:
         "python -m sinet evaluate --training {input.training:q} --gold {input.gold:q} --labels {input.labels:q}"
-        " --predictions {input.predictions:q} --record {output.record:q} --analysis {output.analysis:q} --log {log:q}"
+        " --predictions {input.predictions:q} --record {output.record:q} --analysis {output.analysis:q} 2> {log:q}"

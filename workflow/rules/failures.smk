@@ -1,7 +1,9 @@
 # When runs fail: which, why, and the tables of the others. When none does, nothing of that is left.
 
 
+import os
 import shutil
+import signal
 import time
 from dataclasses import replace
 
@@ -9,6 +11,16 @@ from sinet.report import missing
 
 INCOMPLETE = "plan.incomplete.json"
 BEGAN = time.time() - 60  # a shared disk's clock may be behind
+INTERRUPTED = []
+
+
+def interrupt(number, frame):
+    """Ctrl-C, as Python does it, and noted: Snakemake tells its handlers of a failure like any other."""
+    INTERRUPTED.append(number)
+    signal.default_int_handler(number, frame)
+
+
+signal.signal(signal.SIGINT, interrupt)
 
 
 def asked_for():
@@ -33,7 +45,9 @@ def incomplete_tables():
         return
     lines = [f"{len(lost)} of {len(wanted)} runs have no result:", *(f"  {path}: {why}" for path, why in lost.items())]
     if not PLAN.config.allow_missing:
-        lines.append("tables of the others all the same: --config allow_missing=True")
+        files = " ".join(map(os.path.relpath, workflow.overwrite_configfiles))
+        call = f"snakemake --cores all{' --configfile ' * bool(files)}{files} --config allow_missing=True"
+        lines.append(f"tables of the others all the same: {call}")
     logger.error("\n".join(lines))
     if PLAN.config.allow_missing and whole and len(wanted) == len(PLAN.runs):
         tables = f"{RESULTS}/incomplete"
@@ -64,7 +78,7 @@ if Path(str(workflow.main_snakefile)).resolve() != (BASE / "Snakefile").resolve(
 
 
 onerror:
-    incomplete_tables()
+    logger.error(missing.interrupted(PLAN, BEGAN)) if INTERRUPTED else incomplete_tables()
 
 
 onsuccess:

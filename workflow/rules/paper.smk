@@ -18,7 +18,7 @@ rule compare:
         planned=GRID.planned("runs", "datasets", "models", "reference", "skipped"),
         code=GRID.code("compare"),
     shell:
-        "python -m sinet compare --plan {params.plan:q} --out {output.comparisons:q} --log {log:q}"
+        "python -m sinet compare --plan {params.plan:q} --out {output.comparisons:q} 2> {log:q}"
 
 
 # One process for all tables: reading the records and importing pandas take longer than any table does.
@@ -51,7 +51,7 @@ rule tabulate:
         code=GRID.code("tabulate"),
         published=file_sha256(BASE / "sinet" / "report" / "published.yaml"),
     shell:
-        "python -m sinet tables --plan {params.plan:q} --out {params.out:q} --log {log:q}"
+        "python -m sinet tables --plan {params.plan:q} --out {params.out:q} 2> {log:q}"
 
 
 rule draw_results:
@@ -81,4 +81,4 @@ rule draw_results:
         code=GRID.code("draw_results"),
     shell:
         "python -m sinet plot-results --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
-        " --out {params.out:q} --log {log:q}"
+        " --out {params.out:q} 2> {log:q}"

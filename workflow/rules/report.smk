@@ -21,4 +21,4 @@ rule report_page:
         code=GRID.code("report_page"),
         page=digest_of([file_sha256(path) for path in sorted((BASE / "sinet" / "report" / "page").iterdir())]),
     shell:
-        "python -m sinet report --plan {params.plan:q} --out {output.page:q} --log {log:q}"
+        "python -m sinet report --plan {params.plan:q} --out {output.page:q} 2> {log:q}"
