@@ -71,10 +71,10 @@ def progress(log: Path) -> Progress | None:
     now, last = {key: float(value) for key, value in lines[-1].items()}, told[-1]
     left = max(0.0, now["left_s"] - age)
     epochs = now["epoch"] * int(last["steps"]) / int(last["step"])
-    text = f"{last['stage'] or ''}epoch {now['epoch']:.4g} of {epochs:.4g}  {now['sentences_per_s']:.1f} sentences/s"
+    text = f"{last['stage'] or ''}epoch {now['epoch']:.4g} of {epochs:.4g}  {now['sentences_per_s']:.1f} sent/s"
     text += f"  {duration(left)} left"
     if dev := next((line for line in reversed(lines) if "dev_ent" in line), None):
-        text += f"  dev F1 Ent {float(dev['dev_ent']):.1f} Rel+ {float(dev['dev_rel_plus']):.1f}"
+        text += f"  dev Ent {float(dev['dev_ent']):.1f} Rel+ {float(dev['dev_rel_plus']):.1f}"
     return Progress(text, left)
 
 
@@ -157,7 +157,8 @@ class LogHandler(LogHandlerBase):
         self.console.print(Text(f"{time.strftime('%H:%M:%S')} {printable(text)}"), soft_wrap=True)
 
     def steps(self) -> str:
-        return f", {sum(map(len, self.took.values()))} of {self.planned.get('total', 0)} steps"
+        of = self.planned.get("total", 0) - self.planned.get("all", 0)  # which does nothing
+        return f", {sum(map(len, self.took.values()))} of {of} steps"
 
     def stop(self) -> None:
         if self.live:
@@ -174,8 +175,8 @@ class LogHandler(LogHandlerBase):
         table.add_column(no_wrap=True, overflow="ellipsis")
         seen = {id(job): progress(job.logs[0]) for job in jobs}
         for job in jobs:
-            now, name = seen[id(job)], job.name if job.rule == "train" else f"{job.rule} {job.name}"
-            table.add_row(Text(name), Text(now.text if now else duration(time.time() - job.began)))
+            now = seen[id(job)]
+            table.add_row(Text(job.name), Text(now.text if now else f"{job.rule} {duration(time.time() - job.began)}"))
         total, done = self.planned.get("evaluate", 0), len(self.took.get("evaluate", ()))
         trained = {job.name for job in jobs if job.rule in ("train", "predict", "evaluate")}
         lost = {job.name for job in self.failed if job.rule in ("train", "predict", "evaluate")}
@@ -200,5 +201,5 @@ class LogHandler(LogHandlerBase):
             mean * max(0, self.planned.get(rule, 0) - len(self.took.get(rule, ())) - gone.count(rule))
             for rule, mean in known.items()
         )
-        of_running = sum(now.left for now in seen.values() if now)
-        return (of_queued + of_running) / max(1, len(jobs))
+        of_running = [now.left for now in seen.values() if now]
+        return max(0.0, *of_running, (of_queued + sum(of_running)) / max(1, len(jobs)))

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from snakemake_logger_plugin_sinet import SNAKEMAKE, LogHandler, progress
+from snakemake_logger_plugin_sinet import SNAKEMAKE, Job, LogHandler, Progress, progress
 from tests.conftest import copy_project, tiny_grid
 
 CALL = ["python", "-m", "snakemake", "--logger", "sinet", "--cores", "2", "--configfile", "tiny.yaml"]
@@ -73,11 +73,9 @@ def test_a_terminal_shows_the_runs_and_ctrl_c_ends_them_saved(project):
     (failed,) = [line for line in seen if "failed train" in line]
     log = "results/tiny/logs/train/ten/tiny/spert/0.log"
     assert re.search(rf"failed train ten/tiny/spert/0: epoch 1, step .* it diverged; .* \({log}\)$", failed)
-    training = (
-        r"ten/tiny/sinet/0  epoch \d+ of 3000  [\d.]+ sentences/s  \d:\d\d:\d\d left  dev F1 Ent [\d.]+ Rel\+ [\d.]+"
-    )
+    training = r"ten/tiny/sinet/0  epoch \d+ of 3000  [\d.]+ sent/s  \d:\d\d:\d\d left  dev Ent [\d.]+ Rel\+ [\d.]+"
     shown = [line for line in seen if re.fullmatch(training, line.strip())]
-    about = r"runs: 0 done, 1 running, 0 queued, 1 failed, 2 of 12 steps; \d:\d\d:\d\d, about \d:\d\d:\d\d left"
+    about = r"runs: 0 done, 1 running, 0 queued, 1 failed, 2 of 11 steps; \d:\d\d:\d\d, about \d:\d\d:\d\d left"
     assert shown and any(re.fullmatch(about, line.strip()) for line in seen), written[-3000:]
     assert all(len(line) <= 100 for line in seen if "left" in line)
 
@@ -142,6 +140,20 @@ def test_without_a_terminal_each_event_is_a_line(tmp_path, capsys):
     ]
 
 
+def test_time_left_counts_queued_jobs_as_long_as_those_before():
+    handler = LogHandler(common_settings=None, settings=None)  # type: ignore[arg-type]
+    handler.planned = {"train": 5, "evaluate": 5}
+    first, second = Job("train", "d/1", []), Job("train", "d/2", [])
+    assert handler.left([first], {id(first): None}) is None, "no training has told yet"
+    handler.took = {"train": [100.0], "evaluate": [1.0]}
+    queued = 3 * 75 + 4 * 1
+    assert handler.left([first], {id(first): Progress("", 50.0)}) == pytest.approx(queued + 50, abs=1)
+    both = {id(first): Progress("", 50.0), id(second): Progress("", 50.0)}
+    assert handler.left([first, second], both) == pytest.approx((2 * 200 / 3 + 4 + 100) / 2, abs=1)
+    longest = both | {id(second): Progress("", 1000.0)}
+    assert handler.left([first, second], longest) == pytest.approx(1000, abs=1), "not before the longest has ended"
+
+
 def test_ctrl_c_before_the_first_job_is_no_traceback(capsys):
     LogHandler(common_settings=None, settings=None).close()  # type: ignore[arg-type]
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
@@ -162,6 +174,4 @@ def test_progress_is_read_from_the_end_of_a_log(tmp_path):
     os.utime(log, (time.time() - 30,) * 2)
     found = progress(log)
     assert found is not None and 58 < found.left <= 60, "time has gone by since it was written"
-    assert re.fullmatch(
-        r"entity epoch 2.5 of 21.43  50.0 sentences/s  0:01:00 left  dev F1 Ent 61.2 Rel\+ 39.0", found.text
-    )
+    assert re.fullmatch(r"entity epoch 2.5 of 21.43  50.0 sent/s  0:01:00 left  dev Ent 61.2 Rel\+ 39.0", found.text)
