@@ -28,7 +28,7 @@ from sinet.errors import printable
 from sinet.report.missing import last_word
 
 SNAKEMAKE = str(Path(snakemake.__file__).parent)
-STEP = re.compile(r"^[\d:]{8} (?P<stage>\w+ )?step (?P<step>\d+) of (?P<steps>\d+): (?P<figures>.+)$", re.MULTILINE)
+STEP = re.compile(r"^[\d:]{8} (?P<stage>\w+ )?step (?P<step>\d+) of (?P<steps>\d+): (?P<figures>.+)\n", re.MULTILINE)
 """How `Training.report` tells the progress of a training."""
 OF_JOBS = re.compile(r"CalledProcessError|At least one job did not complete")
 """Errors that say once more that a job has failed."""
@@ -95,7 +95,7 @@ class LogHandler(LogHandlerBase):
         self.planned: dict[str, int] = {}
         self.running: dict[int, Job] = {}
         self.took: dict[str, list[float]] = {}
-        self.failed: list[Job] = []
+        self.failed: dict[int, Job] = {}
         self.interrupted = False
         sys.excepthook = uncaught
         self.began = time.time()
@@ -119,13 +119,14 @@ class LogHandler(LogHandlerBase):
                 self.live.start()
         elif event == LogEvent.JOB_INFO and about["log"]:
             name = "/".join(about["wildcards"].values())
+            self.failed.pop(about["jobid"], None)  # a cluster's job is sent again
             self.running[about["jobid"]] = job = Job(about["rule_name"], name, [*map(Path, about["log"])])
             self.line(f"started {job.rule} {job.name}")
         elif event == LogEvent.JOB_FINISHED and (ended := self.running.pop(about["job_id"], None)):
             self.took.setdefault(ended.rule, []).append(time.time() - ended.began)
             self.line(f"finished {ended.rule} {ended.name} in {duration(self.took[ended.rule][-1])}{self.steps()}")
         elif event == LogEvent.JOB_ERROR and (lost := self.running.pop(about["jobid"], None)) and not self.interrupted:
-            self.failed.append(lost)
+            self.failed[about["jobid"]] = lost
             why = next(filter(None, map(last_word, filter(Path.is_file, lost.logs))), "ended without a message")
             where = ", ".join(map(str, lost.logs))
             self.say(f"failed {lost.rule} {lost.name}: {why}{'' if where in why else f' ({where})'}")
@@ -179,7 +180,7 @@ class LogHandler(LogHandlerBase):
             table.add_row(Text(job.name), Text(now.text if now else f"{job.rule} {duration(time.time() - job.began)}"))
         total, done = self.planned.get("evaluate", 0), len(self.took.get("evaluate", ()))
         trained = {job.name for job in jobs if job.rule in ("train", "predict", "evaluate")}
-        lost = {job.name for job in self.failed if job.rule in ("train", "predict", "evaluate")}
+        lost = {job.name for job in self.failed.values() if job.rule in ("train", "predict", "evaluate")}
         queued = total - done - len(trained) - len(lost)
         parts = [f"{done} done", f"{len(trained)} running", f"{queued} queued", *[f"{len(lost)} failed"] * bool(lost)]
         head = f"runs: {', '.join(parts)}{self.steps()}; {duration(time.time() - self.began)}"
@@ -196,7 +197,7 @@ class LogHandler(LogHandlerBase):
             known["train"] = statistics.fmean([*told.values(), *self.took.get("train", ())])
         if "train" not in known:
             return None
-        gone = [*(job.rule for job in jobs), *(job.rule for job in self.failed)]
+        gone = [*(job.rule for job in jobs), *(job.rule for job in self.failed.values())]
         of_queued = sum(
             mean * max(0, self.planned.get(rule, 0) - len(self.took.get(rule, ())) - gone.count(rule))
             for rule, mean in known.items()
