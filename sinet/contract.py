@@ -37,7 +37,7 @@ class Prediction:
 class Batch:
     """The sentences of one step and the tensors a model made of them, by name: those of the encoder's input
     (`sinet.encoders.encoder.EncoderInputs.tensors`), gold spans and pairs (`sinet.model.spans.gold_tensors`), and what
-    the `collate` and `training_batch` of a system say.
+    the docstrings of a system's `collate` and `training_batch` say (`tests/test_systems.py` holds them to it).
 
     `gold_entities`: decoding decides relations between the gold entities instead of predicted ones, in systems that go
     through entities.

@@ -20,6 +20,7 @@ from sinet.encoders.pretrained import rebuild_encoder, save_encoder
 from sinet.evaluate.metrics import score
 from sinet.infer.predict import predict
 from sinet.model.settings import Interaction
+from sinet.model.spans import gold_tensors
 from sinet.model.weights import write_weights
 from sinet.train.optimiser import parameter_groups
 from sinet.train.steps import batch_parts, new_optimizer, train_step
@@ -52,6 +53,20 @@ def learn(model: Extractor, sentences: list[Sentence], steps: int) -> Extractor:
             torch.nn.utils.clip_grad_norm_([p for n, p in model.named_parameters() if n.startswith(prefixes)], 1.0)
         optimizer.step()
     return model
+
+
+def test_every_tensor_of_a_batch_is_documented(system, tiny_encoder):
+    """By the encoder's input, by the gold tensors, or by the methods of the system that add to them."""
+    model, sentences = build(system, tiny_encoder), read_sentences(CORPUS)
+    written = "".join(
+        step.__doc__ or ""
+        for name in ("collate", "training_batch", "training_items")
+        for step in (getattr(kind, name) for kind in system.__mro__ if name in vars(kind))
+    )
+    described = gold_tensors.__doc__ + written
+    known = tiny_encoder.collate(sentences[:2]).tensors().keys()
+    for batch in (model.collate(sentences[:2]), model.training_batch(model.training_items(sentences)[:2])):
+        assert [name for name in batch.tensors if name not in known and f"`{name}`" not in described] == []
 
 
 def without_scores(sentence: Sentence) -> tuple:
