@@ -248,8 +248,8 @@ class System(Extractor):
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Pieces; `characters` (distinct words, longest), 0 at padding, and for every word its row there, `word_form`
         (words); gold tags, O = 0: `entity_tags` (batch, words), B- and I- of type k = 2k + 1 and 2k + 2;
-        `relation_tags` (batch, words, words), type k = 2k + 1 in the rectangle of head and tail and 2k + 2 in its mirror
-        image."""
+        `relation_tags` (batch, words, words), type k = 2k + 1 in the rectangle of head and tail, 2k + 2 in its mirror.
+        """
         pieces = self.encoder.collate(sentences)
         tensors = pieces.tensors()
         words = [w for s, n in zip(sentences, pieces.lengths, strict=True) for w in s.tokens[:n]]
