@@ -9,6 +9,7 @@ from sinet.cli import main
 from sinet.data.check import check_files
 from sinet.data.formats import read
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
+from sinet.errors import UserError
 from sinet.provenance import ROOT
 
 TEXT = "Dr. Kim sang in Busan-Seoul. She left\nKoreans in 1999."
@@ -451,3 +452,32 @@ def test_what_tools_cannot_hold_is_said(tmp_path, capsys):
         write_sentences(source, [wrong])
         assert main(["convert", str(source), "--to", "brat", "--out", str(tmp_path / "brat")]) == 2
         assert message in capsys.readouterr().err and not (tmp_path / "brat").exists()
+
+
+def test_a_docbin_has_words_mentions_and_relations(tmp_path, capsys):
+    """Sentences as marked, blank tokens left out, relations by the first tokens of their arguments."""
+    from spacy.tokens import Doc, DocBin, Span
+    from spacy.vocab import Vocab
+
+    if not Doc.has_extension("rel"):
+        Doc.set_extension("rel", default={})
+    words = ["Kim", "left", "\n", "New", "York", ".", "She", "sang"]
+    doc = Doc(Vocab(), words=words, sent_starts=[True, *5 * [False], True, False])
+    doc.ents = [Span(doc, 0, 1, "Person"), Span(doc, 3, 5, "Place")]
+    doc.spans["sc"] = [Span(doc, 4, 5, "County")]
+    doc._.rel = {(0, 3): {"left": 1.0, "loves": 0.0}, (3, 0): {"left": 0.0}, (6, 0): {"is": 1.0}}
+    DocBin(docs=[doc], store_user_data=True).to_disk(tmp_path / "a.spacy")
+    assert main(["convert", str(tmp_path / "a.spacy"), "--out", str(tmp_path / "out")]) == 0
+    first, second = read_sentences(tmp_path / "out" / "a.jsonl")
+    assert first.tokens == ("Kim", "left", "New", "York", ".") and second.tokens == ("She", "sang")
+    assert first.entities == (Entity("Person", 0, 1), Entity("Place", 2, 4), Entity("County", 3, 4))
+    assert first.relations == (Relation("left", 0, 1),)
+    assert "lost: relations without an entity as argument (1)" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"as spaCy's DocBin is; `sinet convert FILE --out DIR`"):
+        read(tmp_path / "a.spacy", None)
+    (tmp_path / "b.spacy").write_bytes(b"none")
+    assert main(["convert", str(tmp_path / "b.spacy"), "--out", str(tmp_path / "out")]) == 2
+    (tmp_path / "hub" / "train").mkdir(parents=True)
+    (tmp_path / "hub" / "train" / "dataset_info.json").write_text("{}")
+    assert main(["convert", str(tmp_path / "hub"), "--out", str(tmp_path / "out")]) == 2
+    assert "a dataset of Hugging Face's; datasets.load_from_disk" in capsys.readouterr().err

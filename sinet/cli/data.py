@@ -94,7 +94,7 @@ def convert(
     out: Annotated[Path, Option("folder to write", "DIR")],
     form: Annotated[
         str | None,
-        Option("brat, doccano, label-studio, prodigy, triples, crossre or conll; default: recognised", "NAME"),
+        Option("brat, doccano, label-studio, prodigy, triples, crossre, conll or docbin; default: recognised", "NAME"),
     ] = None,
     to: Annotated[str, Option("form to write: jsonl, brat, doccano, label-studio or prodigy", "NAME")] = "jsonl",
     tokenized: Annotated[bool, Option("blanks divide words, line breaks sentences, as in what --to writes")] = False,

@@ -177,8 +177,13 @@ def _utf16_place(text: str, units: int) -> int:
 
 def recognised(path: Path) -> str:
     """The name of the form that a file is in, by its content, or a folder."""
+    if next(path.glob("**/dataset_info.json"), None):
+        to_lines = 'datasets.load_from_disk(FOLDER)["train"].to_json(FILE) makes JSON lines of it'
+        raise UserError(f"{path}: a dataset of Hugging Face's; {to_lines}")
     if path.is_dir() or path.suffix == ".ann":
         return "brat"
+    if path.suffix == ".spacy":
+        return "docbin"
     text = read_text(path)
     if tool := tool_of_text(text):
         return CONVERTED[tool]
@@ -478,6 +483,43 @@ def conll(path: Path, account: Account) -> Iterator[Annotated]:
         yield document()
 
 
+def docbin(path: Path, account: Account) -> Iterator[Annotated]:
+    """spaCy's DocBin: words, sentences where they are marked, `ents` and the span group `sc`; relations as in the
+    extension `rel` of spaCy's own project for them, {(first token of head, of tail): {type: 1.0, or 0.0 for none}}."""
+    from spacy.tokens import Doc, DocBin
+    from spacy.vocab import Vocab
+
+    if not Doc.has_extension("rel"):
+        Doc.set_extension("rel", default={})
+    try:
+        docs = list(DocBin().from_disk(path).get_docs(Vocab()))
+    except Exception as error:  # spaCy checks nothing of what it unpacks
+        right = "write it with DocBin.to_disk"
+        raise UserError(f"{path}: no DocBin of spaCy's ({type(error).__name__}); {right}") from None
+    for number, doc in enumerate(docs):
+        where, text, ends = f"{path}: text {number}", "", [0]
+        begins = []
+        for token in doc:
+            blank = "" if not text or token.is_space else "\n" if token.is_sent_start else " "
+            word = "" if token.is_space else token.text
+            begins.append(len(text + blank))
+            text += blank + word
+            ends.append(len(text))
+        spans = [
+            Span((kind, span.start), span.label_, begins[span.start], ends[span.end], where)
+            for kind, found in (("ents", doc.ents), ("sc", doc.spans.get("sc", ())))
+            for span in found
+        ]
+        first = {start: (kind, start) for kind, start in reversed([span.id for span in spans])}
+        arcs = [
+            Arc(kind, first.get(head, f"token {head}"), first.get(tail, f"token {tail}"), where)
+            for (head, tail), kinds in doc._.rel.items()
+            for kind, holds in kinds.items()
+            if holds >= 0.5
+        ]
+        yield Annotated(f"{path.stem}-{number}", text, spans, arcs, where, tokenized=True)
+
+
 READERS: dict[str, Callable[[Path, Account], Iterator[Annotated]]] = {
     "brat": brat,
     "doccano": doccano,
@@ -486,5 +528,6 @@ READERS: dict[str, Callable[[Path, Account], Iterator[Annotated]]] = {
     "triples": triples,
     "crossre": crossre,
     "conll": conll,
+    "docbin": docbin,
 }
 """Form -> its reader; beside them the forms of sentences (`sinet.data.formats`) are read."""

@@ -10,6 +10,8 @@ from sinet.errors import MESSAGE, UserError, plain, quoted
 
 REPLACEMENT = "\ufffd"
 """What `read_with_faults` puts in the place of bytes that are not UTF-8."""
+ZLIB = (b"x\x01", b"x\x9c", b"x\xda")
+"""How a file compressed by zlib begins."""
 NOT_UTF8 = "not UTF-8 (byte {} of the line); convert the file to UTF-8"
 
 
@@ -51,9 +53,12 @@ def read_with_faults(path: Path) -> tuple[str, list[str]]:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+    if data[:2] in ZLIB:
+        raise UserError(f"{path}: compressed, as spaCy's DocBin is; `sinet convert FILE --out DIR` reads that")
+    return data
 
 
 def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
