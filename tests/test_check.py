@@ -478,3 +478,12 @@ def test_faults_in_an_array_name_line_and_sentence(tmp_path, capsys):
     path.write_text("[\n" + json.dumps(good) + ",\n" + json.dumps(good | {"tokens": []}) + ",\n{]", encoding="utf-8")
     found = faults(capsys, path)
     assert found[0].startswith(f"{path}:3: sentence 1: tokens:") and found[1].startswith(f"{path}:4: broken JSON")
+
+
+def test_an_encoder_of_ones_own_file_is_known(encoder_folder, tmp_path, capsys):
+    declared = {"title": "Mine", "path": str(encoder_folder("bert")), "cased": False}
+    (tmp_path / "own.yaml").write_text(json.dumps({"encoders": {"mine": declared}}))
+    given = ["check", str(CORPUS), "--encoder", "mine"]
+    assert main([*given, "--config", str(tmp_path / "own.yaml")]) == 0
+    assert "[UNK] to mine" in capsys.readouterr().out
+    assert main(given) == 2 and "--encoder mine: not declared" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from sinet.cli import Json, Option, command
+from sinet.cli import Config, Json, Option, command
 from sinet.errors import UserError, counted, nearest, shown
 
 Mirrors = Annotated[list[str] | None, Option("folders to search; default: config.yaml", "DIR")]
@@ -53,6 +53,7 @@ def check(
         list[str], Option("relation types that stand for no relation, and are skipped", "TYPE")
     ] = [],  # noqa: B006
     encoder: Annotated[str, Option("declared encoder that must take the sentences", "NAME")] = "minilm",
+    config: Config = [],  # noqa: B006 - never changed
     limit: Annotated[int, Option("faults listed at most", "N")] = 50,
 ) -> int:
     """Validate and describe files in a known format: every fault, then a card. Several files are taken for the splits
@@ -64,9 +65,9 @@ def check(
     from sinet.encoders.length import LengthCheck
     from sinet.grid.config import read_config
 
-    config, published, known = read_config(), {}, None
+    read, published, known = read_config(*config), {}, None
     if dataset:
-        declared = _declared("--dataset", dataset, config.datasets)
+        declared = _declared("--dataset", dataset, read.datasets)
         known = declared_labels(declared)
         no_relation = [*no_relation, *(declared.no_relation or ())]
         for split in (declared.declared().get("counts") or {}).values():
@@ -74,8 +75,8 @@ def check(
             published[split.get("sentences")] = repeated
     elif labels:
         known = Labels.read(labels)
-    _declared("--encoder", encoder, config.encoders)
-    too_long = LengthCheck(config.encoder_spec(encoder), config.mirrors)
+    _declared("--encoder", encoder, read.encoders)
+    too_long = LengthCheck(read.encoder_spec(encoder), read.mirrors)
     report = check_files(files, known, too_long, published, no_relation)
     if report.faults:
         more = len(report.faults) - limit

@@ -61,9 +61,10 @@ def json_lines(text: str) -> Iterator[tuple[int, Any]]:
     if before and not records:
         number, first = before[0]
         what = first.what if isinstance(first, Fault) else f"{first!r:.40} is no object"
-        tool = tool_of_text(text)
-        hint = f"the file looks like {tool}; {convert_hint(tool)}" if tool else ""
-        yield number, Fault("", f"{what}, and no other line is a JSON object; {hint}known forms: {_known_forms()}")
+        if tool := tool_of_text(text):
+            yield number, NotThisForm("", f"looks like {tool}; {convert_hint(tool)}known forms: {_known_forms()}")
+        else:
+            yield number, Fault("", f"{what}, and no other line is a JSON object; known forms: {_known_forms()}")
 
 
 def json_array(text: str) -> Iterator[tuple[int, Any]]:
