@@ -486,4 +486,4 @@ def test_an_encoder_of_ones_own_file_is_known(encoder_folder, tmp_path, capsys):
     given = ["check", str(CORPUS), "--encoder", "mine"]
     assert main([*given, "--config", str(tmp_path / "own.yaml")]) == 0
     assert "[UNK] to mine" in capsys.readouterr().out
-    assert main(given) == 2 and "--encoder mine: not declared" in capsys.readouterr().err
+    assert main(given) == 2 and "--encoder 'mine': not declared" in capsys.readouterr().err
