@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from sinet.data.sentence import Labels, Sentence
 from sinet.errors import UserError, quoted
 
-METRICS = ("ent", "rel", "rel_plus")
+RELATION_METRICS = ("rel", "rel_plus")
+METRICS = ("ent", *RELATION_METRICS)
 FIGURES = ("precision", "recall", "f1")
 
 
@@ -50,7 +51,7 @@ def score(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Label
                     (facts(g, metric, symmetric), facts(p, metric, symmetric))
                     for g, p in zip(gold, predicted, strict=True)
                 ],
-                labels.entity_types if metric == "ent" else labels.relation_types,
+                labels.relation_types if metric in RELATION_METRICS else labels.entity_types,
             )
             for metric in METRICS
         }

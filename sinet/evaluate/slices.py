@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from sinet.data.sentence import Sentence
-from sinet.evaluate.metrics import METRICS, facts, precision_recall
+from sinet.evaluate.metrics import METRICS, RELATION_METRICS, facts, precision_recall
 
 LENGTHS = (10, 20, 30, 40)
 TRIPLES = (0, 1, 2, 3, 4)
@@ -90,7 +90,7 @@ def slice_figures(gold: Sequence[Sentence], predicted: Sequence[Sentence], symme
             for c in CLASSES[name]
         }
     figures["distance"] = {
-        c: {m: _count((s[m] for s in claims), functools.partial(_of_distance, c)) for m in METRICS[1:]}
+        c: {m: _count((s[m] for s in claims), functools.partial(_of_distance, c)) for m in RELATION_METRICS}
         for c in CLASSES["distance"]
     }
     return figures

@@ -9,6 +9,7 @@ from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.report.frame import DEV, TEST
 from sinet.report.grid import (
     METRICS,
+    NOT_REPORTED,
     NOT_RUN,
     PUBLISHED_METRICS,
     SKIPPED,
@@ -63,7 +64,10 @@ def _published(title: str, entries: list[dict], encoder: str) -> Iterator[tuple[
     for entry in entries:
         cells, lines = dict(zip(DESCRIBED, (title, encoder, source, entry["setting"]), strict=True)), []
         for metric, name in METRICS.items():
-            value, of_base = (e[PUBLISHED_METRICS[metric]] for e in (entry, base))
+            value, of_base = (e.get(PUBLISHED_METRICS[metric]) for e in (entry, base))
+            if value is None or of_base is None:
+                cells |= {name: NOT_REPORTED, f"{name} - {BASE}": NOT_REPORTED}
+                continue
             cells |= {name: number(value), f"{name} - {BASE}": number(value - of_base, sign=True)}
             lines.append(tidy_line(source, entry["setting"], encoder, title, name, [value]))
         yield cells, lines
