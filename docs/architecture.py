@@ -37,7 +37,7 @@ and the harness names no system: `sinet.systems` finds them.
 |---|---|
 | the entity or relation classifier of SINET and of SpERT | `sinet/model/spanbased.py` |
 | that of SINET alone | a method of `System` in `sinet/model/sinet.py` in place of the common one |
-| the names of parameters | also `SINET_NAMES` and its like in `sinet/infer/released.py`; `tests/test_reference.py` notices |
+| the names of parameters | also `sinet/infer/released.py` (`SINET_NAMES` ...); `tests/test_reference.py` notices |
 | what SINET's classifiers see | `System.encode` in `sinet/model/sinet.py` |
 | add a metric | `METRICS` and `facts` in `sinet/evaluate/metrics.py` |
 | add a column or a table | `sinet/report/`, see CONTRIBUTING.md |
