@@ -184,7 +184,7 @@ class LogHandler(LogHandlerBase):
         queued = total - done - len(trained) - len(lost)
         parts = [f"{done} done", f"{len(trained)} running", f"{queued} queued", *[f"{len(lost)} failed"] * bool(lost)]
         head = f"runs: {', '.join(parts)}{self.steps()}; {duration(time.time() - self.began)}"
-        if (left := self.left(jobs, seen)) is not None:
+        if (left := self.left(jobs, seen)) is not None and left >= 1:
             head += f", about {duration(left)} left"
         return Group(Text(head, no_wrap=True, overflow="ellipsis"), table)
 
