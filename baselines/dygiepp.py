@@ -89,7 +89,10 @@ class System(Extractor):
         words = word_means(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
         fits = S.span_grid(batch["words_left"], self.settings.max_span_width)
         mention = span_scores(self.mention, words, words, self.width.weight).squeeze(-1).float()
-        kept = self.prune(batch, mention.detach(), fits)
+        ranked = mention.detach()
+        if batch.gold_entities:
+            ranked = ranked.masked_fill(S.gold_grid(fits, batch) > 0, torch.inf)  # given ones are not pruned
+        kept = self.prune(batch, ranked, fits)
         counts = torch.bincount(batch["word_sentence"][kept[:, 0]], minlength=len(batch))
         pairs = S.ordered_pairs(counts, itself=True)
         relation = self.pair_scores(words, mention, kept, pairs)
@@ -123,7 +126,7 @@ class System(Extractor):
     def decode(self, batch: Batch) -> list[Prediction]:
         """The best type of every span, and the best relation of every pair of kept spans that are entities."""
         entity, fits, kept, pairs, relation = self.scores(batch)
-        types = entity.argmax(-1).masked_fill(~fits, 0)
+        types = S.gold_grid(fits, batch) if batch.gold_entities else entity.argmax(-1).masked_fill(~fits, 0)
         found = types.nonzero()
         start, width = found.unbind(1)
         kinds = types[start, width]

@@ -61,6 +61,7 @@ class PURE(Settings):
     }
     judged_by: ClassVar = {"entity": "ent", "relation": "rel"}
     one_type: ClassVar = ("span", "pair")
+    takes_entities: ClassVar = True
     max_span_width: MaxSpanWidth = 8
     width_size: WidthSize = 150
     hidden_size: Size = 150
@@ -84,6 +85,7 @@ class DyGIEpp(Settings):
     """DyGIE++."""
 
     one_type: ClassVar = ("span", "pair")
+    takes_entities: ClassVar = True
     max_span_width: MaxSpanWidth = 8
     width_size: WidthSize = 20
     hidden_size: Size = 150
@@ -99,6 +101,7 @@ class DyGIEpp(Settings):
 class SpanMultiHead(Settings):
     """SPAN Multi-Head; the defaults are the paper's."""
 
+    takes_entities: ClassVar = True
     max_span_width: MaxSpanWidth = 10
     width_size: WidthSize = 50
     hidden_size: Size = 256

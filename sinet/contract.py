@@ -39,8 +39,8 @@ class Batch:
     (`sinet.encoders.encoder.EncoderInputs.tensors`), gold spans and pairs (`sinet.model.spans.gold_tensors`), and what
     the docstrings of a system's `collate` and `training_batch` say (`tests/test_systems.py` holds them to it).
 
-    `gold_entities`: decoding decides relations between the gold entities instead of predicted ones, in systems that go
-    through entities.
+    `gold_entities`: decoding decides relations between the gold entities instead of predicted ones, in systems that can
+    (`takes_entities` in their settings).
     """
 
     sentences: Sequence[Sentence]

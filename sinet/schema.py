@@ -619,6 +619,8 @@ class Scores(Strict):
     """Relation type and both boundaries."""
     rel_plus: Metric
     """Rel and both entity types."""
+    rel_gold_entities: Metric | None = None
+    """Rel of relations decided between the gold entities; none of a system that decides none so."""
 
 
 class BothScores(Strict):

@@ -264,6 +264,19 @@ def prepared(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def prepared_run(tiny_mirror, prepared, tmp_path_factory):
+    """A finished run that has learned the ten sentences of the corpus."""
+    from sinet.model.sinet import System
+    from sinet.train.trainer import train_run
+
+    folder = tmp_path_factory.mktemp("run")
+    settings = System.test_settings | {"dropout": 0.0, "attention_dropout": 0.0}
+    run = tiny_run(settings, 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last")
+    train_run(spec(run), prepared, folder / "out", folder / "state", [tiny_mirror])
+    return folder / "out"
+
+
 def copy_project(folder: Path) -> Path:
     """The sources of the project, copied into `folder`: a checkout in which nothing has been run."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -138,6 +138,20 @@ def test_dygiepp_keeps_its_share_of_every_sentence(tiny_encoder):
         assert [(int(a - first[b]), int(a + k + 1 - first[b])) for a, k in kept[home == b].tolist()] == alone
 
 
+def test_dygiepp_prunes_no_given_entity(tiny_encoder):
+    sentences = read_sentences(CORPUS)
+    model = shuffled_weights(
+        dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.test_settings | {"spans_per_word": 0.5})
+    )
+    batch = model.collate(sentences)
+    gold = {(start, end - start - 1) for start, end in batch["gold_spans"].tolist() if end - start <= 4}
+    kept = []
+    for batch.gold_entities in (False, True):
+        with torch.no_grad():
+            kept.append({(start, width) for start, width in model.scores(batch)[2].tolist()})
+    assert not gold <= kept[0] and gold <= kept[1] and len(kept[0]) == len(kept[1])
+
+
 # -- SPAN Multi-Head -----------------------------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from sinet.efficiency import flops, timing
 from sinet.encoders.encoder import Encoder
 from sinet.errors import Interrupted, UserError
 from sinet.evaluate.metrics import score
-from sinet.evaluate.record import evaluate
+from sinet.evaluate.record import between_gold, evaluate
 from sinet.files import SEAL
 from sinet.grid.config import load_config
 from sinet.infer.predict import load_run, predict_file
@@ -400,6 +400,20 @@ def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
     assert record["dev"]["rel_plus"] == pytest.approx(float(best["dev_rel_plus"]), rel=1e-4)
     said = {key: value for key, value in record.items() if key != SEAL}
     Record.model_validate(said)
+
+    ten = read_sentences(gold)
+    predict_file(out, gold, predicted, also_gold_entities=True)
+    assert [s.entities for s in between_gold(ten, predicted)] == [s.entities for s in ten]
+    evaluate(out / "training.json", gold, prepared / "labels.json", predicted, *made)
+    again = Record.model_validate({k: v for k, v in json.loads(made[0].read_text()).items() if k != SEAL})
+    decided = score(ten, between_gold(ten, predicted), LABELS)
+    for matching in ("symmetric", "directed"):
+        assert getattr(again.scores, matching).rel_gold_entities.model_dump() == decided[matching]["rel_plus"]
+    first, *others = predicted.read_text().splitlines()
+    wrong = json.loads(first) | {"gold_entity_relations": [{"type": "Used-for", "head": 0, "tail": 99}]}
+    predicted.write_text("\n".join([json.dumps(wrong), *others]))
+    with pytest.raises(UserError, match=r"predictions.jsonl:1: relations\[0\].tail: 99 is not a position"):
+        between_gold(ten, predicted)
     with pytest.raises(ValidationError, match="typo"):
         Record.model_validate(said | {"typo": 1})
 

@@ -138,6 +138,25 @@ def test_main_table_is_mean_and_deviation_over_the_seeds_given(tables):
     assert lines(tables / "main.md", "PFN (ours)")[0][3] == "not run", "ACE04"
 
 
+def test_relations_of_gold_entities_have_a_column_where_some_run_has_them(tables):
+    assert "gold entities" not in (tables / "main.md").read_text()
+    runs = [(m, s) for m in ("ours", "spert", "pfn") for s in range(2)]
+    made = [record(*run) for run in runs]
+    for i, f1 in enumerate((80.0, 82.0, 70.0)):  # both of ours, one of SpERT's
+        of = made[i]["scores"]["symmetric"]
+        of["rel_gold_entities"] = of["rel_plus"] | {"f1": f1}
+    grid = Grid(made, declared([f"ten/tiny/{m}/{s}" for m, s in runs], [], []), NOT_COMPARED)
+    table = main_table(grid, [])
+    shown = dict(zip(table.frame["", "System"], table.frame["SciERC", "Rel, gold entities"], strict=True))
+    assert {k: str(v) for k, v in shown.items()} == {
+        "SINET (ours)": "81.00 ± 1.41",
+        "SpERT (ours)": "\u2013",
+        "PFN (ours)": "\u2013",
+    }
+    assert any(note.startswith("Rel, gold entities: ") for note in table.notes)
+    assert set(table.tidy["figure"]) == {*METRICS.values(), "Rel, gold entities"}
+
+
 def test_deviations_are_those_of_a_sample():
     assert mean_sd([60, 62, 64]).text == "62.00 ± 2.00" and mean_sd([61.25]).text == "61.25"
     spread, alone = (tidy_line("s", "PFN", "e", "d", "Ent", values)["sd"] for values in ([60, 62, 64], [61.25]))

@@ -18,22 +18,10 @@ from sinet.errors import UserError
 from sinet.files import write_sealed
 from sinet.infer import draw, extract
 from sinet.infer.extract import paragraphs
-from sinet.model.sinet import System
 from sinet.provenance import ROOT
-from sinet.train.trainer import train_run
-from tests.conftest import CORPUS, LABELS, spec, tiny_run
+from tests.conftest import CORPUS, LABELS
 
 TEXT = "Dr. Smith's parser (v2.0) isn't slow, e.g. 9 words/s here.  It won!\n\nA title without end\n\nU.S. troops left."
-
-
-@pytest.fixture(scope="module")
-def prepared_run(tiny_mirror, prepared, tmp_path_factory):
-    """A finished run that has learned the ten sentences of the corpus."""
-    folder = tmp_path_factory.mktemp("run")
-    settings = System.test_settings | {"dropout": 0.0, "attention_dropout": 0.0}
-    run = tiny_run(settings, 0, epochs=60, batch_size=5, weight_decay=0.0, selection="last")
-    train_run(spec(run), prepared, folder / "out", folder / "state", [tiny_mirror])
-    return folder / "out"
 
 
 def test_words_are_the_characters_they_say():

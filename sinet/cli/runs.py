@@ -57,13 +57,20 @@ def predict(
     run: Run,
     input: Annotated[
         Path | None,
-        Option('.txt: raw text; .jsonl: a line {"text": "..."} of raw text, or {"tokens": [...]}, labels are ignored'),
+        Option(
+            '.txt: raw text; .jsonl: a line {"text": "..."} of raw text, or {"tokens": [...]}, whose labels are '
+            "ignored but for the entities of --gold-entities"
+        ),
     ] = None,
     text: Annotated[str | None, Option("text to read; its triples are printed", "TEXT")] = None,
     output: Annotated[Path | None, Option("JSON lines, a sentence a line, in the order of the input")] = None,
     checksum: Annotated[bool, Option("also write OUTPUT.sha256, checked when it is read again")] = False,
     lines: Annotated[bool, Option("a line break ends a sentence of raw text, too")] = False,
     html: Annotated[Path | None, Option("also draw entities and relations as a page")] = None,
+    gold_entities: Annotated[bool, Option("decide relations between the entities that the input has")] = False,
+    also_gold_entities: Annotated[
+        bool, Option("predict, and beside it decide those relations as well, where the system can")
+    ] = False,
 ) -> None:
     """Predict sentences or raw text with a trained run. A run's folder needs nothing else: it can be copied to another
     machine. Raw text is divided into sentences at their punctuation and at blank lines. Offsets count characters as
@@ -72,6 +79,10 @@ def predict(
 
     if (input is None) == (text is None):
         raise UserError("--input, --text: give one of them")
+    if gold_entities and also_gold_entities:
+        raise UserError("--gold-entities, --also-gold-entities: give one of them")
+    if text is not None and (gold_entities or also_gold_entities):
+        raise UserError("--gold-entities: --text gives no entities; annotate sentences of words")
     if input is not None:
         if output is None:
             raise UserError("--output: name the file to write")
@@ -90,11 +101,13 @@ def predict(
     from sinet.infer.predict import predict_file
 
     if input.suffix == ".txt" or holds_texts(input):
+        if gold_entities or also_gold_entities:
+            raise UserError(f"--gold-entities: {input} is raw text and gives no entities; annotate sentences of words")
         extract_file(run, input, output, html, lines)
         return
     if lines:
         raise UserError(f"--lines: {input} holds sentences of words; it is for raw text")
-    predict_file(run, input, output)
+    predict_file(run, input, output, gold_entities=gold_entities, also_gold_entities=also_gold_entities)
     if checksum:
         write_sum(output)
     if html:

@@ -121,6 +121,8 @@ class Labels:
         }
 
 
+GOLD_ENTITY_RELATIONS = "gold_entity_relations"
+"""Key of a predicted sentence, of the relations that were decided between the gold sentence's entities."""
 LONGEST_WORD = 10_000
 """Characters of a word: some tokenizers' time grows with the square of them."""
 # white space that ends a word; CoreNLP's words may hold a no-break space ("1 1/2")

@@ -417,7 +417,7 @@ def count_architecture(
     as of a run: which `tokenizer` cuts them, and the forms of the `systems`.
 
     An untrained system sees entities everywhere, so relations are decided between the gold ones
-    (`Batch.gold_entities`), where a system goes through entities.
+    (`Batch.gold_entities`), where a system takes them.
     """
     located = locate_encoder(declared)
     with torch.device("meta"):

@@ -237,7 +237,7 @@ def time_untrained(
     name -> figures of the system and of the bare encoder.
 
     An untrained system sees entities everywhere, so relations are decided between the gold ones
-    (`Batch.gold_entities`), where a system goes through entities. All share one encoder, which is
+    (`Batch.gold_entities`), where a system takes them. All share one encoder, which is
     packed for one of them at a time.
     """
     encoder = load_encoder(declared, locate_encoder(declared))

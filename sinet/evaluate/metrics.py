@@ -20,6 +20,8 @@ from sinet.errors import UserError, quoted
 
 RELATION_METRICS = ("rel", "rel_plus")
 METRICS = ("ent", *RELATION_METRICS)
+REL_GOLD_ENTITIES = "rel_gold_entities"
+"""Rel of relations decided between the gold entities, of systems that can: Rel and Rel+ are the same there."""
 FIGURES = ("precision", "recall", "f1")
 
 

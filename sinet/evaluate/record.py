@@ -2,12 +2,21 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
+from sinet.data.decode import decoded, utf8_lines
 from sinet.data.formats import read
-from sinet.data.sentence import Labels, Sentence, read_sentences
+from sinet.data.sentence import (
+    GOLD_ENTITY_RELATIONS,
+    Labels,
+    Sentence,
+    parse_sentence,
+    read_sentences,
+    sentence_to_json,
+)
 from sinet.errors import UserError, nearest
 from sinet.evaluate.analyse import analyse
-from sinet.evaluate.metrics import score
+from sinet.evaluate.metrics import REL_GOLD_ENTITIES, score
 from sinet.files import read_sealed, write_sealed
 from sinet.grid import recipes
 from sinet.schema import Record, RunSpec
@@ -48,6 +57,22 @@ def read_pair(
     return wanted, found, Labels(tuple(sorted(entities)), tuple(sorted(relations)), frozenset(symmetric or ()))
 
 
+def between_gold(gold: list[Sentence], predictions: Path) -> list[Sentence] | None:
+    """The gold sentences with the relations that were decided between their entities; None where a prediction has none
+    such, of a system that decides none or of an older archive.
+
+    Raises:
+        UserError: what is no relation between entities of its sentence.
+    """
+    records: list[Any] = [decoded(line, str(predictions)) for _, line in utf8_lines(predictions) if line.strip()]
+    if not all(GOLD_ENTITY_RELATIONS in record for record in records):
+        return None
+    return [
+        parse_sentence(sentence_to_json(g) | {"relations": record[GOLD_ENTITY_RELATIONS]}, f"{predictions}:{n}", g.id)
+        for n, (g, record) in enumerate(zip(gold, records, strict=True), 1)
+    ]
+
+
 def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record: Path, analysis: Path) -> None:
     """Write `record.json`, what training left behind with the scores of the predictions, and `analysis.json`.
 
@@ -59,12 +84,16 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
     run = RunSpec.model_validate(trained.pop("run"))
     declared = Labels.read(labels)
     wanted, found = read_sentences(gold), read_sentences(predictions)
+    scores = score(wanted, found, declared)
+    if decided := between_gold(wanted, predictions):
+        for matching, figures in score(wanted, decided, declared).items():
+            scores[matching][REL_GOLD_ENTITIES] = figures["rel_plus"]
     made = {
         **run.model_dump(),
         "encoder": run.encoder_name,
         "split": gold.stem,
         "selection": recipes.selection(run.recipe),
-        "scores": score(wanted, found, declared),
+        "scores": scores,
         "test_sentences": len(wanted),
         **trained,
     }

@@ -29,6 +29,8 @@ class Settings(Strict):
     one_type: ClassVar[tuple[str, ...]] = ("span",)
     """What gets one type alone in a prediction: a `span` of words, a `pair` (head, tail) of spans. Further gold types
     there are missed."""
+    takes_entities: ClassVar[bool] = False
+    """Whether it decides relations between given entities (`sinet.contract.Batch.gold_entities`)."""
     trains_encoder: ClassVar[bool] = True
     """Whether the encoder learns, and a recipe has to give its rate."""
 
@@ -36,6 +38,7 @@ class Settings(Strict):
 class SpanBasedSettings(Settings):
     """What SpERT and SINET share."""
 
+    takes_entities: ClassVar = True
     max_span_width: MaxSpanWidth
     width_size: WidthSize
     dropout: Dropout = 0.1

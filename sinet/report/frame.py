@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sinet.evaluate.metrics import METRICS
+from sinet.evaluate.metrics import METRICS, REL_GOLD_ENTITIES
 from sinet.files import read_sealed
 
 TEST, DEV = "test", "dev"
@@ -57,6 +57,8 @@ def _figures(run: dict) -> Iterator[tuple]:
         scores = run["scores"]["symmetric"][metric]
         for slicing, classes in ((ALL, {"": scores}), (TYPE, scores["types"])):
             yield from (_f1(metric, slicing, label, figures) for label, figures in classes.items())
+    if figures := run["scores"]["symmetric"].get(REL_GOLD_ENTITIES):
+        yield _f1(REL_GOLD_ENTITIES, ALL, "", figures)
     if "analysis" in run:
         for slicing, classes in run["analysis"]["slices"].items():
             for label, of in classes.items():

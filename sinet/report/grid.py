@@ -13,6 +13,7 @@ import pandas as pd
 from sinet.captions import dataset_title, measured_on, short_commit
 from sinet.errors import UserError, counted
 from sinet.evaluate import metrics
+from sinet.evaluate.metrics import REL_GOLD_ENTITIES
 from sinet.files import read_sealed
 from sinet.grid import recipes
 from sinet.published import DATASETS as PUBLISHED_DATASETS
@@ -21,12 +22,14 @@ from sinet.report import frame
 from sinet.report.frame import ALL, DEV, PLACE, TEST
 from sinet.report.table import NO_FIGURE, Cell
 
+GOLD_ENTITIES = {REL_GOLD_ENTITIES: "Rel, gold entities"}
 METRICS = dict(zip(metrics.METRICS, ("Ent", "Rel", "Rel+"), strict=True))
 PUBLISHED_METRICS = dict(zip(metrics.METRICS, ("ent", "rel", "rel_strict"), strict=True))
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
 NOT_REPORTED, NOT_RUN, SKIPPED, FAILED, NO_GOLD, NO_TYPES = map(
     Cell, ("n.r.", "not run", "skipped", "failed", "no gold", "\u2013")
 )
+NOT_DECIDED = NO_TYPES
 UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."
 WHY_EMPTY = (
     f"{NOT_RUN}: not in this grid. {SKIPPED}, {FAILED}: in this grid, but some or all of its runs have no result, for "
@@ -195,13 +198,15 @@ class Grid:
         either, unless something was found there."""
         if why := self.why_none(place, model):
             return why
+        if metric in GOLD_ENTITIES and not all(metric in of["scores"]["symmetric"] for of in self.at(place, model)):
+            return NOT_DECIDED
         if (values := self._f1.get((*place, model, split, metric))) is None:
             return NO_FIGURE
         return values if any(values) else self.without_gold(place, metric) or values
 
     def without_gold(self, place: Place, metric: str) -> Cell | None:
         """Why a metric could find nothing in the test split (all folds); None where it could."""
-        figures = [run["scores"]["symmetric"][metric] for run in self.there(place)]
+        figures = [of[metric] for of in (run["scores"]["symmetric"] for run in self.there(place)) if metric in of]
         if any(of["gold"] for of in figures):
             return None
         return NO_GOLD if any(of["types"] for of in figures) else NO_TYPES

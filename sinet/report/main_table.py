@@ -1,12 +1,13 @@
 """The main table: every row that the paper publishes, with what was measured here under it."""
 
-import itertools
-
 from sinet.evaluate.compare import pairs_to_compare
+from sinet.evaluate.metrics import REL_GOLD_ENTITIES
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.published import is_system, remark_on
 from sinet.report.grid import (
+    GOLD_ENTITIES,
     METRICS,
+    NOT_DECIDED,
     NOT_REPORTED,
     NOT_RUN,
     PUBLISHED_ENCODERS,
@@ -19,6 +20,13 @@ from sinet.report.grid import (
 )
 from sinet.report.table import Cells, Table, number, shown, tidy_line
 
+Figure = tuple[str, str, str, str]
+"""Of a column: key and title of its dataset, key and title of its metric."""
+BETWEEN_GOLD = (
+    f"{GOLD_ENTITIES[REL_GOLD_ENTITIES]}: relations between the gold entities; not tested. {NOT_DECIDED} there: "
+    "the system tags words and relates no given entities, or a run was archived without them."
+)
+
 
 def main_table(grid: Grid, published: list[dict]) -> Table:
     """Systems x datasets: each published row (none of a grid of other datasets), directly under it what was measured of
@@ -26,14 +34,21 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
     models, encoders = grid.declared["models"], grid.declared["encoders"]
     columns = dict(PUBLISHED_DATASETS) if published else {}
     columns |= {key: title for key, title in map(grid.column, grid.datasets()) if key not in columns}
+    scored = [run for run in grid.runs if REL_GOLD_ENTITIES in run["scores"]["symmetric"]]
+    given = {grid.column(grid.whole(run["dataset"]))[0] for run in scored}
+    figures = [
+        (key, title, metric, name)
+        for key, title in columns.items()
+        for metric, name in (METRICS | (GOLD_ENTITIES if key in given else {})).items()
+    ]
     rest = [row for model in grid.models() if is_system(models[model]) for row in _measured_rows(grid, model)]
     made = []
     for row in published:
         of = row["system"], row["encoder"]
         ours = [m for m in rest if (models[m[0]].get("published"), encoders[m[1]].get("published")) == of]
-        made += [_published(grid, columns, row, bool(ours)), *(_measured(grid, columns, *m) for m in ours)]
+        made += [_published(grid, figures, row, bool(ours)), *(_measured(grid, figures, *m) for m in ours)]
         rest = [m for m in rest if m not in ours]
-    made += [_measured(grid, columns, *m) for m in rest]
+    made += [_measured(grid, figures, *m) for m in rest]
     beside = (
         f" {UNREPORTED} {remark_on('main')} Under a published row: that system, measured here with that encoder, by "
         "which recipe, over n seeds, on which split. Measured rows without a published one (another encoder) come last."
@@ -41,12 +56,13 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
     notes = (
         f"Micro F1 x 100. {WHY_EMPTY}{beside if published else ''}",
         *_tested(grid),
+        *([BETWEEN_GOLD] if given else []),
         *grid.protocol([run for run in grid.runs if is_system(models[run["model"]])]),
     )
     return Table.of("main", "Main results", made, notes)
 
 
-def _published(grid: Grid, columns: dict[str, str], row: dict, measured: bool) -> tuple[dict, list[dict]]:
+def _published(grid: Grid, figures: list[Figure], row: dict, measured: bool) -> tuple[dict, list[dict]]:
     """Cells and csv lines of a published row, which says why no measured one stands under it."""
     system, encoder, source = row["system"], PUBLISHED_ENCODERS[row["encoder"]], "published"
     if not measured:
@@ -54,15 +70,15 @@ def _published(grid: Grid, columns: dict[str, str], row: dict, measured: bool) -
         source += f"; {NOT_RUN}" if here else f"; no {system} here"
     cells: Cells = {"System": f"{system} ({row['cite']})", "Encoder": encoder, "Source": source}
     lines = []
-    for (key, title), (metric, name) in itertools.product(columns.items(), METRICS.items()):
-        value = row.get(key, {}).get(PUBLISHED_METRICS[metric])
+    for key, title, metric, name in figures:
+        value = row.get(key, {}).get(PUBLISHED_METRICS.get(metric))
         cells[title, name] = NOT_REPORTED if value is None else number(value)
         if value is not None:
             lines.append(tidy_line(source, system, encoder, title, name, [value]))
     return cells, lines
 
 
-def _measured(grid: Grid, columns: dict[str, str], model: str, encoder: str, recipe: str) -> tuple[dict, list[dict]]:
+def _measured(grid: Grid, figures: list[Figure], model: str, encoder: str, recipe: str) -> tuple[dict, list[dict]]:
     """Cells and csv lines of what was measured of a model with an encoder and a recipe."""
     planned = [place for place, m in grid.planned if (m, place.encoder, place.recipe) == (model, encoder, recipe)]
     planned += [Place(dataset, encoder, recipe) for dataset, *of in grid.absent if of == [encoder, model]]
@@ -76,7 +92,7 @@ def _measured(grid: Grid, columns: dict[str, str], model: str, encoder: str, rec
     of = "; ".join(sources), grid.title("models", model), grid.title("encoders", encoder)
     cells: Cells = {"System": f"{of[1]} (ours)", "Encoder": of[2], "Source": of[0]}
     lines = []
-    for (key, title), (metric, name) in itertools.product(columns.items(), METRICS.items()):
+    for key, title, metric, name in figures:
         if place := places.get(key):
             values = grid.f1(place, model, metric)
             lines.append(tidy_line(*of, title, name, values, grid.seeds(place, model)))

@@ -23,7 +23,7 @@ rule predict:
         code=GRID.system_code("predict"),
     shell:
         "python -m sinet predict --run {params.run:q} --input {input.test:q} --output {output.predictions:q}"
-        " --checksum 2> {log:q}"
+        " --also-gold-entities --checksum 2> {log:q}"
 
 
 rule evaluate:
