@@ -193,7 +193,7 @@ class System(Extractor):
         number = S.index_grid(entity.shape, entities)
         likeliest = entity.flatten(2).topk(min(PER_START, entity.shape[2] * entity.shape[3]), dim=2).indices
         starting = number.flatten(2).gather(2, likeliest)
-        cells = (relation >= self.settings.threshold).nonzero()
+        cells = (relation >= self.relation_threshold).nonzero()
         head = starting[cells[:, 0], cells[:, 1]].unsqueeze(2)
         tail = starting[cells[:, 0], cells[:, 2]].unsqueeze(1)
         linked = ((head >= 0) & (tail >= 0) & (head != tail)).nonzero()

@@ -279,7 +279,7 @@ class System(Extractor):
         if len(pairs):
             scores = self.pair_logits(batch, states, spans, specific[found], context[found], pairs)
             probabilities = scores.float().sigmoid()
-            relations = (probabilities >= self.settings.threshold).nonzero()
+            relations = (probabilities >= self.relation_threshold).nonzero()
             probabilities = probabilities[relations.unbind(1)]
         return S.build_packed_predictions(
             self.labels,

@@ -91,6 +91,8 @@ class Extractor(nn.Module):
     """What the authors' released code multiplies for the same figures that is not multiplied here; None where nothing
     is known to differ. With `released` set on a system and its modules (`sinet.efficiency.flops.as_released`), for
     counting alone, decoding multiplies it too."""
+    relation_thresholds: Tensor | None = None
+    """Least score of each relation type, in place of the settings' one `threshold`, in systems that have it."""
     released = False
     flop_handlers: ClassVar[dict[str, Callable[..., int]]] = {}
     """Operators of its own that decoding calls while it is traced, by name ("namespace::name"), and their multiply-adds
@@ -107,6 +109,14 @@ class Extractor(nn.Module):
     def mask_padding(self) -> bool:
         """Whether training leaves padding out, or computes with it as some released code does: a setting of some."""
         return getattr(self.settings, "mask_padding", True)
+
+    @property
+    def relation_threshold(self) -> float | Tensor:
+        """Least score of a relation that is predicted: `relation_thresholds` (types), or one for all; only of systems
+        whose settings have a `threshold`."""
+        if self.relation_thresholds is not None:
+            return self.relation_thresholds
+        return self.settings.threshold  # type: ignore[attr-defined]
 
     @property
     def max_words(self) -> int | None:

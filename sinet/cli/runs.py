@@ -6,7 +6,7 @@ from typing import Annotated
 
 from sinet.cli import Config, Json, Option, PlanFile, command
 from sinet.errors import UserError
-from sinet.files import write_sum
+from sinet.files import read_sealed, write_sealed, write_sum
 
 Run = Annotated[Path, Option("a trained run's folder", "DIR")]
 State = Annotated[Path, Option("resumable states", "DIR")]
@@ -68,6 +68,8 @@ def predict(
     lines: Annotated[bool, Option("a line break ends a sentence of raw text, too")] = False,
     html: Annotated[Path | None, Option("also draw entities and relations as a page")] = None,
     gold_entities: Annotated[bool, Option("decide relations between the entities that the input has")] = False,
+    threshold: Annotated[float | None, Option("least score of a relation, 0 to 1; default: the system's", "X")] = None,
+    thresholds: Annotated[Path | None, Option("least scores by type, as `sinet thresholds` writes them")] = None,
     also_gold_entities: Annotated[
         bool, Option("predict, and beside it decide those relations as well, where the system can")
     ] = False,
@@ -92,10 +94,13 @@ def predict(
             pass  # a missing file is reported before torch is loaded
     _check_targets(run, input, output, html)
     described(run)  # so is a run that is none
+    if threshold is not None and thresholds is not None:
+        raise UserError("--threshold, --thresholds: give one of them")
+    least = thresholds if threshold is None else threshold
     for path in filter(None, (output, html)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if input is None or output is None:
-        _predict_text(run, str(text), lines, output, html)
+        _predict_text(run, str(text), lines, output, html, least)
         return
     from sinet.infer.extract import draw_file, extract_file, holds_texts
     from sinet.infer.predict import predict_file
@@ -103,11 +108,13 @@ def predict(
     if input.suffix == ".txt" or holds_texts(input):
         if gold_entities or also_gold_entities:
             raise UserError(f"--gold-entities: {input} is raw text and gives no entities; annotate sentences of words")
-        extract_file(run, input, output, html, lines)
+        extract_file(run, input, output, html, lines, least)
         return
     if lines:
         raise UserError(f"--lines: {input} holds sentences of words; it is for raw text")
-    predict_file(run, input, output, gold_entities=gold_entities, also_gold_entities=also_gold_entities)
+    predict_file(
+        run, input, output, gold_entities=gold_entities, also_gold_entities=also_gold_entities, thresholds=least
+    )
     if checksum:
         write_sum(output)
     if html:
@@ -130,14 +137,16 @@ def _check_targets(run: Path, input: Path | None, output: Path | None, html: Pat
             taken[realpath(path)] = name
 
 
-def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: Path | None) -> None:
+def _predict_text(
+    run: Path, text: str, lines: bool, output: Path | None, html: Path | None, thresholds: float | Path | None
+) -> None:
     from sinet import machine
     from sinet.files import json_line, write_atomically, write_text
     from sinet.infer import draw
     from sinet.infer.extract import Loaded
 
     machine.use_device()
-    loaded = Loaded(run)
+    loaded = Loaded(run, thresholds)
     found = loaded.predict(text, lines)
     print("\n".join(sentence.readable() for sentence in found) or "no words in the text")
     if html:
@@ -150,6 +159,38 @@ def _predict_text(run: Path, text: str, lines: bool, output: Path | None, html: 
         write_atomically(html, write)
     if output:
         write_text(output, "".join(json_line(sentence.as_json()) for sentence in found))
+
+
+@command
+def thresholds(
+    run: Run,
+    data: Annotated[Path, Option("the prepared dataset; its dev split is read, never the test split", "DIR")],
+    out: Annotated[Path | None, Option("OUT.json, .csv, .pdf, .png; default: RUN/thresholds", "STEM")] = None,
+) -> None:
+    """Choose thresholds of relations by type on dev. They maximise micro F1 of Rel+ there; `predict --thresholds` takes
+    the JSON. Beside it the curve of precision and recall and the calibration of the scores, as csv and figure."""
+    from sinet.data.sentence import Labels, read_sentences
+    from sinet.infer.finished import check_has_thresholds, run_labels
+
+    check_has_thresholds(run)
+    if (labels := run_labels(run)) != Labels.read(data / "labels.json"):
+        raise UserError(f"--data {data}: has other types than the run; give the dataset that it was trained on")
+    if not labels.relation_types:
+        raise UserError(f"--run {run}: has no relation types")
+    training = run / "training.json"
+    if training.is_file() and read_sealed(training, "trained_on")["trained_on"] != "train":
+        raise UserError(f"--run {run}: was trained on dev as well, so nothing can be chosen there")
+    if not (dev := read_sentences(data / "dev.jsonl")):
+        raise UserError(f"{data / 'dev.jsonl'}: no sentence in it")
+    from sinet.infer.predict import choose_thresholds
+    from sinet.report.thresholds import draw_thresholds
+
+    made = choose_thresholds(run, dev)
+    stem = out or run / "thresholds"
+    draw_thresholds(made.pop("curve"), made["calibration"], made["rel_plus"], stem)
+    write_sealed(stem.with_suffix(".json"), made)
+    scores = ", ".join(f"{of['f1']:.2f} with {name}" for name, of in made["rel_plus"].items())
+    print(f"Rel+ F1 on dev ({len(dev)} sentences): {scores}; {stem.with_suffix('.json')}")
 
 
 @command

@@ -17,7 +17,7 @@ from sinet.errors import UserError
 from sinet.files import json_line, write_atomically, write_lines
 from sinet.infer import draw
 from sinet.infer.finished import run_labels
-from sinet.infer.predict import load_run, predict, what_determines
+from sinet.infer.predict import Thresholds, load_run, predict, what_determines
 
 log = logging.getLogger("sinet")
 
@@ -97,11 +97,11 @@ class Loaded:
     `python -m sinet predict` sets its own, so that its figures are the same at every call.
     """
 
-    def __init__(self, folder: Path | str) -> None:
+    def __init__(self, folder: Path | str, thresholds: Thresholds = None) -> None:
         """Raises `UserError` when the folder is no finished run; it needs nothing outside itself."""
         machine.remember_few_kernels()
         self.device = machine.available_device()
-        self.model, self.made = load_run(Path(folder), self.device)
+        self.model, self.made = load_run(Path(folder), self.device, thresholds)
         self.labels: Labels = self.model.labels
         self.precision = machine.usable_precision(self.made["precision"], self.device)
 
@@ -196,13 +196,15 @@ def holds_texts(path: Path) -> bool:
     return False
 
 
-def extract_file(run: Path, source: Path, out: Path, page: Path | None, lines: bool = False) -> None:
+def extract_file(
+    run: Path, source: Path, out: Path, page: Path | None, lines: bool = False, thresholds: Thresholds = None
+) -> None:
     """Predict raw text (`.txt`, or JSON lines of texts) into JSON lines, one sentence a line, and draw it if asked.
 
     `lines`: whether a line break ends a sentence, too.
     """
     machine.use_device()
-    loaded = Loaded(run)
+    loaded = Loaded(run, thresholds)
     parts_of = paragraphs if source.suffix == ".txt" else texts
     for _ in parts_of(source):
         pass  # a fault is told now, not after hours
@@ -224,7 +226,7 @@ def extract_file(run: Path, source: Path, out: Path, page: Path | None, lines: b
                 yield json_line(text.as_json())
             bar.update(size - bar.n)
 
-    write_lines(out, what_determines(loaded.made, source, lines), CHUNK, made)
+    write_lines(out, what_determines(loaded.model, loaded.made, source, lines), CHUNK, made)
     if not found:
         log.warning("%s: no words in it", source)
     if page is not None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from sinet import systems
 from sinet.data.sentence import Labels
 from sinet.errors import UserError
 from sinet.files import read_sealed
@@ -30,3 +31,10 @@ def run_sums(folder: Path) -> dict[str, str]:
 def run_labels(folder: Path) -> Labels:
     """The types that a finished run tells apart."""
     return Labels.from_json(described(folder)["labels"])
+
+
+def check_has_thresholds(run: Path) -> None:
+    """Refuse a run whose system has no threshold of relations; loads no torch."""
+    system = described(run)["system"]
+    if system in systems.sources() and "threshold" not in systems.settings(system).model_fields:
+        raise UserError(f"{run}: {system} takes the best relation of a pair; it has no threshold")

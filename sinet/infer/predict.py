@@ -18,8 +18,10 @@ from sinet.data.sentence import GOLD_ENTITY_RELATIONS, check_types, iter_sentenc
 from sinet.encoders.fast import fast_inference
 from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError
-from sinet.files import json_line, write_lines
-from sinet.infer.finished import described, run_sums
+from sinet.evaluate.metrics import precision_recall
+from sinet.evaluate.thresholds import LEAST, calibration, choose, claims, counts, curve
+from sinet.files import json_line, read_sealed, write_lines
+from sinet.infer.finished import check_has_thresholds, described, run_sums
 from sinet.model.batches import inference_batches
 from sinet.model.prefetch import prefetched
 from sinet.provenance import digest, file_sha256
@@ -30,6 +32,8 @@ BATCH = 32
 """Sentences a batch; they are sorted by length."""
 CHUNK = 4096
 """Sentences of a file that are in memory at once."""
+Thresholds = float | Path | None
+"""Of relations: one for all types, a file that `sinet thresholds` wrote, or the system's own."""
 AGAIN = "copy the run again, or train it"
 
 
@@ -90,13 +94,28 @@ def _between(entities: Sequence[Entity], found: Sentence) -> Sentence:
     return found.with_labels(entities, [replace(r, head=given[r.head], tail=given[r.tail]) for r in found.relations])
 
 
-def load_run(folder: Path, device: torch.device, settings: dict | None = None) -> tuple[Extractor, dict]:
+def relation_candidates(
+    model: Extractor, sentences: Sequence[Sentence], device: torch.device, precision: str
+) -> list[Sentence]:
+    """The sentences with predicted entities and, of a model with relation thresholds, every relation between them that
+    scores `sinet.evaluate.thresholds.LEAST`, both directions of a symmetric one."""
+    labels = model.labels
+    model.relation_thresholds = torch.full([len(labels.relation_types)], LEAST, device=device)
+    model.labels = replace(labels, symmetric=frozenset())
+    try:
+        return predict(model, sentences, device, precision)
+    finally:
+        model.relation_thresholds, model.labels = None, labels
+
+
+def load_run(folder: Path, device: torch.device, thresholds: Thresholds = None) -> tuple[Extractor, dict]:
     """The model of a finished run and its `model.json`; the folder needs nothing else, not even the encoder.
 
-    `settings` replace some that the weights do not depend on.
+    `thresholds` of relations take the place of the system's own.
 
     Raises:
-        UserError: a file is not what it was, or the system of that name has other settings or weights by now.
+        UserError: a file is not what it was, the system of that name has other settings or weights by now, or it has no
+        such thresholds.
     """
     made = described(folder)
     if changed := sorted(name for name, _ in made["files"].items() ^ run_sums(folder).items()):
@@ -104,20 +123,55 @@ def load_run(folder: Path, device: torch.device, settings: dict | None = None) -
     with readable(folder / "tokenizer"):
         encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
     with readable(folder / "model.json"):
-        labels, settings = Labels.from_json(made["labels"]), made["settings"] | (settings or {})
+        labels = Labels.from_json(made["labels"])
     with readable(folder / "model.safetensors"):
         weights = load_file(folder / "model.safetensors")
     if broken := [name for name, weight in weights.items() if not weight.isfinite().all()]:
         raise UserError(f"{folder / 'model.safetensors'}: {broken[0]} holds what is no finite number; train it again")
     try:
-        model = systems.load(made["system"])(labels, encoder, **settings)
+        model = systems.load(made["system"])(labels, encoder, **made["settings"])
         model.load_state_dict(weights)
     except (UserError, ImportError, TypeError, ValueError, RuntimeError) as error:
         why = " ".join(str(error).split())
         raise UserError(
             f"{folder}: made by other code than this ({why:.300}); its training.json names the commit to read it with"
         ) from None
+    if thresholds is not None:
+        check_has_thresholds(folder)
+        model.relation_thresholds = torch.tensor(_by_type(thresholds, made, labels), device=device)
     return model.to(device).eval(), made
+
+
+def _by_type(thresholds: float | Path, made: dict, labels: Labels) -> list[float]:
+    if not isinstance(thresholds, Path):
+        if not 0 <= thresholds <= 1:
+            raise UserError(f"--threshold {thresholds:g}: should lie between 0 and 1")
+        return [float(thresholds)] * len(labels.relation_types)
+    chosen = read_sealed(thresholds, "thresholds", "files")
+    if chosen["files"] != made["files"]:
+        raise UserError(f"--thresholds {thresholds}: chosen for another run; choose them with `sinet thresholds`")
+    return [chosen["thresholds"][kind] for kind in labels.relation_types]
+
+
+def choose_thresholds(run: Path, dev: Sequence[Sentence]) -> dict:
+    """The thresholds of a run's relation types that are best on its dev split, `rel_plus` there with the system's own
+    and with them, `curve` and `calibration` (`sinet.evaluate.thresholds`), and the `files` of the run."""
+    device = machine.use_device()
+    model, made = load_run(run, device)
+    precision = machine.usable_precision(made["precision"], device)
+    of = claims(dev, relation_candidates(model, dev, device, precision), model.labels)
+    own = float(model.relation_threshold)
+    chosen = choose(of, own)
+    points = {f"the system's {own:g}": dict.fromkeys(of, own), "thresholds by type": chosen}
+    return {
+        "thresholds": chosen,
+        "split": "dev",
+        "sentences": len(dev),
+        "rel_plus": {name: precision_recall(*counts(of, t)[[2, 1, 0]].tolist()) for name, t in points.items()},
+        "curve": curve(of),
+        "calibration": calibration(of),
+        "files": made["files"],
+    }
 
 
 @contextlib.contextmanager
@@ -130,10 +184,11 @@ def readable(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: cannot be read; {AGAIN} ({why:.200})") from None
 
 
-def what_determines(made: dict, source: Path, *others: object) -> list:
+def what_determines(model: Extractor, made: dict, source: Path, *others: object) -> list:
     """All that the predictions of a file by a run depend on; `made`: its `model.json`."""
     code = digest("sinet.infer.extract", systems.module_name(made["system"]))
-    return [made["files"], made["precision"], file_sha256(source), code, *others]
+    thresholds = None if model.relation_thresholds is None else model.relation_thresholds.tolist()
+    return [made["files"], made["precision"], thresholds, file_sha256(source), code, *others]
 
 
 def _chunks(sentences: Iterable[Sentence], size: int, whole_documents: bool) -> Iterator[list[Sentence]]:
@@ -157,6 +212,7 @@ def predict_file(
     chunk: int | None = None,
     gold_entities: bool = False,
     also_gold_entities: bool = False,
+    thresholds: Thresholds = None,
 ) -> None:
     """Predict a JSON-lines file with a finished run, under the precision it was trained in.
 
@@ -170,7 +226,7 @@ def predict_file(
     """
     device = machine.use_device()
     machine.remember_few_kernels()
-    model, made = load_run(run, device)
+    model, made = load_run(run, device, thresholds)
     precision = machine.usable_precision(made["precision"], device)
     if gold_entities and not model.settings.takes_entities:
         raise UserError(f"--gold-entities: {made['system']} decides no relations between given entities")
@@ -204,7 +260,8 @@ def predict_file(
                 if at is not None:
                     at(written)
 
-    write_lines(out, what_determines(made, source, chunk, gold_entities, also_gold_entities), chunk, lines)
+    asked = chunk, gold_entities, also_gold_entities
+    write_lines(out, what_determines(model, made, source, *asked), chunk, lines)
     if not total:
         log.warning("%s: no sentence in it", source)
     if unread:

@@ -136,7 +136,7 @@ class SpanBased(Extractor):
         relations, probabilities = [pairs.new_zeros(0, 3)], [logits.new_zeros(0)]
         for chunk in pairs.split(PAIRS) if len(pairs) else ():  # an untrained model takes every span for an entity
             scores = self.relation_logits(batch, states, spans, chunk).float().sigmoid()
-            pair, kind = (scores >= self.settings.threshold).nonzero(as_tuple=True)
+            pair, kind = (scores >= self.relation_threshold).nonzero(as_tuple=True)
             relations.append(torch.cat([chunk[pair], kind.unsqueeze(1)], dim=1))
             probabilities.append(scores[pair, kind])
         return S.build_packed_predictions(
