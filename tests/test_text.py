@@ -37,6 +37,12 @@ def test_line_breaks_end_sentences_when_asked():
     assert list(sentences(" \n \n")) == []
 
 
+def test_words_follow_the_rules_of_a_language():
+    text = "C'est l'usine d'aujourd'hui, M. Dupont."
+    words = {code: [w.text for s in sentences(text, language=code) for w in s] for code in ("en", "fr")}
+    assert "l'" in words["fr"] and "aujourd'hui" in words["fr"] and "l'" not in words["en"]
+
+
 def test_words_are_cut_at_edges():
     assert cut([Word("ex-president", 5, 17)], {8, 17, 5, 40}) == [Word("ex-", 5, 8), Word("president", 8, 17)]
 
@@ -157,6 +163,21 @@ def test_triples_from_text(prepared_run, tmp_path, capsys):
     ]
 
 
+def test_what_has_no_file_is_printed(prepared_run, tmp_path, capsys):
+    """Raw text to read, as of --text; sentences of words as the lines that the file would have."""
+    (tmp_path / "in.txt").write_text("L'usine de parsing, we use neural parsers for semantic parsing .")
+    shown = []
+    for given in (["--input", str(tmp_path / "in.txt")], ["--text", (tmp_path / "in.txt").read_text()]):
+        assert main(["predict", "--run", str(prepared_run), *given, "--language", "fr"]) == 0
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] and shown[0].startswith("L' usine ") and "parsing" in shown[0]
+    asked = ["predict", "--run", str(prepared_run), "--input", str(CORPUS)]
+    assert main(asked) == 0
+    printed = capsys.readouterr().out
+    assert main([*asked, "--output", str(tmp_path / "out.jsonl")]) == 0
+    assert printed == (tmp_path / "out.jsonl").read_text() and printed.count("\n") == 10
+
+
 def test_a_file_of_texts_keeps_their_ids_and_is_drawn_on_the_way(prepared_run, tmp_path):
     given, lines, page = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "out.html"
     texts = {"a": "We use neural parsers for semantic parsing .", "b": "Nothing <here> .\n\nOne more ."}
@@ -236,8 +257,16 @@ def test_a_copied_run_needs_nothing_else(prepared_run, tiny_mirror, tmp_path, ca
 
 
 def test_wrong_calls_of_predict_are_explained(prepared_run, tmp_path, capsys):
-    assert main(["predict", "--run", str(prepared_run), "--input", "x.txt"]) == 2
-    assert "--output: name the file to write" in capsys.readouterr().err
+    for option, message in (
+        (["--html", "x.html"], "--output: name the file to write"),
+        (["--language", "qq"], "--language 'qq': spaCy has no rules for it (Can't import language qq"),
+    ):
+        (tmp_path / "in.txt").write_text("a")
+        assert main(["predict", "--run", str(prepared_run), "--input", str(tmp_path / "in.txt"), *option]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+    words = ["predict", "--run", str(prepared_run), "--input", str(CORPUS), "--language", "de"]
+    assert main(words) == 2 and "--language: " in capsys.readouterr().err
     assert main(["predict", "--run", str(tmp_path), "--text", "a"]) == 2
     assert "no model.json, so no finished run" in capsys.readouterr().err
     (tmp_path / "bad.txt").write_bytes("Zürich\n".encode() * 9000 + b"fine\n\xff\xfe")

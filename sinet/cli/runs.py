@@ -63,9 +63,10 @@ def predict(
         ),
     ] = None,
     text: Annotated[str | None, Option("text to read; its triples are printed", "TEXT")] = None,
-    output: Annotated[Path | None, Option("JSON lines, a sentence a line, in the order of the input")] = None,
+    output: Annotated[Path | None, Option("JSON lines to write, a sentence a line; default: print it")] = None,
     checksum: Annotated[bool, Option("also write OUTPUT.sha256, checked when it is read again")] = False,
     lines: Annotated[bool, Option("a line break ends a sentence of raw text, too")] = False,
+    language: Annotated[str, Option("spaCy's code of the language that raw text is in", "CODE")] = "en",
     html: Annotated[Path | None, Option("also draw entities and relations as a page")] = None,
     gold_entities: Annotated[bool, Option("decide relations between the entities that the input has")] = False,
     threshold: Annotated[float | None, Option("least score of a relation, 0 to 1; default: the system's", "X")] = None,
@@ -77,6 +78,7 @@ def predict(
     """Predict sentences or raw text with a trained run. A run's folder needs nothing else: it can be copied to another
     machine. Raw text is divided into sentences at their punctuation and at blank lines. Offsets count characters as
     they stand in the text (a line break of two as two), without a byte-order mark."""
+    from sinet.data.text import rules
     from sinet.infer.finished import described
 
     if (input is None) == (text is None):
@@ -86,8 +88,8 @@ def predict(
     if text is not None and (gold_entities or also_gold_entities):
         raise UserError("--gold-entities: --text gives no entities; annotate sentences of words")
     if input is not None:
-        if output is None:
-            raise UserError("--output: name the file to write")
+        if output is None and (html or checksum):
+            raise UserError("--output: name the file to write, besides --html or --checksum")
         if input.suffix not in (".txt", ".jsonl"):
             raise UserError(f"--input {input}: should end in .txt (raw text) or .jsonl (JSON lines)")
         with open(input, "rb"):
@@ -99,8 +101,9 @@ def predict(
     least = thresholds if threshold is None else threshold
     for path in filter(None, (output, html)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    if input is None or output is None:
-        _predict_text(run, str(text), lines, output, html, least)
+    if input is None:
+        rules(language)
+        _predict_text(run, str(text), lines, language, output, html, least)
         return
     from sinet.infer.extract import draw_file, extract_file, holds_texts
     from sinet.infer.predict import predict_file
@@ -108,16 +111,18 @@ def predict(
     if input.suffix == ".txt" or holds_texts(input):
         if gold_entities or also_gold_entities:
             raise UserError(f"--gold-entities: {input} is raw text and gives no entities; annotate sentences of words")
-        extract_file(run, input, output, html, lines, least)
+        rules(language)
+        extract_file(run, input, output, html, lines, language, least)
         return
-    if lines:
-        raise UserError(f"--lines: {input} holds sentences of words; it is for raw text")
+    for option, given in (("--lines", lines), ("--language", language != "en")):
+        if given:
+            raise UserError(f"{option}: {input} holds sentences of words; it is for raw text")
     predict_file(
         run, input, output, gold_entities=gold_entities, also_gold_entities=also_gold_entities, thresholds=least
     )
-    if checksum:
+    if output and checksum:
         write_sum(output)
-    if html:
+    if output and html:
         draw_file(run, output, html, input.name)
 
 
@@ -138,7 +143,13 @@ def _check_targets(run: Path, input: Path | None, output: Path | None, html: Pat
 
 
 def _predict_text(
-    run: Path, text: str, lines: bool, output: Path | None, html: Path | None, thresholds: float | Path | None
+    run: Path,
+    text: str,
+    lines: bool,
+    language: str,
+    output: Path | None,
+    html: Path | None,
+    thresholds: float | Path | None,
 ) -> None:
     from sinet import machine
     from sinet.files import json_line, write_atomically, write_text
@@ -147,7 +158,7 @@ def _predict_text(
 
     machine.use_device()
     loaded = Loaded(run, thresholds)
-    found = loaded.predict(text, lines)
+    found = loaded.predict(text, lines, language)
     print("\n".join(sentence.readable() for sentence in found) or "no words in the text")
     if html:
 

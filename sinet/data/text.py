@@ -1,4 +1,4 @@
-"""Raw text into sentences of words, every word with its place in the text; by spaCy's rules for English.
+"""Raw text into sentences of words, every word with its place in the text; by spaCy's rules for a language.
 
 Rules alone (no trained model): tokenisation with exceptions for abbreviations and the like, and sentence ends at
 punctuation. A blank line, or any line break where `lines` is set, ends a sentence too. What has no white space for more
@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from sinet.errors import UserError, shown
 
 LONGEST = 300
 """Characters that are tokenised at once where no white space divides them."""
@@ -28,20 +30,28 @@ class Word:
 
 
 @functools.cache
-def _english() -> Any:
+def rules(language: str) -> Any:
+    """spaCy's blank pipeline of a language's code; raises `UserError` where it has none, or lacks a package for it."""
     import spacy
 
-    pipeline = spacy.blank("en")
+    try:
+        pipeline = spacy.blank(language)
+    except ImportError as error:
+        why = " ".join(str(error).split()).removeprefix("[E048] ")
+        raise UserError(
+            f"--language {shown(language)}: spaCy has no rules for it ({why:.120}); en is English"
+        ) from None
     pipeline.add_pipe("sentencizer")
     pipeline.max_length = 1 << 40  # rules need no memory that grows with the text
     return pipeline
 
 
-def sentences(text: str, lines: bool = False) -> Iterator[list[Word]]:
+def sentences(text: str, lines: bool = False, language: str = "en") -> Iterator[list[Word]]:
     """The sentences of a text, each a list of words.
 
     Args:
         lines: whether a single line break ends a sentence; otherwise only a blank line does.
+        language: spaCy's code of the language whose rules divide it.
     """
     block_end = r"\r?\n" if lines else r"\r?\n[ \t]*\r?\n"
     begin = 0
@@ -49,7 +59,7 @@ def sentences(text: str, lines: bool = False) -> Iterator[list[Word]]:
         stop = match.start() if match else len(text)
         if block := text[begin:stop].strip() and text[begin:stop]:
             inserted = [match.end() + n for n, match in enumerate(GIANT.finditer(block))]
-            for sentence in _english()(GIANT.sub(r"\g<0> ", block) if inserted else block).sents:
+            for sentence in rules(language)(GIANT.sub(r"\g<0> ", block) if inserted else block).sents:
                 words = []
                 for token in sentence:
                     if not token.is_space:

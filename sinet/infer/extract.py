@@ -105,14 +105,16 @@ class Loaded:
         self.labels: Labels = self.model.labels
         self.precision = machine.usable_precision(self.made["precision"], self.device)
 
-    def predict(self, texts: str | Iterable[str], lines: bool = False) -> list[Text]:
+    def predict(self, texts: str | Iterable[str], lines: bool = False, language: str = "en") -> list[Text]:
         """The sentences of one text or some, in their order, with entities and relations.
 
         Args:
             lines: whether a line break ends a sentence, too.
+            language: spaCy's code of the language whose rules divide texts into words.
 
         Raises:
-            UserError: what is no text, or one that holds halves of characters, as wrongly decoded bytes become.
+            UserError: what is no text, one that holds halves of characters, as wrongly decoded bytes become, or a
+            language without rules.
         """
         texts = [texts] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
         for i, text in enumerate(texts):
@@ -122,15 +124,17 @@ class Loaded:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise UserError(f"text {i}: not Unicode at character {error.start}; give it in UTF-8") from None
-        return list(self.stream(((str(i), 0, text) for i, text in enumerate(texts)), lines))
+        return list(self.stream(((str(i), 0, text) for i, text in enumerate(texts)), lines, language))
 
-    def stream(self, parts: Iterable[tuple[str, int, str]], lines: bool = False, skip: int = 0) -> Iterator[Text]:
+    def stream(
+        self, parts: Iterable[tuple[str, int, str]], lines: bool = False, language: str = "en", skip: int = 0
+    ) -> Iterator[Text]:
         """The same for parts of documents (document, offset of its first character, text), a chunk at a time, without
         the first `skip` sentences."""
         split = (
             (document, [Word(w.text, w.start + offset, w.end + offset) for w in words])
             for document, offset, text in parts
-            for words in sentences(text, lines)
+            for words in sentences(text, lines, language)
         )
         numbered = (
             (document, words, Sentence(str(n), tuple(w.text for w in words)))
@@ -197,11 +201,16 @@ def holds_texts(path: Path) -> bool:
 
 
 def extract_file(
-    run: Path, source: Path, out: Path, page: Path | None, lines: bool = False, thresholds: Thresholds = None
+    run: Path,
+    source: Path,
+    out: Path | None,
+    page: Path | None = None,
+    lines: bool = False,
+    language: str = "en",
+    thresholds: Thresholds = None,
 ) -> None:
-    """Predict raw text (`.txt`, or JSON lines of texts) into JSON lines, one sentence a line, and draw it if asked.
-
-    `lines`: whether a line break ends a sentence, too.
+    """Predict raw text (`.txt`, or JSON lines of texts) into JSON lines, one sentence a line, and draw it if asked;
+    without `out` print it to read. `lines`, `language`: as `Loaded.predict`.
     """
     machine.use_device()
     loaded = Loaded(run, thresholds)
@@ -216,20 +225,25 @@ def extract_file(
             yield part
             read += len(part[2].encode())
 
-    def made(done: int) -> Iterator[str]:
+    def made(done: int) -> Iterator[Text]:
         nonlocal found
         found = done
         with tqdm(total=size, unit="B", unit_scale=True, desc="predict", mininterval=2) as bar:
-            for text in loaded.stream(counted(), lines, done):
+            for text in loaded.stream(counted(), lines, language, done):
                 found += 1
                 bar.update(min(read, size) - bar.n)  # at most a chunk ahead of what is predicted
-                yield json_line(text.as_json())
+                yield text
             bar.update(size - bar.n)
 
-    write_lines(out, what_determines(loaded.model, loaded.made, source, lines), CHUNK, made)
+    if out is None:
+        for text in made(0):
+            print(text.readable())
+    else:
+        determined = what_determines(loaded.model, loaded.made, source, lines, language)
+        write_lines(out, determined, CHUNK, lambda done: (json_line(text.as_json()) for text in made(done)))
     if not found:
         log.warning("%s: no words in it", source)
-    if page is not None:
+    if out is not None and page is not None:
         draw_file(run, out, page, source.name)
 
 

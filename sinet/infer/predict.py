@@ -207,7 +207,7 @@ def _chunks(sentences: Iterable[Sentence], size: int, whole_documents: bool) -> 
 def predict_file(
     run: Path,
     source: Path,
-    out: Path,
+    out: Path | None,
     at: Callable[[int], object] | None = None,
     chunk: int | None = None,
     gold_entities: bool = False,
@@ -222,7 +222,7 @@ def predict_file(
 
     The file may be of any length: `chunk` sentences, by default `CHUNK`, are in memory at once. `at` is called with the
     number of sentences written after each chunk. Nothing stands at `out` before all are predicted; a prediction that
-    was interrupted goes on where it was (`sinet.files.write_lines`).
+    was interrupted goes on where it was (`sinet.files.write_lines`). Without `out` the lines are printed.
     """
     device = machine.use_device()
     machine.remember_few_kernels()
@@ -261,7 +261,11 @@ def predict_file(
                     at(written)
 
     asked = chunk, gold_entities, also_gold_entities
-    write_lines(out, what_determines(model, made, source, *asked), chunk, lines)
+    if out is None:
+        for line in lines(0):
+            print(line, end="")
+    else:
+        write_lines(out, what_determines(model, made, source, *asked), chunk, lines)
     if not total:
         log.warning("%s: no sentence in it", source)
     if unread:
