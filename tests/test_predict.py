@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import sinet
 from sinet import systems
 from sinet.cli import main
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
@@ -172,6 +173,9 @@ def test_thresholds_are_chosen_on_dev_and_predicted_with(prepared_run, prepared,
         assert predicted(run, CORPUS, out, *options) == 0
         scored = metrics.score(read_sentences(CORPUS), read_sentences(out), LABELS)["symmetric"]["rel_plus"]
         assert {k: scored[k] for k in wanted} == wanted
+    assert not any(s.relations for s in sinet.load(run, 1.0).predict("We use neural parsers for semantic parsing ."))
+    stored = sinet.load(run, str(run / "thresholds.json")).model.relation_thresholds
+    assert stored.tolist() == pytest.approx([made["thresholds"][kind] for kind in LABELS.relation_types])
     assert predicted(run, CORPUS, out, "--threshold", "1") == 0
     assert not any(s.relations for s in read_sentences(out))
 

@@ -1,5 +1,6 @@
 """Raw text: words with their characters, and triples from it with a trained run."""
 
+import itertools
 import json
 import os
 import shutil
@@ -142,7 +143,13 @@ def test_triples_from_text(prepared_run, tmp_path, capsys):
         for entity in sentence.as_json()["entities"]:
             start, end = entity["characters"]
             assert text[start:end] == entity["text"] and 0 <= entity["score"] <= 1
-    assert any(t.found.entities for t in found), "the run has learned its ten sentences"
+    (relation,) = found[0].relations
+    assert (relation.head, relation.tail) in itertools.permutations(found[0].entities, 2), "the run has learned it"
+    for e in found[0].entities:
+        assert text[slice(*e.characters)] == e.text and f"{e.text} [{e.type}]" in repr(found[0])
+    assert repr(relation) == f"⟨{relation.head}, {relation.type}, {relation.tail}⟩ {relation.score:.2f}"
+    assert repr(found[0]).startswith("ExtractedSentence('We use neural") and repr(relation) in repr(found[0])
+    assert "\n" not in repr(found[0]) and found[2].document == "1" and "relations=[]" in repr(found[2])
 
     page, out = tmp_path / "p.html", tmp_path / "o.jsonl"
     arguments = ["predict", "--run", str(prepared_run), "--text", text, "--html", str(page), "--output", str(out)]

@@ -154,18 +154,18 @@ def _predict_text(
     from sinet import machine
     from sinet.files import json_line, write_atomically, write_text
     from sinet.infer import draw
-    from sinet.infer.extract import Loaded
+    from sinet.infer.extract import Predictor
 
     machine.use_device()
-    loaded = Loaded(run, thresholds)
-    found = loaded.predict(text, lines, language)
+    predictor = Predictor(run, thresholds)
+    found = predictor.predict(text, lines, language)
     print("\n".join(sentence.readable() for sentence in found) or "no words in the text")
     if html:
 
         def write(partial: Path) -> None:
-            with draw.page(partial, "Triples", loaded.labels) as add:
+            with draw.page(partial, "Triples", predictor.labels) as add:
                 for sentence in found:
-                    add(sentence.drawing(loaded.labels))
+                    add(sentence.drawing(predictor.labels))
 
         write_atomically(html, write)
     if output:

@@ -1,5 +1,6 @@
 """Triples from raw text with a trained run: sentences and words by `sinet.data.text`, spans with character offsets."""
 
+import functools
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,51 +29,95 @@ PARAGRAPH = 1 << 16
 
 
 @dataclass(frozen=True)
-class Text:
-    """A sentence of a text: which text, its words with their characters, and what was found."""
+class ExtractedEntity:
+    """A mention in a text: its type, its words apart as they are there, its characters [start, end) in the text that
+    was given, and its score."""
+
+    type: str
+    text: str
+    characters: tuple[int, int]
+    score: float | None
+
+    def __str__(self) -> str:
+        return f"{self.text} [{self.type}]"
+
+
+@dataclass(frozen=True)
+class ExtractedRelation:
+    """A relation between two mentions of a sentence, and its score."""
+
+    type: str
+    head: ExtractedEntity
+    tail: ExtractedEntity
+    score: float | None
+
+    def __repr__(self) -> str:
+        score = "" if self.score is None else f" {self.score:.2f}"
+        return f"⟨{self.head}, {self.type}, {self.tail}⟩{score}"
+
+
+@dataclass(frozen=True, repr=False)
+class ExtractedSentence:
+    """A sentence of a text: which text (`document`), its `words` with their characters, and what was `found` by words;
+    `entities` and `relations` by characters."""
 
     document: str
     words: Sequence[Word]
     found: Sentence
 
+    @functools.cached_property
+    def entities(self) -> list[ExtractedEntity]:
+        """Its entities."""
+        return [
+            ExtractedEntity(
+                e.type,
+                self._mention(e.start, e.end),
+                (self.words[e.start].start, self.words[e.end - 1].end),
+                None if e.score is None else round(e.score, 4),
+            )
+            for e in self.found.entities
+        ]
+
+    @functools.cached_property
+    def relations(self) -> list[ExtractedRelation]:
+        """Its relations; head and tail are of its `entities`."""
+        return [
+            ExtractedRelation(
+                r.type, self.entities[r.head], self.entities[r.tail], None if r.score is None else round(r.score, 4)
+            )
+            for r in self.found.relations
+        ]
+
+    def __repr__(self) -> str:
+        text, entities = self._mention(0, len(self.words)), ", ".join(map(str, self.entities))
+        return f"ExtractedSentence({text!r}, entities=[{entities}], relations={self.relations})"
+
     def as_json(self) -> dict:
         """The sentence with `offsets` (characters of each word in its text), entities by words and characters, and
         relations by positions in `entities`, each with its score."""
-        entities = [
-            {
-                "type": e.type,
-                "text": self.mention(e.start, e.end),
-                "start": e.start,
-                "end": e.end,
-                "characters": [self.words[e.start].start, self.words[e.end - 1].end],
-                "score": e.score and round(e.score, 4),
-            }
-            for e in self.found.entities
-        ]
         return {
             "id": self.found.id,
             "document": self.document,
             "tokens": list(self.found.tokens),
             "offsets": [[word.start, word.end] for word in self.words],
-            "entities": entities,
+            "entities": [
+                {"type": e.type, "text": e.text, "start": at.start, "end": at.end}
+                | {"characters": list(e.characters), "score": e.score}
+                for e, at in zip(self.entities, self.found.entities, strict=True)
+            ],
             "relations": [
-                {"type": r.type, "head": r.head, "tail": r.tail, "score": r.score and round(r.score, 4)}
-                for r in self.found.relations
+                {"type": r.type, "head": at.head, "tail": at.tail, "score": r.score}
+                for r, at in zip(self.relations, self.found.relations, strict=True)
             ],
         }
 
-    def mention(self, start: int, end: int) -> str:
+    def _mention(self, start: int, end: int) -> str:
         """Words [start, end), apart where they are apart in the text."""
         words = self.words[start:end]
         parts = [words[0].text]
         for before, after in itertools.pairwise(words):
             parts += [" " * (after.start > before.end), after.text]
         return "".join(parts)
-
-    def triples(self) -> list[tuple[str, str, str, float | None]]:
-        """Subject, relation, object, each entity as `text [type]`, and the relation's score."""
-        names = [f"{self.mention(e.start, e.end)} [{e.type}]" for e in self.found.entities]
-        return [(names[r.head], r.type, names[r.tail], r.score) for r in self.found.relations]
 
     def readable(self) -> str:
         """The sentence with its entities in brackets, and a line for each triple."""
@@ -82,15 +127,14 @@ class Text:
             opening[e.start].append("[")
             closing[e.end - 1].insert(0, f"]{e.type}")
         words = ["".join(opening[i]) + word.text + "".join(closing[i]) for i, word in enumerate(self.words)]
-        lines = [f"  ⟨{head}, {kind}, {tail}⟩ {score:.2f}" for head, kind, tail, score in self.triples()]
-        return "\n".join([" ".join(words), *(lines or ["  no triples"])])
+        return "\n".join([" ".join(words), *([f"  {r!r}" for r in self.relations] or ["  no triples"])])
 
     def drawing(self, labels: Labels) -> str:
         """The sentence as an SVG, spaced as in the text."""
         return draw.drawing(self.found, labels, _apart([(word.start, word.end) for word in self.words]))
 
 
-class Loaded:
+class Predictor:
     """A trained run, ready for text: `sinet.load(folder)`.
 
     Torch keeps the threads and settings that the process gave it but for `machine.remember_few_kernels`;
@@ -98,15 +142,21 @@ class Loaded:
     """
 
     def __init__(self, folder: Path | str, thresholds: Thresholds = None) -> None:
-        """Raises `UserError` when the folder is no finished run; it needs nothing outside itself."""
+        """Of a finished run's folder, which needs nothing outside itself. `thresholds` of relations: one for all
+        types, or a file that `sinet thresholds` wrote for the run; default, the system's own.
+
+        Raises:
+            UserError: the folder is no finished run, or the thresholds are not its.
+        """
         machine.remember_few_kernels()
         self.device = machine.available_device()
         self.model, self.made = load_run(Path(folder), self.device, thresholds)
         self.labels: Labels = self.model.labels
         self.precision = machine.usable_precision(self.made["precision"], self.device)
 
-    def predict(self, texts: str | Iterable[str], lines: bool = False, language: str = "en") -> list[Text]:
-        """The sentences of one text or some, in their order, with entities and relations.
+    def predict(self, texts: str | Iterable[str], lines: bool = False, language: str = "en") -> list[ExtractedSentence]:
+        """The sentences of one text or some, in their order, with entities and relations; sentences of all texts are
+        predicted in batches, and each names its text by its position (`document`: "0", ...).
 
         Args:
             lines: whether a line break ends a sentence, too.
@@ -128,7 +178,7 @@ class Loaded:
 
     def stream(
         self, parts: Iterable[tuple[str, int, str]], lines: bool = False, language: str = "en", skip: int = 0
-    ) -> Iterator[Text]:
+    ) -> Iterator[ExtractedSentence]:
         """The same for parts of documents (document, offset of its first character, text), a chunk at a time, without
         the first `skip` sentences."""
         split = (
@@ -146,7 +196,7 @@ class Loaded:
             unread += self.model.truncated_words(given)
             found = predict(self.model, given, self.device, self.precision)
             for (document, words, _), prediction in zip(chunk, found, strict=True):
-                yield Text(document, words, prediction)
+                yield ExtractedSentence(document, words, prediction)
         if unread:
             log.warning("%d words lie beyond what the encoder reads; nothing is found there", unread)
 
@@ -210,10 +260,10 @@ def extract_file(
     thresholds: Thresholds = None,
 ) -> None:
     """Predict raw text (`.txt`, or JSON lines of texts) into JSON lines, one sentence a line, and draw it if asked;
-    without `out` print it to read. `lines`, `language`: as `Loaded.predict`.
+    without `out` print it to read. `lines`, `language`: as `Predictor.predict`.
     """
     machine.use_device()
-    loaded = Loaded(run, thresholds)
+    predictor = Predictor(run, thresholds)
     parts_of = paragraphs if source.suffix == ".txt" else texts
     for _ in parts_of(source):
         pass  # a fault is told now, not after hours
@@ -225,11 +275,11 @@ def extract_file(
             yield part
             read += len(part[2].encode())
 
-    def made(done: int) -> Iterator[Text]:
+    def made(done: int) -> Iterator[ExtractedSentence]:
         nonlocal found
         found = done
         with tqdm(total=size, unit="B", unit_scale=True, desc="predict", mininterval=2) as bar:
-            for text in loaded.stream(counted(), lines, language, done):
+            for text in predictor.stream(counted(), lines, language, done):
                 found += 1
                 bar.update(min(read, size) - bar.n)  # at most a chunk ahead of what is predicted
                 yield text
@@ -239,7 +289,7 @@ def extract_file(
         for text in made(0):
             print(text.readable())
     else:
-        determined = what_determines(loaded.model, loaded.made, source, lines, language)
+        determined = what_determines(predictor.model, predictor.made, source, lines, language)
         write_lines(out, determined, CHUNK, lambda done: (json_line(text.as_json()) for text in made(done)))
     if not found:
         log.warning("%s: no words in it", source)

@@ -32,7 +32,7 @@ BATCH = 32
 """Sentences a batch; they are sorted by length."""
 CHUNK = 4096
 """Sentences of a file that are in memory at once."""
-Thresholds = float | Path | None
+Thresholds = float | Path | str | None
 """Of relations: one for all types, a file that `sinet thresholds` wrote, or the system's own."""
 AGAIN = "copy the run again, or train it"
 
@@ -142,12 +142,12 @@ def load_run(folder: Path, device: torch.device, thresholds: Thresholds = None) 
     return model.to(device).eval(), made
 
 
-def _by_type(thresholds: float | Path, made: dict, labels: Labels) -> list[float]:
-    if not isinstance(thresholds, Path):
+def _by_type(thresholds: float | Path | str, made: dict, labels: Labels) -> list[float]:
+    if isinstance(thresholds, int | float):
         if not 0 <= thresholds <= 1:
             raise UserError(f"--threshold {thresholds:g}: should lie between 0 and 1")
         return [float(thresholds)] * len(labels.relation_types)
-    chosen = read_sealed(thresholds, "thresholds", "files")
+    chosen = read_sealed(Path(thresholds), "thresholds", "files")
     if chosen["files"] != made["files"]:
         raise UserError(f"--thresholds {thresholds}: chosen for another run; choose them with `sinet thresholds`")
     return [chosen["thresholds"][kind] for kind in labels.relation_types]
