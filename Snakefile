@@ -45,6 +45,7 @@ if PLAN.case_study:
 
 
 include: "workflow/rules/archive.smk"
+include: "workflow/rules/external.smk"
 
 
 rule all:

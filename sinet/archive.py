@@ -37,7 +37,7 @@ def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
     taken, refused = [], []
     case = plan.case_study
     attended = plan.at(case.dataset, case.encoder, case.model) if case else []
-    for run in plan.runs if plan.config.archive else ():
+    for run in plan.trained if plan.config.archive else ():
         archived = Path(plan.config.archive or "") / run
         # where weights are, there is nothing to take
         if not (archived / "training.json").is_file() or plan.file(run, "model.safetensors").is_file():
@@ -61,7 +61,7 @@ def archive(plan: Plan, out: Path) -> list[str]:
         UserError: no run of the grid is finished.
     """
     archived = []
-    for run in plan.runs:
+    for run in plan.trained:
         source, target = plan.file(run, ""), out / run
         if not _finished(source, plan.spec(run)):
             continue
@@ -77,7 +77,7 @@ def archive(plan: Plan, out: Path) -> list[str]:
             write_atomically(target / name, functools.partial(shutil.copyfile, source / name))
         archived.append(run)
     if not archived:
-        raise UserError(f"{plan.results}/runs: none of the {len(plan.runs)} runs is finished; run the grid first")
+        raise UserError(f"{plan.results}/runs: none of the {len(plan.trained)} runs is finished; run the grid first")
     return archived
 
 

@@ -326,11 +326,26 @@ TOKENIZERS = ("own_tokenizer", "tokenizer")
 """Keys of an encoder that name another one."""
 
 
-class Model(Strict):
-    """A declared model: a system with settings."""
+EXTERNAL = "external"
+"""In place of a system: a model that is given by its predictions."""
+Predictions = Annotated[
+    dict[Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,8})\z", description="a seed in quotes")], Text],
+    Field(min_length=1),
+]
 
-    system: str
-    """Module of baselines/, or sinet."""
+
+class Model(Strict):
+    """A declared model: a system with settings, or the predictions of another tool."""
+
+    system: str = EXTERNAL
+    """Module of baselines/, or sinet; none where there are `predictions`."""
+    predictions: dict[str, Predictions] | None = None
+    """In place of a system, predictions of the test split by dataset and seed (in quotes): files in a form that `check`
+    or `convert` reads, from where the workflow runs or absolute."""
+    maker: Text | None = None
+    """Who or what made the predictions."""
+    date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d\z", description="a date such as '2026-11-01'")] | None = None
+    """When they were made, in quotes."""
     title: Text
     """Name in tables."""
     published: str | None = None
@@ -341,6 +356,17 @@ class Model(Strict):
     """Settings of the system that make this model."""
     relative_cost: Positive = 1.0
     """Time of a training epoch, SINET's is 1: the longest start first."""
+
+    @model_validator(mode="after")
+    def _made_here_or_elsewhere(self) -> Self:
+        given, of_predictions = self.model_fields_set, {"predictions", "maker", "date"}
+        if "system" not in given and not of_predictions <= given:
+            raise mistake("needs system, or predictions + maker + date")
+        if "system" in given and (other := sorted(given & of_predictions)):
+            raise mistake(f"has a system; {other[0]} belongs to a model that is given by predictions")
+        if "system" not in given and (other := sorted(given - of_predictions - {"title"})):
+            raise mistake(f"is given by predictions; {other[0]} belongs to a model that has a system")
+        return self
 
     @property
     def is_system(self) -> bool:
@@ -632,8 +658,8 @@ class BothScores(Strict):
     """Every relation as annotated."""
 
 
-class Record(Strict):
-    """results/.../runs/{dataset}/{encoder}/{model}/{seed}/record.json"""
+class ScoredRun(Strict):
+    """What the record of every run holds."""
 
     dataset: str
     """Dataset's name in the configuration."""
@@ -641,22 +667,59 @@ class Record(Strict):
     """Encoder's name in the configuration."""
     model: str
     """Model's name in the configuration."""
-    system: str
-    """Module of the system."""
     seed: int
     """Seed of initialisation, dropout, batches and negatives."""
-    settings: dict[str, Any]
-    """The system's settings that were set; the others have their defaults."""
-    recipe: Recipe
-    """How it was trained."""
     split: str
     """Split that was scored."""
-    selection: str
-    """Which epoch's weights were selected."""
     scores: BothScores
     """Micro P, R, F1 x 100 by matching (symmetric, directed) and metric, overall and by type."""
     test_sentences: int
     """Sentences of the scored split."""
+
+
+class RecipeName(Strict):
+    """A recipe that nothing was trained by."""
+
+    name: str
+    """Recipe of the runs that it is compared with."""
+
+
+class ExternalRecord(ScoredRun):
+    """The record.json of predictions made elsewhere; `encoder` and `recipe` are those of the runs beside it."""
+
+    system: Literal["external"]
+    """What stands for the system."""
+    recipe: RecipeName
+    """Recipe of the runs that it is compared with."""
+    dev: dict[str, float]
+    """Nothing."""
+    maker: str
+    """Who or what made the predictions."""
+    date: str
+    """When they were made."""
+    file: str
+    """The file that they were read from."""
+    sha256: SHA256
+    """Its checksum."""
+    lost: dict[str, int]
+    """What of the file could not be laid on the words of the split, by reason."""
+    changed: dict[str, int]
+    """What was read otherwise than it stands there."""
+    unknown_types: dict[str, int]
+    """Entities and relations of types that the dataset lacks; they count as wrong."""
+
+
+class Record(ScoredRun):
+    """results/.../runs/{dataset}/{encoder}/{model}/{seed}/record.json"""
+
+    system: str
+    """Module of the system."""
+    settings: dict[str, Any]
+    """The system's settings that were set; the others have their defaults."""
+    recipe: Recipe
+    """How it was trained."""
+    selection: str
+    """Which epoch's weights were selected."""
     citation: str
     """Paper that defines the system."""
     encoder_source: dict[str, Any]

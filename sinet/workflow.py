@@ -28,6 +28,7 @@ STEPS = {
     "train": ("sinet.train.trainer.train_run",),
     "predict": ("sinet.infer.predict.predict_file",),
     "evaluate": ("sinet.evaluate.record.evaluate",),
+    "external": ("sinet.evaluate.record.evaluate_external",),
     "attend": ("sinet.infer.attend.attend",),
     "compare": ("sinet.evaluate.compare.read_runs", "sinet.evaluate.compare.compare"),
     "tabulate": ("sinet.report.tables.write_tables",),
@@ -88,7 +89,7 @@ class Workflow:
         self.warnings = [*(f"skipped: {run}: {why}" for run, why in plan.skipped.items()), *refused]
         if not plan.runs:
             raise UserError("every run of the grid is skipped; see the reasons:\n" + "\n".join(self.warnings))
-        self.cores_each = site.cores_each(cores or 1, len(plan.runs), site.gpu_here())
+        self.cores_each = site.cores_each(cores or 1, len(plan.trained), site.gpu_here())
 
     def resources(self, **needs: Any) -> dict[str, Any]:
         """What a rule asks of a cluster (`sinet.grid.site.resources`)."""
@@ -98,7 +99,8 @@ class Workflow:
 
     def at_place(self, name: str) -> Callable[[Any], list[str]]:
         """A file of all runs on one dataset with one encoder."""
-        return lambda w: [str(self.plan.file(run, name)) for run in self.plan.at(w.dataset, w.encoder)]
+        there = self.plan.trained if name == "log.csv" else self.plan.runs
+        return lambda w: [str(self.plan.file(run, name)) for run in self.plan.at(w.dataset, w.encoder) if run in there]
 
     def of_systems(self, name: str) -> Callable[[Any], list[str]]:
         """A file of the runs that are counted and timed at one place."""
@@ -135,6 +137,11 @@ class Workflow:
     def run(self, w: Any) -> str:
         """All that training depends on, of the run that a job's wildcards name."""
         return self.plan.spec(f"{w.dataset}/{w.encoder}/{w.model}/{w.seed}").model_dump_json()
+
+    def external(self, w: Any) -> str:
+        """What the configuration says of a run that is given by predictions."""
+        declared = self.plan.config.models[w.run.split("/")[2]]
+        return json.dumps([declared.maker, declared.date, self.plan.predictions(w.run), self.plan.runs[w.run]])
 
     def declaration(self, w: Any) -> str:
         """A dataset's declaration, and checksums of the files whose checksum it does not declare."""

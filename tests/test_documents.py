@@ -105,6 +105,8 @@ def test_the_pages_can_be_followed(tmp_path, monkeypatch, capsys):
     train = Path("data/mirror/mine/train.jsonl")
     for split in ("dev", "test"):
         train.with_stem(split).write_text(train.read_text().replace("Paris", f"the-{split}-city"))
+    sent = Path("predictions/gpt.jsonl")
+    sent.write_text(sent.read_text().replace("Paris.", "the-test-city").replace("Paris", "the-test-city"))
     followed = [c[1:] for page in (OWN_DATA, HOW_TO) for c in commands(page) if c[1] in CHEAP and "--cost" not in c]
     assert {name for name, *_ in followed} == set(CHEAP)
     for arguments in followed:
@@ -112,6 +114,7 @@ def test_the_pages_can_be_followed(tmp_path, monkeypatch, capsys):
         assert main(given) == 0, arguments
     printed = capsys.readouterr().out
     assert "no faults" in printed and "encoder_lr: 3.0e-05" in printed
+    assert '{"run": "mine/minilm/gpt/0", "predictions": "predictions/gpt.jsonl"}' in printed
     planned = json.loads(Path("results/one/plan.json").read_text())["runs"]
     assert {run.split("/")[2] for run in planned} == {"sinet", "spert"}
     trials = list(trial_runs(load_config("mine.yaml"), Trials.model_validate(read_yaml(Path("trials.yaml")))))

@@ -45,6 +45,8 @@ def plan(
     else:
         for spec in planned.specs():
             print(spec.model_dump_json())
+        for run in planned.external:
+            print(json.dumps({"run": run, "predictions": planned.predictions(run)}, ensure_ascii=False))
     if not recipes and not out:
         for run, reason in planned.skipped.items():
             print(f"skipped: {run}: {reason}", file=sys.stderr)
@@ -118,7 +120,7 @@ def archive(
         if used.setdefault(target, path) != path:
             raise UserError(f"{path}: archives its runs in {target}, as {used[target]} does; one grid, one folder")
         archived = archive(planned, Path(target))
-        print(f"{path}: {len(archived)} of {len(planned.runs)} runs archived in {target}/")
+        print(f"{path}: {len(archived)} of {len(planned.trained)} runs archived in {target}/")
 
 
 @command

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from sinet.cli import Json, Option, PlanFile, command
+from sinet.errors import UserError, nearest, shown
 
 Gold = Annotated[Path, Option("gold sentences, in a form that `check` reads")]
 Predictions = Annotated[Path, Option("the same sentences, predicted")]
@@ -67,6 +68,20 @@ def evaluate(
     from sinet.evaluate.record import evaluate
 
     evaluate(training, gold, labels, predictions, record, analysis)
+
+
+@command
+def external(
+    plan: PlanFile, run: Annotated[str, Option("which of the plan's runs", "DATASET/ENCODER/MODEL/SEED")]
+) -> None:
+    """Score and analyse predictions made elsewhere: their predictions.jsonl, record.json and analysis.json."""
+    from sinet.evaluate.record import evaluate_external
+    from sinet.grid.plan import Plan
+
+    read = Plan.read(plan)
+    if run not in read.external:
+        raise UserError(f"--run {shown(run)}: not given by predictions, {nearest(run, read.external)}")
+    evaluate_external(read, run)
 
 
 @command

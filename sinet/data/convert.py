@@ -103,7 +103,7 @@ def convert(path: Path, form: str, tokenized: bool, lines: bool, account: Accoun
     found = []
     for document in READERS[form](path, account):
         given = tokenized or document.tokenized
-        made = document_sentences(_resolved(document, given, account), _words(document.text, given, lines))
+        made = document_sentences(resolved(document, given, account), _words(document.text, given, lines))
         account.changed["sentences joined to others for a mention or relation"] += made.joined
         account.changed["words divided at the edge of a mention"] += made.cut
         found += [
@@ -126,7 +126,7 @@ def _words(text: str, tokenized: bool, lines: bool) -> Iterator[list[Word]]:
             yield words
 
 
-def _resolved(document: Annotated, tokenized: bool, account: Account) -> Document:
+def resolved(document: Annotated, tokenized: bool, account: Account) -> Document:
     """The document with distinct mentions, free of blanks at their edges, and relations that name them by position."""
     blanks, text = BLANKS if tokenized else None, document.text
     distinct: dict[tuple[str, int, int], int] = {}

@@ -13,7 +13,7 @@ from sinet.data.card import card_markdown, check_counts, count, missed_types, sh
 from sinet.data.decode import read_text
 from sinet.data.formats import read
 from sinet.data.sentence import Labels, Sentence, absences, ask_absence, without_relations, write_sentences
-from sinet.data.sources import obtain_file, release_folders, source_of
+from sinet.data.sources import find_file, obtain_file, release_folders, source_of
 from sinet.errors import UserError, nearest
 from sinet.files import write_sum
 from sinet.mirrors import mirror_folders
@@ -105,6 +105,19 @@ def _read_splits(name: str, declared: Dataset, mirrors: Sequence[str]) -> tuple[
     labels = dataclasses.replace(labels, relation_types=(*labels.relation_types, *no_relation))
     splits, files = _by_split(name, declared, mirrors, lambda path: read(path, declared.format, labels))
     return splits, files, _against_published(splits, declared)
+
+
+def split_at_hand(name: str, declared: Dataset, mirrors: Sequence[str], split: str) -> list[Sentence] | None:
+    """The sentences of a split with their words as prepared, before it is; None where that takes a download or the
+    release of a licensed corpus."""
+    files = declared.files.of(split)
+    paths = [find_file(declared.folder or name, file.path, mirrors) for file in files]
+    if declared.format == "ace" or not all(paths):
+        return None
+    sentences = [sentence for path in filter(None, paths) for sentence in read(path, declared.format)]
+    if declared.unescape_ptb:
+        sentences = [with_brackets(sentence) for sentence in sentences]
+    return sentences[: getattr(declared.first, split) if declared.first else None]
 
 
 def _without_relations(splits: dict[str, list[Sentence]], types: Sequence[str]) -> tuple[dict, str]:

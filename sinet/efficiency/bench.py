@@ -141,7 +141,7 @@ def trained_runs(plan: Plan) -> tuple[dict[str, Path], list[str], list[str]]:
     """The first trained seed of each model with the grid's first dataset and encoder that have any, the runs that are
     missing, and those trained that are passed over: other seeds, datasets and encoders."""
     runs, missing, passed_over, place = {}, [], [], None
-    for run in plan.runs:
+    for run in plan.trained:
         dataset, encoder, model, _ = run.split("/")
         folder = plan.file(run, "")
         if not plan.config.models[model].is_system:

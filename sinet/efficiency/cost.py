@@ -485,7 +485,8 @@ def print_costs(plan: Plan, device: Device | None, records: Sequence[Path], memo
     if device is None and (device := calibrate(records, material)) is None:
         folders = ", ".join(map(str, records))
         raise UserError(f"no finished training below {folders} to calibrate on; state the device: --peak-tflops N")
-    costs = grid_costs([plan.spec(run) for run in (*plan.runs, *plan.skipped)], material)
+    asked = [run for run in (*plan.runs, *plan.skipped) if not plan.predictions(run)]
+    costs = grid_costs([plan.spec(run) for run in asked], material)
     print(table(costs, device, memory_gb))
     print(
         f"Device: {device.name}: {device.flops_per_s / 1e9:,.0f} GFLOP/s, {device.operator_s * 1e6:.0f} us an operator."

@@ -1,10 +1,14 @@
 """The record of one run: everything a table or a reader needs to know of it, in one validated JSON file."""
 
 import logging
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sinet.data.convert import Account
 from sinet.data.decode import decoded, utf8_lines
+from sinet.data.external import read_predictions, said_of, unknown_types
 from sinet.data.formats import read
 from sinet.data.sentence import (
     GOLD_ENTITY_RELATIONS,
@@ -13,13 +17,16 @@ from sinet.data.sentence import (
     parse_sentence,
     read_sentences,
     sentence_to_json,
+    write_sentences,
 )
 from sinet.errors import UserError, nearest
 from sinet.evaluate.analyse import analyse
 from sinet.evaluate.metrics import REL_GOLD_ENTITIES, score
-from sinet.files import read_sealed, write_sealed
+from sinet.files import read_sealed, write_sealed, write_sum
 from sinet.grid import recipes
-from sinet.schema import Record, RunSpec
+from sinet.grid.plan import Plan
+from sinet.provenance import file_sha256
+from sinet.schema import EXTERNAL, ExternalRecord, Record, RunSpec
 
 log = logging.getLogger("sinet")
 
@@ -29,6 +36,8 @@ def read_pair(
 ) -> tuple[list[Sentence], list[Sentence], Labels]:
     """Gold and predicted sentences in any known form, and their label inventory: that in `labels`, or else beside the
     gold; where there is none, the types that occur, with the given symmetric ones.
+
+    Where there is none, predicted types that the gold lacks are reported and count as wrong.
 
     Raises:
         UserError: a file that cannot be read, a type that the labels lack, symmetric types that do not occur, or both
@@ -47,14 +56,24 @@ def read_pair(
         return wanted, found, declared
     if symmetric is None:
         log.warning("%s is missing: every relation type counts as directed; name others by --symmetric", beside)
-    sentences = (*wanted, *found)
-    relations = {r.type for s in sentences for r in s.relations}
-    if unknown := sorted(set(symmetric or ()) - relations):
+    _report(predictions, unknown_types(found, _occurring(wanted)))
+    occurring = _occurring([*wanted, *found])
+    relations = occurring.relation_types
+    if unknown := sorted(set(symmetric or ()) - set(relations)):
         raise UserError(
             f"--symmetric: {unknown[0]!r} is not a relation type of these files, {nearest(unknown[0], relations)}"
         )
+    return wanted, found, replace(occurring, symmetric=frozenset(symmetric or ()))
+
+
+def _occurring(sentences: list[Sentence]) -> Labels:
     entities = {e.type for s in sentences for e in s.entities}
-    return wanted, found, Labels(tuple(sorted(entities)), tuple(sorted(relations)), frozenset(symmetric or ()))
+    return Labels(tuple(sorted(entities)), tuple(sorted({r.type for s in sentences for r in s.relations})))
+
+
+def _report(predictions: Path, unknown: Counter[str]) -> None:
+    if unknown:
+        log.warning("%s: %s", predictions, said_of(unknown))
 
 
 def between_gold(gold: list[Sentence], predictions: Path) -> list[Sentence] | None:
@@ -100,3 +119,35 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
     Record.model_validate(made)
     write_sealed(analysis, analyse(wanted, found, declared))
     write_sealed(record, made)
+
+
+def evaluate_external(plan: Plan, run: str) -> None:
+    """Write what a run that is given by predictions is for the tables: `predictions.jsonl`, `record.json` and
+    `analysis.json` in its folder.
+
+    Raises:
+        UserError: predictions that cannot be read, or of other sentences than the prepared test split's.
+    """
+    dataset, encoder, model, seed = run.split("/")
+    data, file = plan.results / "data" / dataset, Path(plan.predictions(run))
+    gold, labels, account = read_sentences(data / "test.jsonl"), Labels.read(data / "labels.json"), Account()
+    found = read_predictions(file, gold, labels, account)
+    for place in account.places:
+        log.warning("%s", place)
+    unknown = unknown_types(found, labels)
+    _report(file, unknown)
+    declared = plan.config.models[model]
+    made = {
+        **{"dataset": dataset, "encoder": encoder, "model": model, "seed": int(seed), "system": EXTERNAL},
+        **{"recipe": {"name": plan.runs[run]}, "split": "test", "dev": {}, "maker": declared.maker},
+        **{"date": declared.date, "file": str(file), "sha256": file_sha256(file), "test_sentences": len(gold)},
+        **{"lost": dict(+account.lost), "changed": dict(+account.changed), "unknown_types": dict(unknown)},
+        "scores": score(gold, found, labels),
+    }
+    ExternalRecord.model_validate(made)
+    out = plan.file(run, "predictions.jsonl")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_sentences(out, found)
+    write_sum(out)
+    write_sealed(plan.file(run, "analysis.json"), analyse(gold, found, labels))
+    write_sealed(plan.file(run, "record.json"), made)

@@ -121,12 +121,20 @@ def block_models(config: Config, block: Block) -> dict[str, tuple[list[str], lis
 
 
 def cells(config: Config, block: Block) -> Iterator[tuple[str, str, str, list[int]]]:
-    """Dataset, encoder, model and its seeds, of each that a block of the grid asks for, in its order."""
+    """Dataset, encoder, model and its seeds, of each that a block of the grid asks for, in its order. A model that is
+    given by predictions stands on the datasets, and unless the block says which, with the seeds that it has them of."""
     models = block_models(config, block)
     encoders = dict.fromkeys(encoder for of_model, _ in models.values() for encoder in of_model)
     for dataset, encoder, (model, (of_model, seeds)) in itertools.product(block.datasets, encoders, models.items()):
-        if encoder in of_model:
+        if encoder not in of_model:
+            continue
+        declared = config.models.get(model)
+        if declared is None or declared.predictions is None:
             yield dataset, encoder, model, seeds
+        elif dataset in declared.predictions:
+            own = block.models[model]
+            given = sorted(map(int, declared.predictions[dataset]))
+            yield dataset, encoder, model, (own and own.seeds) or given
 
 
 def absent_files(name: str, declared: Dataset, mirrors: list[str]) -> str | None:
@@ -186,7 +194,10 @@ def _mistakes(config: Config) -> Iterator[str]:
             what = "is not an architecture without weights"
             yield from _unknown(f"efficiency.{key}", getattr(measured, key), architectures, what)
     for name, model in config.models.items():
-        yield from _system_mistakes(f"models.{name}", model.system, model.settings, ".system")
+        if model.predictions is None:
+            yield from _system_mistakes(f"models.{name}", model.system, model.settings, ".system")
+        else:
+            yield from _unknown(f"models.{name}.predictions", model.predictions, config.datasets)
     for name in config.recipes:
         yield from _recipe_mistakes(config, name)
     for name, dataset in config.datasets.items():
@@ -200,6 +211,8 @@ def _mistakes(config: Config) -> Iterator[str]:
     yield from _unknown("reference", filter(None, [config.reference]), config.models)
     if studied := config.case_study:
         yield from _unknown("case_study.model", [studied.model], config.models)
+        if studied.model in config.models and config.models[studied.model].predictions is not None:
+            yield f"case_study.model: {studied.model} is given by predictions, which have no attention"
         relation_types = {kind for dataset in config.datasets.values() for kind in dataset.relation_types}
         for number, (_, kind, _) in enumerate(studied.triples):
             what = "is not a relation type of any dataset"

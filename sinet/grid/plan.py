@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from sinet import published, systems
+from sinet.data.convert import Account
+from sinet.data.external import read_predictions
+from sinet.data.prepare import declared_labels, split_at_hand
+from sinet.data.sentence import Sentence
 from sinet.errors import UserError, nearest, shown
 from sinet.files import read_sealed, write_sealed
 from sinet.grid import recipes
@@ -25,7 +29,7 @@ from sinet.grid.config import (
     recipe_key,
 )
 from sinet.grid.mistakes import validated
-from sinet.schema import Config, RunSpec, Strict
+from sinet.schema import EXTERNAL, Config, RunSpec, Strict
 
 TABLES = (
     "main",
@@ -108,7 +112,8 @@ class Plan:
             config = found.config
             if not (dataset in config.datasets and encoder in config.encoders and model in config.models):
                 raise UserError(f"{path}: {shown(run)} names an undeclared dataset, encoder or model")
-            if recipe not in config.recipes or config.models[model].system not in config.recipes[recipe]:
+            system = config.models[model].system
+            if recipe not in config.recipes or system not in (EXTERNAL, *config.recipes[recipe]):
                 raise UserError(f"{path}: {shown(run)}: recipe {shown(recipe)} is not declared for its system")
         return plan
 
@@ -140,12 +145,29 @@ class Plan:
         recipe = self.runs.get(run) or self.skipped_recipes.get(run)
         if recipe is None:
             raise UserError(f"run {shown(run)} is not in the grid, {nearest(run, self.runs)}")
+        if self.predictions(run):
+            raise UserError(f"run {shown(run)} is given by predictions; nothing is trained")
         dataset, encoder, model, seed = run.split("/")
         return _spec(self.config, dataset, encoder, model, int(seed), recipe)
 
     def specs(self) -> list[RunSpec]:
-        """All runs of the grid spelled out."""
-        return [self.spec(run) for run in self.runs]
+        """All trainings of the grid spelled out."""
+        return [self.spec(run) for run in self.trained]
+
+    @functools.cached_property
+    def trained(self) -> list[str]:
+        """The runs that are not external."""
+        return [run for run in self.runs if not self.predictions(run)]
+
+    @functools.cached_property
+    def external(self) -> list[str]:
+        """The runs that are given by predictions."""
+        return [run for run in self.runs if self.predictions(run)]
+
+    def predictions(self, run: str) -> str:
+        """The file of predictions that gives a run; none where it is trained."""
+        dataset, _, model, seed = run.split("/")
+        return (self.config.models[model].predictions or {}).get(dataset, {}).get(seed, "")
 
     def at(self, *place: str) -> list[str]:
         """The runs that have not failed, all or those at a place: dataset, encoder, model as far as given."""
@@ -161,10 +183,11 @@ class Plan:
         return [self.file(run, "record.json") for run in self.at(*place)]
 
     def systems_at(self, dataset: str, encoder: str) -> dict[str, str]:
-        """The runs to count and time: of each system, not of the steps of an ablation, the first seed."""
+        """The runs to count and time: of each system, not of the steps of an ablation, the first seed; none that is
+        external."""
         chosen: dict[str, str] = {}
         for run in self.at(dataset, encoder):
-            if self.config.models[model := run.split("/")[2]].is_system:
+            if self.config.models[model := run.split("/")[2]].is_system and not self.predictions(run):
                 chosen.setdefault(model, run)
         return chosen
 
@@ -225,7 +248,7 @@ class Plan:
         """Where sentences are looked for by gold triples: they are predicted anew, so with weights at hand."""
         if self.config.case_study is None or not self.config.case_study.triples:
             return []
-        return self.case_studies(run for run in self.runs if run not in self.archived)
+        return self.case_studies(run for run in self.trained if run not in self.archived)
 
     def studied(self) -> CaseStudy:
         """The case study; raises `UserError` where there is none."""
@@ -303,7 +326,7 @@ class Plan:
         known = {
             "datasets": ("title", "published", "fold_of"),
             "encoders": ("title", "published"),
-            "models": ("title", "system", "published", "setting"),
+            "models": ("title", "system", "published", "setting", "maker", "date"),
         }
         in_grid = {run.split("/")[2] for run in (*self.runs, *self.skipped)}
         titles = {
@@ -361,25 +384,33 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
     def without_weights(encoder: str) -> str | None:
         return absent_weights(config, encoder) if offline else None
 
+    @functools.cache
+    def test_split(dataset: str) -> list[Sentence] | None:
+        return split_at_hand(dataset, config.datasets[dataset], config.mirrors, "test")
+
+    def check(dataset: str, model: str, given: dict[str, str], seed: int) -> None:
+        where = f"models.{model}.predictions.{dataset}"
+        if str(seed) not in given:
+            raise UserError(f"{where}: no file of seed {seed}, which the grid asks for")
+        try:
+            read_predictions(
+                Path(given[str(seed)]), test_split(dataset), declared_labels(config.datasets[dataset]), Account()
+            )
+        except OSError as error:
+            raise UserError(f"{where}.{seed}: {error.filename}: {error.strerror}") from None
+        except UserError as error:
+            raise UserError(f"{where}.{seed}: {error}") from None
+
     for number, block in enumerate(config.grid):
         for dataset, encoder, model, seeds in cells(config, block):
-            recipe, settings = _spelled_out(config, block.recipe, model, dataset)
             where = f"grid[{number}]: {dataset}/{encoder}/{model}: "
-            validated(systems.settings(config.models[model].system), settings, f"{where}settings: ")
-            if any(t.batch_size == "document" for _, t in recipe.trainings) and (
-                config.datasets[dataset].format in ("spert", "table_sequence")
-            ):
-                raise UserError(
-                    f"{where}it trains on whole documents, and the files of {dataset} do not say which sentences "
-                    "belong to one; use another form of it (such as scierc-documents)"
-                )
-            by_relations = any(t.selection == "dev_rel" for _, t in recipe.trainings)
-            if by_relations and not config.datasets[dataset].relation_types:
-                raise UserError(
-                    f"{where}recipe {block.recipe} selects weights by dev_rel, and {dataset} has no relation types; "
-                    "write selection: last, or dev_ent"
-                )
-            reason = without_files(dataset) or without_weights(encoder)
+            if (given := config.models[model].predictions) is not None:
+                reason = without_files(dataset)
+                for seed in seeds if reason is None else ():
+                    check(dataset, model, given[dataset], seed)
+            else:
+                _check_training(config, where, block.recipe, model, dataset)
+                reason = without_files(dataset) or without_weights(encoder)
             for run in (f"{dataset}/{encoder}/{model}/{seed}" for seed in seeds):
                 if run in seen:
                     raise UserError(f"grid[{number}]: {run} is in grid[{seen[run]}] already; a run has one recipe")
@@ -389,6 +420,25 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
                 else:
                     runs[run] = block.recipe
     return Plan(config, Path(config.results), runs, skipped, recipes_)
+
+
+def _check_training(config: Config, where: str, recipe_name: str, model: str, dataset: str) -> None:
+    """Refuse a training that its dataset does not allow."""
+    recipe, settings = _spelled_out(config, recipe_name, model, dataset)
+    validated(systems.settings(config.models[model].system), settings, f"{where}settings: ")
+    if any(t.batch_size == "document" for _, t in recipe.trainings) and (
+        config.datasets[dataset].format in ("spert", "table_sequence")
+    ):
+        raise UserError(
+            f"{where}it trains on whole documents, and the files of {dataset} do not say which sentences "
+            "belong to one; use another form of it (such as scierc-documents)"
+        )
+    by_relations = any(t.selection == "dev_rel" for _, t in recipe.trainings)
+    if by_relations and not config.datasets[dataset].relation_types:
+        raise UserError(
+            f"{where}recipe {recipe_name} selects weights by dev_rel, and {dataset} has no relation types; "
+            "write selection: last, or dev_ent"
+        )
 
 
 def _spelled_out(config: Config, recipe: str, model: str, dataset: str) -> tuple[Any, dict]:

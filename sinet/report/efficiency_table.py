@@ -9,7 +9,7 @@ import pandas as pd
 from sinet.captions import machine
 from sinet.files import read_sealed
 from sinet.published import DATASETS, EFFICIENCY_ENCODERS, is_system, remark_on
-from sinet.report.grid import FAILED, NOT_REPORTED, NOT_RUN, PUBLISHED_ENCODERS, SKIPPED, Grid, path_of
+from sinet.report.grid import FAILED, NONE, NOT_REPORTED, NOT_RUN, PUBLISHED_ENCODERS, SKIPPED, Grid, path_of
 from sinet.report.table import NO_FIGURE, Cell, Cells, Table, frame, interval, number, tidy_line
 
 MEASURED, RANDOM_WEIGHTS = "measured", "random weights"
@@ -53,7 +53,7 @@ def efficiency_table(grid: Grid, published: dict, folders: Sequence[Path]) -> Ta
     places = dict(sorted(places.items()))
     unmeasured, notes = _unmeasured(grid, {(grid.whole(dataset), encoder) for dataset, encoder in places})
     groups: dict[tuple, list[Entry]] = {}
-    for entry in (*_trained(grid, places), *unmeasured, *_untrained(places)):
+    for entry in (*_trained(grid, places), *unmeasured, *_untrained(places), *_external(grid)):
         groups.setdefault((*_published_names(grid, entry.dataset, entry.encoder), entry.source), []).append(entry)
     made: list[tuple[dict, list[dict]]] = []
     for dataset, entries in published.items():
@@ -116,6 +116,13 @@ def _untrained(places: dict) -> Iterator[Entry]:
                 yield Entry(dataset, encoder, model, RANDOM_WEIGHTS, *on, forms, clock)
 
 
+def _external(grid: Grid) -> Iterator[Entry]:
+    """Models that are given by predictions, once a dataset: nothing of them is counted or timed."""
+    external = {(place.dataset, m): place.encoder for place, m in reversed(grid.planned) if grid.is_external(m)}
+    for (dataset, model), encoder in reversed(external.items()):
+        yield Entry(dataset, encoder, model, "external", Cell(NONE), Cell(NONE))
+
+
 def _forms(counted: dict | None) -> dict | None:
     """None where a system was not counted, for whatever reason."""
     return None if counted is None or "not_counted" in counted else counted
@@ -145,7 +152,8 @@ def _unmeasured(grid: Grid, measured: set[tuple[str, str]]) -> tuple[list[Entry]
         return [path for path in at if is_system(grid.declared["models"][path.split("/")[2]])]
 
     for where in dict.fromkeys(place[:2] for place in grid.places() if place[:2] not in measured):
-        systems = [of for of in grid.planned if of[0][:2] == where and is_system(grid.declared["models"][of[1]])]
+        there = [of for of in grid.planned if of[0][:2] == where and not grid.is_external(of[1])]
+        systems = [of for of in there if is_system(grid.declared["models"][of[1]])]
         for place, model in systems:
             whys = (NOT_COUNTED, NOT_TIMED) if grid.at(place, model) else (FAILED, FAILED)
             entries.append(Entry(*where, model, MEASURED, *whys))
@@ -220,9 +228,10 @@ def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> Itera
                 cells["Inference", RATIO] = number(ratio)
         cells |= {"Counted on": entry.counted, "Timed on": entry.timed}
         title = grid.title("models", entry.model)
-        on = grid.title("encoders", entry.encoder), grid.title("datasets", entry.dataset)
+        with_encoder = NONE if grid.is_external(entry.model) else grid.title("encoders", entry.encoder)
+        on = with_encoder, grid.title("datasets", entry.dataset)
         lines = [tidy_line(entry.source, title, *on, name, [value]) for name, value in figures.items()]
-        yield {"System": f"{title} (ours)", "On": ", ".join(reversed(on)), "Source": entry.source} | cells, lines
+        yield {"System": grid.named(entry.model), "On": ", ".join(reversed(on)), "Source": entry.source} | cells, lines
 
 
 # -- notes -----------------------------------------------------------------------------------------------------------

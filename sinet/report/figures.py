@@ -70,7 +70,8 @@ def models_of(grid: Grid) -> dict[str, dict]:
 def _curves(grid: Grid) -> tuple[plt.Figure, str]:
     figure, (left, right) = _two_axes(sharex=False)
     metric = "ent" if _nothing(grid, "rel_plus") else "rel_plus"
-    for model, look in models_of(grid).items():
+    models = {model: look for model, look in models_of(grid).items() if not grid.is_external(model)}
+    for model, look in models.items():
         logs = [_log(run["folder"] / "log.csv") for run in grid.runs if run["model"] == model]
         shortest = min(logs, key=len)
         loss = np.array([log["loss"][: len(shortest)] / log["loss"].iloc[0] for log in logs])
@@ -90,7 +91,7 @@ def _curves(grid: Grid) -> tuple[plt.Figure, str]:
         axis.xaxis.get_major_locator().set_params(integer=True)
     if not right.lines:
         _write(right, "n/a: no dev split")
-    _legend(figure, grid, models_of(grid))
+    _legend(figure, grid, models)
     return figure, (
         "Learning curves. Left: mean training loss of each epoch over that of the first (losses of different systems "
         "are different functions); lines are means over seeds, areas reach from the lowest to the highest "

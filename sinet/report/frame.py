@@ -25,7 +25,7 @@ def read_runs(records: Sequence[Path], analyses: bool = True) -> list[dict]:
     """The records of runs, each with its `folder` and, where it is asked for, its `analysis`."""
     runs = []
     for path in records:
-        run = read_sealed(path, "dataset", "model", "seed", "recipe", "selection", "precision", "test_sentences")
+        run = read_sealed(path, "dataset", "model", "seed", "recipe", "test_sentences")
         run["folder"] = path.parent
         if analyses:
             run["analysis"] = read_sealed(path.with_name("analysis.json"))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from sinet.captions import dataset_title, measured_on, short_commit
+from sinet.data.external import said_of
 from sinet.errors import UserError, counted
 from sinet.evaluate import metrics
 from sinet.evaluate.metrics import REL_GOLD_ENTITIES
@@ -26,8 +27,9 @@ GOLD_ENTITIES = {REL_GOLD_ENTITIES: "Rel, gold entities"}
 METRICS = dict(zip(metrics.METRICS, ("Ent", "Rel", "Rel+"), strict=True))
 PUBLISHED_METRICS = dict(zip(metrics.METRICS, ("ent", "rel", "rel_strict"), strict=True))
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
+NONE = "\u2013"
 NOT_REPORTED, NOT_RUN, SKIPPED, FAILED, NO_GOLD, NO_TYPES = map(
-    Cell, ("n.r.", "not run", "skipped", "failed", "no gold", "\u2013")
+    Cell, ("n.r.", "not run", "skipped", "failed", "no gold", NONE)
 )
 NOT_DECIDED = NO_TYPES
 UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."
@@ -83,6 +85,15 @@ class Grid:
         if name in of:
             return dataset_title(name, of[name])
         return next(described["title"] for described in of.values() if described.get("fold_of") == name)
+
+    def named(self, model: str) -> str:
+        """The title of a model, and whose figures a row has."""
+        whose = "external" if self.is_external(model) else "ours"
+        return f"{self.title('models', model)} ({whose})"
+
+    def is_external(self, model: str) -> bool:
+        """Whether a model is given by predictions."""
+        return "maker" in self.declared["models"][model]
 
     def titles(self, kind: str) -> dict[str, str]:
         return {name: self.title(kind, name) for name in self.declared[kind]}
@@ -231,7 +242,9 @@ class Grid:
         for run in runs:
             per_dataset.setdefault(self.whole(run["dataset"]), set()).add(run["seed"])
         counts = sorted({len(there) for there in per_dataset.values()})
-        return ", ".join(["measured", recipe, f"n={'/'.join(map(str, counts)) or 0}", *splits])
+        external = [run for run in runs if not is_trained(run)]
+        what = f"external, beside {self.title('encoders', external[0]['encoder'])}" if external else "measured"
+        return ", ".join([what, recipe, f"n={'/'.join(map(str, counts)) or 0}", *splits])
 
     def numbers(self) -> list[str]:
         """How many seeds each model at each place has: one n where it is the same for all."""
@@ -244,9 +257,9 @@ class Grid:
         return lines
 
     def measured_on(self, runs: Sequence[dict]) -> dict[tuple[str, str], list[str]]:
-        """`sinet.captions.measured_on` of runs by dataset (all its folds) and encoder."""
+        """`sinet.captions.measured_on` of trained runs by dataset (all its folds) and encoder."""
         at: dict[tuple[str, str], list[dict]] = {}
-        for run in runs:
+        for run in filter(is_trained, runs):
             at.setdefault(self.place(run)[:2], []).append(run)
         titles = self.titles("models")
         return {where: measured_on(there, titles, where[0]) for where, there in at.items()}
@@ -269,9 +282,22 @@ class Grid:
         taken = f"Archived runs, scored here and trained before at commit {commits}: {len(archived)}."
         return [*lines, *([taken] if archived else []), *self.remarks()]
 
+    def external(self) -> list[str]:
+        """Which models are given by predictions, who made them when, and what could not be read as it stands."""
+        lines: dict[tuple[str, str], dict[str, None]] = {}
+        for run in self.runs:
+            if not is_trained(run):
+                title, dataset = self.title("models", run["model"]), self.title("datasets", run["dataset"])
+                about = f"seed {run['seed']} from {run['file']} (SHA-256 {run['sha256'][:12]})"
+                parts = [*(f"{n:,} {why}" for why, n in (run["lost"] | run["changed"]).items())]
+                parts += filter(None, [said_of(run["unknown_types"])])
+                key = f"External, not trained here: {title} on {dataset}, made by {run['maker']}", run["date"]
+                lines.setdefault(key, {})["; ".join([about, *parts])] = None
+        return [f"{what}, {date}: {'. '.join(of)}." for (what, date), of in lines.items()]
+
     def remarks(self) -> list[str]:
-        """The grid's own remark, and the runs skipped or failed with their reasons."""
-        lines = [self.declared["remark"]] if self.declared["remark"] else []
+        """What is external, the grid's own remark, and the runs skipped or failed with their reasons."""
+        lines = [*self.external(), *([self.declared["remark"]] if self.declared["remark"] else [])]
         out: dict[tuple[str, str, str], list[str]] = {}
         for path, reason in self.declared["skipped"]:
             dataset, encoder, model, _ = path.split("/")
@@ -316,6 +342,11 @@ def test_of(made: dict) -> str:
         f"{made['resamples']:,} resamples) plus that of runs; comparisons of fewer runs are not tested, and nothing "
         "of them is bold"
     )
+
+
+def is_trained(run: dict) -> bool:
+    """Whether the run of a record was trained, not given by predictions."""
+    return "maker" not in run
 
 
 def path_of(run: dict) -> str:

@@ -8,6 +8,7 @@ from sinet.report.grid import (
     GOLD_ENTITIES,
     METRICS,
     NOT_DECIDED,
+    NONE,
     NOT_REPORTED,
     NOT_RUN,
     PUBLISHED_ENCODERS,
@@ -89,8 +90,9 @@ def _measured(grid: Grid, figures: list[Figure], model: str, encoder: str, recip
     sources = [grid.source(recipe, runs, splits)] if recipe else []
     if lacking := grid.why_absent(encoder, model):
         sources.append(f"{SKIPPED}: {lacking}")
-    of = "; ".join(sources), grid.title("models", model), grid.title("encoders", encoder)
-    cells: Cells = {"System": f"{of[1]} (ours)", "Encoder": of[2], "Source": of[0]}
+    with_encoder = NONE if grid.is_external(model) else grid.title("encoders", encoder)
+    of = "; ".join(sources), grid.title("models", model), with_encoder
+    cells: Cells = {"System": grid.named(model), "Encoder": of[2], "Source": of[0]}
     lines = []
     for key, title, metric, name in figures:
         if place := places.get(key):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sinet.grid.plan import Plan
 
-STEPS = ("train", "unarchive", "predict", "evaluate")
+STEPS = ("train", "unarchive", "predict", "evaluate", "external")
 SAVED = re.compile(r"(?:saved up to|resumed in) epoch ([\d.]+)")
 LAST_WORD = re.compile(r"sinet \w+: (?P<message>.+)|sinet (?P<step>\w+) failed")
 

@@ -19,7 +19,7 @@ from sinet.evaluate.metrics import facts
 from sinet.files import read_sealed, write_text
 from sinet.grid.recipes import length, length_of, recorded
 from sinet.report.frame import read_runs
-from sinet.report.grid import METRICS, NO_TYPES, Grid, path_of
+from sinet.report.grid import METRICS, NO_TYPES, NONE, Grid, is_trained, path_of
 from sinet.report.table import NO_FIGURE, Cell, for_page, frame, number
 
 log = logging.getLogger("sinet")
@@ -110,15 +110,17 @@ def _runs(grid: Grid) -> dict:
         {
             "System": grid.title("models", run["model"]),
             "Dataset": grid.title("datasets", run["dataset"]),
-            "Encoder": grid.title("encoders", run["encoder"]),
+            "Encoder": grid.title("encoders", run["encoder"]) if is_trained(run) else NONE,
             "Seed": number(run["seed"], 0),
             "Recipe": run["recipe"]["name"],
-            "Selected": f"epoch {run['selected_epoch']:g} of {length(recorded(run))} ({run['selection']})",
+            "Selected": f"epoch {run['selected_epoch']:g} of {length(recorded(run))} ({run['selection']})"
+            if is_trained(run)
+            else NONE,
             **{name: _f1(run, metric, run["scores"]["symmetric"][metric]["f1"]) for metric, name in METRICS.items()},
             "Dev Rel+": _f1(run, "rel_plus", run["dev"]["rel_plus"]) if "rel_plus" in run["dev"] else NO_FIGURE,
-            "Training (min)": number(run["seconds"]["train"] / 60, 1),
-            "Parameters (M)": number(run["parameters"] / 1e6, 1),
-            "Precision": run["precision"],
+            "Training (min)": number(run["seconds"]["train"] / 60, 1) if is_trained(run) else NO_TYPES,
+            "Parameters (M)": number(run["parameters"] / 1e6, 1) if is_trained(run) else NO_TYPES,
+            "Precision": run.get("precision", NONE),
         }
         for run in grid.runs
     ]
@@ -127,13 +129,13 @@ def _runs(grid: Grid) -> dict:
         f"Micro F1 x 100 on the {splits} split, symmetric types direction-free; training time without the evaluations "
         "on dev."
     )
-    return for_page("Runs", frame(rows), [note])
+    return for_page("Runs", frame(rows), [note, *grid.external()])
 
 
 def _machines(runs: Sequence[dict]) -> list[dict]:
     """Machines, commits and versions that the runs were trained with, each with its runs."""
     machines: dict[tuple, list[str]] = {}
-    for run in runs:
+    for run in filter(is_trained, runs):
         versions = ", ".join(f"{package} {version}" for package, version in run["versions"].items())
         machines.setdefault((machine(run), short_commit(run["git_commit"]), versions), []).append(path_of(run))
     return [{"title": title, "commit": c, "versions": v, "runs": of} for (title, c, v), of in machines.items()]
@@ -158,9 +160,11 @@ def _trainings(grid: Grid) -> dict:
             **{"Clip": rate(t.clip), "Selection": t.selection},
             "Settings": ", ".join(f"{k} {v}" for k, v in run["settings"].items()) or "as declared by the system",
         }
-        for run in grid.runs
+        for run in filter(is_trained, grid.runs)
         for part, t in recorded(run).trainings
     ]
+    if not rows:
+        return for_page("Plan", frame([], ["System"]), ["Nothing is trained: all models are given by predictions."])
     joined = {"Datasets and encoders": "; ", "Seeds": ", "}
     how = [column for column in rows[0] if column not in joined]
     said = {column: lambda texts, by=by: by.join(dict.fromkeys(texts)) for column, by in joined.items()}
@@ -191,9 +195,9 @@ def _browsed(results: Path, runs: Sequence[dict], grid: Grid) -> dict:
     `[kind, gold or -1, predicted or -1]`, positions in the lists of entities or relations by its kind.
     """
     data = results / "data" / runs[0]["dataset"]
-    labels = Labels.read(data / "labels.json")
     gold = read_sentences(data / "test.jsonl")
     predicted = [read_sentences(run["folder"] / "predictions.jsonl") for run in runs]
+    labels = _with_unknown(Labels.read(data / "labels.json"), [s for of in predicted for s in of])
     return {
         "title": grid.where(runs[0]["dataset"], runs[0]["encoder"]),
         "systems": [f"{grid.title('models', run['model'])}, seed {run['seed']}" for run in runs],
@@ -206,6 +210,13 @@ def _browsed(results: Path, runs: Sequence[dict], grid: Grid) -> dict:
             for g, each in zip(gold, zip(*predicted, strict=True), strict=True)
         ],
     }
+
+
+def _with_unknown(labels: Labels, predicted: Sequence[Sentence]) -> Labels:
+    """The labels and, behind them, what else predictions made elsewhere have."""
+    entities = dict.fromkeys([*labels.entity_types, *(e.type for s in predicted for e in s.entities)])
+    relations = dict.fromkeys([*labels.relation_types, *(r.type for s in predicted for r in s.relations)])
+    return Labels(tuple(entities), tuple(relations), labels.symmetric)
 
 
 def _prediction(gold: Sentence, predicted: Sentence, labels: Labels) -> list:

@@ -10,6 +10,7 @@ from sinet.captions import machine, short_commit
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_text
 from sinet.grid.plan import Plan
+from sinet.report.grid import is_trained
 
 OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
 """Tables that are seen at once, in this order; the others are folded."""
@@ -79,7 +80,7 @@ def _check(config: Path, plan: Plan) -> None:
 def _made(config: Path, plan: Plan) -> str:
     """Command, date, commit, machine and time of a grid's trainings."""
     paths = plan.records()
-    records = [read_sealed(path) for path in paths]
+    records = list(filter(is_trained, map(read_sealed, paths)))
     last = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
     minutes = sum(sum(record["seconds"].values()) for record in records) / 60
     machines = dict.fromkeys(
@@ -87,7 +88,7 @@ def _made(config: Path, plan: Plan) -> str:
     )
     skipped = f"; {len(plan.skipped)} skipped" if plan.skipped else ""
     return (
-        f"`make tables CONFIG={config}`, finished {last:%Y-%m-%d}. {len(records)} runs{skipped}; {minutes:.0f} "
+        f"`make tables CONFIG={config}`, finished {last:%Y-%m-%d}. {len(paths)} runs{skipped}; {minutes:.0f} "
         f"minutes of training and evaluation on dev in all. Trained on: {'; '.join(machines)}.\n"
     )
 
