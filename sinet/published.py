@@ -2,10 +2,14 @@
 
 import copy
 import functools
+from pathlib import Path
 
 import yaml
 
+from sinet.grid.bounded_yaml import read_yaml
+from sinet.grid.mistakes import validated
 from sinet.provenance import ROOT
+from sinet.schema import PublishedRows
 
 DATASETS = {"ace04": "ACE04", "ace05": "ACE05", "scierc": "SciERC"}
 """Columns of the published tables and their titles."""
@@ -24,6 +28,24 @@ def tables() -> dict:
 @functools.cache
 def _read() -> dict:
     return yaml.safe_load((ROOT / "sinet" / "report" / "published.yaml").read_text(encoding="utf-8"))
+
+
+def own_rows(path: Path) -> list[dict]:
+    """The rows in a file of one's own: `{system, cite, encoder, figures: {dataset: {ent, rel, rel_strict}}}`.
+
+    Raises:
+        UserError: a file that cannot be read, or is not of the form of `main` in `published.yaml`.
+    """
+    said = read_yaml(path)
+    rows = said.get("main") if isinstance(said, dict) else None
+    if isinstance(rows, list):
+        said = said | {"main": [_with_figures(row) if isinstance(row, dict) else row for row in rows]}
+    return [row.declared() for row in validated(PublishedRows, said, where=f"{path}: ").main]
+
+
+def _with_figures(row: dict) -> dict:
+    described = {key: value for key, value in row.items() if key in ("system", "cite", "encoder")}
+    return described | {"figures": {key: value for key, value in row.items() if key not in described}}
 
 
 def remark_on(table: str) -> str:

@@ -482,6 +482,40 @@ OfSystem: Any = some_of(
 )
 
 
+# -- published figures -----------------------------------------------------------------------------------------------
+
+
+class PublishedFigures(Strict):
+    """Micro F1 x 100 on a test split, as published."""
+
+    ent: float | None = None
+    """Type and boundaries."""
+    rel: float | None = None
+    """Relation type and both boundaries."""
+    rel_strict: float | None = None
+    """Rel and both entity types."""
+
+
+class PublishedRow(Strict):
+    """A published row of one's own."""
+
+    system: Text
+    """Name of the system."""
+    cite: Text
+    """Source: authors and year."""
+    encoder: Text
+    """Its encoder: Bb, SciB, ALB as in the paper's rows, or any name."""
+    figures: Annotated[dict[str, PublishedFigures], Field(min_length=1)]
+    """By dataset: a declared one, or a column of the published tables."""
+
+
+class PublishedRows(Strict):
+    """A file of published rows."""
+
+    main: list[PublishedRow]
+    """Rows of the main table."""
+
+
 # -- the grid ----------------------------------------------------------------------------------------------------------
 
 
@@ -552,6 +586,9 @@ class Config(Strict):
     archive: str | None
     """Folder of runs archived without weights (python -m sinet archive); those of the grid are taken, not trained. null
     for none."""
+    published: Text | None = None
+    """File of published rows of one's own for the main table, in the form of `main` in `sinet/report/published.yaml`;
+    from where the workflow runs or absolute. null for none."""
     remark: str | None = None
     """A line printed under every table of this grid."""
     allow_missing: bool = False

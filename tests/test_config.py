@@ -71,6 +71,7 @@ MISTAKES = {
     "encoders: {scibert-sizes: {tokenizer: nowhere}}": r"encoders.scibert-sizes.tokenizer: 'nowhere' is not a declared",
     "case_study: {model: sinnet}": r"case_study.model: 'sinnet' is not declared, did you mean 'sinet'\?",
     "reference: sinnet": r"reference: 'sinnet' is not declared, did you mean 'sinet'\?",
+    "published: nowhere.yaml": r"published: nowhere.yaml: No such file",
     "case_study: {sentences: 3}": r"case_study.sentences: 3 is a number, should be a list",
     "case_study: {triples: [[his, buddies]]}": r"triples\[0\]: \['his', 'buddies'\] should be a head's words, a ",
     "case_study: {triples: [[a, Usedfor, b]]}": r"'Usedfor' is not a relation type of any dataset, did you",
@@ -271,6 +272,25 @@ def test_every_baseline_has_settings_and_declares_them_as_its_own():
     modules = {path.stem for path in (ROOT / "baselines").glob("[!_]*.py")} - {"settings"}
     assert {*systems.sources()} == modules | {"sinet"}
     assert all(systems.load(name).Settings is systems.settings(name) for name in systems.sources())
+
+
+@pytest.mark.parametrize(
+    "rows, said",
+    [
+        (
+            "main: [{system: A, cite: B, encoder: C, scirec: {ent: 1.0}}]",
+            r"main\[0\]: 'scirec' is not declared, did you",
+        ),
+        ("main: [{system: A, cite: B, encoder: C}]", r"main\[0\].figures: the list is empty; name at least one"),
+        ("main: [{system: A, encoder: C, scierc: {ent: 1.0}}]", r"main\[0\]: key 'cite' is missing"),
+        ("main: [{system: A, cite: B, encoder: C, scierc: {f1: 1.0}}]", r"main\[0\].figures.scierc.f1: unknown key"),
+        ("[]", r"rows.yaml: top level: .* is a list, should be a mapping"),
+    ],
+)
+def test_published_rows_of_ones_own_are_checked(tmp_path, rows, said):
+    (tmp_path / "rows.yaml").write_text(rows)
+    with pytest.raises(UserError, match=rf"published: .*{said}"):
+        resolve(load_config() | {"published": str(tmp_path / "rows.yaml")})
 
 
 def test_settings_have_to_go_together_in_a_run():

@@ -17,6 +17,7 @@ from sinet.cli import COMMANDS, build_parser, main
 from sinet.data.sentence import parse_sentence
 from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.config import load_config
+from sinet.grid.plan import resolve
 from sinet.provenance import ROOT
 from sinet.report.table import tidy_line
 from sinet.schema import Trials
@@ -116,6 +117,8 @@ def test_the_pages_can_be_followed(tmp_path, monkeypatch, capsys):
     assert "no faults" in printed and "encoder_lr: 3.0e-05" in printed
     assert '{"run": "mine/minilm/gpt/0", "predictions": "predictions/gpt.jsonl"}' in printed
     planned = json.loads(Path("results/one/plan.json").read_text())["runs"]
+    shown = resolve(load_config("mine.yaml") | {"published": "rows.yaml"}).declared["published"]
+    assert shown[0]["figures"] == {"mine": {"ent": 91.2, "rel": None, "rel_strict": 60.5}}
     assert {run.split("/")[2] for run in planned} == {"sinet", "spert"}
     trials = list(trial_runs(load_config("mine.yaml"), Trials.model_validate(read_yaml(Path("trials.yaml")))))
     assert [(trial, run.dataset) for _, trial, run in trials] == [("low", "mine"), ("high", "mine")]

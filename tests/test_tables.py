@@ -54,6 +54,7 @@ def declared(runs: list[str], failed: list[list[str]], skipped: list[list[str]])
         "models": MODELS,
         "reference": "ours",
         "remark": None,
+        "published": [],
         "runs": dict.fromkeys(runs, "full"),
         "skipped": skipped,
         "failed": failed,
@@ -178,7 +179,7 @@ def test_ours_is_bold_where_it_beats_all_others(over_pfn, over_spert, bold):
     ]
     planned = declared([f"ten/tiny/{m}/{s}" for m, s in runs], [], [])
     grid = Grid([record(*run) for run in runs], planned, NOT_COMPARED | {"comparisons": made})
-    table = main_table(grid, []).frame
+    table = main_table(grid, [], []).frame
     cells = zip(table["", "System"], table["SciERC", "Ent"], strict=True)
     assert {name.removesuffix(" (ours)") for name, cell in cells if cell.bold} == bold
     assert not any(cell.bold for cell in table["SciERC", "Rel"])
@@ -204,7 +205,7 @@ def test_what_is_bold_is_told_of_the_reference_alone(tmp_path):
     runs = [record("pfn", 0)]
     for name, said in (("pfn", "Bold: PFN where"), (None, None)):
         of = Grid(runs, declared(["ten/tiny/pfn/0"], [], []) | {"reference": name}, NOT_COMPARED)
-        notes = " ".join(main_table(of, []).notes)
+        notes = " ".join(main_table(of, [], []).notes)
         assert said in notes if said else "Bold" not in notes
 
 
@@ -387,6 +388,29 @@ def test_the_tables_of_own_data_hold_nothing_of_the_paper(tmp_path):
     assert body(tmp_path / "alone" / "tables" / "ablation.md") == []
 
 
+def test_published_rows_of_ones_own_stand_in_the_main_table(tmp_path):
+    """Of own data and of the paper's columns, under a title of their own; ours of that name stands beneath."""
+    (tmp_path / "rows.yaml").write_text(
+        "main:\n"
+        '  - {system: Theirs, cite: "Someone, 2026", encoder: RoBERTa, own: {ent: 91.25}, ace05: {ent: 80.0}}\n'
+        '  - {system: PFN, cite: "Others, 2026", encoder: SciB, own: {rel_strict: 12.5}}\n'
+    )
+    planned = declared(["own/tiny/pfn/0"], [], [])
+    planned["datasets"]["own"] = {"title": "Own data"}
+    grid = Grid([], planned | {"published": published.own_rows(tmp_path / "rows.yaml")}, NOT_COMPARED)
+    table = main_table(grid, [], grid.declared["published"])
+    shown = table.frame.map(str)
+    assert shown[("", "System")].tolist() == ["Theirs (Someone, 2026)", "PFN (Others, 2026)", "PFN (ours)"]
+    assert shown[("", "Encoder")].tolist() == ["RoBERTa", "SciBERT", "Tiny"]
+    assert shown[("Own data", "Ent")].tolist()[:2] == ["91.25", "n.r."] and shown[("ACE05", "Ent")][0] == "80.00"
+    assert shown[("Own data", "Rel+")][1] == "12.50" and "SciERC" not in shown
+    assert "Published elsewhere: Theirs (Someone, 2026); PFN (Others, 2026)." in table.notes
+    (line,) = [
+        line for line in table.tidy.to_dict("records") if line["system"] == "Theirs" and line["dataset"] == "ACE05"
+    ]
+    assert (line["source"], line["mean"]) == ("published; no Theirs here", 80.0)
+
+
 def test_what_was_skipped_altogether_has_its_row_and_column(tmp_path):
     absent = [["ace04/tiny/ours/0", "no corpus"], ["ten/tiny/spert/0", "no memory"]]
     made = write_grid(tmp_path, [("ours", 0), ("pfn", 0)], [], skipped=absent)
@@ -454,7 +478,7 @@ def paper(tmp_path_factory) -> tuple[Path, Callable[..., Grid]]:
     folder = tmp_path_factory.mktemp("paper")
     of = grid(lambda run: (run.dataset, run.encoder_name) == ("ace05", "bert-base-cased"))
     printed = published.tables()
-    for table in (main_table(of, printed["main"]), ablation_table(of, printed), published_table(of, printed)):
+    for table in (main_table(of, printed["main"], []), ablation_table(of, printed), published_table(of, printed)):
         write(table, folder)
     return folder, grid
 
@@ -628,7 +652,7 @@ def test_other_encoders_stand_after_all_published_rows(tmp_path):
     planned["encoders"]["tiny"].pop("published")
     grid = Grid([record("pfn", 0)], planned, NOT_COMPARED)
     printed = published.tables()
-    sources = main_table(grid, printed["main"]).frame[("", "Source")].tolist()
+    sources = main_table(grid, printed["main"], []).frame[("", "Source")].tolist()
     assert sources[18:] == ["published; not run", "measured, full, n=1, test of Ten"] and len(sources) == 20
     table = published_table(grid, printed)
     assert table.frame.empty and table.tidy.empty and "Measured, and not published: Ten with Tiny (PFN)." in table.notes

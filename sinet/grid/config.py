@@ -316,10 +316,21 @@ def _column_mistakes(config: Config) -> Iterator[str]:
 
 
 def _published_mistakes(config: Config) -> Iterator[str]:
-    """Names of systems and settings that no published table has, and those that two models claim."""
+    """Published rows of one's own of an unknown dataset, names of systems and settings that no published table has, and
+    those that two models claim."""
     tables = published.tables()
+    own: list[dict] = []
+    try:
+        own = published.own_rows(Path(config.published)) if config.published else []
+    except OSError as error:
+        yield f"published: {config.published}: {error.strerror}"
+    except UserError as error:
+        yield f"published: {error}"
+    datasets = [*published.DATASETS, *dict.fromkeys(d.fold_of or name for name, d in config.datasets.items())]
+    for number, row in enumerate(own):
+        yield from _unknown(f"published: {config.published}: main[{number}]", row["figures"], datasets)
     known = {
-        "published": {row["system"] for row in tables["main"]},
+        "published": {row["system"] for row in (*tables["main"], *own)},
         "setting": {row["setting"] for rows in tables["ablation"].values() for row in rows},
     }
     for field, names in known.items():

@@ -339,6 +339,7 @@ class Plan:
         return titles | {
             "reference": self.config.reference if self.config.reference in in_grid else None,
             "remark": self.config.remark,
+            "published": published.own_rows(Path(self.config.published)) if self.config.published else [],
             "runs": self.runs,
             "failed": list(map(list, self.failed.items())),
             "archived": self.archived,

@@ -32,7 +32,7 @@ NOT_REPORTED, NOT_RUN, SKIPPED, FAILED, NO_GOLD, NO_TYPES = map(
     Cell, ("n.r.", "not run", "skipped", "failed", "no gold", NONE)
 )
 NOT_DECIDED = NO_TYPES
-UNREPORTED = f"{NOT_REPORTED}: the paper reports no such figure."
+UNREPORTED = f"{NOT_REPORTED}: the source reports no such figure."
 WHY_EMPTY = (
     f"{NOT_RUN}: not in this grid. {SKIPPED}, {FAILED}: in this grid, but some or all of its runs have no result, for "
     f"the reasons given; nothing is averaged over the others. {NO_GOLD}: the test split has nothing to be found. "

@@ -29,11 +29,14 @@ BETWEEN_GOLD = (
 )
 
 
-def main_table(grid: Grid, published: list[dict]) -> Table:
-    """Systems x datasets: each published row (none of a grid of other datasets), directly under it what was measured of
-    that system with that encoder, one row for each recipe; last what has no published row."""
+def main_table(grid: Grid, paper: list[dict], own: list[dict]) -> Table:
+    """Systems x datasets: each published row (of the paper, none of a grid of other datasets; then those of one's own,
+    `sinet.published.own_rows`), directly under it what was measured of that system with that encoder, one row for each
+    recipe; last what has no published row."""
     models, encoders = grid.declared["models"], grid.declared["encoders"]
-    columns = dict(PUBLISHED_DATASETS) if published else {}
+    columns = dict(PUBLISHED_DATASETS) if paper else {}
+    published = [*paper, *({**row, **_by_column(grid, row["figures"])} for row in own)]
+    columns |= {key: title for key, title in PUBLISHED_DATASETS.items() if any(key in row for row in published)}
     columns |= {key: title for key, title in map(grid.column, grid.datasets()) if key not in columns}
     scored = [run for run in grid.runs if REL_GOLD_ENTITIES in run["scores"]["symmetric"]]
     given = {grid.column(grid.whole(run["dataset"]))[0] for run in scored}
@@ -50,12 +53,15 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
         made += [_published(grid, figures, row, bool(ours)), *(_measured(grid, figures, *m) for m in ours)]
         rest = [m for m in rest if m not in ours]
     made += [_measured(grid, figures, *m) for m in rest]
+    cited = [f"{row['system']} ({row['cite']})" for row in own]
+    remark = f" {remark_on('main')}" if paper else ""
     beside = (
-        f" {UNREPORTED} {remark_on('main')} Under a published row: that system, measured here with that encoder, by "
+        f" {UNREPORTED}{remark} Under a published row: that system, measured here with that encoder, by "
         "which recipe, over n seeds, on which split. Measured rows without a published one (another encoder) come last."
     )
     notes = (
         f"Micro F1 x 100. {WHY_EMPTY}{beside if published else ''}",
+        *([f"Published elsewhere: {'; '.join(cited)}."] if cited else []),
         *_tested(grid),
         *([BETWEEN_GOLD] if given else []),
         *grid.protocol([run for run in grid.runs if is_system(models[run["model"]])]),
@@ -63,9 +69,16 @@ def main_table(grid: Grid, published: list[dict]) -> Table:
     return Table.of("main", "Main results", made, notes)
 
 
+def _by_column(grid: Grid, figures: dict[str, dict]) -> dict[str, dict]:
+    """Figures of datasets by the columns that they stand in: a published one, else that of a dataset of the grid."""
+    shown_here = {dataset: grid.column(dataset)[0] for dataset in grid.datasets()}
+    return {key if key in PUBLISHED_DATASETS else shown_here.get(key, key): of for key, of in figures.items()}
+
+
 def _published(grid: Grid, figures: list[Figure], row: dict, measured: bool) -> tuple[dict, list[dict]]:
     """Cells and csv lines of a published row, which says why no measured one stands under it."""
-    system, encoder, source = row["system"], PUBLISHED_ENCODERS[row["encoder"]], "published"
+    system, source = row["system"], "published"
+    encoder = PUBLISHED_ENCODERS.get(row["encoder"], row["encoder"])  # one's own rows may have any
     if not measured:
         here = any(declared.get("published") == system for declared in grid.declared["models"].values())
         source += f"; {NOT_RUN}" if here else f"; no {system} here"

@@ -35,7 +35,7 @@ def write_tables(
         paper |= {"main": [], "ablation": {}, "efficiency": {}}  # of other data the paper says nothing
     out.mkdir(parents=True, exist_ok=True)
     for table in (
-        main_table(grid, paper["main"]),
+        main_table(grid, paper["main"], grid.declared["published"]),
         ablation_table(grid, paper),
         published_table(grid, paper),
         significance_table(grid),

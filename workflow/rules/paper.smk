@@ -45,7 +45,8 @@ rule tabulate:
     params:
         plan=PLAN_FILE,
         planned=GRID.planned(
-            *("runs", "datasets", "encoders", "models", "reference", "remark", "skipped", "archived", "measured")
+            *("runs", "datasets", "encoders", "models", "reference", "remark", "skipped", "archived", "measured"),
+            "published",
         ),
         out=lambda wildcards, output: str(Path(output[0]).parent),
         code=GRID.code("tabulate"),
