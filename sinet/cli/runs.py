@@ -224,6 +224,21 @@ def export(run: Run, released: Annotated[Path, Option("new folder to write", "DI
 
 
 @command
+def publish(
+    run: Annotated[Path, Option("a finished run's folder in a grid's results", "RUN", positional=True)],
+    out: Annotated[Path, Option("new folder to write", "DIR")],
+    licence: Annotated[str, Option("of the weights, as the hub names it, such as cc-by-4.0", "NAME")],
+    language: Annotated[str, Option("of the data, by its code", "CODE")] = "en",
+) -> None:
+    """Write a folder for a model hub: weights, tokenizer, a model card made from the run's record. `sinet.load` reads
+    it. Example: sinet publish results/mine/runs/mine/minilm/sinet/0 --licence cc-by-4.0 --out sinet-mine"""
+    from sinet.infer.publish import publish
+
+    publish(run, licence, language, out)
+    print(f"{out}: nothing was uploaded; where a hub can be reached: hf upload USER/NAME {out}")
+
+
+@command
 def import_(
     released: Annotated[
         Path,

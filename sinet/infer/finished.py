@@ -38,3 +38,9 @@ def check_has_thresholds(run: Path) -> None:
     system = described(run)["system"]
     if system in systems.sources() and "threshold" not in systems.settings(system).model_fields:
         raise UserError(f"{run}: {system} takes the best relation of a pair; it has no threshold")
+
+
+def check_new(option: str, out: Path) -> None:
+    """Raise `UserError` unless a folder to write is new or empty."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir())):
+        raise UserError(f"{option} {out}: is there already and not empty; name a new folder")

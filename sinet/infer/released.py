@@ -26,7 +26,7 @@ from sinet.encoders.encoder import Encoder
 from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError, counted
 from sinet.files import read_json, write_atomically, write_json, write_sealed, write_text
-from sinet.infer.finished import described, run_sums
+from sinet.infer.finished import check_new, described, run_sums
 from sinet.infer.predict import load_run, readable
 from sinet.model.weights import write_weights
 from sinet.provenance import file_sha256
@@ -144,11 +144,6 @@ def _authors(system: str, folder: Path) -> Released:
     return RELEASED[system]
 
 
-def _is_new(option: str, out: Path) -> None:
-    if out.is_file() or (out.is_dir() and any(out.iterdir())):
-        raise UserError(f"{option} {out}: is there already and not empty; name a new folder")
-
-
 # -- ours to theirs ------------------------------------------------------------------------------------------------
 
 
@@ -160,7 +155,7 @@ def export_run(run: Path, out: Path) -> None:
     """
     made = described(run)
     authors = _authors(made["system"], run)
-    _is_new("--released", out)
+    check_new("--released", out)
     kind = made["encoder_config"].get("model_type")
     if kind != "bert":
         raise UserError(f"{run}: its encoder is of the kind {kind!r}, the released code's names are those of 'bert'")
@@ -336,7 +331,7 @@ def import_run(source: Path, like: Path, out: Path) -> None:
     """
     made = described(like)
     authors = _authors(made["system"], like)
-    _is_new("--out", out)
+    check_new("--out", out)
     if not source.exists():
         raise UserError(f"--released {source}: no such file or folder")
     folder = source if source.is_dir() else source.parent
