@@ -7,8 +7,8 @@ from sinet.published import is_system, remark_on
 from sinet.report.grid import (
     GOLD_ENTITIES,
     METRICS,
-    NOT_DECIDED,
     NONE,
+    NOT_DECIDED,
     NOT_REPORTED,
     NOT_RUN,
     PUBLISHED_ENCODERS,
