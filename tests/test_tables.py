@@ -147,7 +147,7 @@ def test_relations_of_gold_entities_have_a_column_where_some_run_has_them(tables
         of = made[i]["scores"]["symmetric"]
         of["rel_gold_entities"] = of["rel_plus"] | {"f1": f1}
     grid = Grid(made, declared([f"ten/tiny/{m}/{s}" for m, s in runs], [], []), NOT_COMPARED)
-    table = main_table(grid, [])
+    table = main_table(grid, [], [])
     shown = dict(zip(table.frame["", "System"], table.frame["SciERC", "Rel, gold entities"], strict=True))
     assert {k: str(v) for k, v in shown.items()} == {
         "SINET (ours)": "81.00 ± 1.41",
