@@ -56,7 +56,9 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
             run.mkdir(parents=True)
             write_sentences(run / "predictions.jsonl", predicted)
             write_sealed(run / "analysis.json", analyse(gold, predicted, LABELS))
-            (run / "log.csv").write_text("stage,epoch,loss,dev_rel_plus\n" + f",1,4.0,\n,2,{2 + seed}.0,{10 + seed}\n")
+            first = "1.0" if model == "sinet" else ""
+            log = f"stage,epoch,loss,dev_rel_plus\n,1,4.0,{first}\n,2,{2 + seed}.0,{10 + seed}\n"
+            (run / "log.csv").write_text(log)
             record = {
                 **{"dataset": "ten", "encoder": "tiny", "model": model, "seed": seed, "split": "test"},
                 **{"recipe": RECIPE, "selection": "last", "dev": {}, "scores": score(gold, predicted, LABELS)},
@@ -106,9 +108,13 @@ def test_what_is_over_all_folds_says_so(grid, tmp_path):
 
 def test_lines_are_the_runs_figures(grid):
     runs = Grid.read(grid[0], DECLARED)
-    left, right = figures._curves(runs)[0].axes
+    figure, caption = figures._curves(runs)
+    left, right = figure.axes
     assert [line.get_ydata().tolist() for line in left.lines] == [[1.0, 0.75]] * 3, "mean of 2/4, 3/4 and 4/4"
-    assert [line.get_ydata().tolist() for line in right.lines] == [[11.0]] * 3, "dev was measured after the last epoch"
+    assert [line.get_ydata().tolist() for line in right.lines] == [[1.0, 11.0]] and not right.texts
+    assert caption.endswith("Dev was evaluated only once, which makes no curve: SpERT, SINET Base.")
+    right = figures._curves(Grid.read([r for r in grid[0] if "spert" in r.parts], DECLARED))[0].axes[1]
+    assert not right.lines and [t.get_text() for t in right.texts] == ["n/a: dev was evaluated once in each run"]
     ent, rel = figures._lengths(runs)[0].axes
     assert [set(line.get_ydata()) for line in ent.lines] == [{100.0}, {100.0}, {0.0}]
     assert [max(line.get_ydata()) for line in rel.lines] == [100.0, 0.0, 0.0]

@@ -84,16 +84,16 @@ def results(tmp_path_factory) -> tuple[Path, dict]:
     (folder / "tables").mkdir()
     write(Table("scores", "Scores", TABLE, pd.DataFrame({"System": ["B"]}), ["A note."]), folder / "tables")
     (folder / "figures" / "ten" / "tiny").mkdir(parents=True)
-    (folder / "figures" / "ten" / "tiny" / "curve.md").write_text(
+    (folder / "figures" / "ten" / "tiny" / "curves.md").write_text(
         "A caption with | a table |.\n\n| | b |\n|---|---|\n| **gold** | c |\n"
     )
-    (folder / "figures" / "ten" / "tiny" / "curve.png").write_bytes(PNG)
-    (folder / "figures" / "ten" / "tiny" / "curve.pdf").write_bytes(b"%PDF")
+    (folder / "figures" / "ten" / "tiny" / "curves.png").write_bytes(PNG)
+    (folder / "figures" / "ten" / "tiny" / "curves.pdf").write_bytes(b"%PDF")
     plan = {
         "runs": ["ten/tiny/good/0", "ten/tiny/bad/0"],
         "skipped": [["ace05/tiny/good/0", "no licence"]],
         "tables": ["scores"],
-        "figures": ["ten/tiny/curve"],
+        "figures": ["ten/tiny/curves"],
         "datasets": {"ten": {"title": "Ten"}},
         "encoders": {"tiny": {"title": "Tiny"}},
         "models": {"good": {"title": "Good"}, "bad": {"title": "Bad"}},
@@ -123,7 +123,8 @@ def test_the_page_holds_everything_and_loads_nothing(page):
         '<td class="number" data-value="0.001">0.001</td>',
         "frozen",
         "wide 8",
-        'download="ten-tiny-curve.pdf"',
+        'download="ten-tiny-curves.pdf"',
+        "<h3>Learning curves: Ten, Tiny</h3>",
         "python 3.11",
     ):
         assert part in text
@@ -158,6 +159,7 @@ def test_a_fold_is_named_as_such(results, tmp_path):
     for record in (tmp_path / "folds").rglob("record.json"):
         write_sealed(record, read_sealed(record) | {"dataset": "all-3"})
     shown["runs"] = [path.replace("ten/", "all-3/") for path in plan["runs"]]
+    shown["figures"] = []
     write_report(tmp_path / "folds", shown, tmp_path / "folds.html")
     text = (tmp_path / "folds.html").read_text()
     assert '"title":"All, fold 3, Tiny"' in text and text.count("All, fold 3</td>") == 2
@@ -268,13 +270,13 @@ def test_tables_sort_up_down_and_back(fresh):
     def press(nth: int = 3) -> None:
         fresh.find_element("css selector", f"#table-scores th:nth-child({nth}) button").click()
 
-    assert column() == ["B <x>", "A", "C", "D"]
+    assert column() == ["B <x>", "A", "D", "C"], "measured rows before published ones"
     press()
     assert column() == ["B <x>", "D", "A", "C"], "by number, bold or not, and what has none last"
     press()
     assert column() == ["A", "D", "B <x>", "C"]
     press()
-    assert column() == ["B <x>", "A", "C", "D"]
+    assert column() == ["B <x>", "A", "D", "C"]
     press(4)
     assert column() == ["D", "A", "B <x>", "C"], "intervals by their low end"
 
@@ -282,6 +284,55 @@ def test_tables_sort_up_down_and_back(fresh):
 @in_a_browser
 def test_cells_without_a_figure_are_grey(fresh):
     assert texts(fresh, "#table-scores td.none") == ["n.r.", "failed (n=2 of 3)"]
+
+
+@pytest.fixture
+def narrow(fresh):
+    """The page on a telephone."""
+    fresh.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 420, "height": 900, "deviceScaleFactor": 1, "mobile": True}
+    )
+    yield fresh
+    fresh.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def wider_than_the_window(browser) -> bool:
+    return browser.execute_script("return document.documentElement.scrollWidth > innerWidth")
+
+
+@in_a_browser
+def test_nothing_is_wider_than_a_desktop(fresh):
+    assert fresh.execute_script("return innerWidth") == 1400 and not wider_than_the_window(fresh)
+
+
+@in_a_browser
+def test_a_telephone_has_all_of_it(narrow):
+    assert narrow.execute_script("return innerWidth") == 420 and not wider_than_the_window(narrow)
+    narrow.find_element("css selector", 'nav a[href="#plan"]').click()
+    assert narrow.execute_script("return document.querySelector('nav').getBoundingClientRect().top") == 0
+    (box,) = narrow.find_elements("css selector", "#runs .scroll")
+    (first, second) = (box.find_element("css selector", f"tbody td:nth-child({n})") for n in (1, 2))
+    before = [cell.rect["x"] for cell in (first, second)]
+    narrow.execute_script("arguments[0].scrollLeft = 150", box)
+    assert [cell.rect["x"] - x for cell, x in zip((first, second), before, strict=True)] == [0, -150]
+
+
+@in_a_browser
+def test_a_dark_page_is_dark_and_its_figures_white(fresh):
+    def colours(scheme: str) -> list[str]:
+        fresh.execute_cdp_cmd(
+            "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        )
+        selectors = "body", "#table-scores td", "nav", "select", "figure .scroll"
+        found = (fresh.find_element("css selector", selector) for selector in selectors)
+        return [element.value_of_css_property("background-color") for element in found]
+
+    def brightness(colour: str) -> int:
+        return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+    light, dark = colours("light"), colours("dark")
+    assert all(brightness(colour) > 700 for colour in light)
+    assert all(brightness(colour) < 150 for colour in dark[:-1]) and dark[-1] == light[-1] == "rgba(255, 255, 255, 1)"
 
 
 @in_a_browser

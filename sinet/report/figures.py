@@ -70,6 +70,7 @@ def models_of(grid: Grid) -> dict[str, dict]:
 def _curves(grid: Grid) -> tuple[plt.Figure, str]:
     figure, (left, right) = _two_axes(sharex=False)
     metric = "ent" if _nothing(grid, "rel_plus") else "rel_plus"
+    once = []
     models = {model: look for model, look in models_of(grid).items() if not grid.is_external(model)}
     for model, look in models.items():
         logs = [_log(run["folder"] / "log.csv") for run in grid.runs if run["model"] == model]
@@ -79,7 +80,9 @@ def _curves(grid: Grid) -> tuple[plt.Figure, str]:
         area = shortest["epoch"], loss.min(axis=0), loss.max(axis=0)
         left.fill_between(*area, color=look["color"], alpha=0.15, linewidth=0)
         dev = pd.concat([log.set_index("epoch")[f"dev_{metric}"] for log in logs], axis=1, join="inner").dropna()
-        if len(dev):
+        if len(dev) == 1:
+            once.append(grid.title("models", model))
+        elif len(dev):
             right.plot(dev.index, dev.mean(axis=1), markersize=3, linewidth=1, **look)
     left.set(xlabel="epoch", ylabel="training loss (first = 1)")
     left.set_ylim(bottom=0)
@@ -90,14 +93,14 @@ def _curves(grid: Grid) -> tuple[plt.Figure, str]:
         axis.set_title(title, fontsize=7, loc="left")
         axis.xaxis.get_major_locator().set_params(integer=True)
     if not right.lines:
-        _write(right, "n/a: no dev split")
+        _write(right, "n/a: dev was evaluated once in each run" if once else "n/a: no dev split")
     _legend(figure, grid, models)
     return figure, (
         "Learning curves. Left: mean training loss of each epoch over that of the first (losses of different systems "
         "are different functions); lines are means over seeds, areas reach from the lowest to the highest "
         "seed; of a system whose parts are trained one after another the last part. Right: "
-        f"{METRICS[metric]} on the dev split where it was measured: whenever dev was looked at under a selection on "
-        "dev, else after the last epoch."
+        f"{METRICS[metric]} on the dev split, whenever it was evaluated."
+        + (f" Dev was evaluated only once, which makes no curve: {', '.join(once)}." if once else "")
     )
 
 

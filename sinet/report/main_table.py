@@ -56,8 +56,8 @@ def main_table(grid: Grid, paper: list[dict], own: list[dict]) -> Table:
     cited = [f"{row['system']} ({row['cite']})" for row in own]
     remark = f" {remark_on('main')}" if paper else ""
     beside = (
-        f" {UNREPORTED}{remark} Under a published row: that system, measured here with that encoder, by "
-        "which recipe, over n seeds, on which split. Measured rows without a published one (another encoder) come last."
+        f" {UNREPORTED}{remark} A measured row says by which recipe, over n seeds, on "
+        "which split; the published row of the same system and encoder is the one to hold it against."
     )
     notes = (
         f"Micro F1 x 100. {WHY_EMPTY}{beside if published else ''}",

@@ -28,6 +28,16 @@ PAGE = Path(__file__).with_name("page")
 MEDIA = {"csv": "text/csv", "tex": "text/x-tex", "png": "image/png", "pdf": "application/pdf"}
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
 """No file of a grid links to anything, and the page loads nothing."""
+FIGURES = {
+    "curves": "Learning curves",
+    "lengths": "F1 by sentence length",
+    "significance": "Differences between systems",
+    "speed": "F1 against speed",
+    "flops": "FLOPs by sentence length",
+    "attention": "Cross-task attention, sentence",
+    "attention_shares": "Where cross-task attention falls",
+}
+"""Titles by the last part of a figure's name, less its number."""
 
 
 def write_report(results: Path, plan: dict, out: Path) -> None:
@@ -46,13 +56,14 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(PAGE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
+    environment.tests["published"] = _is_published
     page = environment.get_template("page.html.jinja").render(
         name=str(results),
         plan=plan,
         about=about,
         titles={kind: grid.titles(f"{kind}s") for kind in ("dataset", "encoder")},
         tables=[_table(results / "tables", name) for name in plan["tables"]],
-        figures=[_figure(results / "figures", name) for name in plan["figures"]],
+        figures=[_figure(results / "figures", name, grid) for name in plan["figures"]],
         cards=[_html((results / "data" / name / "card.md").read_text("utf-8")) for name in about["dataset"]],
         runs=_runs(grid),
         machines=_machines(runs),
@@ -71,13 +82,23 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
 
 
 def _table(folder: Path, name: str) -> dict:
+    """A table as the page shows it: what was measured before what is published."""
     files = {ending: _inline(folder / f"{name}.{ending}") for ending in ("csv", "tex")}
-    return {"name": name, "files": files} | read_sealed(folder / f"{name}.json")
+    table = read_sealed(folder / f"{name}.json")
+    return table | {"name": name, "files": files, "rows": sorted(table["rows"], key=_is_published)}
 
 
-def _figure(folder: Path, name: str) -> dict:
+def _is_published(row: Sequence[Sequence]) -> bool:
+    """Whether a row's source is a publication."""
+    return any(text.startswith("published") for text, *_ in row)
+
+
+def _figure(folder: Path, name: str, grid: Grid) -> dict:
+    *place, kind = name.split("/")
+    kind, _, number = kind.partition("_") if kind[-1].isdigit() else (kind, "", "")
     return {
         "name": name,
+        "title": " ".join(filter(None, (FIGURES[kind], number))) + (f": {grid.where(*place)}" if place else ""),
         "image": _inline(folder / f"{name}.png"),
         "width": _pixels(folder / f"{name}.png") // 2,
         "caption": _html((folder / f"{name}.md").read_text(encoding="utf-8")),

@@ -5,7 +5,6 @@
 // by the value that a cell carries; behind all numbers come texts, then cells that say why they have no figure
 function sortable(table) {
   const body = table.tBodies[0], original = [...body.rows], heads = [...table.tHead.rows[0].cells];
-  for (const row of original) row.classList.toggle("published", [...row.cells].some(cell => /^published\b/.test(cell.textContent)));
   heads.forEach((head, column) => {
     const button = document.createElement("button");
     button.type = "button";
