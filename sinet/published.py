@@ -27,7 +27,8 @@ def tables() -> dict:
 
 @functools.cache
 def _read() -> dict:
-    return yaml.safe_load((ROOT / "sinet" / "report" / "published.yaml").read_text(encoding="utf-8"))
+    path = ROOT / "sinet" / "report" / "published.yaml"
+    return yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
 
 
 def own_rows(path: Path) -> list[dict]:

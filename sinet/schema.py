@@ -30,7 +30,7 @@ def mistake(text: str) -> PydanticCustomError:
 class Strict(BaseModel):
     """No key is unknown and no value is converted; the docstring under a field is its description."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, defer_build=True)
 
     def declared(self) -> dict[str, Any]:
         """The keys that were given, as plain values."""

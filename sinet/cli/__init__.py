@@ -89,6 +89,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def readable(*paths: Path) -> None:
+    """Raise `OSError` for a file that cannot be read, before what reads it is imported, which takes longer."""
+    for path in paths:
+        path.open("rb").close()
+
+
 class _Plain(logging.Formatter):
     """Log lines in which no text from a file steers the terminal."""
 

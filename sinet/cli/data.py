@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from sinet.cli import Config, Json, Option, command
+from sinet.cli import Config, Json, Option, command, readable
 from sinet.errors import UserError, counted, nearest, shown
 
 Mirrors = Annotated[list[str] | None, Option("folders to search; default: config.yaml", "DIR")]
@@ -59,6 +59,7 @@ def check(
     """Validate and describe files in a known format: every fault, then a card. Several files are taken for the splits
     of one dataset, the training split being the one that is called so (train.jsonl), else the first. Exit status 2 says
     that there are faults; nothing is written."""
+    readable(*files)
     from sinet.data.check import check_files
     from sinet.data.prepare import declared_labels
     from sinet.data.sentence import Labels
@@ -143,6 +144,7 @@ def init(
     """Write a configuration for data of your own: their declaration, and a grid of SINET on them. Example: `sinet init
     annotated.jsonl`, then `make tables CONFIG=mine.yaml`. Files are in any form that `check` reads. One file alone is
     divided into train, dev and test, by document where it names documents."""
+    readable(*files)
     from sinet.grid.init import init
 
     print(init(files, output, name or output.stem, seed, force))

@@ -154,13 +154,15 @@ def bench(
 ) -> None:
     """Measure the trained systems of a grid against their encoder and the machine. Not the steps of the ablation. Needs
     the machine for itself. Prints one table and writes bench.json."""
-    from sinet.efficiency.bench import bench
-    from sinet.efficiency.planning import PLANNED_RUNS, plan_grid, report
     from sinet.files import read_json, write_json
     from sinet.grid.config import read_config
     from sinet.grid.plan import resolve
 
-    print(bench(resolve(read_config(*config)), out, sentences or None, stream))
+    read = resolve(read_config(*config))
+    from sinet.efficiency.bench import bench
+    from sinet.efficiency.planning import PLANNED_RUNS, plan_grid, report
+
+    print(bench(read, out, sentences or None, stream))
     planned = plan_grid(PLANNED_RUNS)
     write_json(out, read_json(out) | {"plan": planned})
     print(report(planned))

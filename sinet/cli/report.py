@@ -51,9 +51,9 @@ def tables(
 ) -> None:
     """Write the tables of a grid (csv, md, tex, and json for the page). Main, ablation, published against measured,
     significance, efficiency, types, slices, errors."""
+    read = _plan(plan)
     from sinet.report.tables import write_tables
 
-    read = _plan(plan)
     compared = comparisons or read.results / "comparisons.json"
     write_tables(read.records(), compared, read.efficiency(), read.declared, out)
 
@@ -116,7 +116,7 @@ def plot_speed(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) ->
 def report(plan: PlanFile, out: Annotated[Path, Option("the page")]) -> None:
     """One self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions. The
     workflow calls it: make report."""
+    read = _plan(plan)
     from sinet.report.report import write_report
 
-    read = _plan(plan)
     write_report(read.results, read.declared, out)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Json, Option, PlanFile, command
+from sinet.cli import Json, Option, PlanFile, command, readable
 from sinet.errors import UserError, nearest, shown
 
 Gold = Annotated[Path, Option("gold sentences, in a form that `check` reads")]
@@ -22,6 +22,7 @@ def score(
     gold: Gold, predictions: Predictions, labels: Labels = None, symmetric: Symmetric = None, out: Out = None
 ) -> None:
     """Score predictions against gold: Ent, Rel, Rel+; prints JSON."""
+    readable(gold, predictions)
     from sinet.evaluate.metrics import score
 
     _against_gold(score, gold, predictions, labels, symmetric, out)
@@ -32,6 +33,7 @@ def analyse(
     gold: Gold, predictions: Predictions, labels: Labels = None, symmetric: Symmetric = None, out: Out = None
 ) -> None:
     """Errors of predictions by kind, with examples, and figures by slice; prints JSON."""
+    readable(gold, predictions)
     from sinet.evaluate.analyse import analyse
 
     _against_gold(analyse, gold, predictions, labels, symmetric, out)
@@ -92,11 +94,12 @@ def compare(
 ) -> None:
     """Compare the reference with each system and the steps of its ablation: bootstrap and variance of runs, Holm. Where
     dataset, encoder and recipe are the same."""
-    from sinet.evaluate.compare import compare, read_runs
-    from sinet.files import write_sealed
     from sinet.grid.plan import Plan
 
     read = Plan.read(plan)
+    from sinet.evaluate.compare import compare, read_runs
+    from sinet.files import write_sealed
+
     runs = read_runs(read.records(), read.results / "data")
     write_sealed(out, compare(runs, read.declared, resamples))
 

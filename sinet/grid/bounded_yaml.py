@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
 
 from sinet.errors import CONTROL, UserError, shown
 from sinet.files import read_text
@@ -50,17 +51,19 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{where}: broken YAML: {what:.200}") from None
 
 
-class _Loader(yaml.SafeLoader):
-    """Composes a bounded document: an alias counts as all that it stands for."""
+class _Loader(Composer, yaml.CSafeLoader):
+    """Composes a bounded document from the events of libyaml, which reads them ten times faster than Python does: an
+    alias counts as all that it stands for."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text)
+        Composer.__init__(self)
+        yaml.CSafeLoader.__init__(self, text)
         self.values, self.depth = 0, 0
         self.sizes: dict[str, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        event, before = self.peek_event(), self.values
-        mark: Any = event.start_mark
+        before, event = self.values, self.peek_event()  # type: Any, Any
+        mark = event.start_mark
         if isinstance(event, yaml.AliasEvent) and event.anchor in self.anchors:
             if event.anchor not in self.sizes:
                 raise yaml.MarkedYAMLError(
