@@ -32,7 +32,7 @@ def test_the_example_is_valid_and_without_a_file_nothing_is_assumed(tmp_path):
         ("limits: {runtime: 0}", "limits.runtime: 0 should be at least 1"),
         ("partitions: [gpu]", "partitions: .* is a list, should be a mapping"),
         ("- account", "site.yaml: top level: .* is a list, should be a mapping"),
-        ("account: [", "site.yaml:1: broken YAML"),
+        ("account: [", "site.yaml:2: broken YAML"),
     ],
 )
 def test_a_mistake_names_the_key_and_what_would_be_right(tmp_path, text, message):

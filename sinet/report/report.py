@@ -35,7 +35,7 @@ FIGURES = {
     "speed": "F1 against speed",
     "flops": "FLOPs by sentence length",
     "attention": "Cross-task attention, sentence",
-    "attention_shares": "Where cross-task attention falls",
+    "attention_mass": "Where cross-task attention falls",
 }
 """Titles by the last part of a figure's name, less its number."""
 
