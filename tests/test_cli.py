@@ -66,7 +66,6 @@ SCORE = ["score", "--gold", str(CORPUS), "--predictions", str(CORPUS), "--labels
         (["predict", "--run", "nowhere", "--input", "x.txt", "--output", "y"], "x.txt: No such file"),
         (["predict", "--run", "nowhere", "--text", "x"], "nowhere: no such folder of a run"),
         (["predict", "--run", "tests", "--text", "x"], "tests: no model.json, so no finished run"),
-        (["predict", "--run", "tests", "--input", str(CORPUS)], "--output: name the file to write"),
         (["check", "tests"], "tests: Is a directory"),
         (["check", str(CORPUS), "--labels", str(CORPUS)], "should hold {"),
         (["check", str(CORPUS), str(CORPUS)], "named 2 times; name each file once"),
