@@ -39,7 +39,7 @@ and the harness names no system: `sinet.systems` finds them.
 | that of SINET alone | a method of `System` in `sinet/model/sinet.py` in place of the common one |
 | the names of parameters | also `sinet/infer/released.py` (`SINET_NAMES` ...); `tests/test_reference.py` notices |
 | what SINET's classifiers see | `System.encode` in `sinet/model/sinet.py` |
-| add a metric | `METRICS` and `facts` in `sinet/evaluate/metrics.py` |
+| add a metric | `TITLES` and `facts` in `sinet/evaluate/metrics.py` |
 | add a column or a table | `sinet/report/`, see CONTRIBUTING.md |
 | add a key to the configuration or a recipe | `sinet/schema.py` |
 | add a command | a function in `sinet/cli/` |

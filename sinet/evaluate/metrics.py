@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from sinet.data.sentence import Labels, Sentence
 from sinet.errors import UserError, quoted
 
+TITLES = {"ent": "Ent", "rel": "Rel", "rel_plus": "Rel+"}
+"""What tables call each."""
+METRICS = tuple(TITLES)
 RELATION_METRICS = ("rel", "rel_plus")
-METRICS = ("ent", *RELATION_METRICS)
 REL_GOLD_ENTITIES = "rel_gold_entities"
 """Rel of relations decided between the gold entities, of systems that can: Rel and Rel+ are the same there."""
 FIGURES = ("precision", "recall", "f1")

@@ -8,7 +8,7 @@ import yaml
 from sinet.captions import dataset_title, machine, short_commit
 from sinet.data.sentence import Labels
 from sinet.errors import UserError
-from sinet.evaluate.metrics import FIGURES, METRICS
+from sinet.evaluate.metrics import FIGURES, METRICS, TITLES
 from sinet.files import link_or_copy, read_sealed, write_text
 from sinet.grid import recipes
 from sinet.grid.plan import Plan
@@ -54,7 +54,6 @@ boundaries; Rel+ also both entity types. Symmetric: relations that have no direc
 
 {scores}
 """
-TITLES = dict(zip(METRICS, ("Ent", "Rel", "Rel+"), strict=True))
 
 
 def publish(run: Path, licence: str, language: str, out: Path) -> None:

@@ -24,7 +24,7 @@ from sinet.report.frame import ALL, DEV, PLACE, TEST
 from sinet.report.table import NO_FIGURE, Cell
 
 GOLD_ENTITIES = {REL_GOLD_ENTITIES: "Rel, gold entities"}
-METRICS = dict(zip(metrics.METRICS, ("Ent", "Rel", "Rel+"), strict=True))
+METRICS = metrics.TITLES
 PUBLISHED_METRICS = dict(zip(metrics.METRICS, ("ent", "rel", "rel_strict"), strict=True))
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
 NONE = "\u2013"
