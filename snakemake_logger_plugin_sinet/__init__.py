@@ -172,7 +172,7 @@ class LogHandler(LogHandlerBase):
     def display(self) -> Group:
         """The running jobs under one line about all."""
         jobs, table = [*self.running.values()], Table.grid(padding=(0, 2))
-        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True, min_width=max((len(job.name) for job in jobs), default=0))
         table.add_column(no_wrap=True, overflow="ellipsis")
         seen = {id(job): progress(job.logs[0]) for job in jobs}
         for job in jobs:

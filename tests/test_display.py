@@ -48,7 +48,8 @@ def on_a_terminal(folder: Path, interrupt: Callable[[str], bool]) -> tuple[int, 
     process, terminal = pty.fork()
     if process == 0:
         os.chdir(folder)
-        os.execvpe(CALL[0], CALL, os.environ | {"TERM": "xterm"})
+        inherited = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+        os.execvpe(CALL[0], CALL, inherited | {"TERM": "xterm"})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     written, typed = b"", False
     with contextlib.suppress(OSError):  # raised when the last process that writes to it has ended

@@ -66,7 +66,7 @@ def _fail_and_mend(folder: Path, run: Callable[..., subprocess.CompletedProcess]
     main = (folder / "results/tiny/incomplete/main.md").read_text()
     assert main in printed.stdout
     (row,) = [line for line in main.splitlines() if line.startswith("| SpERT (ours)")]
-    assert "| measured, tiny, n=0 " in row and row.count("| failed (n=0 of 1) ") == 3
+    assert "| measured, tiny, n=0 " in row and row.count("| failed (n=0 of 1) ") == 4
     (row,) = [line for line in main.splitlines() if line.startswith("| SINET (ours)")]
     assert "| measured, tiny, n=2, test" in row and "failed" not in row
     assert "- No result: ten/tiny/spert/0: epoch 1, step" in main

@@ -103,7 +103,7 @@ def test_a_digest_follows_what_the_step_reaches(old, new, changes, toy):
         ("sinet.train.checkpoints.StateFolder", {"train"}),
         ("sinet.efficiency.timing.time_runs", {"time_inference"}),
         ("sinet.efficiency.flops.count_runs", {"count_flops"}),
-        ("sinet.data.formats.read", {"prepare"}),
+        ("sinet.data.formats.read", {"prepare", "external"}),
         ("sinet.encoders.pretrained.load_encoder", {"train", "fetch_encoder", "count_flops", "time_inference"}),
         ("sinet.archive.unarchive", {"unarchive", "unarchive_attention"}),
     ],

@@ -59,7 +59,8 @@ def check(
     """Validate and describe files in a known format: every fault, then a card. Several files are taken for the splits
     of one dataset, the training split being the one that is called so (train.jsonl), else the first. Exit status 2 says
     that there are faults; nothing is written."""
-    readable(*files)
+    if len(files) == 1:  # of several the others' faults are listed too
+        readable(*files)
     from sinet.data.check import check_files
     from sinet.data.prepare import declared_labels
     from sinet.data.sentence import Labels
@@ -144,7 +145,7 @@ def init(
     """Write a configuration for data of your own: their declaration, and a grid of SINET on them. Example: `sinet init
     annotated.jsonl`, then `make tables CONFIG=mine.yaml`. Files are in any form that `check` reads. One file alone is
     divided into train, dev and test, by document where it names documents."""
-    readable(*files)
+    readable(*(path for path in files if not path.is_dir()))
     from sinet.grid.init import init
 
     print(init(files, output, name or output.stem, seed, force))

@@ -164,7 +164,7 @@ class Predictor:
 
         Raises:
             UserError: what is no text, one that holds halves of characters, as wrongly decoded bytes become, or a
-            language without rules.
+                language without rules.
         """
         texts = [texts] if isinstance(texts, str) or not isinstance(texts, Iterable) else list(texts)
         for i, text in enumerate(texts):
