@@ -299,6 +299,7 @@ def test_predict_writes_over_nothing_that_it_reads(prepared_run, tmp_path, capsy
         ([*given, "--output", str(source)], "--output {}: is --input as well"),
         ([*given, "--output", str(out), "--html", str(tmp_path / "run" / ".." / "out")], "is --output as well"),
         (["--text", "a", "--output", str(out), "--html", str(out)], "--html {}: is --output as well"),
+        (["--text", "a", "--thresholds", str(source), "--output", str(source)], "--output {}: is --thresholds as well"),
         (["--text", "a", "--output", str(tmp_path / "run" / "model.json")], "is a file of --run"),
         (["--text", "a", "--html", str(tmp_path / "run" / "tokenizer" / "tokenizer.json")], "is a file of --run"),
     ):

@@ -94,7 +94,7 @@ def predict(
             raise UserError(f"--input {input}: should end in .txt (raw text) or .jsonl (JSON lines)")
         with open(input, "rb"):
             pass  # a missing file is reported before torch is loaded
-    _check_targets(run, input, output, html)
+    _check_targets(run, {"--input": input, "--thresholds": thresholds}, output, html)
     described(run)  # so is a run that is none
     if threshold is not None and thresholds is not None:
         raise UserError("--threshold, --thresholds: give one of them")
@@ -126,13 +126,12 @@ def predict(
         draw_file(run, output, html, input.name)
 
 
-def _check_targets(run: Path, input: Path | None, output: Path | None, html: Path | None) -> None:
+def _check_targets(run: Path, read: dict[str, Path | None], output: Path | None, html: Path | None) -> None:
     """Refuse to write over what is read, or both outputs into one file."""
     made = ("training.json", "log.csv", "record.json", "analysis.json", "attention.json")
     of_run = (*run.glob("model.*"), *run.glob("tokenizer/*"), *(run / name for name in made))
     taken = {realpath(path): f"a file of --run {run}" for path in of_run}
-    if input is not None:
-        taken[realpath(input)] = "--input"
+    taken |= {realpath(path): option for option, path in read.items() if path is not None}
     for name, path in (("--output", output), ("--html", html)):
         if path is not None:
             if path.is_dir():
