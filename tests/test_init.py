@@ -197,9 +197,9 @@ def test_entities_alone_are_trained_on_scored_and_tabulated(tiny_mirror, tmp_pat
     for title in ("SINET", "SpERT"):
         (row,) = [r for r in (results / "tables" / "main.md").read_text().splitlines() if r.startswith(f"| {title} (")]
         cells = [cell.strip() for cell in row.split("|")[4:-1]]
-        assert cells[1:] == [NO_TYPES.text] * 3 and float(cells[0]) >= 0, row
+        assert cells[1:] == [NO_TYPES.text] * 2 and float(cells[0]) >= 0, row
     compared = (results / "tables" / "significance.md").read_text().splitlines()
     assert sum(row.count(f"| {NO_TYPES} ") for row in compared) == 4, "Rel and Rel+ of both systems"
     assert "Right: Ent on the dev split" in (results / "figures" / "mine" / "tiny" / "curves.md").read_text()
     page = (results / "report.html").read_text()
-    assert page.count(f">{NO_TYPES}</td>") == 2 * 3 + 4 + 2 * 3
+    assert page.count(f">{NO_TYPES}</td>") == 2 * 2 + 4 + 2 * 3

@@ -38,8 +38,8 @@ def main_table(grid: Grid, paper: list[dict], own: list[dict]) -> Table:
     published = [*paper, *({**row, **_by_column(grid, row["figures"])} for row in own)]
     columns |= {key: title for key, title in PUBLISHED_DATASETS.items() if any(key in row for row in published)}
     columns |= {key: title for key, title in map(grid.column, grid.datasets()) if key not in columns}
-    scored = [run for run in grid.runs if REL_GOLD_ENTITIES in run["scores"]["symmetric"]]
-    given = {grid.column(grid.whole(run["dataset"]))[0] for run in scored}
+    between_gold = [(run["dataset"], run["scores"]["symmetric"].get(REL_GOLD_ENTITIES)) for run in grid.runs]
+    given = {grid.column(grid.whole(dataset))[0] for dataset, of in between_gold if of and of["types"]}
     figures = [
         (key, title, metric, name)
         for key, title in columns.items()
