@@ -4,7 +4,7 @@ from os.path import realpath  # pathlib's `resolve` raises for a loop of links
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Config, Json, Option, PlanFile, command
+from sinet.cli import Config, Json, Option, PlanFile, command, readable
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum
 
@@ -92,8 +92,7 @@ def predict(
             raise UserError("--output: name the file to write, besides --html or --checksum")
         if input.suffix not in (".txt", ".jsonl"):
             raise UserError(f"--input {input}: should end in .txt (raw text) or .jsonl (JSON lines)")
-        with open(input, "rb"):
-            pass  # a missing file is reported before torch is loaded
+        readable(input)
     _check_targets(run, {"--input": input, "--thresholds": thresholds}, output, html)
     described(run)  # so is a run that is none
     if threshold is not None and thresholds is not None:

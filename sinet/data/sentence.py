@@ -94,6 +94,16 @@ class Labels:
         )
 
     @classmethod
+    def occurring(cls, sentences: Iterable[Sentence]) -> "Labels":
+        """The types that occur, sorted."""
+        entities: set[str] = set()
+        relations: set[str] = set()
+        for sentence in sentences:
+            entities.update(e.type for e in sentence.entities)
+            relations.update(r.type for r in sentence.relations)
+        return cls(tuple(sorted(entities)), tuple(sorted(relations)))
+
+    @classmethod
     def read(cls, path: Path) -> "Labels":
         """The labels of a `labels.json`; raises `UserError` for a file that holds none, and `OSError`."""
         try:

@@ -31,7 +31,7 @@ def word_groups(sentence: Sentence) -> np.ndarray:
 
 
 def sentence_mass(weights: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the attention on words by head and group (heads, 3), and the share on [CLS] and [SEP] (heads,).
+    """Attention mass on words by head and group (heads, 3), and the share on [CLS] and [SEP] (heads,).
 
     A head that leaves nothing for the words, not even in float32, has no mass: NaN.
 

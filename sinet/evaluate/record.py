@@ -56,19 +56,14 @@ def read_pair(
         return wanted, found, declared
     if symmetric is None:
         log.warning("%s is missing: every relation type counts as directed; name others by --symmetric", beside)
-    _report(predictions, unknown_types(found, _occurring(wanted)))
-    occurring = _occurring([*wanted, *found])
+    _report(predictions, unknown_types(found, Labels.occurring(wanted)))
+    occurring = Labels.occurring([*wanted, *found])
     relations = occurring.relation_types
     if unknown := sorted(set(symmetric or ()) - set(relations)):
         raise UserError(
             f"--symmetric: {unknown[0]!r} is not a relation type of these files, {nearest(unknown[0], relations)}"
         )
     return wanted, found, replace(occurring, symmetric=frozenset(symmetric or ()))
-
-
-def _occurring(sentences: list[Sentence]) -> Labels:
-    entities = {e.type for s in sentences for e in s.entities}
-    return Labels(tuple(sorted(entities)), tuple(sorted({r.type for s in sentences for r in s.relations})))
 
 
 def _report(predictions: Path, unknown: Counter[str]) -> None:

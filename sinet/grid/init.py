@@ -80,7 +80,8 @@ def init(paths: Sequence[Path], output: Path, name: str, seed: int, force: bool)
         if path.exists() and not force:
             raise UserError(f"{path}: is there already; --force writes it anew, --output names another file")
 
-    text = _configuration(name, form, files, splits, base, output)
+    labels = Labels.occurring(everything)
+    text = _configuration(name, form, files, splits, labels, base, output)
     output.parent.mkdir(parents=True, exist_ok=True)
 
     def write_checked(path: Path) -> None:
@@ -93,7 +94,6 @@ def init(paths: Sequence[Path], output: Path, name: str, seed: int, force: bool)
     write_atomically(output, write_checked)
     for path, of in written.items():
         write_atomically(path, functools.partial(write_sentences, sentences=of))
-    labels = _labels(splits)
     types = (
         f"{counted(len(labels.entity_types), 'entity type')}, {counted(len(labels.relation_types), 'relation type')}"
     )
@@ -139,13 +139,6 @@ def divided(sentences: Sequence[Sentence], seed: int) -> tuple[dict[str, list[Se
     return {split: [sentences[i] for i in sorted(places[split])] for split in SPLITS}, how
 
 
-def _labels(splits: dict[str, list[Sentence]]) -> Labels:
-    """The types that occur, sorted."""
-    found = ({item.type for of in splits.values() for s in of for item in getattr(s, f)} for f in DECLARED_COUNTS[2:])
-    entity_types, relation_types = (tuple(sorted(types)) for types in found)
-    return Labels(entity_types, relation_types)
-
-
 def undirected(sentences: Sequence[Sentence]) -> dict[str, str]:
     """Relation types that may be without a direction, and what lets one think so."""
     number: Counter[str] = Counter()
@@ -174,9 +167,14 @@ def undirected(sentences: Sequence[Sentence]) -> dict[str, str]:
 
 
 def _configuration(
-    name: str, form: str, files: dict[str, Path], splits: dict[str, list[Sentence]], base: dict, output: Path
+    name: str,
+    form: str,
+    files: dict[str, Path],
+    splits: dict[str, list[Sentence]],
+    labels: Labels,
+    base: dict,
+    output: Path,
 ) -> str:
-    labels = _labels(splits)
     places = {split: path.resolve() for split, path in files.items()}
     folder = Path(os.path.commonpath([place.parent for place in places.values()]))
     below = {split: place.relative_to(folder).as_posix() for split, place in places.items()}

@@ -10,13 +10,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sinet import published, systems
-from sinet.data.convert import Account
-from sinet.data.external import read_predictions
-from sinet.data.prepare import declared_labels, split_at_hand
-from sinet.data.sentence import Sentence
 from sinet.errors import UserError, nearest, shown
 from sinet.files import read_sealed, write_sealed
 from sinet.grid import recipes
@@ -30,6 +26,9 @@ from sinet.grid.config import (
 )
 from sinet.grid.mistakes import validated
 from sinet.schema import EXTERNAL, Config, RunSpec, Strict
+
+if TYPE_CHECKING:
+    from sinet.data.sentence import Sentence
 
 TABLES = (
     "main",
@@ -386,10 +385,17 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
         return absent_weights(config, encoder) if offline else None
 
     @functools.cache
-    def test_split(dataset: str) -> list[Sentence] | None:
+    def test_split(dataset: str) -> "list[Sentence] | None":
+        from sinet.data.prepare import split_at_hand
+
         return split_at_hand(dataset, config.datasets[dataset], config.mirrors, "test")
 
     def check(dataset: str, model: str, given: dict[str, str], seed: int) -> None:
+        # every step reads a plan, and few plans have predictions
+        from sinet.data.convert import Account
+        from sinet.data.external import read_predictions
+        from sinet.data.prepare import declared_labels
+
         where = f"models.{model}.predictions.{dataset}"
         if str(seed) not in given:
             raise UserError(f"{where}: no file of seed {seed}, which the grid asks for")

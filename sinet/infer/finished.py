@@ -11,6 +11,8 @@ from sinet.provenance import file_sha256
 DESCRIBED = ("system", "settings", "labels", "encoder_config", "precision", "files")
 """What `model.json` says of a run, and loading it needs."""
 
+AGAIN = "copy the run again, or train it"
+
 
 def described(folder: Path) -> dict:
     """A finished run's `model.json`; raises `UserError` where there is none that can be read."""
@@ -26,6 +28,12 @@ def run_sums(folder: Path) -> dict[str, str]:
     is hidden there, as Snakemake's time stamp is, nobody reads."""
     files = [folder / "model.safetensors", *sorted((folder / "tokenizer").glob("[!.]*"))]
     return {path.relative_to(folder).as_posix(): file_sha256(path) for path in files if path.is_file()}
+
+
+def check_as_trained(folder: Path, made: dict) -> None:
+    """Raise `UserError` where a file of a run is not what its `model.json`, `made`, says it was."""
+    if changed := sorted(name for name, _ in made["files"].items() ^ run_sums(folder).items()):
+        raise UserError(f"{folder / changed[0]}: not as it was trained (model.json has another checksum); {AGAIN}")
 
 
 def run_labels(folder: Path) -> Labels:

@@ -21,7 +21,7 @@ from sinet.errors import UserError
 from sinet.evaluate.metrics import precision_recall
 from sinet.evaluate.thresholds import LEAST, calibration, choose, claims, counts, curve
 from sinet.files import json_line, read_sealed, write_lines
-from sinet.infer.finished import check_has_thresholds, described, run_sums
+from sinet.infer.finished import AGAIN, check_as_trained, check_has_thresholds, described
 from sinet.model.batches import inference_batches
 from sinet.model.prefetch import prefetched
 from sinet.provenance import digest, file_sha256
@@ -34,7 +34,6 @@ CHUNK = 4096
 """Sentences of a file that are in memory at once."""
 Thresholds = float | Path | str | None
 """Of relations: one for all types, a file that `sinet thresholds` wrote, or the system's own."""
-AGAIN = "copy the run again, or train it"
 
 
 @contextlib.contextmanager
@@ -118,8 +117,7 @@ def load_run(folder: Path, device: torch.device, thresholds: Thresholds = None) 
         such thresholds.
     """
     made = described(folder)
-    if changed := sorted(name for name, _ in made["files"].items() ^ run_sums(folder).items()):
-        raise UserError(f"{folder / changed[0]}: not as it was trained (model.json has another checksum); {AGAIN}")
+    check_as_trained(folder, made)
     with readable(folder / "tokenizer"):
         encoder = rebuild_encoder(made["encoder_config"], folder / "tokenizer")
     with readable(folder / "model.json"):

@@ -12,7 +12,7 @@ from sinet.evaluate.metrics import FIGURES, METRICS, TITLES
 from sinet.files import link_or_copy, read_sealed, write_text
 from sinet.grid import recipes
 from sinet.grid.plan import Plan
-from sinet.infer.finished import check_new, described, run_sums
+from sinet.infer.finished import check_as_trained, check_new, described
 from sinet.schema import Record
 
 CARD = """\
@@ -65,8 +65,7 @@ def publish(run: Path, licence: str, language: str, out: Path) -> None:
     """
     made = described(run)
     check_new("--out", out)
-    if changed := sorted(name for name, _ in made["files"].items() ^ run_sums(run).items()):
-        raise UserError(f"{run / changed[0]}: not as it was trained (model.json has another checksum)")
+    check_as_trained(run, made)
     folder = Path(realpath(run))
     results, path = next(iter(folder.parents[4:5]), folder), "/".join(folder.parts[-4:])
     if not (results / "plan.json").is_file() or not (run / "record.json").is_file():

@@ -35,14 +35,14 @@ GROUP_RULE = (
 
 
 def draw_attention_mass(
-    shares: Path, groups: Path, records: Sequence[Path], declared: dict, tables: Path, figures: Path
+    mass: Path, in_triple: Path, records: Sequence[Path], declared: dict, tables: Path, figures: Path
 ) -> None:
     """Write the tables `attention_mass` and `in_triple_ner` and the figure `attention_mass`.
 
     Args:
-        records: of the runs whose entities `groups` counts. declared: as `sinet.grid.plan.Plan.declared`.
+        records: of the runs whose entities `in_triple` counts. declared: as `sinet.grid.plan.Plan.declared`.
     """
-    attention, scores = read_sealed(shares), read_sealed(groups)
+    attention, scores = read_sealed(mass), read_sealed(in_triple)
     grid = Grid.read(records, declared, analyses=False)
     tables.mkdir(parents=True, exist_ok=True)
     for table in (mass_table(attention, grid), in_triple_table(scores, grid)):

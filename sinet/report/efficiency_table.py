@@ -228,8 +228,7 @@ def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> Itera
                 cells["Inference", RATIO] = number(ratio)
         cells |= {"Counted on": entry.counted, "Timed on": entry.timed}
         title = grid.title("models", entry.model)
-        with_encoder = NONE if grid.is_external(entry.model) else grid.title("encoders", entry.encoder)
-        on = with_encoder, grid.title("datasets", entry.dataset)
+        on = grid.encoder_of(entry.model, entry.encoder), grid.title("datasets", entry.dataset)
         lines = [tidy_line(entry.source, title, *on, name, [value]) for name, value in figures.items()]
         yield {"System": grid.named(entry.model), "On": ", ".join(reversed(on)), "Source": entry.source} | cells, lines
 

@@ -91,6 +91,10 @@ class Grid:
         whose = "external" if self.is_external(model) else "ours"
         return f"{self.title('models', model)} ({whose})"
 
+    def encoder_of(self, model: str, encoder: str) -> str:
+        """The title of the encoder of a row; an external model has none."""
+        return NONE if self.is_external(model) else self.title("encoders", encoder)
+
     def is_external(self, model: str) -> bool:
         """Whether a model is given by predictions."""
         return "maker" in self.declared["models"][model]

@@ -7,7 +7,6 @@ from sinet.published import is_system, remark_on
 from sinet.report.grid import (
     GOLD_ENTITIES,
     METRICS,
-    NONE,
     NOT_DECIDED,
     NOT_REPORTED,
     NOT_RUN,
@@ -103,8 +102,7 @@ def _measured(grid: Grid, figures: list[Figure], model: str, encoder: str, recip
     sources = [grid.source(recipe, runs, splits)] if recipe else []
     if lacking := grid.why_absent(encoder, model):
         sources.append(f"{SKIPPED}: {lacking}")
-    with_encoder = NONE if grid.is_external(model) else grid.title("encoders", encoder)
-    of = "; ".join(sources), grid.title("models", model), with_encoder
+    of = "; ".join(sources), grid.title("models", model), grid.encoder_of(model, encoder)
     cells: Cells = {"System": grid.named(model), "Encoder": of[2], "Source": of[0]}
     lines = []
     for key, title, metric, name in figures:

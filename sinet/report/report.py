@@ -131,7 +131,7 @@ def _runs(grid: Grid) -> dict:
         {
             "System": grid.title("models", run["model"]),
             "Dataset": grid.title("datasets", run["dataset"]),
-            "Encoder": grid.title("encoders", run["encoder"]) if is_trained(run) else NONE,
+            "Encoder": grid.encoder_of(run["model"], run["encoder"]),
             "Seed": number(run["seed"], 0),
             "Recipe": run["recipe"]["name"],
             "Selected": f"epoch {run['selected_epoch']:g} of {length(recorded(run))} ({run['selection']})"
