@@ -8,8 +8,9 @@
 # make rehearsal the paper's grids whole on stand-ins for weights and corpora, and a check of all they make; results/rehearsal
 # make test-gpu  at most eight minutes on a GPU, into results/gpu/DEVICE.json: PYTHON=... whose torch has CUDA (envs/ pins a CPU's)
 # make bench     speed of the trained runs of CONFIG against their encoder and the machine: a table, results/bench.json
-# make tune      the trials of config/trials/trials.yaml (MODELS="pfn pure": only these), dev scores into config/trials/trials.csv
+# make tune      the trials of SEARCH (config/search.yaml), all of them into config/trials.csv, the best into config/chosen.yaml
 CONFIG ?= config.yaml
+SEARCH ?= config/search.yaml
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -45,8 +46,9 @@ bench: setup
 	@python -m sinet bench --config $(CONFIG)
 
 tune: setup
-	@python -m snakemake --logger sinet --cores all results/default/data/scierc/train.jsonl
-	python -m sinet tune --data results/default/data/scierc --models $(MODELS)
+	@python -m sinet search --declared $(SEARCH) > /dev/null
+	@python -m snakemake trained --logger sinet --cores all --keep-going --configfile results/search/grid.yaml
+	@python -m sinet choose --declared $(SEARCH)
 
 setup: .venv/.ready
 

@@ -15,6 +15,7 @@ configfile: str(BASE / "config" / "datasets.yaml")
 configfile: str(BASE / "config" / "encoders.yaml")
 configfile: str(BASE / "config" / "models.yaml")
 configfile: str(BASE / "config" / "recipes.yaml")
+configfile: str(BASE / "config" / "chosen.yaml")
 configfile: str(BASE / "config.yaml")
 
 
@@ -53,3 +54,8 @@ rule all:
     input:
         tables=expand(f"{RESULTS}/tables/{{table}}.{{ending}}", table=PLAN.tables, ending=["csv", "md", "tex"]),
         figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=PLAN.figures, ending=["pdf", "png", "md"]),
+
+
+rule trained:
+    input:
+        expand(f"{RESULTS}/runs/{{run}}/training.json", run=PLAN.trained),

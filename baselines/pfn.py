@@ -188,7 +188,7 @@ class System(Extractor):
             self._word_table(batch, *parts, ordered)
             for parts, ordered in zip(self.encode(batch), (True, False), strict=True)
         )
-        entities = (entity >= self.settings.threshold).nonzero()
+        entities = (entity >= self.settings.entity_threshold).nonzero()
         sentence, start, last, kind = entities.unbind(1)
         number = S.index_grid(entity.shape, entities)
         likeliest = entity.flatten(2).topk(min(PER_START, entity.shape[2] * entity.shape[3]), dim=2).indices

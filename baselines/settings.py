@@ -44,8 +44,9 @@ class PFN(Settings):
     """DropConnect of the recurrent weights."""
     dropout: Dropout = 0.1
     """Dropout on the encoder's output and in the tables."""
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """Least sigmoid of a cell that is predicted."""
+    entity_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Least sigmoid of an entity cell that is predicted."""
+    threshold: Threshold = 0.5
     mask_padding: bool = True
     """Whether training leaves padding out of the global maximum; the released code does not."""
     max_words: Long = 128

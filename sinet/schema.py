@@ -837,16 +837,38 @@ class Site(Strict):
     """What a job may ask for at most."""
 
 
-class Trials(Strict):
-    """What `python -m sinet tune` trains."""
+class Range(Strict):
+    """Values drawn uniformly in their logarithm."""
 
-    dataset: str
-    """Declared dataset."""
+    least: Positive
+    """Lower end."""
+    most: Positive
+    """Upper end."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.least >= self.most:
+            raise mistake("least should be below most")
+        return self
+
+
+class Search(Strict):
+    """A random search for a recipe: the same trials for every model, judged by Rel+ on dev."""
+
+    recipe: str
+    """Declared recipe that every trial changes, and that the outcome is written under."""
     encoder: str
     """Declared encoder."""
+    datasets: Names
+    """Declared datasets; a recipe is chosen for each."""
+    models: Names
+    """Declared models, one a system."""
+    trials: Count
+    """How many trials each model has on each dataset."""
+    seed: Natural
+    """Of the draws."""
     seeds: Seeds
-    """Random seeds of every trial."""
-    start: dict[str, dict[str, Any]]
-    """By system the recipe that its trials change."""
-    trials: dict[str, dict[str, dict[str, Any]]]
-    """By model and name what a trial changes."""
+    """Random seeds of every trial; their mean is judged."""
+    space: dict[str, Range | Annotated[list[Any], Field(min_length=1)]]
+    """By key of a recipe, or `settings.NAME` for a setting that every system has: values of which one is drawn, or the
+    ends of a range."""

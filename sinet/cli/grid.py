@@ -52,6 +52,47 @@ def plan(
             print(f"skipped: {run}: {reason}", file=sys.stderr)
 
 
+SearchFile = Annotated[Path, Option("the search: its space, trials, models, datasets")]
+
+
+@command
+def search(
+    declared: SearchFile = Path("config/search.yaml"),
+    config: Config = [],  # noqa: B006
+    out: Annotated[Path, Option("folder of the trials", "DIR")] = Path("results/search"),
+) -> None:
+    """Lay the random trials of a search for a recipe out as a grid, OUT/grid.yaml. Snakemake trains them as any runs,
+    and reads no test split: snakemake trained --cores all --configfile results/search/grid.yaml. Then: sinet choose"""
+    import yaml
+
+    from sinet.files import write_text
+    from sinet.grid.config import load_config
+    from sinet.grid.search import read_search, trials_grid
+
+    grid = trials_grid(read_search(declared), load_config(*config), str(out))
+    out.mkdir(parents=True, exist_ok=True)
+    head = f"# Written by `sinet search` from {declared}\n"
+    write_text(out / "grid.yaml", head + yaml.safe_dump(grid, sort_keys=False, default_flow_style=None, width=120))
+    print(out / "grid.yaml")
+
+
+@command
+def choose(
+    declared: SearchFile = Path("config/search.yaml"),
+    trials: Annotated[Path, Option("folder of the trials, as `sinet search` named it", "DIR")] = Path("results/search"),
+    table: Annotated[Path, Option("CSV of all trials to write")] = Path("config/trials.csv"),
+    out: Annotated[Path, Option("recipes to write, as a configuration file")] = Path("config/chosen.yaml"),
+) -> None:
+    """Write the trials of a search as data, and as the searched recipe what was best on dev. Of systems with a
+    threshold of relations the one that is best on dev, too. A system is left out until all its trials are finished."""
+    from sinet.grid.plan import Plan
+    from sinet.grid.search import choose, read_search
+
+    for lacking in choose(read_search(declared), Plan.read(trials / "plan.json"), table, out):
+        print(f"not chosen: {lacking}", file=sys.stderr)
+    print(out)
+
+
 def _print_recipes(planned) -> None:  # type: ignore[no-untyped-def]
     """The recipes of a plan spelled out, each once with the runs that are trained by it."""
     import yaml

@@ -4,7 +4,7 @@ from os.path import realpath  # pathlib's `resolve` raises for a loop of links
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Config, Json, Option, PlanFile, command, readable
+from sinet.cli import Json, Option, PlanFile, command, readable
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum
 
@@ -32,24 +32,6 @@ def train(
 
     data = data or read.results / "data" / spec.dataset
     train_run(spec, data, out or read.file(run, ""), state, read.config.mirrors if mirrors is None else mirrors)
-
-
-@command
-def tune(
-    data: Annotated[Path, Option("the prepared dataset", "DIR")],
-    config: Config = [],  # noqa: B006
-    trials: Annotated[Path, Option("what to try")] = Path("config/trials/trials.yaml"),
-    models: Annotated[list[str], Option("only these; default: all", "NAME")] = [],  # noqa: B006
-    out: Annotated[Path, Option("the trials' folders", "DIR")] = Path("results/trials"),
-    state: State = Path("state"),
-    table: Annotated[Path, Option("CSV to write")] = Path("config/trials/trials.csv"),
-) -> None:
-    """Train the trials of config/trials/trials.yaml and save their dev scores as data. Never reads the test split. A
-    killed trial continues from its last checkpoint, a finished one is not repeated."""
-    from sinet.grid.config import load_config
-    from sinet.train.tune import tune
-
-    tune(load_config(*config), trials, models, data, out, state, table)
 
 
 @command

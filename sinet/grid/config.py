@@ -21,7 +21,10 @@ from sinet.mirrors import DOWNLOADS, HUB_OFFLINE, mirror_folders
 from sinet.provenance import DECLARED
 from sinet.schema import TOKENIZERS, Block, Config, Dataset, OfModel, Strict, some_of
 
-BASE_FILES = (*(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes")), "config.yaml")
+BASE_FILES = (
+    *(f"config/{name}.yaml" for name in ("datasets", "encoders", "models", "recipes", "chosen")),
+    "config.yaml",
+)
 
 
 def load_config(*overlays: Path | str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from sinet.encoders.fast import fast_inference
 from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError
 from sinet.evaluate.metrics import precision_recall
-from sinet.evaluate.thresholds import LEAST, calibration, choose, claims, counts, curve
+from sinet.evaluate.thresholds import LEAST, Claims, calibration, choose, claims, counts, curve
 from sinet.files import json_line, read_sealed, write_lines
 from sinet.infer.finished import AGAIN, check_as_trained, check_has_thresholds, described
 from sinet.model.batches import inference_batches
@@ -154,10 +154,7 @@ def _by_type(thresholds: float | Path | str, made: dict, labels: Labels) -> list
 def choose_thresholds(run: Path, dev: Sequence[Sentence]) -> dict:
     """The thresholds of a run's relation types that are best on its dev split, `rel_plus` there with the system's own
     and with them, `curve` and `calibration` (`sinet.evaluate.thresholds`), and the `files` of the run."""
-    device = machine.use_device()
-    model, made = load_run(run, device)
-    precision = machine.usable_precision(made["precision"], device)
-    of = claims(dev, relation_candidates(model, dev, device, precision), model.labels)
+    model, made, of = _dev_claims(run, dev)
     own = float(model.relation_threshold)
     chosen = choose(of, own)
     points = {f"the system's {own:g}": dict.fromkeys(of, own), "thresholds by type": chosen}
@@ -170,6 +167,18 @@ def choose_thresholds(run: Path, dev: Sequence[Sentence]) -> dict:
         "calibration": calibration(of),
         "files": made["files"],
     }
+
+
+def dev_curve(run: Path, dev: Sequence[Sentence]) -> list[dict[str, float]]:
+    """Precision, recall and F1 of Rel+ on dev at each common threshold of a run's relations."""
+    return curve(_dev_claims(run, dev)[2])
+
+
+def _dev_claims(run: Path, dev: Sequence[Sentence]) -> tuple[Extractor, dict, dict[str, Claims]]:
+    device = machine.use_device()
+    model, made = load_run(run, device)
+    precision = machine.usable_precision(made["precision"], device)
+    return model, made, claims(dev, relation_candidates(model, dev, device, precision), model.labels)
 
 
 @contextlib.contextmanager
