@@ -46,9 +46,9 @@ bench: setup
 	@python -m sinet bench --config $(CONFIG)
 
 tune: setup
-	@python -m sinet search --declared $(SEARCH) > /dev/null
+	@python -m sinet search --search $(SEARCH) > /dev/null
 	@python -m snakemake trained --logger sinet --cores all --keep-going --configfile results/search/grid.yaml
-	@python -m sinet choose --declared $(SEARCH)
+	@python -m sinet choose --search $(SEARCH)
 
 setup: .venv/.ready
 

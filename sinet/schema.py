@@ -58,6 +58,10 @@ def _as_list(files: object) -> object:
     return [files] if isinstance(files, dict) else files
 
 
+def _as_values(values: object) -> object:
+    return {"one_of": values} if isinstance(values, list) else values
+
+
 def _below(path: str) -> str:
     if path.startswith("/") or ".." in path.split("/"):
         raise mistake("{value} should be a path below the dataset's folder in a mirror, without ..")
@@ -837,18 +841,20 @@ class Site(Strict):
     """What a job may ask for at most."""
 
 
-class Range(Strict):
-    """Values drawn uniformly in their logarithm."""
+class Values(Strict):
+    """What a value is drawn from: a list, or a range."""
 
-    least: Positive
-    """Lower end."""
-    most: Positive
-    """Upper end."""
+    one_of: Annotated[list[Any], Field(min_length=1)] | None = None
+    """The values; `[...]` in short."""
+    least: Positive | None = None
+    """Lower end of a range; drawn uniformly in the logarithm."""
+    most: Positive | None = None
+    """Its upper end."""
 
     @model_validator(mode="after")
-    def _in_order(self) -> Self:
-        if self.least >= self.most:
-            raise mistake("least should be below most")
+    def _list_or_range(self) -> Self:
+        if self.one_of is None and (self.least is None or self.most is None or self.least >= self.most):
+            raise mistake("give a list of values, or least and a greater most")
         return self
 
 
@@ -869,6 +875,6 @@ class Search(Strict):
     """Of the draws."""
     seeds: Seeds
     """Random seeds of every trial; their mean is judged."""
-    space: dict[str, Range | Annotated[list[Any], Field(min_length=1)]]
+    space: dict[str, Annotated[Values, BeforeValidator(_as_values)]]
     """By key of a recipe, or `settings.NAME` for a setting that every system has: values of which one is drawn, or the
     ends of a range."""

@@ -15,18 +15,15 @@ import yaml
 
 from sinet.cli import COMMANDS, build_parser, main
 from sinet.data.sentence import parse_sentence
-from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
 from sinet.provenance import ROOT
 from sinet.report.table import tidy_line
-from sinet.schema import Trials
-from sinet.train.tune import trial_runs
 from tests.conftest import SOURCES
 
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "baselines" / "README.md"]
 OWN_DATA, HOW_TO = (ROOT / "docs" / name for name in ("own-data.md", "how-to.md"))
-CHEAP = ("check", "plan", "prepare")
+CHEAP = ("check", "plan", "prepare", "search")
 
 
 def commands(document: Path) -> list[list[str]]:
@@ -120,8 +117,8 @@ def test_the_pages_can_be_followed(tmp_path, monkeypatch, capsys):
     shown = resolve(load_config("mine.yaml") | {"published": "rows.yaml"}).declared["published"]
     assert shown[0]["figures"] == {"mine": {"ent": 91.2, "rel": None, "rel_strict": 60.5}}
     assert {run.split("/")[2] for run in planned} == {"sinet", "spert"}
-    trials = list(trial_runs(load_config("mine.yaml"), Trials.model_validate(read_yaml(Path("trials.yaml")))))
-    assert [(trial, run.dataset) for _, trial, run in trials] == [("low", "mine"), ("high", "mine")]
+    trials = resolve(load_config("mine.yaml", "results/search/grid.yaml")).runs
+    assert len(trials) == 12 and "mine/minilm/spert.trial-5/0" in trials
 
     target = Path("results/mine/data/mine/card.json")
     step = ("snakemake", "--cores", "1", "--configfile", "mine.yaml", "--", str(target.with_name("train.jsonl")))

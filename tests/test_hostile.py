@@ -171,12 +171,6 @@ def test_a_time_of_day_is_no_number_of_minutes(here):
         load_site(Path("site.yaml"))
 
 
-def test_trials_are_held_against_their_form(here, capsys):
-    Path("t.yaml").write_text("trials: [1]")
-    assert main(["tune", "--trials", "t.yaml", "--data", "d"]) == 2
-    assert "t.yaml: trials: [1] is a list, should be a mapping" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("folder", [".", "/", ".."])
 def test_a_folder_in_place_of_a_file_to_write_is_refused(folder, capsys, here):
     with pytest.raises(UserError, match=f"{re.escape(folder)}: is a folder; name a file in it"):

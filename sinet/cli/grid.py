@@ -57,7 +57,7 @@ SearchFile = Annotated[Path, Option("the search: its space, trials, models, data
 
 @command
 def search(
-    declared: SearchFile = Path("config/search.yaml"),
+    search: SearchFile = Path("config/search.yaml"),
     config: Config = [],  # noqa: B006
     out: Annotated[Path, Option("folder of the trials", "DIR")] = Path("results/search"),
 ) -> None:
@@ -69,16 +69,16 @@ def search(
     from sinet.grid.config import load_config
     from sinet.grid.search import read_search, trials_grid
 
-    grid = trials_grid(read_search(declared), load_config(*config), str(out))
+    grid = trials_grid(read_search(search), load_config(*config), str(out))
     out.mkdir(parents=True, exist_ok=True)
-    head = f"# Written by `sinet search` from {declared}\n"
+    head = f"# Written by `sinet search` from {search}\n"
     write_text(out / "grid.yaml", head + yaml.safe_dump(grid, sort_keys=False, default_flow_style=None, width=120))
     print(out / "grid.yaml")
 
 
 @command
 def choose(
-    declared: SearchFile = Path("config/search.yaml"),
+    search: SearchFile = Path("config/search.yaml"),
     trials: Annotated[Path, Option("folder of the trials, as `sinet search` named it", "DIR")] = Path("results/search"),
     table: Annotated[Path, Option("CSV of all trials to write")] = Path("config/trials.csv"),
     out: Annotated[Path, Option("recipes to write, as a configuration file")] = Path("config/chosen.yaml"),
@@ -88,7 +88,7 @@ def choose(
     from sinet.grid.plan import Plan
     from sinet.grid.search import choose, read_search
 
-    for lacking in choose(read_search(declared), Plan.read(trials / "plan.json"), table, out):
+    for lacking in choose(read_search(search), Plan.read(trials / "plan.json"), table, out):
         print(f"not chosen: {lacking}", file=sys.stderr)
     print(out)
 

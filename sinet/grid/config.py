@@ -1,7 +1,7 @@
 """The configuration: read, laid over one another, and checked before the first job runs.
 
-`config.yaml` lies over `config/{datasets,encoders,models,recipes}.yaml`, and any `--configfile` over it key by key (as
-Snakemake merges them). Its form is `sinet.schema.Config`; here is checked what names what.
+`config.yaml` lies over `config/{datasets,encoders,models,recipes,chosen}.yaml`, and any `--configfile` over it key by
+key (as Snakemake merges them). Its form is `sinet.schema.Config`; here is checked what names what.
 """
 
 import functools

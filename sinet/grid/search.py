@@ -26,7 +26,7 @@ from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.config import checked, lay_over
 from sinet.grid.mistakes import validated
 from sinet.grid.plan import Plan
-from sinet.schema import Config, Range, Search
+from sinet.schema import Config, Search
 
 COLUMNS = (
     *("dataset", "encoder", "model", "trial", "drawn", "seeds", "dev_ent", "dev_rel", "dev_rel_plus"),
@@ -52,9 +52,9 @@ def draw(search: Search) -> list[dict[str, Any]]:
 def _drawn(search: Search, trial: int, key: str) -> Any:
     of = search.space[key]
     rng = random.Random(f"{search.seed} {trial} {key}")
-    if isinstance(of, Range):
-        return float(f"{math.exp(rng.uniform(math.log(of.least), math.log(of.most))):.1e}")
-    return rng.choice(of)
+    if of.least is None or of.most is None:
+        return rng.choice(of.one_of or [])
+    return float(f"{math.exp(rng.uniform(math.log(of.least), math.log(of.most))):.1e}")
 
 
 def trials_grid(search: Search, config: dict[str, Any], results: str) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def _rows(search: Search, plan: Plan, table: Path) -> Iterator[dict[str, str]]:
                     "threshold": known.get(identity, {}).get("threshold", ""),
                     "device": done[0]["device_name"],
                     "precision": done[0]["precision"],
-                    "commit": short_commit(done[0]["commit"]),
+                    "commit": short_commit(done[0]["git_commit"]),
                 }
 
 
@@ -189,7 +189,7 @@ def _record(plan: Plan, run: str) -> dict | None:
 
 
 def _threshold(search: Search, plan: Plan, dataset: str, model: str, trial: str) -> str:
-    """The common threshold of relations with the highest mean Rel+ on dev over the seeds; of equal ones the middle one."""
+    """The common threshold of relations with the highest mean Rel+ on dev over the seeds; of equal ones the middle."""
     from sinet.infer.predict import dev_curve
 
     folders = [plan.file(f"{dataset}/{search.encoder}/{model}.trial-{trial}/{seed}", "") for seed in search.seeds]
