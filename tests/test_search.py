@@ -15,6 +15,7 @@ from sinet.grid import search as S
 from sinet.grid.config import lay_over, load_config, read_config
 from sinet.grid.plan import Plan, resolve
 from sinet.grid.recipes import spell_out
+from sinet.infer.choose import choose
 from sinet.provenance import ROOT
 from sinet.schema import Search
 from tests.conftest import copy_project, tiny_grid
@@ -121,7 +122,7 @@ def test_the_best_on_dev_is_chosen_of_finished_searches_alone(trained, tmp_path)
     finish("scierc", "table-sequence", 0, 10.0, 10.0)
     finish("scierc", "table-sequence", 1, 10.0, 10.0, seed=7)  # trained otherwise than planned
     table, out = tmp_path / "trials.csv", tmp_path / "chosen.yaml"
-    lacking = S.choose(declared(), plan, table, out)
+    lacking = choose(declared(), plan, table, out)
     assert "table-sequence on scierc: 1 of 3 trials are finished" in lacking and len(lacking) == 5
     rows = list(csv.DictReader(table.open()))
     assert [(r["model"], r["trial"], r["dev_rel_plus"], r["chosen"]) for r in rows] == [
@@ -137,10 +138,10 @@ def test_the_best_on_dev_is_chosen_of_finished_searches_alone(trained, tmp_path)
 
     # a further search elsewhere: the trials that the table has stay known, as long as they are those declared
     elsewhere = Plan(plan.config, tmp_path / "elsewhere", plan.runs)
-    S.choose(declared(), elsewhere, table, out)
+    choose(declared(), elsewhere, table, out)
     assert list(csv.DictReader(table.open())) == rows
     with pytest.raises(UserError, match="dygiepp on scierc: 0 of 3 trials"):
-        S.choose(declared(seed=5), elsewhere, table, out)
+        choose(declared(seed=5), elsewhere, table, out)
 
 
 def test_the_search_of_the_project_is_a_grid():

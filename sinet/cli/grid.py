@@ -86,7 +86,8 @@ def choose(
     """Write the trials of a search as data, and as the searched recipe what was best on dev. Of systems with a
     threshold of relations the one that is best on dev, too. A system is left out until all its trials are finished."""
     from sinet.grid.plan import Plan
-    from sinet.grid.search import choose, read_search
+    from sinet.grid.search import read_search
+    from sinet.infer.choose import choose
 
     for lacking in choose(read_search(search), Plan.read(trials / "plan.json"), table, out):
         print(f"not chosen: {lacking}", file=sys.stderr)

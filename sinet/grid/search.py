@@ -1,38 +1,20 @@
 """A search for a recipe on equal terms: the same random trials for every system, judged on dev alone.
 
 `config/search.yaml` declares it. `trials_grid` lays its trials out as a grid, so they are trained, resumed and run on a
-cluster as any runs are; no step of them reads the test split. `choose` takes for every system and dataset the trial
-with the highest Rel+ on dev and writes it as the recipe of the search, into a file that `config/recipes.yaml` is
-followed by. All trials are kept as data.
+cluster as any runs are; no step of them reads the test split. `sinet.infer.choose` takes the best.
 """
 
-import csv
-import functools
 import json
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from sinet import systems
-from sinet.captions import short_commit
-from sinet.data.sentence import read_sentences
 from sinet.errors import UserError, nearest
-from sinet.files import read_sealed, write_atomically, write_text
 from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.config import checked, lay_over
 from sinet.grid.mistakes import validated
-from sinet.grid.plan import Plan
-from sinet.schema import Config, Search
-
-COLUMNS = (
-    *("dataset", "encoder", "model", "trial", "drawn", "seeds", "dev_ent", "dev_rel", "dev_rel_plus"),
-    *("dev_rel_plus_per_seed", "chosen", "threshold", "device", "precision", "commit"),
-)
-
+from sinet.schema import Search
 
 SETTINGS = "settings."
 """How the name of a system's setting begins in a space."""
@@ -81,7 +63,7 @@ def trials_grid(search: Search, config: dict[str, Any], results: str) -> dict[st
                 raise UserError(f"search: recipe {search.recipe} has none for {system}, the system of {model}")
             # without what an earlier search has chosen
             own = {key: value for key, value in recipe[system].items() if key != "datasets"}
-            grid["recipes"][trial][system] = _changed(own, changes)
+            grid["recipes"][trial][system] = changed(own, changes)
             title = f"{declared['title']}, {trial}"
             grid["models"][f"{model}.{trial}"] = declared | {"title": title, "published": None, "setting": None}
         models = [f"{model}.{trial}" for model in search.models]
@@ -95,113 +77,10 @@ def trials_grid(search: Search, config: dict[str, Any], results: str) -> dict[st
     return grid
 
 
-def _changed(own: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def changed(own: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """A recipe for a system with what a trial changes; a frozen encoder stays so."""
     drawn = {key: value for key, value in changes.items() if not key.startswith(SETTINGS)}
     settings = {key.removeprefix(SETTINGS): value for key, value in changes.items() if key.startswith(SETTINGS)}
     if "encoder_lr" in own and own["encoder_lr"] is None:
         drawn.pop("encoder_lr", None)
     return own | drawn | {"settings": own.get("settings", {}) | settings}
-
-
-def choose(search: Search, plan: Plan, table: Path, out: Path) -> list[str]:
-    """Write every trial known so far to `table`, and to `out` the recipe chosen for each model of which all trials on a
-    dataset are finished; what was not chosen, in words.
-
-    A trial is known from its runs as they are planned now, else from the row that `table` has of it.
-
-    Raises:
-        UserError: nothing could be chosen.
-    """
-    rows = list(_rows(search, plan, table))
-    chosen: dict[str, dict] = {}
-    lacking = []
-    for dataset in search.datasets:
-        for model in search.models:
-            of = [row for row in rows if (row["dataset"], row["model"]) == (dataset, model)]
-            if len(of) < search.trials:
-                lacking.append(f"{model} on {dataset}: {len(of)} of {search.trials} trials are finished")
-                continue
-            best = max(of, key=lambda row: float(row["dev_rel_plus"]))  # of equal ones the first
-            best["chosen"] = "yes"
-            system = plan.config.models[model].system
-            if not best["threshold"] and "threshold" in systems.settings(system).model_fields:
-                best["threshold"] = _threshold(search, plan, dataset, model, best["trial"])
-            changes = _changed(_own(plan.config, search.recipe, system), json.loads(best["drawn"]))
-            if best["threshold"]:
-                changes["settings"]["threshold"] = float(best["threshold"])
-            chosen.setdefault(system, {"datasets": {}})["datasets"][dataset] = changes
-    write_atomically(table, functools.partial(_write, rows=rows))
-    if not chosen:
-        raise UserError("; ".join(lacking))
-    written = yaml.safe_dump({"recipes": {search.recipe: chosen}}, sort_keys=False, default_flow_style=None, width=120)
-    write_text(out, HEAD.format(trials=search.trials, table=table.name) + written)
-    return lacking
-
-
-HEAD = """\
-# Written by `sinet choose`: for each system and dataset the best on dev of {trials} random trials, the same for all
-# ({table}), and the threshold of relations that is best there. Not to be edited.
-"""
-
-
-def _own(config: Config, recipe: str, system: str) -> dict[str, Any]:
-    declared = config.recipes[recipe][system].declared()
-    return {key: value for key, value in declared.items() if key != "datasets"}
-
-
-def _rows(search: Search, plan: Plan, table: Path) -> Iterator[dict[str, str]]:
-    known = {}
-    if table.is_file():
-        with open(table, newline="", encoding="utf-8") as file:
-            known = {tuple(row[key] for key in COLUMNS[:5]): row for row in csv.DictReader(file)}
-    for dataset in search.datasets:
-        for model in search.models:
-            for number, changes in enumerate(draw(search)):
-                drawn = json.dumps(changes)
-                identity = dataset, search.encoder, model, str(number), drawn
-                runs = [f"{dataset}/{search.encoder}/{model}.trial-{number}/{seed}" for seed in search.seeds]
-                records = [_record(plan, run) for run in runs]
-                if not all(records):
-                    if identity in known:
-                        yield known[identity] | {"chosen": ""}
-                    continue
-                done: list[dict] = [record for record in records if record]
-                mean = {m: sum(r["dev"][m] for r in done) / len(done) for m in ("ent", "rel", "rel_plus")}
-                yield {
-                    **dict(zip(COLUMNS, identity, strict=False)),
-                    "seeds": " ".join(map(str, search.seeds)),
-                    **{f"dev_{m}": f"{value:.2f}" for m, value in mean.items()},
-                    "dev_rel_plus_per_seed": " ".join(f"{r['dev']['rel_plus']:.2f}" for r in done),
-                    "chosen": "",
-                    "threshold": known.get(identity, {}).get("threshold", ""),
-                    "device": done[0]["device_name"],
-                    "precision": done[0]["precision"],
-                    "commit": short_commit(done[0]["git_commit"]),
-                }
-
-
-def _record(plan: Plan, run: str) -> dict | None:
-    """What the training of a run measured, where it is finished and as the plan has it."""
-    path = plan.file(run, "training.json")
-    record = read_sealed(path) if run in plan.runs and path.is_file() else None
-    return record if record and record["run"] == plan.spec(run).model_dump() else None
-
-
-def _threshold(search: Search, plan: Plan, dataset: str, model: str, trial: str) -> str:
-    """The common threshold of relations with the highest mean Rel+ on dev over the seeds; of equal ones the middle."""
-    from sinet.infer.predict import dev_curve
-
-    folders = [plan.file(f"{dataset}/{search.encoder}/{model}.trial-{trial}/{seed}", "") for seed in search.seeds]
-    dev = read_sentences(plan.results / "data" / dataset / "dev.jsonl")
-    curves = [dev_curve(folder, dev) for folder in folders]
-    means = {points[0]["threshold"]: sum(p["f1"] for p in points) for points in zip(*curves, strict=True)}
-    best = [threshold for threshold, f1 in means.items() if f1 == max(means.values())]
-    return f"{best[len(best) // 2]:.2f}"
-
-
-def _write(path: Path, rows: list[dict[str, str]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
