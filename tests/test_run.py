@@ -388,10 +388,10 @@ def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
     predict_file(out, prepared / "test.jsonl", out / "predictions.jsonl")
     gold, predicted = prepared / "test.jsonl", out / "predictions.jsonl"
     made = out / "record.json", out / "analysis.json"
-    evaluate(out / "training.json", gold, prepared / "labels.json", predicted, *made)
+    evaluate(out / "training.json", gold, prepared / "train.jsonl", prepared / "labels.json", predicted, *made)
     record, analysis = (json.loads(path.read_text()) for path in made)
     assert record["scores"] == score(read_sentences(gold), read_sentences(predicted), LABELS)
-    assert analysis["errors"] and analysis["slices"]
+    assert analysis["errors"] and analysis["slices"] and analysis["without_seen"]["seen"] == 10
     assert record["split"] == "test" and record["test_sentences"] == 10 and record["seed"] == 3
     assert record["precision"] == "float32" and record["threads"] >= 1
     rows = list(csv.DictReader((out / "log.csv").read_text().splitlines()))
@@ -404,7 +404,7 @@ def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
     ten = read_sentences(gold)
     predict_file(out, gold, predicted, also_gold_entities=True)
     assert [s.entities for s in between_gold(ten, predicted)] == [s.entities for s in ten]
-    evaluate(out / "training.json", gold, prepared / "labels.json", predicted, *made)
+    evaluate(out / "training.json", gold, prepared / "train.jsonl", prepared / "labels.json", predicted, *made)
     again = Record.model_validate({k: v for k, v in json.loads(made[0].read_text()).items() if k != SEAL})
     decided = score(ten, between_gold(ten, predicted), LABELS)
     for matching in ("symmetric", "directed"):

@@ -1,10 +1,16 @@
 """The scorer against the released scorers, and its rules on cases small enough to count by hand."""
 
+import random
+from functools import partial
+
+import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
 from sinet.errors import UserError
-from sinet.evaluate.metrics import METRICS, score
+from sinet.evaluate.metrics import METRICS, facts, score
+from sinet.evaluate.relaxed import relaxed_scores
 from tests.reference import missing, stored
 
 STORED = stored("scoring.json")
@@ -115,3 +121,102 @@ def test_refuses_other_sentences():
         score([one([], []), one([], [])], [one([], [])], LABELS)
     with pytest.raises(UserError, match="different words"):
         score([one([], [])], [Sentence("s", ("other",))], LABELS)
+
+
+def relaxed(gold: Sentence, predicted: Sentence, metric: str = "ent") -> list[float]:
+    """What is right of a sentence under exact, partial, type."""
+    return [of["correct"] for of in relaxed_scores([gold], [predicted], SYMMETRIC)[metric].values()]
+
+
+@pytest.mark.parametrize(
+    "gold, predicted, correct",
+    [
+        ([("Task", 0, 2)], [("Task", 0, 2)], [1, 1, 1]),
+        ([("Task", 0, 2)], [("Method", 0, 2)], [1, 1, 0]),
+        ([("Task", 0, 2)], [("Task", 1, 4)], [0, 0.5, 1]),
+        ([("Task", 0, 2)], [("Method", 1, 4)], [0, 0.5, 0]),
+        ([("Task", 0, 2)], [("Task", 2, 4)], [0, 0, 0]),
+        # each claim once: three parts of one entity
+        ([("Task", 0, 6)], [("Task", 0, 2), ("Task", 2, 4), ("Task", 4, 6)], [0, 0.5, 1]),
+        # as many pairs as can be under type, equal boundaries first under partial
+        ([("Task", 0, 4), ("Task", 3, 6)], [("Task", 0, 4), ("Task", 0, 1)], [1, 1, 2]),
+        # a word has two types on both sides
+        ([("Task", 0, 1), ("Method", 0, 1)], [("Task", 0, 1), ("Metric", 0, 1)], [2, 2, 1]),
+    ],
+)
+def test_relaxed_entities_by_hand(gold, predicted, correct):
+    assert relaxed(one(gold, []), one(predicted, [])) == correct
+
+
+MOVED = [("Task", 0, 2), ("Method", 5, 7)]
+
+
+@pytest.mark.parametrize(
+    "entities, relation, correct",
+    [
+        ([("Task", 0, 2), ("Method", 4, 6)], ("Used-for", 0, 1), [1, 1, 1]),
+        ([("Task", 0, 2), ("Metric", 4, 6)], ("Used-for", 0, 1), [1, 1, 0]),
+        (MOVED, ("Used-for", 0, 1), [0, 0.5, 1]),
+        (MOVED, ("Used-for", 1, 0), [0, 0, 0]),
+        (MOVED, ("Part-of", 0, 1), [0, 0, 0]),
+        ([("Task", 0, 2), ("Method", 7, 8)], ("Used-for", 0, 1), [0, 0, 0]),
+    ],
+)
+def test_relaxed_relations_by_hand(entities, relation, correct):
+    gold = one([("Task", 0, 2), ("Method", 4, 6)], [("Used-for", 0, 1)])
+    assert relaxed(gold, one(entities, [relation]), "rel_plus") == correct
+
+
+def test_relaxed_symmetric_relations_have_no_direction_where_spans_cross():
+    gold = one([("Task", 0, 5), ("Method", 1, 2)], [("Compare", 0, 1)])
+    crossed = [("Task", 2, 5), ("Method", 0, 2)]
+    assert relaxed(gold, one(crossed, [("Compare", 0, 1)]), "rel_plus") == [0, 0.5, 1]
+    assert relaxed(gold, one(crossed, [("Used-for", 0, 1)]), "rel_plus") == [0, 0, 0]
+
+
+def test_relaxed_figures_by_hand():
+    gold = one([("Task", 0, 2), ("Method", 3, 4), ("Metric", 5, 6)], [])
+    predicted = one([("Task", 1, 2), ("Method", 3, 4)], [])
+    partly = relaxed_scores([gold, gold], [predicted, one([], [])], ())["ent"]["partial"]
+    counts = {"gold": 6, "predicted": 2, "correct": 1.5}
+    assert partly == pytest.approx({"precision": 75, "recall": 25, "f1": 37.5} | counts)
+
+
+def credit(matching: str, symmetric: frozenset[str], g: tuple, p: tuple) -> float:
+    """What a pair of claims is worth, said once more: entities without their type as relations of one argument."""
+    orders = [p[1:], p[:0:-1]] if g[0] in symmetric else [p[1:]]
+    worth = [0.0]
+    for order in orders if g[0] == p[0] else []:
+        pairs = list(zip(g[1:], order, strict=True))
+        same = all(a[:2] == b[:2] for a, b in pairs)
+        meet = all(set(range(*a[:2])) & set(range(*b[:2])) for a, b in pairs)
+        typed = all(a[2] == b[2] for a, b in pairs)
+        worth.append({"exact": same, "partial": (same + meet) / 2, "type": meet and typed}[matching])
+    return max(worth)
+
+
+def test_relaxed_figures_are_the_best_pairing_and_never_below_strict_ones():
+    draw = random.Random(0)
+    types = ("Task", "Method")
+
+    def any_sentence() -> Sentence:
+        spans = [(draw.choice(types), s, s + draw.randint(1, 3)) for s in draw.choices(range(7), k=5)]
+        relations = [(draw.choice(("Used-for", "Compare")), *draw.sample(range(5), 2)) for _ in range(6)]
+        return one(spans, relations)
+
+    labels, better = Labels(types, ("Used-for", "Compare"), SYMMETRIC), 0
+    for _ in range(300):
+        gold, predicted = any_sentence(), any_sentence()
+        strict, ours = score([gold], [predicted], labels)["symmetric"], relaxed_scores([gold], [predicted], SYMMETRIC)
+        for metric in ("ent", "rel_plus"):
+            sides = [facts(s, metric, SYMMETRIC) for s in (gold, predicted)]
+            if metric == "ent":
+                sides = [{("", (start, end, kind)) for kind, start, end in side} for side in sides]
+            for matching, figures in ours[metric].items():
+                of = partial(credit, matching, SYMMETRIC)
+                worth = np.array([[of(g, p) for p in sides[1]] for g in sides[0]])
+                assert figures["correct"] == worth[linear_sum_assignment(worth, maximize=True)].sum(), matching
+                for figure in ("precision", "recall", "f1"):
+                    assert figures[figure] >= strict[metric][figure]
+                better += figures["f1"] > strict[metric]["f1"]
+    assert better > 1000

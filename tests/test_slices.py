@@ -6,7 +6,15 @@ import pytest
 
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
 from sinet.evaluate.metrics import score
-from sinet.evaluate.slices import CLASSES, distance_class, overlap_patterns, sentence_classes, slice_figures
+from sinet.evaluate.slices import (
+    CLASSES,
+    distance_class,
+    overlap_patterns,
+    sentence_classes,
+    slice_figures,
+    without_gold_relations,
+    without_seen,
+)
 
 SPANS = tuple(Entity("Task", i, i + 1) for i in (0, 3, 9, 20))
 LABELS = Labels(("Task",), ("Used-for", "Part-of", "Compare"), frozenset({"Compare"}))
@@ -59,3 +67,21 @@ def test_classes_add_up():
                 classes = figures[slicing].values()
                 assert sum(c[metric][count] for c in classes) == whole[metric][count], (slicing, metric, count)
     assert sum(c["sentences"] for c in figures["triples"].values()) == 60
+
+
+def test_what_is_predicted_without_gold_relations_by_hand():
+    some = [("Used-for", 0, 1), ("Used-for", 0, 1), ("Compare", 1, 2), ("Compare", 2, 1)]  # two claims
+    gold = [one(), one(), one(), one(("Used-for", 0, 1))]
+    predicted = [one(*some), one(("Part-of", 0, 1)), one(), one(*some)]
+    found = without_gold_relations(gold, predicted, LABELS.symmetric)
+    assert found == {"sentences": 3, "relations": 3, "predicted_in": 2}
+
+
+def test_sentences_that_stand_in_train_are_left_out_by_hand():
+    first, second = (Sentence("s", words, (Entity("Task", 0, 1),)) for words in (("A", "b"), ("c",)))
+    train = [Sentence("t", ("a", "B"))]
+    found = without_seen([first, second, first], [first, second.with_labels((), ()), first], (), train)
+    assert found["seen"] == 2
+    assert found["ent"] == {"precision": 0, "recall": 0, "f1": 0, "gold": 1, "predicted": 0, "correct": 0}
+    kept = without_seen([first, second], [first, second], (), [])
+    assert kept["seen"] == 0 and (kept["ent"]["correct"], kept["rel_plus"]["gold"]) == (2, 0)

@@ -22,7 +22,7 @@ from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
 from sinet.grid.recipes import selection
 from sinet.report.ablation_table import ablation_table
-from sinet.report.breakdown_tables import _classes
+from sinet.report.breakdown_tables import _classes, relaxed_table, slices_table
 from sinet.report.frame import TYPE
 from sinet.report.grid import METRICS, Grid, Place
 from sinet.report.main_table import main_table
@@ -269,6 +269,73 @@ def test_classes_and_kinds_add_up_to_the_scores(tables):
     assert "- Seeds on Ten, Tiny, full: n=3." in (tables / "types.md").read_text()
     lengths = [r for r in lines(tables / "slices.md", "Ten") if r[2:4] == ["Ent", "Words of the sentence"]]
     assert sum(int(r[5]) for r in lengths) == len(GOLD)
+
+
+def test_relaxed_matching_stands_under_the_strict_one(tables):
+    shown = [line for line in lines(tables / "relaxed.md", "Ten") if line[2] == "Ent"]
+    (main,) = lines(tables / "main.md", "PFN (ours)")
+    assert [line[3] for line in shown] == ["strict", "exact", "partial", "type"] and shown[0][6] == main[-3]
+    (row,) = rows(tables / "relaxed.csv", system="PFN", figure="Rel+, partial")
+    values = [analyse(GOLD, predict("pfn", s), LABELS)["relaxed"]["rel_plus"]["partial"]["f1"] for s in range(3)]
+    assert row["values"] == " ".join(f"{v:.4f}" for v in values)
+
+
+def analysed(counts: dict[str, tuple[list[int], dict]]) -> Grid:
+    """Runs of one seed by model: of each fold the sentences without gold relations, the relations predicted there and
+    the sentences that have one; and what else its analysis holds."""
+    made = []
+    for model, (folds, more) in counts.items():
+        for fold, of in enumerate(folds):
+            found = dict(zip(("sentences", "relations", "predicted_in"), of, strict=True))
+            analysis = analyse(GOLD, GOLD, LABELS) | {"without_gold_relations": found} | more
+            made.append(record(model, 0, f"folds-{fold}") | {"analysis": analysis})
+    paths = [f"{run['dataset']}/tiny/{run['model']}/0" for run in made]
+    return Grid(made, declared(paths, [], []), NOT_COMPARED)
+
+
+def test_what_is_predicted_without_gold_relations_is_shown_by_hand():
+    grid = analysed({"ours": ([(3, 6, 2), (1, 0, 0)], {}), "pfn": ([(3, 0, 0), (1, 1, 1)], {})})
+    table = slices_table(grid)
+    shown = table.frame.map(str)[-2:]
+    assert shown[("", "Figure")].tolist() == ["Relations predicted", "Share with a relation"]
+    assert shown[("System", "SINET")].tolist() == ["1.500", "0.500"]
+    assert shown[("System", "PFN")].tolist() == ["0.250", "0.250"]
+    assert shown[("", "Sentences")].tolist() == ["4", "4"] and shown[("", "Class")].tolist() == ["0", "0"]
+    assert table.tidy[table.tidy["figure"] == "Relations predicted"]["mean"].tolist() == [1.5, 0.25]
+    everywhere = slices_table(analysed({"ours": ([(0, 0, 0)] * 2, {})}))
+    assert "Relations predicted" not in set(everywhere.frame[("", "Figure")])
+
+
+def test_figures_without_sentences_of_train_stand_under_the_main_table():
+    def unseen(seen: int, *f1: float) -> dict:
+        counts = {"gold": 9, "predicted": 9, "correct": 9}
+        return {"without_seen": {"seen": seen} | {m: {"f1": f} | counts for m, f in zip(METRICS, f1, strict=True)}}
+
+    two = [(0, 0, 0)] * 2
+    grid = analysed(
+        {"ours": (two, unseen(8, 70, 60, 50.5)), "pfn": (two, unseen(8, 40, 30, 20)), "base": (two, unseen(8, 1, 1, 1))}
+    )
+    notes = main_table(grid, [], []).notes
+    assert (
+        "Folds, Tiny, full: 16 of 400 test sentences also stand in train, with the same words but for capitals; "
+        "without them Ent / Rel / Rel+: SINET 70.00 / 60.00 / 50.50; PFN 40.00 / 30.00 / 20.00."
+    ) in notes, "steps of the ablation have no row"
+    (note,) = [n for n in main_table(analysed({"pfn": (two, unseen(200, 0, 0, 0))}), [], []).notes if "in train" in n]
+    assert note.endswith("400 of 400 test sentences also stand in train, with the same words but for capitals.")
+    assert not any("in train" in n for n in main_table(analysed({"pfn": (two, unseen(0, 1, 1, 1))}), [], []).notes)
+
+
+def test_an_analysis_of_an_earlier_version_leaves_out_what_it_lacks(tmp_path):
+    runs = [record(model, 0) | {"analysis": analyse(GOLD, GOLD, LABELS)} for model in ("ours", "pfn")]
+    for key in ("relaxed", "without_gold_relations"):
+        del runs[0]["analysis"][key]
+    grid = Grid(runs, declared([f"ten/tiny/{m}/0" for m in ("ours", "pfn")], [], []), NOT_COMPARED)
+    table = relaxed_table(grid)
+    assert table.frame.empty and any(note.startswith("Empty: ") for note in table.notes)
+    write(table, tmp_path)
+    slices = slices_table(grid).frame
+    assert "Relations predicted" not in set(slices[("", "Figure")]) and len(slices) > 10
+    assert not any("in train" in note for note in main_table(grid, [], []).notes)
 
 
 def test_every_system_has_examples_of_its_errors(tables):

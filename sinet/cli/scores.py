@@ -21,11 +21,15 @@ Out = Annotated[Path | None, Option("write the JSON here instead of printing it"
 def score(
     gold: Gold, predictions: Predictions, labels: Labels = None, symmetric: Symmetric = None, out: Out = None
 ) -> None:
-    """Score predictions against gold: Ent, Rel, Rel+; prints JSON."""
+    """Score predictions against gold: Ent, Rel, Rel+, and relaxed (exact, partial, type); prints JSON."""
     readable(gold, predictions)
     from sinet.evaluate.metrics import score
+    from sinet.evaluate.relaxed import relaxed_scores
 
-    _against_gold(score, gold, predictions, labels, symmetric, out)
+    _against_gold(
+        lambda g, p, of: score(g, p, of) | {"relaxed": relaxed_scores(g, p, of.symmetric)},
+        *(gold, predictions, labels, symmetric, out),
+    )
 
 
 @command
@@ -61,6 +65,7 @@ def _against_gold(
 def evaluate(
     training: Annotated[Path, Option("training.json of the run")],
     gold: Annotated[Path, Option("the split that was predicted")],
+    train: Annotated[Path, Option("the split that was trained on")],
     labels: Annotated[Path, Option("labels.json of the dataset")],
     predictions: Annotated[Path, Option("what the run predicted of it")],
     record: Annotated[Path, Option("record.json to write")],
@@ -69,7 +74,7 @@ def evaluate(
     """Score and analyse a run's predictions: its record.json and analysis.json."""
     from sinet.evaluate.record import evaluate
 
-    evaluate(training, gold, labels, predictions, record, analysis)
+    evaluate(training, gold, train, labels, predictions, record, analysis)
 
 
 @command

@@ -5,22 +5,27 @@ from collections.abc import Sequence
 from sinet.data.sentence import Labels, Sentence
 from sinet.evaluate.errors import KINDS, Claim, Error, sentence_errors
 from sinet.evaluate.metrics import check_same_sentences
-from sinet.evaluate.slices import slice_figures
+from sinet.evaluate.relaxed import relaxed_scores
+from sinet.evaluate.slices import slice_figures, without_gold_relations, without_seen
 
 EXAMPLES = 3
 _CONTEXT = 24  # words of a sentence that an example may have: longer ones are hard to read in a table
 
 
-def analyse(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Labels) -> dict:
+def analyse(
+    gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Labels, train: Sequence[Sentence] | None = None
+) -> dict:
     """Count the errors of a run by kind, with its first examples in short sentences, and score its slices.
 
     Returns:
-        `{"sentences": n, "errors": {kind: {"count": n, "examples": [...]}}, "slices": ...}`, matching: symmetric.
+        `{"sentences": n, "errors": {kind: {"count": n, "examples": [...]}}, "slices": ..., "relaxed": ...,
+        "without_gold_relations": ...}`, where train is given `without_seen` too; symmetric types direction-free.
 
     Raises:
         UserError: when the two lists are not the same sentences.
     """
     check_same_sentences(gold, predicted)
+    of = gold, predicted, labels.symmetric
     found: dict[str, list[tuple[Sentence, Error]]] = {kind: [] for kind in KINDS}
     for g, p in zip(gold, predicted, strict=True):
         for error in sentence_errors(g, p, labels.symmetric):
@@ -34,7 +39,10 @@ def analyse(gold: Sequence[Sentence], predicted: Sequence[Sentence], labels: Lab
             }
             for kind, errors in found.items()
         },
-        "slices": slice_figures(gold, predicted, labels.symmetric),
+        "slices": slice_figures(*of),
+        "relaxed": relaxed_scores(*of),
+        "without_gold_relations": without_gold_relations(*of),
+        **({} if train is None else {"without_seen": without_seen(*of, train)}),
     }
 
 

@@ -74,8 +74,8 @@ def _errors(
     """Pair what only gold and what only the prediction claims, by kind, then by shared words; the rest alone."""
     order = list(KINDS)
     missed, wrong = gold - predicted, predicted - gold
-    near = _by_word(wrong)
-    alike = [(like, g, p) for g in missed for p in _sharing(g, near) if (like := likeness(g, p))]
+    near = by_word(wrong)
+    alike = [(like, g, p) for g in missed for p in sharing(g, near) if (like := likeness(g, p))]
     for (kind, _), g, p in sorted(alike, key=lambda a: (order.index(a[0][0]), -a[0][1], a[1], a[2])):
         if g in missed and p in wrong:
             missed.remove(g)
@@ -85,7 +85,7 @@ def _errors(
     yield from (Error(spurious(p), None, p) for p in wrong)
 
 
-def _by_word(claims: Iterable[Claim]) -> dict[int, set[Claim]]:
+def by_word(claims: Iterable[Claim]) -> dict[int, set[Claim]]:
     """The claims at each word of a sentence, of relations those that have it in either argument."""
     found: dict[int, set[Claim]] = {}
     for claim in claims:
@@ -95,7 +95,7 @@ def _by_word(claims: Iterable[Claim]) -> dict[int, set[Claim]]:
     return found
 
 
-def _sharing(claim: Claim, by_word: dict[int, set[Claim]]) -> set[Claim]:
+def sharing(claim: Claim, by_word: dict[int, set[Claim]]) -> set[Claim]:
     """The claims that share a word with the first span of one: there are none like it among the others."""
     return set().union(*(by_word.get(word, ()) for word in range(*_spans(claim)[0])))
 

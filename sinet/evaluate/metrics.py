@@ -90,7 +90,7 @@ def _figures(pairs: Iterable[tuple[set, set]], types: Sequence[str]) -> dict:
     }
 
 
-def precision_recall(gold: int, predicted: int, correct: int) -> dict:
+def precision_recall(gold: int, predicted: int, correct: float) -> dict:
     """The figures of counts, and the counts."""
     percentages = figures(np.array([correct, predicted, gold])).tolist()
     counts = {"gold": gold, "predicted": predicted, "correct": correct}

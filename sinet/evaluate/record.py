@@ -87,7 +87,9 @@ def between_gold(gold: list[Sentence], predictions: Path) -> list[Sentence] | No
     ]
 
 
-def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record: Path, analysis: Path) -> None:
+def evaluate(
+    training: Path, gold: Path, train: Path, labels: Path, predictions: Path, record: Path, analysis: Path
+) -> None:
     """Write `record.json`, what training left behind with the scores of the predictions, and `analysis.json`.
 
     Raises:
@@ -112,7 +114,7 @@ def evaluate(training: Path, gold: Path, labels: Path, predictions: Path, record
         **trained,
     }
     Record.model_validate(made)
-    write_sealed(analysis, analyse(wanted, found, declared))
+    write_sealed(analysis, analyse(wanted, found, declared, read_sentences(train)))
     write_sealed(record, made)
 
 
@@ -144,5 +146,5 @@ def evaluate_external(plan: Plan, run: str) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     write_sentences(out, found)
     write_sum(out)
-    write_sealed(plan.file(run, "analysis.json"), analyse(gold, found, labels))
+    write_sealed(plan.file(run, "analysis.json"), analyse(gold, found, labels, read_sentences(data / "train.jsonl")))
     write_sealed(plan.file(run, "record.json"), made)

@@ -96,6 +96,29 @@ def slice_figures(gold: Sequence[Sentence], predicted: Sequence[Sentence], symme
     return figures
 
 
+def without_gold_relations(gold: Sequence[Sentence], predicted: Sequence[Sentence], symmetric: Collection[str]) -> dict:
+    """What is predicted where gold has no relation: the number of such `sentences`, the `relations` predicted in them,
+    and the sentences `predicted_in`, with at least one."""
+    pairs = zip(gold, predicted, strict=True)
+    claimed = [len(facts(p, "rel_plus", symmetric)) for g, p in pairs if not g.relations]
+    return {"sentences": len(claimed), "relations": sum(claimed), "predicted_in": sum(map(bool, claimed))}
+
+
+def without_seen(
+    gold: Sequence[Sentence], predicted: Sequence[Sentence], symmetric: Collection[str], train: Iterable[Sentence]
+) -> dict:
+    """Figures without the sentences whose words, capitals aside, also stand in train, and the number of those:
+    `{"seen": n, metric: as precision_recall}`."""
+    known = {_words(s) for s in train}
+    new = [pair for pair in zip(gold, predicted, strict=True) if _words(pair[0]) not in known]
+    counts = {m: _count(((facts(g, m, symmetric), facts(p, m, symmetric)) for g, p in new), bool) for m in METRICS}
+    return {"seen": len(gold) - len(new)} | counts
+
+
+def _words(sentence: Sentence) -> tuple[str, ...]:
+    return tuple(word.casefold() for word in sentence.tokens)
+
+
 def _of_distance(wanted: str, claim: tuple) -> bool:
     return distance_class(claim) == wanted
 

@@ -37,6 +37,7 @@ TABLES = (
     "significance",
     "efficiency",
     "types",
+    "relaxed",
     "slices",
     "errors",
     "error_examples",

@@ -1,4 +1,4 @@
-"""Where systems are right and wrong: F1 by type and by slice of the test split, errors by kind."""
+"""Where systems are right and wrong: F1 by type, by matching and by slice of the test split, errors by kind."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -8,13 +8,18 @@ import pandas as pd
 from sinet.evaluate.errors import ENTITY_KINDS, KINDS, RELATION_KINDS
 from sinet.evaluate.metrics import figures
 from sinet.evaluate.slices import TITLES
-from sinet.report.frame import ERROR, PLACE, TYPE
+from sinet.report.frame import ERROR, MATCHING, NO_RELATION, PLACE, TYPE
 from sinet.report.grid import METRICS, NO_GOLD, WHY_EMPTY, Grid, Place
 from sinet.report.table import NO_FIGURE, Cell, Table, frame, mean_sd, number, tidy_line
 
 HIGHEST = "Highest"
 CLAIMS = ("Gold", "Predicted")
 EXAMPLES = ("Dataset", "Encoder", "System", "Error", *CLAIMS, "Sentence")
+INVENTED = {
+    "relations": ("Relations predicted", "how many are predicted per sentence"),
+    "predicted_in": ("Share with a relation", "the share in which at least one is predicted"),
+}
+"""Figures of what is predicted in sentences without a gold relation, and what they mean."""
 NOT_TESTED = (
     f"{HIGHEST}: the system with the largest mean; single classes are not tested for significance, so nothing is bold."
 )
@@ -31,24 +36,60 @@ def types_table(grid: Grid) -> Table:
     return _table(grid, "types", "By type", made, notes)
 
 
+def relaxed_table(grid: Grid) -> Table:
+    """F1 under the strict matching and the relaxed ones."""
+    made = []
+    for place, metric, _, matching, support, f1 in _classes(grid, [MATCHING]):
+        name = METRICS[metric]
+        cells, lines = _of_class(grid, place, f"{name}, {matching}", support["gold"], f1)
+        made.append((_where(grid, place) | {"Figure": name, "Matching": matching} | cells, lines))
+    notes = (
+        f"Micro F1 x 100{_pooled(grid)}; symmetric types direction-free. Matchings as in SemEval-2013 Task 9: strict, "
+        "boundaries and types of entities, as in the main table; exact, boundaries, any type; partial, a shared word, "
+        "any type, one half where the boundaries differ; type, a shared word and the type. A relation needs its own "
+        "type, and both arguments so. A claim is paired with one other at most, as many as can be.",
+        *([] if made else ["Empty: runs were analysed by a version that did not count this."]),
+        NOT_TESTED,
+    )
+    columns = "Dataset", "Encoder", "Figure", "Matching"
+    return _table(grid, "relaxed", "Relaxed matching", made, notes, columns)
+
+
 def slices_table(grid: Grid) -> Table:
     """F1 by sentence length, number of triples, overlap pattern and distance; Ent and Rel+ to read, Rel in the csv."""
     made = []
     for place, metric, slicing, label, support, f1 in _classes(grid, TITLES):
         name, title = METRICS[metric], TITLES[slicing]
-        cells, lines = _of_class(grid, place, f"{name}, {title.lower()} {label}", support["gold"], f1)
+        cells, lines = _of_class(grid, place, f"{name}, {title.lower()} {label}", support["gold"], f1, "System")
         sentences = NO_FIGURE if slicing == "distance" else number(support["sentences"], 0)
         head = {"Figure": name, "Slice": title, "Class": label, "Sentences": sentences}
         made.append((None if metric == "rel" else _where(grid, place) | head | cells, lines))
+    made += _without_gold_relations(grid)
     notes = (
         f"Micro F1 x 100 over the claims of each class{_pooled(grid)}. Length, triples and overlap "
         "choose sentences by their gold, distance chooses gold and predicted relations; gold: claims of the class in "
         "the gold of the test split. No gold: the class has none, so there is no F1.",
         "Overlap (Zeng et al., 2018): normal, no two triples of the sentence share an entity; EPO, two triples hold of "
         "the same two entities; SEO, two triples share one entity only; a sentence may have both.",
+        *(f"{figure}: of the sentences without a gold relation, {meaning}." for figure, meaning in INVENTED.values()),
         NOT_TESTED,
     )
     return _table(grid, "slices", "By slice", made, notes)
+
+
+def _without_gold_relations(grid: Grid) -> Iterator[tuple[dict, list]]:
+    """Rows of what is predicted in sentences without gold relations, those of all folds of a seed together."""
+    of_figure = [*PLACE, "label"]
+    of = grid.figures[(grid.figures["slicing"] == NO_RELATION) & (grid.figures["sentences"] > 0)]
+    totals = of.groupby([*of_figure, "model", "seed"], sort=False)[["predicted", "sentences"]].sum()
+    means = _by_model(totals["predicted"] / totals["sentences"])
+    sentences = of.drop_duplicates([*of_figure, "fold"]).groupby(of_figure, sort=False)["sentences"].sum()
+    for key, n in sentences.to_dict().items():
+        place, (figure, _) = Place(*key[:3]), INVENTED[key[3]]
+        there = {model: means[*key, model] for model in grid.models() if (*key, model) in means}
+        cells, lines = _cells(grid, place, figure, there, group="System", digits=3)
+        head = {"Figure": figure, "Slice": TITLES["triples"], "Class": "0", "Sentences": number(n, 0)}
+        yield _where(grid, place) | head | {"Gold": number(0, 0)} | cells | {HIGHEST: NO_FIGURE}, lines
 
 
 def errors_table(grid: Grid) -> Table:
@@ -102,9 +143,14 @@ def examples_table(grid: Grid) -> Table:
 
 
 def _table(
-    grid: Grid, name: str, title: str, made: Sequence[tuple[dict | None, list]], notes: tuple[str, ...]
+    grid: Grid,
+    name: str,
+    title: str,
+    made: Sequence[tuple[dict | None, list]],
+    notes: tuple[str, ...],
+    columns: Iterable[str] = (),
 ) -> Table:
-    return Table.of(name, title, made, (*notes, WHY_EMPTY, *grid.numbers(), *grid.protocol()))
+    return Table.of(name, title, made, (*notes, WHY_EMPTY, *grid.numbers(), *grid.protocol()), columns)
 
 
 def _pooled(grid: Grid) -> str:
@@ -138,12 +184,12 @@ def _by_model(seeds: pd.Series) -> dict[tuple, list[float]]:
 
 
 def _of_class(
-    grid: Grid, place: Place, figure: str, gold: float, f1: Mapping[str, list[float]]
+    grid: Grid, place: Place, figure: str, gold: float, f1: Mapping[str, list[float]], group: str = "F1"
 ) -> tuple[dict, list[dict]]:
     """Cells and csv lines of a class: support, F1 of each system and the highest one."""
-    cells, lines = _cells(grid, place, figure, f1, group="F1") if gold else ({}, [])
+    cells, lines = _cells(grid, place, figure, f1, group) if gold else ({}, [])
     if not gold:
-        cells = {("F1", grid.title("models", model)): NO_GOLD for model in grid.models()}
+        cells = {(group, grid.title("models", model)): NO_GOLD for model in grid.models()}
     means = {line["system"]: line["mean"] for line in lines}
     best = [name for name, mean in means.items() if mean == max(means.values())]
     highest = ", ".join(best) if 0 < len(best) < len(means) else NO_FIGURE

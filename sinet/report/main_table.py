@@ -4,6 +4,7 @@ from sinet.evaluate.compare import pairs_to_compare
 from sinet.evaluate.metrics import REL_GOLD_ENTITIES
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.published import is_system, remark_on
+from sinet.report.frame import NOT_SEEN, PLACE
 from sinet.report.grid import (
     GOLD_ENTITIES,
     METRICS,
@@ -63,6 +64,7 @@ def main_table(grid: Grid, paper: list[dict], own: list[dict]) -> Table:
         *([f"Published elsewhere: {'; '.join(cited)}."] if cited else []),
         *_tested(grid),
         *([BETWEEN_GOLD] if given else []),
+        *_without_seen(grid),
         *grid.protocol([run for run in grid.runs if is_system(models[run["model"]])]),
     )
     return Table.of("main", "Main results", made, notes)
@@ -136,6 +138,27 @@ def _tested(grid: Grid) -> list[str]:
         f"with the same encoder and recipe, another system where it is significantly better than {title}; "
         f"{grid.test_note()}. Published rows are not tested."
     ]
+
+
+def _without_seen(grid: Grid) -> list[str]:
+    """How many test sentences stand in train, and the figures without them, of each place that has any."""
+    of = grid.figures[(grid.figures["split"] == NOT_SEEN) & (grid.figures["metric"] == "ent")]
+    seen = of.drop_duplicates([*PLACE, "fold"]).groupby(PLACE, sort=False)["sentences"].sum()
+    lines = []
+    for place in (Place(*key) for key, n in seen.items() if n):
+        n, total = seen[place], sum({run["dataset"]: run["test_sentences"] for run in grid.there(place)}.values())
+        figures = [
+            f"{grid.title('models', model)} "
+            + " / ".join(shown(grid.f1(place, model, metric, NOT_SEEN)).text for metric in METRICS)
+            for model in grid.models(place)
+            if is_system(grid.declared["models"][model])
+        ]
+        without = f"; without them {' / '.join(METRICS.values())}: {'; '.join(figures)}" if n < total else ""
+        lines.append(
+            f"{grid.where(*place)}: {n:.0f} of {total} test sentences also stand in train, with the same words but for "
+            f"capitals{without}."
+        )
+    return lines
 
 
 def _wins(grid: Grid, place: Place, model: str, metric: str) -> bool:

@@ -5,7 +5,13 @@ from pathlib import Path
 
 from sinet import published
 from sinet.report.ablation_table import ablation_table
-from sinet.report.breakdown_tables import errors_table, examples_table, slices_table, types_table
+from sinet.report.breakdown_tables import (
+    errors_table,
+    examples_table,
+    relaxed_table,
+    slices_table,
+    types_table,
+)
 from sinet.report.efficiency_table import efficiency_table
 from sinet.report.grid import Grid
 from sinet.report.main_table import main_table
@@ -41,6 +47,7 @@ def write_tables(
         significance_table(grid),
         *([] if efficiency is None else [efficiency_table(grid, paper["efficiency"], efficiency)]),
         types_table(grid),
+        relaxed_table(grid),
         slices_table(grid),
         errors_table(grid),
         examples_table(grid),

@@ -30,6 +30,7 @@ rule evaluate:
     input:
         training=f"{RUN}/training.json",
         gold=f"{DATA}/test.jsonl",
+        train=f"{DATA}/train.jsonl",
         labels=f"{DATA}/labels.json",
         predictions=f"{RUN}/predictions.jsonl",
     output:
@@ -45,5 +46,6 @@ rule evaluate:
     params:
         code=GRID.code("evaluate"),
     shell:
-        "python -m sinet evaluate --training {input.training:q} --gold {input.gold:q} --labels {input.labels:q}"
-        " --predictions {input.predictions:q} --record {output.record:q} --analysis {output.analysis:q} 2> {log:q}"
+        "python -m sinet evaluate --training {input.training:q} --gold {input.gold:q} --train {input.train:q}"
+        " --labels {input.labels:q} --predictions {input.predictions:q} --record {output.record:q}"
+        " --analysis {output.analysis:q} 2> {log:q}"
