@@ -10,7 +10,9 @@ if PLAN.external:
     rule external:
         input:
             predictions=lambda wildcards: PLAN.predictions(wildcards.run),
-            data=lambda wildcards: GRID.of_datasets("train.jsonl", "test.jsonl", "labels.json", datasets=[wildcards.run.split("/")[0]]),
+            data=lambda wildcards: GRID.of_datasets(
+                "train.jsonl", "test.jsonl", "labels.json", datasets=[wildcards.run.split("/")[0]]
+            ),
         output:
             predictions=f"{RESULTS}/runs/{{run}}/predictions.jsonl",
             record=f"{RESULTS}/runs/{{run}}/record.json",
