@@ -236,6 +236,8 @@ class Dataset(Strict):
     """Types in the files that stand for the absence of a relation (NA, no_relation): such relations are skipped."""
     counts: Counts | None = None
     """Published figures of the files; preparing fails when they differ."""
+    documents: dict[Literal["dev", "test"], list[Count]] | None = None
+    """Sentences of each document, in order, where the files do not name documents: statistics draw documents again."""
 
 
 # -- encoders and models -----------------------------------------------------------------------------------------------

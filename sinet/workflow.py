@@ -158,7 +158,8 @@ class Workflow:
             if path.exists()
         )
         watched = [provenance.file_sha256(path) for path in found if path]
-        return json.dumps([declared.declared(), watched, provenance.digest_of(release)], sort_keys=True)
+        prepared = declared.model_dump(exclude_unset=True, exclude={"documents"})  # which are of the statistics
+        return json.dumps([prepared, watched, provenance.digest_of(release)], sort_keys=True)
 
     def encoder(self, w: Any) -> str:
         """An encoder's declaration, and checksums of its files that were changed or replaced: they are checked again,

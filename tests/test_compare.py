@@ -1,6 +1,7 @@
 """Comparisons of a grid: which are made, and on what."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,6 @@ MODELS = {
 DECLARED = {
     "models": MODELS,
     "datasets": {"d": {}, "f-0": {"fold_of": "f"}, "f-1": {"fold_of": "f"}},
-    "reference": "ours",
     "skipped": [],
     "failed": [],
 }
@@ -33,14 +33,15 @@ def scored(model: str, seed: int, correct: float, dataset: str = "d") -> Scored:
     """A run that finds a share of the claims of 200 sentences."""
     random = np.random.default_rng([seed, *model.encode(), *dataset.encode()])
     gold = np.random.default_rng(0).integers(0, 5, size=(len(METRICS), 200))
-    return Scored(dataset, "e", "r", model, seed, np.stack([random.binomial(gold, correct), gold, gold], axis=-1))
+    counts = np.stack([random.binomial(gold, correct), gold, gold], axis=-1)
+    return Scored(dataset, "e", "r", model, seed, counts, "sentence")
 
 
 def test_pairs():
     made = [("system", "ours", "other"), ("ablation", "ours", "base"), ("ablation", "ours", "tap")]
-    assert pairs_to_compare(MODELS, "ours") == [*made, ("ablation", "tap", "base")]
-    assert pairs_to_compare(MODELS, None) == [*made[1:], ("ablation", "tap", "base")], "none of systems"
-    assert pairs_to_compare({"other": {}, "another": {}}, "another") == [("system", "another", "other")]
+    assert pairs_to_compare(MODELS) == [*made, ("ablation", "tap", "base")]
+    each = pairs_to_compare({"a": {}, "b": {}, "c": {}})
+    assert each == [("system", "a", "b"), ("system", "a", "c"), ("system", "b", "c")]
 
 
 def test_a_better_system_is_found_and_an_equal_one_is_not():
@@ -54,6 +55,8 @@ def test_a_better_system_is_found_and_an_equal_one_is_not():
         low, high = c["bootstrap"]["interval"]
         assert c["interval"][0] < low < c["difference"] < high < c["interval"][1], "other runs differ by more"
         assert c["p"] <= c["p_holm"] and 0 <= c["aso"] <= 1
+        half = c["interval"][1] - c["difference"]
+        assert c["detectable"] > half, "80 % power, at the level of six comparisons"
         assert len(c["f1"]) == len(c["other_f1"]) == 3
 
 
@@ -65,15 +68,15 @@ def test_too_few_runs_are_not_tested(seeds):
     for c in made["comparisons"]:
         assert c["bootstrap"]["p"] < 0.01 and c["bootstrap"]["interval"][0] > 0
         assert (c["p"] is c["interval"] is None) == (c["other"] == "other") and (c["aso"] is None) == (c["p"] is None)
-        assert (c["p_holm"] is None) == (c["other"] == "other")
+        assert (c["p_holm"] is None) == (c["detectable"] is None) == (c["other"] == "other")
     assert made["family"] == 3, "what is not tested costs the others nothing"
 
 
 def test_many_comparisons_can_all_be_significant():
-    models = {"ours": MODELS["ours"], **{f"m{i}": {} for i in range(90)}}
-    runs = [scored("ours", s, 0.8) for s in range(3)] + [scored(f"m{i}", s, 0.3) for i in range(90) for s in range(3)]
-    made = compare(runs, DECLARED | {"models": models}, resamples=200)
-    assert made["family"] == 270 and all(c["p_holm"] < stats.LEVEL for c in made["comparisons"])
+    shares = {f"m{i}": 0.1 + 0.2 * i for i in range(5)}
+    runs = [scored(model, s, share) for model, share in shares.items() for s in range(3)]
+    made = compare(runs, DECLARED | {"models": {model: {} for model in shares}}, resamples=200)
+    assert made["family"] == 3 * 10 and all(c["p_holm"] < stats.LEVEL for c in made["comparisons"])
 
 
 def test_order_over_five_seeds():
@@ -135,7 +138,7 @@ def test_the_step_reads_predictions_beside_records(tmp_path, prepared, capsys):
         write_sealed(run / "record.json", place | {"scores": score(gold, predicted, LABELS)})
         write_sentences(run / "predictions.jsonl", predicted)
     runs = {"runs": dict.fromkeys(("d/e/ours/0", "d/e/other/0"), "r")}
-    plan = tiny_plan(tmp_path, runs["runs"], reference="ours").write()
+    plan = tiny_plan(tmp_path, runs["runs"]).write()
     given = ["compare", "--plan", str(plan), "--resamples", "100", "--out", str(tmp_path / "c.json")]
     assert main(given) == 0
     first = json.loads((tmp_path / "c.json").read_text())["comparisons"][0]
@@ -153,4 +156,23 @@ def test_predictions_must_be_those_of_the_record(tmp_path, prepared, other):
     write_sealed(tmp_path / "record.json", place | {"scores": score(gold, gold, LABELS)})
     write_sentences(tmp_path / "predictions.jsonl", gold[other])
     with pytest.raises(UserError, match=r"predictions.jsonl: not what record.json has the scores of"):
-        read_runs([tmp_path / "record.json"], tmp_path)
+        read_runs([tmp_path / "record.json"], tmp_path, {"d": {}})
+
+
+@pytest.mark.parametrize("declared", [None, [4, 6]], ids=["named", "declared"])
+def test_documents_are_what_is_compared(tmp_path, declared):
+    gold = read_sentences(CORPUS)
+    if declared is None:
+        gold = [replace(s, document=f"{i < 4}") for i, s in enumerate(gold)]
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "labels.json").write_text(json.dumps(LABELS.to_json()))
+    write_sentences(tmp_path / "d" / "test.jsonl", gold)
+    place = {"dataset": "d", "encoder": "e", "model": "ours", "seed": 0, "recipe": {"name": "r"}}
+    write_sealed(tmp_path / "record.json", place | {"scores": score(gold, gold, LABELS)})
+    write_sentences(tmp_path / "predictions.jsonl", gold)
+    described = {"d": {"documents": {"test": declared}} if declared else {}}
+    (run,) = read_runs([tmp_path / "record.json"], tmp_path, described)
+    counts = sentence_counts(gold, gold, LABELS.symmetric)
+    assert run.counts.tolist() == np.stack([counts[:, :4].sum(1), counts[:, 4:].sum(1)], axis=1).tolist()
+    made = compare([run], DECLARED, resamples=10)
+    assert run.unit == "document" and made["units"] == {"d": "document"}

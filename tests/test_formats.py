@@ -1,6 +1,7 @@
 """Published formats read as one."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,8 @@ def test_scierc_documents_are_the_sentences_of_scierc(split, tmp_path):
     documents = [s.document for s in texts["scierc-documents"]]
     assert len(dict.fromkeys(documents)) == {"train": 350, "dev": 50, "test": 100}[split]
     assert documents == sorted(documents, key=list(dict.fromkeys(documents)).index), "documents stay together"
+    if split != "train":
+        assert [*Counter(documents).values()] == config["datasets"]["scierc"]["documents"][split]
 
 
 def test_folds_are_datasets_whose_training_is_all_the_others(tmp_path):

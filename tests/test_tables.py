@@ -33,7 +33,7 @@ from sinet.schema import RunSpec
 from tests.conftest import CORPUS, LABELS, ROOT, recorded_recipe
 
 GOLD = read_sentences(CORPUS) * 20
-NOT_COMPARED = compare([], {"datasets": {}, "models": {}, "reference": None, "skipped": [], "failed": []}, resamples=10)
+NOT_COMPARED = compare([], {"datasets": {}, "models": {}, "skipped": [], "failed": []}, resamples=10)
 MODELS = {
     "ours": {"title": "SINET", "published": "SINET", "setting": "Base+TAP+CTAM"},
     "pfn": {"title": "PFN", "published": "PFN"},
@@ -101,7 +101,7 @@ def write_grid(
         write_sealed(run / "record.json", made)
         write_sealed(run / "analysis.json", analyse(GOLD, predict(model, seed), LABELS))
         counts = sentence_counts(GOLD, predict(model, seed), LABELS.symmetric)
-        scored.append(Scored(dataset, "tiny", "full", model, seed, counts))
+        scored.append(Scored(dataset, "tiny", "full", model, seed, counts, "sentence"))
         records.append(run / "record.json")
     planned = declared([f"{d}/tiny/{m}/{s}" for d, (m, s) in itertools.product(datasets, runs)], failed, skipped)
     write_sealed(folder / "comparisons.json", compare(scored, planned, resamples=1000))
@@ -165,48 +165,62 @@ def test_deviations_are_those_of_a_sample():
 
 
 @pytest.mark.parametrize(
-    ("over_pfn", "over_spert", "bold"),
-    [(1, 1, {"SINET"}), (1, 0, set()), (0, 1, set()), (1, -1, {"SpERT"}), (-1, -1, {"PFN", "SpERT"}), (1, None, set())],
+    ("ours_pfn", "ours_spert", "pfn_spert", "bold"),
+    [
+        (1, 1, 0, "SINET"),
+        (1, 0, 1, None),
+        (0, 1, -1, None),
+        (1, -1, -1, "SpERT"),
+        (-1, 1, 1, "PFN"),
+        (1, None, 0, None),
+    ],
 )
-def test_ours_is_bold_where_it_beats_all_others(over_pfn, over_spert, bold):
+def test_bold_is_the_system_that_beats_all_others(ours_pfn, ours_spert, pfn_spert, bold):
     """Significantly better (1), worse (-1), neither (0), or not compared (None)."""
     runs = [(m, s) for m in ("ours", "pfn", "spert") for s in range(3)]
-    place = {"dataset": "ten", "encoder": "tiny", "recipe": "full", "system": "ours", "metric": "ent"}
+    place = {
+        "dataset": "ten",
+        "encoder": "tiny",
+        "recipe": "full",
+        "kind": "system",
+        "metric": "ent",
+        "detectable": 2.5,
+    }
+    pairs = {("ours", "pfn"): ours_pfn, ("ours", "spert"): ours_spert, ("pfn", "spert"): pfn_spert}
     made = [
-        place | {"other": other, "difference": 3.0 * (sign or 1), "p_holm": 0.01 if sign else 0.2}
-        for other, sign in (("pfn", over_pfn), ("spert", over_spert))
+        place | {"system": one, "other": other, "difference": 3.0 * (sign or 1), "p_holm": 0.01 if sign else 0.2}
+        for (one, other), sign in pairs.items()
         if sign is not None
     ]
     planned = declared([f"ten/tiny/{m}/{s}" for m, s in runs], [], [])
-    grid = Grid([record(*run) for run in runs], planned, NOT_COMPARED | {"comparisons": made})
-    table = main_table(grid, [], []).frame
-    cells = zip(table["", "System"], table["SciERC", "Ent"], strict=True)
-    assert {name.removesuffix(" (ours)") for name, cell in cells if cell.bold} == bold
-    assert not any(cell.bold for cell in table["SciERC", "Rel"])
+    compared = NOT_COMPARED | {"comparisons": made, "units": {"ten": "document"}}
+    made = main_table(Grid([record(*run) for run in runs], planned, compared), [], [])
+    cells = zip(made.frame["", "System"], made.frame["SciERC", "Ent"], strict=True)
+    assert [name.removesuffix(" (ours)") for name, cell in cells if cell.bold] == ([bold] if bold else [])
+    assert not any(cell.bold for cell in made.frame["SciERC", "Rel"])
+    assert "have 80 % power for Ten, Tiny, full: Ent 2.5." in made.notes[1]
+    assert "bootstrap over the documents of Ten, 1" in made.notes[1]
 
 
 def test_bold_is_what_is_significant(tables):
     (ours,), (pfn,) = lines(tables / "main.md", "SINET (ours)"), lines(tables / "main.md", "PFN (ours)")
     assert all(cell.startswith("**") for cell in ours[-3:]) and not any("**" in cell for cell in pfn)
-    assert "Bold: SINET where it is significantly better" in (tables / "main.md").read_text()
+    assert "Bold: a system that is significantly better than every other" in (tables / "main.md").read_text()
     found = rows(tables / "significance.csv", other="PFN")
     assert len(found) == 3 and all(float(r["p_holm"]) < 0.05 for r in found)
+    assert [r[16] for r in lines(tables / "significance.md", "Ten")] == [
+        f"{float(r['detectable']):.2f}" for r in rows(tables / "significance.csv")
+    ]
     same = rows(tables / "ablation.csv", system="Base", source="measured, full, n=3, test")
     assert [r["figure"] for r in same] == ["Ent", "Rel", "Rel+"]
     steps = lines(tables / "ablation.md", "Ten")
     (full, full_on_dev), (base, _) = ([s for s in steps if s[3] == name] for name in ("Base+TAP+CTAM", "Base"))
-    assert full[-1].startswith("**+") and base[-1] == "0.00" and full_on_dev[-2:] == ["30.00 ± 0.00", "0.00"]
+    (against,) = rows(tables / "significance.csv", system="SINET", other="SINET Base", figure="Rel+")
+    assert full[-1].startswith("**+") and full[-1].endswith(f" ({float(against['detectable']):.1f})**")
+    assert base[-1] == "0.00" and full_on_dev[-2:] == ["30.00 ± 0.00", "0.00"]
     assert [s[2] for s in steps if s[3] == "Base+TAP"] == ["not run"] * 2
     assert all(s[4:] == ["not run"] * 6 for s in steps if s[3] == "Base+TAP")
     assert "\\textbf{\\num{" in (tables / "main.tex").read_text()
-
-
-def test_what_is_bold_is_told_of_the_reference_alone(tmp_path):
-    runs = [record("pfn", 0)]
-    for name, said in (("pfn", "Bold: PFN where"), (None, None)):
-        of = Grid(runs, declared(["ten/tiny/pfn/0"], [], []) | {"reference": name}, NOT_COMPARED)
-        notes = " ".join(main_table(of, [], []).notes)
-        assert said in notes if said else "Bold" not in notes
 
 
 def test_nothing_is_bold_between_equals(tmp_path):
@@ -219,8 +233,8 @@ def test_nothing_is_bold_of_a_single_run(tmp_path):
     made = write_grid(tmp_path, [("ours", 0), *((m, s) for m in ("pfn", "base") for s in range(3))], [])
     assert not any("**" in text for text in made.values())
     (row, *_) = lines(tmp_path / "tables" / "significance.md", "Ten")
-    assert float(row[12].replace("< ", "")) < 0.05 and row[13] == "n < 3", "p of these runs, no test"
-    assert "comparisons of fewer runs are not tested" in made["main"]
+    assert float(row[12].replace("< ", "")) < 0.05 and row[13] == row[16] == "n < 3", "p of these runs, no test"
+    assert "comparisons of fewer runs are not tested" in made["main"] and "No comparison is tested." in made["main"]
 
 
 def test_published_and_measured(tables):

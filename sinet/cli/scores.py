@@ -95,17 +95,17 @@ def external(
 def compare(
     plan: PlanFile,
     out: Json,
-    resamples: Annotated[int, Option("of the test sentences", "N", most=1_000_000)] = 10_000,
+    resamples: Annotated[int, Option("of the test documents or sentences", "N", most=1_000_000)] = 10_000,
 ) -> None:
-    """Compare the reference with each system and the steps of its ablation: bootstrap and variance of runs, Holm. Where
-    dataset, encoder and recipe are the same."""
+    """Compare each system with each other one, and the steps of the ablation. Where dataset, encoder and recipe are the
+    same: bootstrap, variance of runs, Holm, detectable difference."""
     from sinet.grid.plan import Plan
 
     read = Plan.read(plan)
     from sinet.evaluate.compare import compare, read_runs
     from sinet.files import write_sealed
 
-    runs = read_runs(read.records(), read.results / "data")
+    runs = read_runs(read.records(), read.results / "data", read.declared["datasets"])
     write_sealed(out, compare(runs, read.declared, resamples))
 
 

@@ -1,14 +1,14 @@
-"""The reference against every other system, and its ablation: differences of F1, their intervals and their worth.
+"""Every system against every other, and the ablation: differences of F1, their intervals and their worth.
 
-Systems are compared where they share dataset, encoder and recipe: the reference with each system, the full model with
-each setting of its ablation, each setting with Base. All comparisons of a grid that are tested, of three metrics each,
-are one family for the correction; with fewer than `stats.LEAST_RUNS` seeds on a side there is no test, and the
-bootstrap alone speaks, of the trained runs only. Folds of a dataset are resampled one by one, a seed's figure is its
-mean over them.
+Systems are compared where they share dataset, encoder and recipe: each with each other one, the full model with each
+setting of its ablation, each setting with Base. All comparisons of a grid that are tested, of three metrics each, are
+one family for the correction; with fewer than `stats.LEAST_RUNS` seeds on a side there is no test, and the bootstrap
+alone speaks, of the trained runs only. What is drawn again are documents where they are known, else sentences. Folds of
+a dataset are resampled one by one, a seed's figure is its mean over them.
 """
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,8 @@ from sinet.published import BASE, FULL, is_system
 
 @dataclass(frozen=True)
 class Scored:
-    """A run to compare: where it stands, and the counts `(metrics, sentences, 3)` of its predictions."""
+    """A run to compare: where it stands, and the counts of its predictions, `(metrics, n, 3)` of the n documents or
+    sentences (`unit`) that are drawn again."""
 
     dataset: str
     encoder: str
@@ -33,6 +34,7 @@ class Scored:
     model: str
     seed: int
     counts: NDArray
+    unit: str
 
 
 def sentence_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence], symmetric: Collection[str]) -> NDArray:
@@ -44,21 +46,39 @@ def sentence_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence], sym
     return counts
 
 
-def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
+def documents_of(sentences: Sequence[Sentence], lengths: Sequence[int] | None) -> NDArray:
+    """The number of each sentence's document, from 0; a sentence of no known document is one by itself.
+
+    Args:
+        lengths: sentences of each document in order, where a dataset declares them; names do not count then.
+    """
+    if lengths is not None:
+        return np.repeat(np.arange(len(lengths)), lengths)[: len(sentences)]
+    names = [i if s.document is None else s.document for i, s in enumerate(sentences)]
+    number = {name: n for n, name in enumerate(dict.fromkeys(names))}
+    return np.array([number[name] for name in names], dtype=int)
+
+
+def read_runs(records: Sequence[Path], data: Path, declared: Mapping[str, dict]) -> list[Scored]:
     """The runs of `records` with the predictions beside them, against `data/DATASET/test.jsonl`.
+
+    Args:
+        declared: the datasets, as in `sinet.grid.plan.Plan.declared`.
 
     Raises:
         UserError: when predictions are not those that a record's scores were made of.
     """
-    gold: dict[str, tuple[list[Sentence], Labels]] = {}
+    gold: dict[str, tuple[list[Sentence], Labels, NDArray]] = {}
     runs = []
     for path in records:
         record = read_sealed(path, "dataset", "encoder", "recipe", "model", "seed", "scores")
         dataset = record["dataset"]
         if dataset not in gold:
             labels = Labels.read(data / dataset / "labels.json")
-            gold[dataset] = read_sentences(data / dataset / "test.jsonl"), labels
-        sentences, labels = gold[dataset]
+            sentences = read_sentences(data / dataset / "test.jsonl")
+            lengths = declared[dataset].get("documents", {}).get("test")
+            gold[dataset] = sentences, labels, documents_of(sentences, lengths)
+        sentences, labels, documents = gold[dataset]
         predicted = read_sentences(path.with_name("predictions.jsonl"))
         same = len(predicted) == len(sentences)
         counts = sentence_counts(sentences, predicted, labels.symmetric) if same else None
@@ -68,18 +88,20 @@ def read_runs(records: Sequence[Path], data: Path) -> list[Scored]:
                 f"{path.with_name('predictions.jsonl')}: not what {path.name} has the scores of; score it again"
             )
         place = dataset, record["encoder"], record["recipe"]["name"]
-        runs.append(Scored(*place, record["model"], record["seed"], counts))
+        drawn = stats.by_document(counts.swapaxes(0, 1), documents).swapaxes(0, 1)
+        unit = "sentence" if drawn.shape == counts.shape else "document"
+        runs.append(Scored(*place, record["model"], record["seed"], drawn, unit))
     return runs
 
 
-def pairs_to_compare(models: dict[str, dict], reference: str | None) -> list[tuple[str, str, str]]:
-    """Kind of comparison, system, other, of the declared models; with no reference none of systems."""
+def pairs_to_compare(models: dict[str, dict]) -> list[tuple[str, str, str]]:
+    """Kind of comparison, system, other, of the declared models."""
     settings = {m["setting"]: n for n, m in models.items() if "setting" in m}
-    systems = [n for n, m in models.items() if n != reference and is_system(m)]
+    systems = [n for n, m in models.items() if is_system(m)]
     full, base = settings.get(FULL), settings.get(BASE)
     steps = [n for s, n in settings.items() if s not in (FULL, BASE)]
     return [
-        *(("system", reference, other) for other in systems if reference is not None),
+        *(("system", *pair) for pair in itertools.combinations(systems, 2)),
         *(("ablation", full, other) for other in (base, *steps) if full and other),
         *(("ablation", step, base) for step in steps if base),
     ]
@@ -104,11 +126,12 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
     without_result = (*declared["skipped"], *declared["failed"])
     lacking = {(whole(d), e, m) for path, _ in without_result for d, e, m, _ in [path.split("/")]}
     found, not_compared = [], []
+    tests: list[stats.Tested | None] = []
     for (dataset, encoder, recipe), there in places.items():
         place = {"dataset": dataset, "encoder": encoder, "recipe": recipe}
         begun = {run.model for run in there}
         of_model = _figures([run for run in there if (dataset, encoder, run.model) not in lacking], resamples)
-        for kind, system, other in pairs_to_compare(declared["models"], declared["reference"]):
+        for kind, system, other in pairs_to_compare(declared["models"]):
             between = place | {"kind": kind, "system": system, "other": other}
             incomplete = [m for m in (system, other) if (dataset, encoder, m) in lacking]
             if system not in of_model or other not in of_model:
@@ -119,8 +142,9 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
             tested = min(len(a.seeds), len(b.seeds)) >= stats.LEAST_RUNS
             for m, metric in enumerate(METRICS):
                 again = a.resampled[m], b.resampled[m]
-                bootstrap = stats.difference(*again)
+                bootstrap = stats.difference(*(of_seeds.mean(0) for of_seeds in again))
                 test = stats.difference_of_systems(a.f1[m], b.f1[m], *again) if tested else None
+                tests.append(test)
                 found.append(
                     between
                     | {"metric": metric, "seeds": a.seeds, "other_seeds": b.seeds}
@@ -129,15 +153,19 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
                     | {"bootstrap": {"interval": [bootstrap.low, bootstrap.high], "p": bootstrap.p}}
                     | {"interval": test and [test.low, test.high], "p": test and test.p, "tested": tested}
                 )
-    family = [c for c in found if c["tested"]]
-    adjusted = iter(stats.holm([c["p"] for c in family]))
-    for comparison in found:
+    family = [test.p for test in tests if test]
+    adjusted = iter(stats.holm(family))
+    for comparison, test in zip(found, tests, strict=True):
         scores = comparison["f1"], comparison["other_f1"]
-        comparison["p_holm"] = next(adjusted) if comparison["tested"] else None
+        comparison["p_holm"] = next(adjusted) if test else None
+        # the level at which Holm's procedure finds the first of the family
+        comparison["detectable"] = test.detectable(stats.LEVEL / len(family)) if test else None
         for key, sides in (("aso", scores), ("aso_of_other", scores[::-1])):
             comparison[key] = stats.almost_stochastic_order(*sides, comparisons=2 * len(family))
     return {
         "resamples": resamples,
+        "units": {whole(run.dataset): run.unit for run in runs},
+        "power": stats.POWER,
         "level": stats.LEVEL,
         "family": len(family),
         "least_runs": stats.LEAST_RUNS,
@@ -150,7 +178,7 @@ def compare(runs: Sequence[Scored], declared: dict, resamples: int = stats.RESAM
 
 @dataclass(frozen=True)
 class _Figures:
-    """A system at one place: its seeds, F1 `(metrics, seeds)`, and the seeds' mean `(metrics, resamples)`."""
+    """A system at one place: its seeds, their F1 `(metrics, seeds)`, and in resamples `(metrics, seeds, resamples)`."""
 
     seeds: list[int]
     f1: NDArray
@@ -182,5 +210,5 @@ def _figures(runs: Sequence[Scored], resamples: int) -> dict[str, _Figures]:
             np.array([[of_seed(figure, m, seed) for seed in seeds] for m in range(len(METRICS))])
             for figure in (observed, resampled)
         ]
-        of_model[model] = _Figures(seeds, per_seed[0], per_seed[1].mean(1))
+        of_model[model] = _Figures(seeds, *per_seed)
     return of_model

@@ -1,14 +1,16 @@
 """Is one system better than another? Tests for F1 over sentences and over seeds.
 
-*Paired bootstrap* (Efron and Tibshirani, 1993, ch. 13 and 16; Koehn, EMNLP 2004): test sentences are drawn with
+*Paired bootstrap* (Efron and Tibshirani, 1993, ch. 13 and 16; Koehn, EMNLP 2004): the sentences of the test split, or
+its documents where they are known, since sentences of one text are not independent (`by_document`), are drawn with
 replacement, the same ones for every run; a system's figure in a resample is the mean over its seeds of each seed's F1
 there. By itself it speaks of the trained runs alone: with other seeds equal systems differ by more. So systems of
-LEAST_RUNS or more seeds are tested by Student's t, the variance of the difference being that of the bootstrap plus that
-of each system's mean over seeds, with degrees of freedom by Welch (Biometrika, 1947) and Satterthwaite. What a run's
-noise on single sentences contributes is in both parts: with seeds that differ by it alone the test is conservative.
-Resampling three seeds instead would understate their variance by a third. *Almost stochastic order* (del Barrio et al.,
-2018; Dror et al., ACL 2019, section 4) compares the F1 of the seeds alone. Many comparisons are corrected for by Holm's
-procedure (Scandinavian Journal of Statistics, 1979).
+LEAST_RUNS or more seeds are tested by Student's t. The variance of the difference is V = V_boot + sum over both systems
+of max(0, s^2 - v) / n: s^2 is the variance of a system's F1 over its n seeds; v, half the mean paired-bootstrap
+variance between two of its runs, is the part of s^2 that V_boot holds already, a run's noise on single sentences.
+Degrees of freedom by Welch (Biometrika, 1947) and Satterthwaite, from the raw s^2. Resampling three seeds instead would
+understate their variance by a third. *Almost stochastic order* (del Barrio et al., 2018; Dror et al., ACL 2019, section
+4) compares the F1 of the seeds alone. Many comparisons are corrected for by Holm's procedure (Scandinavian Journal of
+Statistics, 1979).
 
 The order is computed here, exactly for step functions: the library `deepsig` (1.2.8) approximates the integral on a
 grid, corrects too little for more than two comparisons, and is under the GPL.
@@ -22,12 +24,14 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import nctdtrinc, stdtr, stdtrit
 
 from sinet.evaluate.metrics import figures
 
 RESAMPLES = 10_000
 LEVEL = 0.05
+POWER = 0.8
+"""Probability with which the difference that a comparison could have found would be found."""
 LEAST_RUNS = 3
 """Seeds of each system for a test: two tell too little of how far apart runs are. Where runs differ by far more than
 sentences, equal systems with two seeds come out below 0.01 in 5 of 100 simulations, with three in 1."""
@@ -40,11 +44,22 @@ normal systems with 5 seeds 6 in 100 stay below it; 16 in 100 stay below 0.5, wh
 _BLOCK = 500  # resamples at a time, which bounds memory on large test sets
 
 
-def resampled_f1(counts: NDArray, resamples: int = RESAMPLES, seed: int = 0) -> NDArray:
-    """F1 of every run on bootstrap samples of the test sentences, the same samples for all runs.
+def by_document(values: NDArray, documents: NDArray) -> NDArray:
+    """What the sentences of each document contribute together: drawn again, it is documents that are drawn.
 
     Args:
-        counts: whole numbers `(runs, sentences, 3)`: correct, predicted and gold claims of each sentence.
+        values: `(sentences, ...)`. documents: the number of each sentence's document, from 0, `(sentences,)`.
+    """
+    sums = np.zeros((documents.max(initial=-1) + 1, *values.shape[1:]), values.dtype)
+    np.add.at(sums, documents, values)
+    return sums
+
+
+def resampled_f1(counts: NDArray, resamples: int = RESAMPLES, seed: int = 0) -> NDArray:
+    """F1 of every run on bootstrap samples of the test sentences or documents, the same samples for all runs.
+
+    Args:
+        counts: whole numbers `(runs, sentences, 3)`: correct, predicted and gold claims of each sentence (document).
 
     Returns:
         `(resamples, runs)`, F1 x 100.
@@ -94,24 +109,43 @@ class Difference:
     p: float
 
 
-def difference_of_systems(f1: NDArray, other_f1: NDArray, resampled: NDArray, other: NDArray) -> Difference:
+@dataclass(frozen=True)
+class Tested(Difference):
+    """A difference of systems, with its standard error and degrees of freedom."""
+
+    error: float
+    freedom: float
+
+    def detectable(self, level: float) -> float:
+        """The true difference that a two-sided test of this level finds with probability POWER where runs and sentences
+        vary as here: by the noncentral t distribution."""
+        return self.error * float(nctdtrinc(self.freedom, 1 - POWER, stdtrit(self.freedom, 1 - level / 2)))
+
+
+def difference_of_systems(f1: NDArray, other_f1: NDArray, resampled: NDArray, other: NDArray) -> Tested:
     """Interval and p of the difference of two systems' means over seeds, for other seeds and other sentences.
 
     Args:
         f1, other_f1: of each seed, `(seeds,)`, two or more.
-        resampled, other: the systems' figures in the same resamples, each `(resamples,)`.
+        resampled, other: of each seed in the same resamples, each `(seeds, resamples)`.
     """
-    apart = f1.mean() - other_f1.mean()
+    apart = float(f1.mean() - other_f1.mean())
+    known = (resampled.mean(0) - other.mean(0)).var(ddof=1)  # over hundreds of sentences: it counts as known
     runs = [scores.var(ddof=1) / len(scores) for scores in (f1, other_f1)]
-    variance = (resampled - other).var(ddof=1) + sum(runs)
-    if variance == 0:
-        return Difference(float(apart), float(apart), float(apart == 0))
-    # that of the bootstrap, over hundreds of sentences, counts as known
-    of_runs = sum(v**2 / (len(scores) - 1) for v, scores in zip(runs, (f1, other_f1), strict=True))
-    freedom = variance**2 / of_runs if of_runs else math.inf
-    error = math.sqrt(variance)
+    counted = [_between_runs(again) / len(again) for again in (resampled, other)]
+    error = math.sqrt(known + sum(max(0, of - part) for of, part in zip(runs, counted, strict=True)))
+    of_runs = sum(of**2 / (len(scores) - 1) for of, scores in zip(runs, (f1, other_f1), strict=True))
+    freedom = (known + sum(runs)) ** 2 / of_runs if of_runs else math.inf
+    if error == 0:
+        return Tested(apart, apart, float(apart == 0), error, freedom)
     reach = float(stdtrit(freedom, 1 - LEVEL / 2)) * error
-    return Difference(float(apart - reach), float(apart + reach), float(2 * stdtr(freedom, -abs(apart) / error)))
+    return Tested(apart - reach, apart + reach, float(2 * stdtr(freedom, -abs(apart) / error)), error, freedom)
+
+
+def _between_runs(resampled: NDArray) -> float:
+    """Half the mean variance over resamples of the difference of two runs of a system, `(seeds, resamples)`."""
+    centred = resampled - resampled.mean(1, keepdims=True)
+    return centred.var(0, ddof=1).sum() / (resampled.shape[1] - 1)
 
 
 def difference(resampled: NDArray, other: NDArray) -> Difference:

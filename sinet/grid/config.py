@@ -258,6 +258,10 @@ def _dataset_mistakes(config: Config, where: str, dataset: Dataset) -> Iterator[
         for field, types in (("entities", dataset.entity_types), ("relations", dataset.relation_types)):
             counted = sorted(counts.get(field) or ())
             yield from _unknown(f"{where}.counts.{split}.{field}", counted, types, what="is not a declared type")
+    for split, lengths in (dataset.documents or {}).items():
+        of_split = getattr(dataset.counts, split, None)
+        if of_split is None or of_split.sentences != sum(lengths):
+            yield f"{where}.documents.{split}: {sum(lengths)} sentences in all; counts.{split}.sentences should say so"
     if dataset.form_of and dataset.form_of not in config.datasets:
         yield f"{where}.form_of: {shown(dataset.form_of)} is not declared"
 

@@ -324,7 +324,7 @@ class Plan:
     def declared(self) -> dict[str, Any]:
         """What tables and figures know of the grid."""
         known = {
-            "datasets": ("title", "published", "fold_of"),
+            "datasets": ("title", "published", "fold_of", "documents"),
             "encoders": ("title", "published"),
             "models": ("title", "system", "published", "setting", "maker", "date"),
         }

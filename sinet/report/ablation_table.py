@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Iterator
+from dataclasses import replace
 
 from sinet.captions import span
 from sinet.published import BASE
@@ -18,6 +19,7 @@ from sinet.report.grid import (
     Place,
     matching_on_dev,
     published_encoders,
+    sign,
     split_of,
 )
 from sinet.report.table import Cell, Cells, Table, number, shown, tidy_line
@@ -47,7 +49,8 @@ def ablation_table(grid: Grid, published: dict) -> Table:
     )
     notes = (
         f"Micro F1 x 100.{unstated if of_paper else ''} {WHY_EMPTY}",
-        f"Ent - {BASE} and so on: difference of the means. Bold: significantly different from {BASE} on test; "
+        f"Ent - {BASE} and so on: difference of the means; in brackets the difference for which the test has "
+        f"{grid.power()}. Bold: significantly different from {BASE} on test; "
         f"{grid.test_note()}. Figures of dev are not tested. The full model against each other setting: table of "
         "significance.",
         *(_of_dev(grid, place, settings) for place in places if grid.there(place)),
@@ -89,20 +92,25 @@ def _measured(grid: Grid, place: Place, settings: dict, order: list[str]) -> Ite
             lines = []
             for metric, name in METRICS.items():
                 values, of_base = (grid.f1(place, m, metric, split) for m in (model, base))
-                tested = split == TEST and grid.significant(place, model, base, metric) != 0
-                cells |= {name: shown(values), f"{name} - {BASE}": _difference(values, of_base, tested)}
+                compared = grid.comparison(place, model, base, metric) if split == TEST else None
+                cells |= {name: shown(values), f"{name} - {BASE}": _difference(grid, values, of_base, compared)}
                 if not isinstance(values, Cell):
                     lines.append(tidy_line(source, setting, *titles[::-1], name, values, grid.seeds(place, model)))
             yield cells, lines
 
 
-def _difference(values: list[float] | Cell, of_base: list[float] | Cell, significant: bool) -> Cell:
-    """The difference of the means; where one has no figures the reason."""
+def _difference(grid: Grid, values: list[float] | Cell, of_base: list[float] | Cell, compared: dict | None) -> Cell:
+    """The difference of the means and what could have been found; where one has no figures the reason."""
     if isinstance(values, Cell):
         return values
     if isinstance(of_base, Cell):
         return of_base
-    return number(statistics.fmean(values) - statistics.fmean(of_base), sign=True, bold=significant)
+    significant = compared is not None and sign(compared, grid.comparisons["level"]) != 0
+    cell = number(statistics.fmean(values) - statistics.fmean(of_base), sign=True, bold=significant)
+    if compared is None or compared["detectable"] is None:
+        return cell
+    least = f" ({compared['detectable']:.1f})"
+    return replace(cell, text=cell.text + least, tex=f"{cell.tex}{least}")
 
 
 def _of_dev(grid: Grid, place: Place, settings: dict) -> str:

@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from sinet.captions import machine, span
 from sinet.files import check_sum, read_sealed
 from sinet.report.frame import ALL
-from sinet.report.grid import METRICS, NO_TYPES, Grid, sign, test_of
+from sinet.report.grid import METRICS, NO_TYPES, Grid, sign
 from sinet.report.style import COLUMN_INCHES, PAGE_INCHES, absent, looks, save, use_style
 from sinet.report.table import number
 
@@ -163,15 +163,16 @@ def _lengths(grid: Grid) -> tuple[plt.Figure, str]:
 def _significance(grid: Grid) -> tuple[plt.Figure, str]:
     made, first = grid.comparisons, grid.runs[0]
     dataset, encoder = grid.place(first)[:2]
-    found = pd.DataFrame([c for c in made["comparisons"] if (c["dataset"], c["encoder"]) == (dataset, encoder)])
-    if found.empty:
+    there = [c for c in made["comparisons"] if (c["dataset"], c["encoder"]) == (dataset, encoder)]
+    if not there:
         reason = "this grid has no two systems to compare on one dataset, with one encoder and recipe"
         return absent(reason), f"n/a: {reason}."
+    found = pd.DataFrame(there)
     titles = grid.titles("models")
     found["pair"] = found["system"].map(titles) + " vs " + found["other"].map(titles)
     if found["recipe"].nunique() > 1:
         found["pair"] += " (" + found["recipe"] + ")"
-    found["sign"] = [sign(c, made["level"]) for c in found.to_dict("records")]
+    found["sign"] = [sign(c, made["level"]) for c in there]
     differences = found.pivot_table("difference", "pair", "metric", sort=False)[[*METRICS]]
     greatest = max(found["difference"].abs().max(), 1e-9)
     figure, axis = plt.subplots(figsize=(COLUMN_INCHES, 0.65 + 0.17 * len(differences)), layout="constrained")
@@ -208,7 +209,7 @@ def _significance(grid: Grid) -> tuple[plt.Figure, str]:
     folds = " Over all folds of the dataset." if dataset != first["dataset"] else ""
     return figure, (
         "Differences of F1 between systems, means over seeds, blue where the first is better. Bold with a star: "
-        f"significant, {test_of(made)}. Hatched: not tested.{folds}"
+        f"{grid.test_note()}. Hatched: not tested.{folds} {grid.detectable(there)}"
     )
 
 

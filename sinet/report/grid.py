@@ -228,15 +228,50 @@ class Grid:
 
     # -- comparisons -----------------------------------------------------------------------------------------------
 
-    def significant(self, place: Place, system: str, other: str, metric: str) -> int:
-        """1 or -1 for a model that is better or worse than another after correction; 0 for neither, or untested."""
+    def comparison(self, place: Place, system: str, other: str, metric: str) -> dict | None:
+        """The comparison of two models, in this order."""
         key = {**place._asdict(), "system": system, "other": other, "metric": metric}
-        found = (c for c in self.comparisons["comparisons"] if all(c[k] == v for k, v in key.items()))
-        return next((sign(c, self.comparisons["level"]) for c in found), 0)
+        return next((c for c in self.comparisons["comparisons"] if all(c[k] == v for k, v in key.items())), None)
+
+    def beats(self, place: Place, system: str, other: str, metric: str) -> bool:
+        """Whether a model is significantly better than another."""
+        level = self.comparisons["level"]
+        ordered, turned = (self.comparison(place, *pair, metric) for pair in ((system, other), (other, system)))
+        return bool((ordered and sign(ordered, level) > 0) or (turned and sign(turned, level) < 0))
+
+    def resampled(self) -> str:
+        """What the bootstrap draws again of each dataset."""
+        of: dict[str, list[str]] = {}
+        for dataset, unit in self.comparisons["units"].items():
+            of.setdefault(unit, []).append(self.title("datasets", dataset))
+        said = {"document": "", "sentence": " (documents not known)"}
+        return " and ".join(f"the {unit}s of {', '.join(titles)}{said[unit]}" for unit, titles in of.items())
 
     def test_note(self) -> str:
-        """What significant means, for the notes of a table."""
-        return f"significant: {test_of(self.comparisons)}"
+        """What significant means, for notes and captions."""
+        made = self.comparisons
+        return (
+            f"significant: Holm-adjusted p < {made['level']:g} over the {made['family']} comparisons of this grid "
+            f"between systems of {made['least_runs']} or more runs each, t test with the variance of the test split "
+            f"(paired bootstrap over {self.resampled()}, {made['resamples']:,} resamples) and what runs add to "
+            "it; comparisons of fewer runs are not tested, and nothing of them is bold"
+        )
+
+    def power(self) -> str:
+        """The probability with which a detectable difference is found, in words."""
+        return f"{100 * self.comparisons['power']:g} % power"
+
+    def detectable(self, comparisons: Iterable[dict]) -> str:
+        """How large a difference comparisons could have found, by place and metric."""
+        found: dict[str, dict[str, list[float]]] = {}
+        for c in comparisons:
+            if c["detectable"] is not None:
+                at = found.setdefault(self.where(c["dataset"], c["encoder"], c["recipe"]), {})
+                at.setdefault(METRICS[c["metric"]], []).append(c["detectable"])
+        if not found:
+            return "No comparison is tested."
+        each = "; ".join(f"{where}: {_ranges(metrics)}" for where, metrics in found.items())
+        return f"What is not significant may be too small for these tests, which have {self.power()} for {each}."
 
     # -- captions --------------------------------------------------------------------------------------------------
 
@@ -338,14 +373,10 @@ def sign(comparison: dict, level: float) -> int:
     return 1 if comparison["difference"] > 0 else -1
 
 
-def test_of(made: dict) -> str:
-    """The test that the comparisons of a grid have passed where they are significant, and which are not tested."""
-    return (
-        f"Holm-adjusted p < {made['level']:g} over the {made['family']} comparisons of this grid between systems of "
-        f"{made['least_runs']} or more runs each, t test with the variance of test sentences (paired bootstrap, "
-        f"{made['resamples']:,} resamples) plus that of runs; comparisons of fewer runs are not tested, and nothing "
-        "of them is bold"
-    )
+def _ranges(of_metrics: dict[str, list[float]]) -> str:
+    """Smallest and largest of the figures of each metric."""
+    ends = {metric: dict.fromkeys((f"{min(of):.1f}", f"{max(of):.1f}")) for metric, of in of_metrics.items()}
+    return ", ".join(f"{metric} {' to '.join(of)}" for metric, of in ends.items())
 
 
 def is_trained(run: dict) -> bool:

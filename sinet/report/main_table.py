@@ -1,6 +1,5 @@
 """The main table: every row that the paper publishes, with what was measured here under it."""
 
-from sinet.evaluate.compare import pairs_to_compare
 from sinet.evaluate.metrics import REL_GOLD_ENTITIES
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.published import is_system, remark_on
@@ -129,14 +128,13 @@ def _measured_rows(grid: Grid, model: str) -> dict[tuple[str, str, str], None]:
 
 
 def _tested(grid: Grid) -> list[str]:
-    """What is bold, where the grid has a model that others are compared with."""
-    if (reference := grid.declared["reference"]) is None:
+    """What is bold, and what could have been, where systems were compared."""
+    compared = [c for c in grid.comparisons["comparisons"] if c["kind"] == "system"]
+    if not compared:
         return []
-    title = grid.title("models", reference)
     return [
-        f"Bold: {title} where it is significantly better than every other system measured here on the same dataset "
-        f"with the same encoder and recipe, another system where it is significantly better than {title}; "
-        f"{grid.test_note()}. Published rows are not tested."
+        "Bold: a system that is significantly better than every other one measured here on the same dataset with the "
+        f"same encoder and recipe; {grid.test_note()}. {grid.detectable(compared)} Published rows are not tested."
     ]
 
 
@@ -162,10 +160,6 @@ def _without_seen(grid: Grid) -> list[str]:
 
 
 def _wins(grid: Grid, place: Place, model: str, metric: str) -> bool:
-    """Whether the reference is significantly better than every other system there, or another than the reference."""
-    reference = grid.declared["reference"]
-    pairs = pairs_to_compare(grid.declared["models"], reference)
-    others = [other for kind, _, other in pairs if kind == "system" and other in grid.models(place)]
-    if model == reference:
-        return bool(others) and all(grid.significant(place, model, other, metric) > 0 for other in others)
-    return model in others and grid.significant(place, reference, model, metric) < 0
+    """Whether a system is significantly better than every other system there."""
+    others = [m for m in grid.models(place) if is_system(grid.declared["models"][m]) and m != model]
+    return bool(others) and all(grid.beats(place, model, other, metric) for other in others)

@@ -10,12 +10,12 @@ from sinet.report.table import NO_FIGURE, Cell, Table, frame, interval, mean_sd,
 COLUMNS = ("Dataset", "Encoder", "Recipe", "System", "Other", "Figure")
 TESTS = (
     *("System's F1", "n", "Other's F1", "other n", "Difference", "95 % bootstrap", "bootstrap p"),
-    *("95 % t", "t p", "Holm", "ASO", "ASO of other"),
+    *("95 % t", "t p", "Holm", "Detectable", "ASO", "ASO of other"),
 )
 CSV = (
     *map(str.lower, COLUMNS),
     *("system_f1", "other_f1", "difference", "bootstrap_low", "bootstrap_high", "bootstrap_p"),
-    *("t_low", "t_high", "t_p", "p_holm", "aso", "aso_of_other"),
+    *("t_low", "t_high", "t_p", "p_holm", "detectable", "aso", "aso_of_other"),
     *("system_values", "system_seeds", "other_values", "other_seeds"),
 )
 
@@ -48,6 +48,7 @@ def _cells(c: dict, made: dict) -> tuple[Cell, ...]:
         number(c["difference"], sign=True, bold=sign(c, made["level"]) != 0),
         *(_interval(bootstrap["interval"]), _p(bootstrap["p"])),
         *((_interval(c["interval"]), _p(c["p"]), _p(c["p_holm"])) if c["tested"] else (few, few, few)),
+        number(c["detectable"]) if c["tested"] else few,
         *(few if c[key] is None else Cell(order.format(c[key]), c[key]) for key in ("aso", "aso_of_other")),
     )
 
@@ -67,11 +68,11 @@ def _p(p: float) -> Cell:
 
 def _line(titles: tuple[str, ...], c: dict) -> dict:
     sides = summary(c["f1"], c["seeds"]), summary(c["other_f1"], c["other_seeds"])
-    t = [round(end, 4) for end in c["interval"]] if c["tested"] else [None, None]
+    *t, detectable = [round(of, 4) for of in (*c["interval"], c["detectable"])] if c["tested"] else [None] * 3
     figures = (
         *(side["mean"] for side in sides),
         *(round(figure, 4) for figure in (c["difference"], *c["bootstrap"]["interval"])),
-        *(c["bootstrap"]["p"], *t, c["p"], c["p_holm"], c["aso"], c["aso_of_other"]),
+        *(c["bootstrap"]["p"], *t, c["p"], c["p_holm"], detectable, c["aso"], c["aso_of_other"]),
     )
     return dict(zip(CSV, (*titles, *figures, *(s[key] for s in sides for key in ("values", "seeds"))), strict=True))
 
@@ -84,16 +85,18 @@ def _orders(seeds: int) -> int:
 def _notes(grid: Grid) -> list[str]:
     made = grid.comparisons
     notes = [
-        "Micro F1 x 100, mean ± standard deviation over n runs. Bootstrap: paired, over the test sentences "
-        f"({made['resamples']:,} resamples, the same sentences for both systems, of several seeds the mean of their F1 "
-        "in each; folds are resampled one by one); interval (percentiles) and two-sided p speak of these trained runs "
+        f"Micro F1 x 100, mean ± standard deviation over n runs. Bootstrap: paired, over {grid.resampled()} "
+        f"({made['resamples']:,} resamples, the same ones for both systems, of several seeds the mean of their F1 in "
+        "each; folds are resampled one by one); interval (percentiles) and two-sided p speak of these trained runs "
         "only.",
-        "t: Student's, interval and two-sided p for other runs and other test sentences: the variance of the "
-        "difference is that of the bootstrap plus that of each mean over runs, degrees of freedom by "
+        "t: Student's, interval and two-sided p for other runs and another test split: the variance of the difference "
+        "is that of the bootstrap plus what the spread of each system's runs adds to it, degrees of freedom by "
         f"Welch-Satterthwaite. n < {made['least_runs']}: too few runs on a side to know how far runs are apart, so no "
         "test and no bold.",
         f"Holm: p of t adjusted for the {made['family']} comparisons of this grid that are tested. Bold: adjusted p < "
-        f"{made['level']:g}.",
+        f"{made['level']:g}. Detectable: the true difference that this comparison finds with {grid.power()}, "
+        f"tested at {made['level']:g}/{made['family'] or 1} with runs and sentences that vary as here; a smaller one "
+        "may well be there where nothing is bold.",
         "ASO: almost stochastic order over the seeds' F1, the upper bound of the violation ratio at confidence 1 - "
         f"{made['level']:g}/{2 * made['family'] or 1}, corrected for both directions of each test; below "
         f"{made['ordered_below']:g} the system (ASO of other: the other) is almost stochastically larger. "

@@ -15,7 +15,7 @@ rule compare:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=GRID.planned("runs", "datasets", "models", "reference", "skipped"),
+        planned=GRID.planned("runs", "datasets", "models", "skipped"),
         code=GRID.code("compare"),
     shell:
         "python -m sinet compare --plan {params.plan:q} --out {output.comparisons:q} 2> {log:q}"
