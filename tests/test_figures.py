@@ -76,7 +76,7 @@ def grid(tmp_path_factory) -> tuple[list[Path], Path, Path]:
         "threads": 2,
     }
     write_sealed(folder / "timing.json", timing)
-    made = compare(read_runs(records, folder / "data"), DECLARED, resamples=2000)
+    made = compare(read_runs(records, folder / "data", DECLARED["datasets"]), DECLARED, resamples=2000)
     write_sealed(folder / "comparisons.json", made)
     return records, folder / "timing.json", folder / "comparisons.json"
 
@@ -127,7 +127,8 @@ def test_significant_differences_are_marked(grid):
     texts = {t.get_text(): t.get_fontweight() for t in figure.axes[0].texts}
     assert texts == {"0.00": "normal", "+100.00*": "bold"}
     assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["SINET vs SpERT", "SINET vs SINET Base"]
-    assert "over the 6 comparisons" in caption and "variance of test sentences" in caption
+    assert "over the 6 comparisons" in caption and "bootstrap over the sentences of" in caption
+    assert "which have 80 % power for" in caption
 
 
 def test_a_caption_says_which_models_have_which_seeds(grid):
@@ -141,10 +142,13 @@ def test_a_caption_says_which_models_have_which_seeds(grid):
 
 def test_what_is_not_tested_is_not_marked(grid):
     runs = Grid.read(grid[0], DECLARED, grid[2])
-    untested = [c | {"p_holm": None, "tested": False} for c in runs.comparisons["comparisons"]]
-    figure, _ = figures._significance(replace(runs, comparisons=runs.comparisons | {"comparisons": untested}))
+    made = runs.comparisons["comparisons"]
+    some = [c | ({"p_holm": None, "detectable": None, "tested": False} if c["difference"] else {}) for c in made]
+    figure, _ = figures._significance(replace(runs, comparisons=runs.comparisons | {"comparisons": some}))
     assert {t.get_text() for t in figure.axes[0].texts} == {"0.00", "+100.00"}
-    assert len([p for p in figure.axes[0].patches if p.get_hatch()]) == len(untested)
+    assert (
+        0 < len([p for p in figure.axes[0].patches if p.get_hatch()]) == sum(not c["tested"] for c in some) < len(made)
+    )
     figure, _ = figures._significance(runs)
     assert not figure.axes[0].patches
 
