@@ -120,6 +120,16 @@ def test_without_the_relation_sentences_stay_divided(tmp_path):
     assert [s.tokens[0] for s in converted(tmp_path, source, "--tokenized")] == ["Dr.", "Korea"]
 
 
+def test_words_follow_the_rules_of_a_language(tmp_path, capsys):
+    source = lines(tmp_path / "x.jsonl", {"id": 1, "text": "L'usine ferme.", "label": [[8, 13, "Event"]]})
+    asked = [], ["--language", "fr"]
+    words = [converted(tmp_path, source, *options)[0].tokens for options in asked]
+    assert words == [("L'usine", "ferme", "."), ("L'", "usine", "ferme", ".")]
+    capsys.readouterr()
+    assert main(["convert", str(source), "--out", str(tmp_path / "o"), "--language", "qq"]) == 2
+    assert "--language 'qq': spaCy has no rules for it" in capsys.readouterr().err
+
+
 def test_what_brat_has_besides_is_counted_and_listed(tmp_path, capsys):
     source = example(tmp_path, "brat")
     converted(tmp_path, source)

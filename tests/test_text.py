@@ -13,8 +13,8 @@ import pytest
 
 import sinet
 from sinet.cli import main
-from sinet.data.sentence import Entity, Relation, Sentence
-from sinet.data.text import Word, cut, sentences
+from sinet.data.sentence import Entity, Relation, Sentence, read_sentences
+from sinet.data.text import Word, cut, foreign, sentences
 from sinet.errors import UserError
 from sinet.files import write_sealed
 from sinet.infer import draw, extract
@@ -23,6 +23,11 @@ from sinet.provenance import ROOT
 from tests.conftest import CORPUS, LABELS
 
 TEXT = "Dr. Smith's parser (v2.0) isn't slow, e.g. 9 words/s here.  It won!\n\nA title without end\n\nU.S. troops left."
+GERMAN = (
+    "Die Vereinigung der beiden Staaten wurde im Oktober vollzogen. Seitdem ist Berlin wieder die Hauptstadt. Anna "
+    "wohnt in Hamburg, wo sie für eine Versicherung arbeitet, und Peter hat seit Mai seinen Sitz in Bonn."
+)
+TEN = [word for sentence in read_sentences(CORPUS) for word in sentence.tokens]
 
 
 def test_words_are_the_characters_they_say():
@@ -42,6 +47,57 @@ def test_words_follow_the_rules_of_a_language():
     text = "C'est l'usine d'aujourd'hui, M. Dupont."
     words = {code: [w.text for s in sentences(text, language=code) for w in s] for code in ("en", "fr")}
     assert "l'" in words["fr"] and "aujourd'hui" in words["fr"] and "l'" not in words["en"]
+
+
+def test_words_broken_across_lines_are_joined_in_text_of_a_pdf():
+    """With the characters of both parts; a hyphen that belongs to the word stays, a dash divides."""
+    text = (
+        "We use co-\noperation, state-of-the-\nart T-\ncells, neu-\r\n  ral\npre\u00ad\nfix parsers -\nof COVID-\n19."
+    )
+    (joined,) = sentences(text, pdf=True)
+    differing = {w.text: text[w.start : w.end] for w in joined if w.text != text[w.start : w.end]}
+    assert differing == {
+        "cooperation": "co-\noperation",
+        "neural": "neu-\r\n  ral",
+        "prefix": "pre\u00ad\nfix",
+        "COVID-19": "COVID-\n19",
+    }
+    said = "".join(w.text for w in joined)
+    assert said == "Weusecooperation,state-of-the-artT-cells,neuralprefixparsers-ofCOVID-19."
+    assert all(before.end <= after.start for before, after in itertools.pairwise(joined))
+    assert "co-" in [w.text for s in sentences(text) for w in s], "in other text hyphens stand at ends of lines, too"
+    long = "a" * 400 + "-\n" + "b" * 10
+    (words,) = sentences(long, pdf=True)
+    assert [(w.start, w.end) for w in words] == [(0, 300), (300, 412)]
+
+
+@pytest.mark.parametrize("blank", ["\n\n", "\r\n\r\n", "\n \t\n", "\n\u00a0\n", "\n\x0c\n"])
+def test_a_heading_is_no_part_of_the_sentence_below(blank):
+    for pdf in (False, True):
+        found = [s[0].text for s in sentences(f"We end here{blank}A short heading{blank}Here it\ngoes on.", pdf=pdf)]
+        assert found == ["We", "A", "Here"]
+
+
+def test_a_heading_may_stand_on_the_paragraph_in_text_of_a_pdf():
+    body = "We use neural parsers for semantic parsing and\nevaluate Smith parsers on the corpus of the\nShared Task."
+    for above, divided in (
+        ("2.1 Our method", True),
+        ("It won at last.", False),
+        ("Our method is one of very many of Kim", False),
+        ("Our method,", False),
+    ):
+        firsts = [s[0].text for s in sentences(f"{above}\n{body}", pdf=True)]
+        assert (firsts[1:] == ["We"]) == (divided or above.endswith(".")), above
+        assert len(list(sentences(f"{above}\n{body}"))) == 1 + above.endswith(".")
+    assert len(list(sentences(f"Our method\nwith {body}", pdf=True))) == 1, "a sentence goes on in small letters"
+
+
+def test_another_language_is_evident_from_its_frequent_words():
+    words = [w.text for s in sentences(GERMAN) for w in s]
+    assert foreign(words, "en") and not foreign(words, "de")
+    assert not foreign(words[:20], "en"), "too few"
+    for n in range(0, len(TEN) - 30, 30):
+        assert not foreign(TEN[n:], "en")
 
 
 def test_words_are_cut_at_edges():
@@ -125,6 +181,45 @@ def test_an_interrupted_prediction_is_kept_and_gone_on_from(prepared_run, tmp_pa
     assert main(asked) == 0 and b"another" not in out.read_bytes() and not partial.exists()
 
 
+def test_a_sentence_longer_than_the_encoder_is_read_in_windows(prepared_run):
+    """Every mention of three words and every relation of neighbours, wherever seams lie, and each once."""
+    model = sinet.load(prepared_run).model
+    sentence = Sentence("0", ("word",) * 1000)
+    windows = extract.windows(model, sentence)
+    assert len(windows) > 9 and windows[0][0] == 0 and windows[-1][1] == 1000
+    predicted = []
+    for start, end in windows:
+        part = Sentence("0", sentence.tokens[start:end])
+        assert model.truncated_words([part]) == 0
+        entities = [Entity("Task", n, n + 3) for n in range(end - start - 2) if (start + n) % 7 == 0]
+        cut_off = [Entity("Task", n, end - start) for n in (end - start - 1,) if end < 1000]
+        relations = [Relation("Used-for", n, n + 1) for n in range(len(entities) - 1)]
+        predicted.append(part.with_labels([*entities, *cut_off], relations))
+    read = extract.joined(sentence, windows, predicted)
+    starts = [e.start for e in read.entities]
+    assert sorted(starts) == [*range(0, 998, 7)], "what a seam cuts is decided by the window that sees around it"
+    pairs = sorted((starts[r.head], starts[r.tail]) for r in read.relations)
+    assert pairs == [*itertools.pairwise(range(0, 998, 7))]
+
+
+def test_mentions_of_a_long_sentence_are_found_behind_what_the_encoder_reads(prepared_run, caplog):
+    text = "We use neural parsers for semantic parsing and " * 80
+    predictor = sinet.load(prepared_run)
+    (found,) = predictor.predict(text)
+    room = extract.windows(predictor.model, found.found)[0][1]
+    assert room < 200 < len(found.words) and not caplog.text
+    assert all(text[slice(*e.characters)] == e.text for e in found.entities)
+    assert {e.start // room for e in found.found.entities} == {*range(len(found.words) // room + 1)}
+
+
+def test_text_in_another_language_is_told_of(prepared_run, tmp_path, capsys):
+    told = []
+    for text in (GERMAN, "We use the parsers that we have for all of the tasks. " * 4):
+        assert main(["predict", "--run", str(prepared_run), "--text", text]) == 0
+        told.append("hardly a frequent word of --language en" in capsys.readouterr().err)
+    assert told == [True, False]
+
+
 def test_line_breaks_end_sentences_of_a_file_when_asked(prepared_run, tmp_path):
     (tmp_path / "in.txt").write_text("a title\nwe use parsers\nfor parsing")
     out, counts = tmp_path / "out.jsonl", []
@@ -133,6 +228,20 @@ def test_line_breaks_end_sentences_of_a_file_when_asked(prepared_run, tmp_path):
         assert main([*asked, *option]) == 0
         counts.append(len(out.read_text().splitlines()))
     assert counts == [1, 3]
+
+
+def test_mentions_of_broken_words_have_the_characters_of_the_file(prepared_run, tmp_path):
+    text = "We use neu-\nral par-\nsers for semantic par-\nsing ."
+    (tmp_path / "in.txt").write_text(text)
+    out = tmp_path / "out.jsonl"
+    asked = ["predict", "--run", str(prepared_run), "--input", str(tmp_path / "in.txt"), "--output", str(out)]
+    assert main([*asked, "--pdf"]) == 0
+    (found,) = map(json.loads, out.read_text().splitlines())
+    assert found["tokens"] == ["We", "use", "neural", "parsers", "for", "semantic", "parsing", "."]
+    assert [text[start:end] for start, end in found["offsets"]][2:4] == ["neu-\nral", "par-\nsers"]
+    assert found["entities"], "the run has learned the sentence"
+    for e in found["entities"]:
+        assert text[slice(*e["characters"])].replace("-\n", "") == e["text"]
 
 
 def test_triples_from_text(prepared_run, tmp_path, capsys):
@@ -266,6 +375,7 @@ def test_a_copied_run_needs_nothing_else(prepared_run, tiny_mirror, tmp_path, ca
 def test_wrong_calls_of_predict_are_explained(prepared_run, tmp_path, capsys):
     for option, message in (
         (["--html", "x.html"], "--output: name the file to write"),
+        (["--lines", "--pdf"], "--lines, --pdf: give one of them"),
         (["--language", "qq"], "--language 'qq': spaCy has no rules for it (Can't import language qq"),
     ):
         (tmp_path / "in.txt").write_text("a")

@@ -43,6 +43,7 @@ PlanFile = Annotated[Path, Option("plan.json in the grid's results folder")]
 Dataset = Annotated[str, Option("of the runs", "NAME")]
 Encoder = Annotated[str, Option("of the runs", "NAME")]
 Json = Annotated[Path, Option("JSON to write")]
+Language = Annotated[str, Option("spaCy's code of the language that raw text is in", "CODE")]
 
 COMMANDS: dict[str, Callable[..., int | None]] = {}
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from sinet.cli import Config, Json, Option, command, readable
+from sinet.cli import Config, Json, Language, Option, command, readable
 from sinet.errors import UserError, counted, nearest, shown
 
 Mirrors = Annotated[list[str] | None, Option("folders to search; default: config.yaml", "DIR")]
@@ -102,6 +102,7 @@ def convert(
     to: Annotated[str, Option("form to write: jsonl, brat, doccano, label-studio or prodigy", "NAME")] = "jsonl",
     tokenized: Annotated[bool, Option("blanks divide words, line breaks sentences, as in what --to writes")] = False,
     lines: Annotated[bool, Option("a line break ends a sentence; else only punctuation and a blank line do")] = False,
+    language: Language = "en",
     limit: Annotated[int, Option("places listed at most of what is lost or changed", "N")] = 50,
 ) -> None:
     """Convert what annotation tools export into JSON lines, or sentences into a tool's form. Example: `sinet convert
@@ -112,16 +113,18 @@ def convert(
     from sinet.data.convert import Account, checked_form, recognised
     from sinet.data.convert import convert as read_any
     from sinet.data.exchange import checked_target, write
+    from sinet.data.text import rules
 
     checked_form(form)
     checked_target(to)
+    rules(language)
     stems = Counter(path.stem for path in files)
     if twice := [path for path in files if stems[path.stem] > 1]:
         raise UserError(f"{twice[0]}: {twice[1]} would be written under the same name; convert them into two folders")
     for path in files:
         account = Account()
         of = form or recognised(path)
-        sentences = read_any(path, of, tokenized, lines, account)
+        sentences = read_any(path, of, tokenized, lines, account, language)
         written = write(path, to, sentences, out, account)
         for n, place in enumerate(account.places[: limit + 1]):
             more = f"... and {len(account.places) - limit} more; --limit shows them"

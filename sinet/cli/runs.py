@@ -4,7 +4,7 @@ from os.path import realpath  # pathlib's `resolve` raises for a loop of links
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Json, Option, PlanFile, command, readable
+from sinet.cli import Json, Language, Option, PlanFile, command, readable
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum
 
@@ -48,7 +48,11 @@ def predict(
     output: Annotated[Path | None, Option("JSON lines to write, a sentence a line; default: print it")] = None,
     checksum: Annotated[bool, Option("also write OUTPUT.sha256, checked when it is read again")] = False,
     lines: Annotated[bool, Option("a line break ends a sentence of raw text, too")] = False,
-    language: Annotated[str, Option("spaCy's code of the language that raw text is in", "CODE")] = "en",
+    pdf: Annotated[
+        bool,
+        Option("raw text is of a PDF: words hyphenated across lines are joined, headings are no part of sentences"),
+    ] = False,
+    language: Language = "en",
     html: Annotated[Path | None, Option("also draw entities and relations as a page")] = None,
     gold_entities: Annotated[bool, Option("decide relations between the entities that the input has")] = False,
     threshold: Annotated[float | None, Option("least score of a relation, 0 to 1; default: the system's", "X")] = None,
@@ -65,6 +69,8 @@ def predict(
 
     if (input is None) == (text is None):
         raise UserError("--input, --text: give one of them")
+    if lines and pdf:
+        raise UserError("--lines, --pdf: give one of them; lines of a PDF do not end sentences")
     if gold_entities and also_gold_entities:
         raise UserError("--gold-entities, --also-gold-entities: give one of them")
     if text is not None and (gold_entities or also_gold_entities):
@@ -84,7 +90,7 @@ def predict(
         path.parent.mkdir(parents=True, exist_ok=True)
     if input is None:
         rules(language)
-        _predict_text(run, str(text), lines, language, output, html, least)
+        _predict_text(run, str(text), lines, language, pdf, output, html, least)
         return
     from sinet.infer.extract import draw_file, extract_file, holds_texts
     from sinet.infer.predict import predict_file
@@ -93,9 +99,9 @@ def predict(
         if gold_entities or also_gold_entities:
             raise UserError(f"--gold-entities: {input} is raw text and gives no entities; annotate sentences of words")
         rules(language)
-        extract_file(run, input, output, html, lines, language, least)
+        extract_file(run, input, output, html, lines, language, least, pdf)
         return
-    for option, given in (("--lines", lines), ("--language", language != "en")):
+    for option, given in (("--lines", lines), ("--pdf", pdf), ("--language", language != "en")):
         if given:
             raise UserError(f"{option}: {input} holds sentences of words; it is for raw text")
     predict_file(
@@ -127,6 +133,7 @@ def _predict_text(
     text: str,
     lines: bool,
     language: str,
+    pdf: bool,
     output: Path | None,
     html: Path | None,
     thresholds: float | Path | None,
@@ -138,7 +145,7 @@ def _predict_text(
 
     machine.use_device()
     predictor = Predictor(run, thresholds)
-    found = predictor.predict(text, lines, language)
+    found = predictor.predict(text, lines, language, pdf)
     print("\n".join(sentence.readable() for sentence in found) or "no words in the text")
     if html:
 

@@ -87,13 +87,15 @@ def _reasons(counts: Counter) -> str:
 # -- documents into sentences --------------------------------------------------------------------------------------
 
 
-def convert(path: Path, form: str, tokenized: bool, lines: bool, account: Account) -> list[Sentence]:
+def convert(
+    path: Path, form: str, tokenized: bool, lines: bool, account: Account, language: str = "en"
+) -> list[Sentence]:
     """The sentences of a file, or of a folder of brat's.
 
     Args:
         form: a key of `READERS` or of `sinet.data.formats.FORMS`.
         tokenized: whether blanks divide words and line breaks sentences, as in what `sinet convert --to` writes.
-        lines: whether a line break ends a sentence; otherwise only punctuation and a blank line do.
+        lines, language: as `sinet.data.text.sentences`.
 
     Raises:
         UserError: the first mistake, as `file:line: what would be right`.
@@ -103,7 +105,7 @@ def convert(path: Path, form: str, tokenized: bool, lines: bool, account: Accoun
     found = []
     for document in READERS[form](path, account):
         given = tokenized or document.tokenized
-        made = document_sentences(resolved(document, given, account), _words(document.text, given, lines))
+        made = document_sentences(resolved(document, given, account), _words(document.text, given, lines, language))
         account.changed["sentences joined to others for a mention or relation"] += made.joined
         account.changed["words divided at the edge of a mention"] += made.cut
         found += [
@@ -112,10 +114,10 @@ def convert(path: Path, form: str, tokenized: bool, lines: bool, account: Accoun
     return found
 
 
-def _words(text: str, tokenized: bool, lines: bool) -> Iterator[list[Word]]:
+def _words(text: str, tokenized: bool, lines: bool, language: str) -> Iterator[list[Word]]:
     """The words of a text by sentences: as they stand there, or by the rules that `predict` follows."""
     if not tokenized:
-        yield from sentences(text, lines)
+        yield from sentences(text, lines, language)
         return
     for line in re.finditer(r"[^\n]+", text):
         words = [

@@ -1,19 +1,25 @@
-"""Triples from raw text with a trained run: sentences and words by `sinet.data.text`, spans with character offsets."""
+"""Triples from raw text with a trained run: sentences and words by `sinet.data.text`, spans with character offsets.
+
+A sentence longer than a model reads is read in windows, each from the middle of the one before it, so that every
+mention of up to half a window lies whole in one. A mention is decided by the window to whose middle it lies nearest,
+and so is a pair of mentions.
+"""
 
 import functools
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from sinet import machine
+from sinet.contract import Extractor
 from sinet.data.decode import decoded, utf8_lines
-from sinet.data.sentence import Labels, Sentence, parse_sentence
-from sinet.data.text import Word, sentences
+from sinet.data.sentence import Entity, Labels, Relation, Sentence, parse_sentence
+from sinet.data.text import Word, foreign, sentences
 from sinet.errors import UserError
 from sinet.files import json_line, write_atomically, write_lines
 from sinet.infer import draw
@@ -30,8 +36,8 @@ PARAGRAPH = 1 << 16
 
 @dataclass(frozen=True)
 class ExtractedEntity:
-    """A mention in a text: its type, its words apart as they are there, its characters [start, end) in the text that
-    was given, and its score."""
+    """A mention in a text: its type, its words apart as they are there (one that is hyphenated across lines, joined),
+    its characters [start, end) in the text that was given, and its score."""
 
     type: str
     text: str
@@ -154,13 +160,14 @@ class Predictor:
         self.labels: Labels = self.model.labels
         self.precision = machine.usable_precision(self.made["precision"], self.device)
 
-    def predict(self, texts: str | Iterable[str], lines: bool = False, language: str = "en") -> list[ExtractedSentence]:
+    def predict(
+        self, texts: str | Iterable[str], lines: bool = False, language: str = "en", pdf: bool = False
+    ) -> list[ExtractedSentence]:
         """The sentences of one text or some, in their order, with entities and relations; sentences of all texts are
         predicted in batches, and each names its text by its position (`document`: "0", ...).
 
         Args:
-            lines: whether a line break ends a sentence, too.
-            language: spaCy's code of the language whose rules divide texts into words.
+            lines, language, pdf: as `sinet.data.text.sentences`.
 
         Raises:
             UserError: what is no text, one that holds halves of characters, as wrongly decoded bytes become, or a
@@ -174,31 +181,89 @@ class Predictor:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise UserError(f"text {i}: not Unicode at character {error.start}; give it in UTF-8") from None
-        return list(self.stream(((str(i), 0, text) for i, text in enumerate(texts)), lines, language))
+        return list(self.stream(((str(i), 0, text) for i, text in enumerate(texts)), lines, language, pdf))
 
     def stream(
-        self, parts: Iterable[tuple[str, int, str]], lines: bool = False, language: str = "en", skip: int = 0
+        self,
+        parts: Iterable[tuple[str, int, str]],
+        lines: bool = False,
+        language: str = "en",
+        pdf: bool = False,
+        skip: int = 0,
     ) -> Iterator[ExtractedSentence]:
         """The same for parts of documents (document, offset of its first character, text), a chunk at a time, without
         the first `skip` sentences."""
         split = (
             (document, [Word(w.text, w.start + offset, w.end + offset) for w in words])
             for document, offset, text in parts
-            for words in sentences(text, lines, language)
+            for words in sentences(text, lines, language, pdf)
         )
         numbered = (
             (document, words, Sentence(str(n), tuple(w.text for w in words)))
             for n, (document, words) in enumerate(split)
         )
-        unread, wanted = 0, itertools.islice(numbered, skip, None)
-        while chunk := list(itertools.islice(wanted, CHUNK)):
-            given = [sentence for _, _, sentence in chunk]
-            unread += self.model.truncated_words(given)
-            found = predict(self.model, given, self.device, self.precision)
-            for (document, words, _), prediction in zip(chunk, found, strict=True):
-                yield ExtractedSentence(document, words, prediction)
-        if unread:
-            log.warning("%d words lie beyond what the encoder reads; nothing is found there", unread)
+        wanted = itertools.islice(numbered, skip, None)
+        for number, chunk in enumerate(iter(lambda: list(itertools.islice(wanted, CHUNK)), [])):
+            if not number and foreign([word.text for _, words, _ in chunk for word in words], language):
+                why = "the text has hardly a frequent word of --language %s; little is found in another than the run's"
+                log.warning(why, language)
+            read = [windows(self.model, sentence) for _, _, sentence in chunk]
+            given = [
+                replace(sentence, tokens=sentence.tokens[start:end])
+                for (_, _, sentence), parts in zip(chunk, read, strict=True)
+                for start, end in parts
+            ]
+            found = iter(predict(self.model, given, self.device, self.precision))
+            for (document, words, sentence), places in zip(chunk, read, strict=True):
+                of_windows = list(itertools.islice(found, len(places)))
+                yield ExtractedSentence(document, words, joined(sentence, places, of_windows))
+
+
+def windows(model: Extractor, sentence: Sentence) -> list[tuple[int, int]]:
+    """The words [start, end) of each window in which a model reads a sentence; one where it reads all at once."""
+    found, start = [], 0
+    while True:
+        # no word has less than a piece: what lies beyond is not cut again and again
+        rest = replace(sentence, tokens=sentence.tokens[start : start + model.encoder.max_pieces])
+        end = start + len(rest.tokens) - model.truncated_words([rest])
+        found.append((start, end))
+        if end == len(sentence.tokens):
+            return found
+        start += max(1, (end - start) // 2)
+
+
+def joined(sentence: Sentence, windows: Sequence[tuple[int, int]], predicted: Sequence[Sentence]) -> Sentence:
+    """The sentence with what was predicted in its windows."""
+    if len(windows) == 1:
+        return predicted[0]
+
+    def decides(window: tuple[int, int], *mentions: tuple[str, int, int]) -> bool:
+        start, end = min(m[1] for m in mentions), max(m[2] for m in mentions)
+        whole = [w for w in windows if w[0] <= start and end <= w[1]]
+        return window == min(whole, key=lambda w: abs(sum(w) - start - end))
+
+    place: dict[tuple[str, int, int], int] = {}
+    entities: list[Entity] = []
+    relations: list[Relation] = []
+    read = [
+        (
+            window,
+            [replace(e, start=e.start + window[0], end=e.end + window[0]) for e in found.entities],
+            found.relations,
+        )
+        for window, found in zip(windows, predicted, strict=True)
+    ]
+    for window, here, _ in read:
+        for e in here:
+            if decides(window, mention := (e.type, e.start, e.end)):
+                place[mention] = len(entities)
+                entities.append(e)
+    for window, here, related in read:
+        for r in related:
+            pair = [(e.type, e.start, e.end) for e in (here[r.head], here[r.tail])]
+            if decides(window, *pair) and all(mention in place for mention in pair):
+                relations.append(replace(r, head=place[pair[0]], tail=place[pair[1]]))
+    return sentence.with_labels(entities, relations)
 
 
 def paragraphs(path: Path) -> Iterator[tuple[str, int, str]]:
@@ -258,9 +323,10 @@ def extract_file(
     lines: bool = False,
     language: str = "en",
     thresholds: Thresholds = None,
+    pdf: bool = False,
 ) -> None:
     """Predict raw text (`.txt`, or JSON lines of texts) into JSON lines, one sentence a line, and draw it if asked;
-    without `out` print it to read. `lines`, `language`: as `Predictor.predict`.
+    without `out` print it to read. `lines`, `language`, `pdf`: as `Predictor.predict`.
     """
     machine.use_device()
     predictor = Predictor(run, thresholds)
@@ -279,7 +345,7 @@ def extract_file(
         nonlocal found
         found = done
         with tqdm(total=size, unit="B", unit_scale=True, desc="predict", mininterval=2) as bar:
-            for text in predictor.stream(counted(), lines, language, done):
+            for text in predictor.stream(counted(), lines, language, pdf, done):
                 found += 1
                 bar.update(min(read, size) - bar.n)  # at most a chunk ahead of what is predicted
                 yield text
@@ -289,7 +355,7 @@ def extract_file(
         for text in made(0):
             print(text.readable())
     else:
-        determined = what_determines(predictor.model, predictor.made, source, lines, language)
+        determined = what_determines(predictor.model, predictor.made, source, lines, language, pdf)
         write_lines(out, determined, CHUNK, lambda done: (json_line(text.as_json()) for text in made(done)))
     if not found:
         log.warning("%s: no words in it", source)
