@@ -20,12 +20,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 tables: setup
 	@python -m sinet plan --config $(CONFIG) > /dev/null
-	@python -m snakemake --logger sinet --cores all --configfile $(CONFIG)
+	@python -m sinet.grid --cores all --configfile $(CONFIG)
 	@python -m sinet summary --config $(CONFIG)
 
 report: setup
 	@python -m sinet summary --config $(CONFIG) > /dev/null
-	@python -m snakemake report_page --logger sinet --cores all --configfile $(CONFIG)
+	@python -m sinet.grid report_page --cores all --configfile $(CONFIG)
 	@python -c "from sinet.grid.config import load_config; print(load_config('$(CONFIG)')['results'] + '/report.html')"
 
 results: setup
@@ -47,7 +47,7 @@ bench: setup
 
 tune: setup
 	@python -m sinet search --search $(SEARCH) > /dev/null
-	@python -m snakemake trained --logger sinet --cores all --keep-going --configfile results/search/grid.yaml
+	@python -m sinet.grid trained --cores all --keep-going --configfile results/search/grid.yaml
 	@python -m sinet choose --search $(SEARCH)
 
 setup: .venv/.ready

@@ -3,7 +3,9 @@
 import difflib
 import re
 import reprlib
+import sys
 from collections.abc import Iterable, Sequence
+from types import TracebackType
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 """Characters that no name may hold: line breaks, and what steers a terminal."""
@@ -17,6 +19,14 @@ class UserError(Exception):
 
 class Interrupted(Exception):
     """The scheduler asked the job to end; its state is saved. Exit status 75 (a temporary failure: run it again)."""
+
+
+def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """As `sys.excepthook` of a grid: Ctrl-C before the first job, or once more while trainings save, is no fault."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("Interrupted. The same command continues.", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def counted(n: int, what: str) -> str:

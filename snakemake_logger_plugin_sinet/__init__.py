@@ -1,4 +1,4 @@
-"""What a grid shows while it runs: `python -m snakemake --logger sinet`, as `make tables` calls it.
+"""What a grid shows while it runs: `python -m snakemake --logger sinet`, which `python -m sinet.grid` is.
 
 On a terminal one display: runs done, running, queued, and for each job what its log says last. Elsewhere a line for
 each job that starts, ends or fails, without control characters. Snakemake's own messages go to `.snakemake/log/`, those
@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from logging import ERROR, WARNING, LogRecord
 from pathlib import Path
-from types import TracebackType
 
 import snakemake
 from rich.console import Console, Group
@@ -24,7 +23,7 @@ from rich.text import Text
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from sinet.errors import printable
+from sinet.errors import printable, uncaught
 from sinet.report.missing import last_word
 
 SNAKEMAKE = str(Path(snakemake.__file__).parent)
@@ -32,20 +31,14 @@ STEP = re.compile(r"^[\d:]{8} (?P<stage>\w+ )?step (?P<step>\d+) of (?P<steps>\d
 """How `Training.report` tells the progress of a training."""
 OF_JOBS = re.compile(r"CalledProcessError|At least one job did not complete")
 """Errors that say once more that a job has failed."""
+SCORED = ("evaluate", "external")
+"""Rules that end a run."""
 TAIL = 1 << 14
 """Bytes read of the end of a log."""
 
 
 def duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
-
-
-def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Ctrl-C before the first job, or once more while trainings save, is no fault."""
-    if issubclass(kind, KeyboardInterrupt):
-        print("Interrupted. The same command continues.", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
 
 
 @dataclass
@@ -178,11 +171,13 @@ class LogHandler(LogHandlerBase):
         for job in jobs:
             now = seen[id(job)]
             table.add_row(Text(job.name), Text(now.text if now else f"{job.rule} {duration(time.time() - job.began)}"))
-        total, done = self.planned.get("evaluate", 0), len(self.took.get("evaluate", ()))
-        trained = {job.name for job in jobs if job.rule in ("train", "predict", "evaluate")}
-        lost = {job.name for job in self.failed.values() if job.rule in ("train", "predict", "evaluate")}
-        queued = total - done - len(trained) - len(lost)
-        parts = [f"{done} done", f"{len(trained)} running", f"{queued} queued", *[f"{len(lost)} failed"] * bool(lost)]
+        total = sum(self.planned.get(rule, 0) for rule in SCORED)
+        done = sum(len(self.took.get(rule, ())) for rule in SCORED)
+        running, lost = (
+            {job.name for job in of if job.rule in ("train", "predict", *SCORED)} for of in (jobs, self.failed.values())
+        )
+        queued = total - done - len(running) - len(lost)
+        parts = [f"{done} done", f"{len(running)} running", f"{queued} queued", *[f"{len(lost)} failed"] * bool(lost)]
         head = f"runs: {', '.join(parts)}{self.steps()}; {duration(time.time() - self.began)}"
         if (left := self.left(jobs, seen)) is not None and left >= 1:
             head += f", about {duration(left)} left"

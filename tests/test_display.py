@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import struct
+import subprocess
 import sys
 import termios
 import time
@@ -17,10 +18,11 @@ import pytest
 import yaml
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from sinet.provenance import ROOT
 from snakemake_logger_plugin_sinet import SNAKEMAKE, Job, LogHandler, Progress, progress
 from tests.conftest import copy_project, tiny_grid
 
-CALL = ["python", "-m", "snakemake", "--logger", "sinet", "--cores", "2", "--configfile", "tiny.yaml"]
+CALL = ["python", "-m", "sinet.grid", "--cores", "2", "--configfile", "tiny.yaml"]
 RECIPE = {"batch_size": 4, "weight_decay": 0.01, "selection": "dev_rel_plus", "encoder_lr": 3e-3, "head_lr": 3e-3}
 
 
@@ -161,6 +163,25 @@ def test_ctrl_c_before_the_first_job_is_no_traceback(capsys):
     assert capsys.readouterr().err == "Interrupted. The same command continues.\n"
     sys.excepthook(ValueError, ValueError("two"), None)
     assert "ValueError: two" in capsys.readouterr().err
+
+
+def test_ctrl_c_while_snakemake_is_imported_is_no_traceback(tmp_path):
+    (tmp_path / "snakemake").mkdir()
+    (tmp_path / "snakemake" / "__init__.py").touch()
+    (tmp_path / "snakemake" / "cli.py").write_text("raise KeyboardInterrupt")
+    call, environment = [sys.executable, "-m", "sinet.grid"], os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode and done.stdout + done.stderr == "Interrupted. The same command continues.\n"
+
+
+def test_runs_given_by_predictions_count_as_runs():
+    handler = LogHandler(common_settings=None, settings=None)  # type: ignore[arg-type]
+    handler.planned = {"evaluate": 2, "external": 3}
+    handler.took = {"evaluate": [1.0], "external": [1.0]}
+    handler.running = {1: Job("external", "d/e/gpt/1", [Path("absent")])}
+    handler.failed = {2: Job("external", "d/e/gpt/2", [])}
+    head, _ = handler.display().renderables
+    assert str(head).startswith("runs: 2 done, 1 running, 1 queued, 1 failed")
 
 
 def test_progress_is_read_from_the_end_of_a_log(tmp_path):

@@ -131,6 +131,25 @@ def test_the_page_holds_everything_and_loads_nothing(page):
     assert text.count("</script>") == 2, "words of a sentence cannot end the script that holds them"
 
 
+def test_thresholds_of_a_run_as_it_is_are_shown(results, tmp_path):
+    folder, plan = results
+    shutil.copytree(folder, copied := tmp_path / "grid")
+    good, bad = (copied / "runs" / "ten" / "tiny" / model / "0" for model in ("good", "bad"))
+    for run, of in ((good, "new"), (bad, "old")):
+        write_sealed(run / "model.json", {"files": {"model.safetensors": "new"}})
+        write_sealed(run / "thresholds.json", {"files": {"model.safetensors": of}})
+        for name, data in (("png", PNG), ("pdf", b"%PDF"), ("md", b"A curve.")):
+            (run / f"thresholds.{name}").write_bytes(data)
+    write_report(copied, plan, copied / "report.html")
+    text = (copied / "report.html").read_text()
+    assert (
+        text.count("<h3>Relation thresholds")
+        == 1
+        == text.count("<h3>Relation thresholds, Good, seed 0: Ten, Tiny</h3>")
+    )
+    assert "A curve." in text and 'download="thresholds-ten-tiny-good-0.pdf"' in text
+
+
 def test_a_second_writing_gives_the_same_bytes(page, results, tmp_path):
     write_report(*results, tmp_path / "again.html")
     assert (tmp_path / "again.html").read_bytes() == page.read_bytes()

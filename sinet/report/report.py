@@ -63,7 +63,10 @@ def write_report(results: Path, plan: dict, out: Path) -> None:
         about=about,
         titles={kind: grid.titles(f"{kind}s") for kind in ("dataset", "encoder")},
         tables=[_table(results / "tables", name) for name in plan["tables"]],
-        figures=[_figure(results / "figures", name, grid) for name in plan["figures"]],
+        figures=[
+            *(_figure(results / "figures" / name, name, _title(name, grid)) for name in plan["figures"]),
+            *(_thresholds(run, grid) for run in runs if _has_thresholds(run)),
+        ],
         cards=[_html((results / "data" / name / "card.md").read_text("utf-8")) for name in about["dataset"]],
         runs=_runs(grid),
         machines=_machines(runs),
@@ -93,17 +96,41 @@ def _is_published(row: Sequence[Sequence]) -> bool:
     return any(text.startswith("published") for text, *_ in row)
 
 
-def _figure(folder: Path, name: str, grid: Grid) -> dict:
+def _title(name: str, grid: Grid) -> str:
     *place, kind = name.split("/")
     kind, _, number = kind.partition("_") if kind[-1].isdigit() else (kind, "", "")
+    return " ".join(filter(None, (FIGURES[kind], number))) + (f": {grid.where(*place)}" if place else "")
+
+
+def _figure(path: Path, name: str, title: str) -> dict:
+    """A figure as the page shows it; `path` without an ending."""
+    png, pdf, caption = (path.with_name(f"{path.name}.{ending}") for ending in ("png", "pdf", "md"))
     return {
         "name": name,
-        "title": " ".join(filter(None, (FIGURES[kind], number))) + (f": {grid.where(*place)}" if place else ""),
-        "image": _inline(folder / f"{name}.png"),
-        "width": _pixels(folder / f"{name}.png") // 2,
-        "caption": _html((folder / f"{name}.md").read_text(encoding="utf-8")),
-        "files": {"pdf": _inline(folder / f"{name}.pdf")},
+        "title": title,
+        "image": _inline(png),
+        "width": _pixels(png) // 2,
+        "caption": _html(caption.read_text(encoding="utf-8")),
+        "files": {"pdf": _inline(pdf)},
     }
+
+
+def _has_thresholds(run: dict) -> bool:
+    """Whether `sinet thresholds` drew the curve of the run as it is now."""
+    files = [run["folder"] / name for name in ("thresholds.json", "model.json")]
+    if not all(path.is_file() for path in files):
+        return False
+    chosen, made = (read_sealed(path, "files")["files"] for path in files)
+    return chosen == made
+
+
+def _thresholds(run: dict, grid: Grid) -> dict:
+    where = f"{_system(run, grid)}: {grid.where(run['dataset'], run['encoder'])}"
+    return _figure(run["folder"] / "thresholds", f"thresholds/{path_of(run)}", f"Relation thresholds, {where}")
+
+
+def _system(run: dict, grid: Grid) -> str:
+    return f"{grid.title('models', run['model'])}, seed {run['seed']}"
 
 
 def _pixels(path: Path) -> int:
@@ -221,7 +248,7 @@ def _browsed(results: Path, runs: Sequence[dict], grid: Grid) -> dict:
     labels = _with_unknown(Labels.read(data / "labels.json"), [s for of in predicted for s in of])
     return {
         "title": grid.where(runs[0]["dataset"], runs[0]["encoder"]),
-        "systems": [f"{grid.title('models', run['model'])}, seed {run['seed']}" for run in runs],
+        "systems": [_system(run, grid) for run in runs],
         "entity_types": labels.entity_types,
         "relation_types": labels.relation_types,
         "kinds": list(KINDS),

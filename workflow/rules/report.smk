@@ -7,6 +7,8 @@ rule report_page:
         figures=expand(f"{RESULTS}/figures/{{figure}}.{{ending}}", figure=PLAN.figures, ending=["pdf", "png", "md"]),
         runs=GRID.of_runs("record.json", "predictions.jsonl"),
         data=GRID.of_datasets("card.md", "labels.json", "test.jsonl"),
+        # made by hand: `sinet thresholds`
+        thresholds=[path for path in GRID.of_runs("thresholds.json") if Path(path).exists()],
     output:
         page=f"{RESULTS}/report.html",
     log:
