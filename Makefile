@@ -21,18 +21,18 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 tables: setup
 	@python -m sinet plan --config $(CONFIG) > /dev/null
 	@python -m sinet.grid --cores all --configfile $(CONFIG)
-	@python -m sinet summary --config $(CONFIG)
+	@python -m sinet step summary --config $(CONFIG)
 
 report: setup
-	@python -m sinet summary --config $(CONFIG) > /dev/null
+	@python -m sinet step summary --config $(CONFIG) > /dev/null
 	@python -m sinet.grid report_page --cores all --configfile $(CONFIG)
 	@python -c "from sinet.grid.config import load_config; print(load_config('$(CONFIG)')['results'] + '/report.html')"
 
 results: setup
-	@python -m sinet results --configs $(or $(CONFIGS),$(CONFIG))
+	@python -m sinet step results $(or $(CONFIGS),$(CONFIG))
 
 archive: setup
-	@python -m sinet archive --configs $(or $(CONFIGS),$(CONFIG))
+	@python -m sinet step archive $(or $(CONFIGS),$(CONFIG))
 
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict

@@ -42,7 +42,7 @@ and the harness names no system: `sinet.systems` finds them.
 | add a metric | `TITLES` and `facts` in `sinet/evaluate/metrics.py` |
 | add a column or a table | `sinet/report/`, see CONTRIBUTING.md |
 | add a key to the configuration or a recipe | `sinet/schema.py` |
-| add a command | a function in `sinet/cli/` |
+| add a command | a function in `sinet/cli/`; one for users is named in `USERS` there |
 | add a system, an encoder | CONTRIBUTING.md |
 
 ## Packages

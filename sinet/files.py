@@ -17,10 +17,25 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from sinet.errors import Interrupted, UserError, shown
+from sinet.errors import Interrupted, UserError, closest, shown
 from sinet.provenance import digest_of, file_sha256
 
 SEAL = "checksum"
+
+
+def similar_path(path: Path) -> str:
+    """The end of a message about a path that may be missing: the most similar one there is, name by name, if any."""
+    found = Path(path.anchor)
+    try:
+        for name in path.relative_to(found).parts:
+            there = (found / name).exists()
+            near = name if there else closest(name, [other.name for other in found.iterdir()], cutoff=0.75)
+            if near is None:
+                return ""
+            found /= near
+    except OSError:
+        return ""
+    return "" if found == path else f", did you mean {str(found)!r}?"
 
 
 def check_path(path: Path | str) -> None:

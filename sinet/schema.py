@@ -590,7 +590,7 @@ class Config(Strict):
     mirrors: list[str]
     """Folders searched for files of datasets (DATASET/file) and encoders (encoders/NAME/), in this order."""
     archive: str | None
-    """Folder of runs archived without weights (python -m sinet archive); those of the grid are taken, not trained. null
+    """Folder of runs archived without weights (make archive); those of the grid are taken, not trained. null
     for none."""
     published: Text | None = None
     """File of published rows of one's own for the main table, in the form of `main` in `sinet/report/published.yaml`;

@@ -1,5 +1,6 @@
 """What several tests share: a tiny encoder on disk, a hand-made corpus, a prepared dataset."""
 
+import argparse
 import copy
 import functools
 import json
@@ -15,6 +16,7 @@ from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModel, BertTokenizerFast, PreTrainedConfig, PreTrainedTokenizerFast
 
+from sinet.cli import build_parser
 from sinet.contract import Extractor, Labels
 from sinet.data.sentence import read_sentences
 from sinet.encoders.encoder import Encoder
@@ -193,6 +195,13 @@ def recipe_of(**changes: object) -> TrainingRecipe:
 def recorded_recipe(name: str, **changes: object) -> dict:
     """The recipe of a record."""
     return recipe_of(**changes).model_dump() | {"name": name, "stages": {}}
+
+
+def command_parsers() -> dict[str, argparse.ArgumentParser]:
+    """Of each command, as it is called: those of users, and those of the workflow's steps behind `step`."""
+    commands = dict(build_parser()._subparsers._group_actions[0].choices)
+    steps = commands.pop("step")._subparsers._group_actions[0].choices
+    return commands | {f"step {name}": parser for name, parser in steps.items()}
 
 
 def tiny_plan(results: Path, runs: dict[str, str], titles: dict[str, str] | None = None, **changes: object) -> Plan:

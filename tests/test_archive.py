@@ -136,7 +136,7 @@ def test_only_a_run_that_is_whole_and_has_the_same_settings_is_taken(plan, resul
 def test_archived_runs_make_the_tables_of_their_grid(finished, tmp_path):
     project = copy_project(tmp_path / "project")
     kept = project / "results" / "archive"
-    call = ["python", "-m", "sinet", "archive", "--configs", "config/quick.yaml", "--out", str(kept)]
+    call = ["python", "-m", "sinet", "step", "archive", "config/quick.yaml", "--out", str(kept)]
     said = subprocess.run(call, cwd=finished, capture_output=True, text=True, check=True).stdout
     assert said == f"config/quick.yaml: 6 of 6 runs archived in {kept}/\n"
 

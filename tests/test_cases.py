@@ -79,8 +79,8 @@ def test_cases_of_several_types_in_one_place(capsys):
     assert "miss the others: dygiepp, pure, table_sequence" in said
 
 
-@pytest.mark.parametrize("step", ["score", "analyse"])
-def test_cases_of_other_forms_to_score(step, capsys):
+@pytest.mark.parametrize("errors", [(), ("--errors",)])
+def test_cases_of_other_forms_to_score(errors, capsys):
     path = str(CASES / "score-other-forms" / "gold.json")
-    assert main([step, "--gold", path, "--predictions", path, "--symmetric"]) == 0
+    assert main(["score", "--gold", path, "--predictions", path, *errors, "--symmetric"]) == 0
     assert json.loads(capsys.readouterr().out)

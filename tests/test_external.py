@@ -197,7 +197,7 @@ def test_an_external_row_stands_in_the_tables_of_the_workflow(finished):
         assert "GPT-x" in (tables / f"{name}.md").read_text(), name
     of = ["--plan", "results/quick/plan.json", "--dataset", "scierc", "--encoder", "minilm", "--out", "drawn"]
     drawn = subprocess.run(
-        ["python", "-m", "sinet", "plot-results", *of],
+        ["python", "-m", "sinet", "step", "plot-results", *of],
         cwd=finished,
         capture_output=True,
         text=True,

@@ -107,7 +107,7 @@ def test_the_reason_is_the_last_word_of_the_log_written_last(tmp_path):
 def test_a_run_that_was_not_started_has_the_reason_of_what_it_waited_for(tmp_path):
     for name, text in (
         ("prepare/d.log", "10:00:00 d: 10 sentences\n"),
-        ("fetch_encoder/e.log", "sinet fetch: no hub\n"),
+        ("fetch_encoder/e.log", "sinet step fetch: no hub\n"),
     ):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)

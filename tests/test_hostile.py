@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sinet.cli import build_parser, main
+from sinet.cli import main
 from sinet.errors import MESSAGE, UserError, printable, shown
 from sinet.files import read_sealed, write_json, write_sealed
 from sinet.grid.config import load_config
@@ -20,11 +20,11 @@ from sinet.grid.site import load_site
 from sinet.provenance import ROOT
 from sinet.schema import RunSpec
 from tests.conftest import CORPUS as TEN
-from tests.conftest import tiny_plan
+from tests.conftest import command_parsers, tiny_plan
 from tests.fuzz import fuzz
 
 CORPUS = str(TEN.resolve())
-STEPS = build_parser()._subparsers._group_actions[0].choices
+STEPS = command_parsers()
 SLOWEST = 20
 """Seconds of a refusal; the first that needs torch loads it."""
 BAD_PATHS = {
@@ -80,7 +80,7 @@ def calls(step: str, kinds: tuple[str, ...], given: str) -> list[list[str]]:
     actions = [a for a in STEPS[step]._actions if a.dest not in ("help", "text")]
     wanted = [a for a in actions if a.metavar in kinds or (not a.option_strings and a.type is Path in kinds)]
     for varied in wanted:
-        arguments = [step]
+        arguments = step.split()
         for action in actions:
             if action is varied or action.required or not action.option_strings:
                 value = given if action is varied else "nowhere"
@@ -110,7 +110,7 @@ def test_a_file_of_another_kind_is_refused_by_every_option(step, capsys):
 
 def test_paths_of_named_options_are_judged_too(capsys):
     for step in ("in-triple-ner", "find-triples"):
-        assert "pipe: a pipe or device" in refused([step, "--plan", "pipe", "--out", "o"], capsys)
+        assert "pipe: a pipe or device" in refused(["step", step, "--plan", "pipe", "--out", "o"], capsys)
 
 
 # -- YAML ----------------------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_files_of_scierc_become_a_configuration_that_plans_one_run(here, capsys)
 
 
 def test_one_file_is_divided_by_document_and_nothing_is_written_over(here, capsys):
-    assert main(["init", str(DOCUMENTS), "--output", "below/own.yaml", "--seed", "3"]) == 0
+    assert main(["init", str(DOCUMENTS), "--out", "below/own.yaml", "--seed", "3"]) == 0
     said = capsys.readouterr().out.splitlines()[0]
     parts = [read_sentences(Path(f"below/own-{split}.jsonl")) for split in ("train", "dev", "test")]
     sizes = ", ".join(
@@ -77,13 +77,13 @@ def test_one_file_is_divided_by_document_and_nothing_is_written_over(here, capsy
     config = read_config("below/own.yaml")
     prepare("own", config.datasets["own"], config.mirrors, here / "prepared")
 
-    again = "below/own.yaml: is there already; --force writes it anew, --output names another file"
-    assert refused(capsys, DOCUMENTS, "--output", "below/own.yaml") == again
+    again = "below/own.yaml: is there already; --force writes it anew, --out names another file"
+    assert refused(capsys, DOCUMENTS, "--out", "below/own.yaml") == again
     Path("below/own.yaml").unlink()
-    assert "below/own-train.jsonl: is there already" in refused(capsys, DOCUMENTS, "--output", "below/own.yaml")
+    assert "below/own-train.jsonl: is there already" in refused(capsys, DOCUMENTS, "--out", "below/own.yaml")
     own = "below/own-train.jsonl: would be written over the data"
-    assert own in refused(capsys, "below/own-train.jsonl", "--output", "below/own.yaml", "--force")
-    assert main(["init", str(DOCUMENTS), "--output", "below/own.yaml", "--force"]) == 0
+    assert own in refused(capsys, "below/own-train.jsonl", "--out", "below/own.yaml", "--force")
+    assert main(["init", str(DOCUMENTS), "--out", "below/own.yaml", "--force"]) == 0
     assert read_sentences(Path("below/own-train.jsonl")) != parts[0], "another seed"
 
 

@@ -40,7 +40,7 @@ def test_gold_beyond_the_encoder_counts_as_missed(tiny_mirror, tmp_path, capsys,
     assert trained["truncated_words"] == 2 * beyond, "train and dev"
 
     test, predictions, scores = data / "test.jsonl", tmp_path / "p.jsonl", tmp_path / "s.json"
-    assert main(["predict", "--run", str(tmp_path / "run"), "--input", str(test), "--output", str(predictions)]) == 0
+    assert main(["predict", "--run", str(tmp_path / "run"), "--input", str(test), "--out", str(predictions)]) == 0
     assert f"{beyond} words lie beyond what the encoder reads; nothing is found there" in capsys.readouterr().err
     found = read_sentences(predictions)
     assert found[-1].tokens == long.tokens, "no word is dropped"

@@ -45,7 +45,7 @@ def test_a_system_without_training_predicts_and_is_scored(prepared, tiny_mirror,
     trained = json.loads((out / "training.json").read_text())
     (row,) = csv.DictReader((out / "log.csv").open())
     gold, predictions, scores = prepared / "test.jsonl", tmp_path / "p.jsonl", tmp_path / "s.json"
-    assert main(["predict", "--run", str(out), "--input", str(gold), "--output", str(predictions)]) == 0
+    assert main(["predict", "--run", str(out), "--input", str(gold), "--out", str(predictions)]) == 0
     assert main(["score", "--gold", str(gold), "--predictions", str(predictions), "--out", str(scores)]) == 0
     ent = json.loads(scores.read_text())["symmetric"]["ent"]
     words = [word for sentence in read_sentences(gold) for word in sentence.tokens]

@@ -99,7 +99,7 @@ def test_no_command_grows_with_the_number_of_runs_and_steps_take_5000(tiny_mirro
 
     said = snakemake(project, "-n", "-p", "all", "report_page", "--allowed-rules", *AGGREGATING)
     commands = [line for line in said.splitlines() if "python -m sinet" in line]
-    assert {c.split("python -m sinet ")[1].split()[0] for c in commands} >= {
+    assert {c.split("python -m sinet ")[1].removeprefix("step ").split()[0] for c in commands} >= {
         *("compare", "tables", "plot-results", "plot-flops", "plot-speed", "case-study", "attention-mass"),
         *("in-triple-ner", "plot-attention-mass", "report"),
     }
@@ -110,10 +110,10 @@ def test_no_command_grows_with_the_number_of_runs_and_steps_take_5000(tiny_mirro
     assert main(["compare", *given, "--resamples", "10", "--out", compared[1]]) == 0
     (ent, *_, rel_plus) = json.loads(Path(compared[1]).read_text())["comparisons"][:3]
     assert len(ent["seeds"]) == 500 and ent["difference"] == 0 and rel_plus["difference"] == 100
-    assert main(["tables", *given, *compared, "--out", f"{results}/tables"]) == 0
+    assert main(["step", "tables", *given, *compared, "--out", f"{results}/tables"]) == 0
     assert "measured, tiny, n=500" in (results / "tables" / "main.md").read_text()
     at = ["--dataset", DATASETS[1], "--encoder", "tiny", "--out", f"{results}/figures"]
-    assert main(["plot-results", *given, *at]) == 0
+    assert main(["step", "plot-results", *given, *at]) == 0
     assert (results / "figures" / "curves.png").stat().st_size > 10_000
 
 

@@ -20,7 +20,7 @@ from tests.conftest import CORPUS, LABELS
 
 
 def predicted(run, source, out, *options: str) -> int:
-    return main(["predict", "--run", str(run), "--input", str(source), "--output", str(out), *options])
+    return main(["predict", "--run", str(run), "--input", str(source), "--out", str(out), *options])
 
 
 def facts(sentence) -> set:

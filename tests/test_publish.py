@@ -40,7 +40,7 @@ def run(tiny_encoder, tmp_path):
 
 
 def publish(run, out, *more: str) -> int:
-    return main(["publish", str(run), "--out", str(out), "--licence", "cc-by-4.0", *more])
+    return main(["publish", "--run", str(run), "--out", str(out), "--licence", "cc-by-4.0", *more])
 
 
 def test_a_published_run_loads_and_its_card_says_what_the_record_does(run, tmp_path, capsys):

@@ -57,7 +57,7 @@ def run(tiny_encoder, tmp_path):
 
 
 def export(run, out):
-    return main(["export", "--run", str(run), "--released", str(out)])
+    return main(["export", "--run", str(run), "--out", str(out)])
 
 
 def imported(source, like, out):
@@ -92,7 +92,7 @@ def test_weights_come_back_as_they_left(system, run, tmp_path):
     lines = []
     for folder in (trained, back):
         lines.append(tmp_path / f"{folder.name}.jsonl")
-        assert main(["predict", "--run", str(folder), "--input", str(CORPUS), "--output", str(lines[-1])]) == 0
+        assert main(["predict", "--run", str(folder), "--input", str(CORPUS), "--out", str(lines[-1])]) == 0
     assert lines[0].read_bytes() == lines[1].read_bytes()
 
 

@@ -188,7 +188,7 @@ def test_before_any_run_it_says_what_is_missing(tmp_path, capsys):
     plan = tiny_plan(tmp_path, {"a/b/c/0": "r"}).write()
     assert main(["report", "--plan", str(plan), "--out", str(tmp_path / "r.html")]) == 2
     assert "runs/a/b/c/0/record.json: No such file" in capsys.readouterr().err
-    assert main(["summary", "--config", "config/open.yaml"]) == 2
+    assert main(["step", "summary", "--config", "config/open.yaml"]) == 2
     assert "run the grid first" in capsys.readouterr().err
 
 

@@ -26,7 +26,7 @@ from sinet.encoders.encoder import Encoder
 from sinet.errors import Interrupted, UserError
 from sinet.evaluate.metrics import score
 from sinet.evaluate.record import between_gold, evaluate
-from sinet.files import SEAL
+from sinet.files import SEAL, read_sealed
 from sinet.grid.config import load_config
 from sinet.infer.predict import load_run, predict_file
 from sinet.model import batches
@@ -387,9 +387,8 @@ def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
     train.train_run(spec(run), prepared, out, tmp_path / "state")
     predict_file(out, prepared / "test.jsonl", out / "predictions.jsonl")
     gold, predicted = prepared / "test.jsonl", out / "predictions.jsonl"
-    made = out / "record.json", out / "analysis.json"
-    evaluate(out / "training.json", gold, prepared / "train.jsonl", prepared / "labels.json", predicted, *made)
-    record, analysis = (json.loads(path.read_text()) for path in made)
+    evaluate(out, prepared)
+    record, analysis = (json.loads((out / name).read_text()) for name in ("record.json", "analysis.json"))
     assert record["scores"] == score(read_sentences(gold), read_sentences(predicted), LABELS)
     assert analysis["errors"] and analysis["slices"] and analysis["without_seen"]["seen"] == 10
     assert record["split"] == "test" and record["test_sentences"] == 10 and record["seed"] == 3
@@ -404,8 +403,8 @@ def test_record_holds_what_its_schema_says(run, prepared, tmp_path):
     ten = read_sentences(gold)
     predict_file(out, gold, predicted, also_gold_entities=True)
     assert [s.entities for s in between_gold(ten, predicted)] == [s.entities for s in ten]
-    evaluate(out / "training.json", gold, prepared / "train.jsonl", prepared / "labels.json", predicted, *made)
-    again = Record.model_validate({k: v for k, v in json.loads(made[0].read_text()).items() if k != SEAL})
+    evaluate(out, prepared)
+    again = Record.model_validate(read_sealed(out / "record.json"))
     decided = score(ten, between_gold(ten, predicted), LABELS)
     for matching in ("symmetric", "directed"):
         assert getattr(again.scores, matching).rel_gold_entities.model_dump() == decided[matching]["rel_plus"]

@@ -83,7 +83,7 @@ def test_a_loop_of_links_in_place_of_a_file_of_a_run_is_refused(run, tmp_path, c
     for name in ("model.safetensors", "model.json"):
         (run / name).unlink()
         (run / name).symlink_to(name)
-        call = ["predict", "--run", str(run), "--input", str(tmp_path / "in.txt"), "--output", str(tmp_path / "o")]
+        call = ["predict", "--run", str(run), "--input", str(tmp_path / "in.txt"), "--out", str(tmp_path / "o")]
         assert main(call) == 2 and len(capsys.readouterr().err.splitlines()) == 1
 
 

@@ -162,7 +162,7 @@ def test_an_interrupted_prediction_is_kept_and_gone_on_from(prepared_run, tmp_pa
 
         return counted
 
-    asked = ["predict", "--run", str(prepared_run), "--input", str(source), "--output", str(out)]
+    asked = ["predict", "--run", str(prepared_run), "--input", str(source), "--out", str(out)]
     monkeypatch.setattr(extract, "predict", until(2))
     assert main(asked) == 75 and not out.exists()
     (partial,) = tmp_path.glob("out.jsonl.*.partial")
@@ -223,7 +223,7 @@ def test_text_in_another_language_is_told_of(prepared_run, tmp_path, capsys):
 def test_line_breaks_end_sentences_of_a_file_when_asked(prepared_run, tmp_path):
     (tmp_path / "in.txt").write_text("a title\nwe use parsers\nfor parsing")
     out, counts = tmp_path / "out.jsonl", []
-    asked = ["predict", "--run", str(prepared_run), "--input", str(tmp_path / "in.txt"), "--output", str(out)]
+    asked = ["predict", "--run", str(prepared_run), "--input", str(tmp_path / "in.txt"), "--out", str(out)]
     for option in ([], ["--lines"]):
         assert main([*asked, *option]) == 0
         counts.append(len(out.read_text().splitlines()))
@@ -261,7 +261,7 @@ def test_triples_from_text(prepared_run, tmp_path, capsys):
     assert "\n" not in repr(found[0]) and found[2].document == "1" and "relations=[]" in repr(found[2])
 
     page, out = tmp_path / "p.html", tmp_path / "o.jsonl"
-    arguments = ["predict", "--run", str(prepared_run), "--text", text, "--html", str(page), "--output", str(out)]
+    arguments = ["predict", "--run", str(prepared_run), "--text", text, "--html", str(page), "--out", str(out)]
     assert main(arguments) == 0
     printed = capsys.readouterr().out
     assert printed == "\n".join(t.readable() for t in found[:2]) + "\n"
@@ -272,7 +272,7 @@ def test_triples_from_text(prepared_run, tmp_path, capsys):
     source = tmp_path / "in.txt"
     source.write_text(text, encoding="utf-8")
     file_out = tmp_path / "f.jsonl"
-    assert main(["predict", "--run", str(prepared_run), "--input", str(source), "--output", str(file_out)]) == 0
+    assert main(["predict", "--run", str(prepared_run), "--input", str(source), "--out", str(file_out)]) == 0
     written = [json.loads(line) for line in file_out.read_text().splitlines()]
     assert [(w["tokens"], w["offsets"], w["entities"]) for w in written] == [
         (t.as_json()["tokens"], t.as_json()["offsets"], t.as_json()["entities"]) for t in found[:2]
@@ -290,7 +290,7 @@ def test_what_has_no_file_is_printed(prepared_run, tmp_path, capsys):
     asked = ["predict", "--run", str(prepared_run), "--input", str(CORPUS)]
     assert main(asked) == 0
     printed = capsys.readouterr().out
-    assert main([*asked, "--output", str(tmp_path / "out.jsonl")]) == 0
+    assert main([*asked, "--out", str(tmp_path / "out.jsonl")]) == 0
     assert printed == (tmp_path / "out.jsonl").read_text() and printed.count("\n") == 10
 
 
@@ -298,7 +298,7 @@ def test_a_file_of_texts_keeps_their_ids_and_is_drawn_on_the_way(prepared_run, t
     given, lines, page = tmp_path / "in.jsonl", tmp_path / "out.jsonl", tmp_path / "out.html"
     texts = {"a": "We use neural parsers for semantic parsing .", "b": "Nothing <here> .\n\nOne more ."}
     given.write_text("".join(json.dumps({"id": id, "text": text}) + "\n" for id, text in texts.items()))
-    arguments = ["--run", str(prepared_run), "--input", str(given), "--output", str(lines), "--html", str(page)]
+    arguments = ["--run", str(prepared_run), "--input", str(given), "--out", str(lines), "--html", str(page)]
     assert main(["predict", *arguments]) == 0
     written = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [w["document"] for w in written] == ["a", "b", "b"]
@@ -311,7 +311,7 @@ def test_a_file_of_texts_keeps_their_ids_and_is_drawn_on_the_way(prepared_run, t
 
 def test_predicted_sentences_can_be_drawn(prepared_run, tmp_path):
     lines, page = tmp_path / "out.jsonl", tmp_path / "out.html"
-    arguments = ["--run", str(prepared_run), "--input", str(CORPUS), "--output", str(lines), "--html", str(page)]
+    arguments = ["--run", str(prepared_run), "--input", str(CORPUS), "--out", str(lines), "--html", str(page)]
     assert main(["predict", *arguments]) == 0
     assert page.read_text().count("<svg") == 10 == len(lines.read_text().splitlines())
 
@@ -358,7 +358,7 @@ def test_a_copied_run_needs_nothing_else(prepared_run, tiny_mirror, tmp_path, ca
     shutil.copytree(prepared_run, tmp_path / "copied")
 
     def arguments(run: Path, out: str) -> list[str]:
-        return ["predict", "--run", str(run), "--text", TEXT, "--output", str(tmp_path / out)]
+        return ["predict", "--run", str(run), "--text", TEXT, "--out", str(tmp_path / out)]
 
     assert main(arguments(prepared_run, "here.jsonl")) == 0
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
@@ -374,7 +374,7 @@ def test_a_copied_run_needs_nothing_else(prepared_run, tiny_mirror, tmp_path, ca
 
 def test_wrong_calls_of_predict_are_explained(prepared_run, tmp_path, capsys):
     for option, message in (
-        (["--html", "x.html"], "--output: name the file to write"),
+        (["--html", "x.html"], "--out: name the file to write"),
         (["--lines", "--pdf"], "--lines, --pdf: give one of them"),
         (["--language", "qq"], "--language 'qq': spaCy has no rules for it (Can't import language qq"),
     ):
@@ -387,7 +387,7 @@ def test_wrong_calls_of_predict_are_explained(prepared_run, tmp_path, capsys):
     assert main(["predict", "--run", str(tmp_path), "--text", "a"]) == 2
     assert "no model.json, so no finished run" in capsys.readouterr().err
     (tmp_path / "bad.txt").write_bytes("Zürich\n".encode() * 9000 + b"fine\n\xff\xfe")
-    bad = ["predict", "--run", str(prepared_run), "--input", str(tmp_path / "bad.txt"), "--output", str(tmp_path / "o")]
+    bad = ["predict", "--run", str(prepared_run), "--input", str(tmp_path / "bad.txt"), "--out", str(tmp_path / "o")]
     assert main(bad) == 2 and "bad.txt:9002: not UTF-8 (byte 1 of the line)" in capsys.readouterr().err
     (tmp_path / "bad.jsonl").write_text('{"text": "a"}\n{"txt": "a"}\n')
     bad[4] = str(tmp_path / "bad.jsonl")
@@ -406,18 +406,18 @@ def test_predict_writes_over_nothing_that_it_reads(prepared_run, tmp_path, capsy
     source.write_text("We parse trees.\n")
     run, given = ["predict", "--run", str(tmp_path / "run")], ["--input", str(source)]
     for arguments, message in (
-        ([*given, "--output", str(source)], "--output {}: is --input as well"),
-        ([*given, "--output", str(out), "--html", str(tmp_path / "run" / ".." / "out")], "is --output as well"),
-        (["--text", "a", "--output", str(out), "--html", str(out)], "--html {}: is --output as well"),
-        (["--text", "a", "--thresholds", str(source), "--output", str(source)], "--output {}: is --thresholds as well"),
-        (["--text", "a", "--output", str(tmp_path / "run" / "model.json")], "is a file of --run"),
+        ([*given, "--out", str(source)], "--out {}: is --input as well"),
+        ([*given, "--out", str(out), "--html", str(tmp_path / "run" / ".." / "out")], "is --out as well"),
+        (["--text", "a", "--out", str(out), "--html", str(out)], "--html {}: is --out as well"),
+        (["--text", "a", "--thresholds", str(source), "--out", str(source)], "--out {}: is --thresholds as well"),
+        (["--text", "a", "--out", str(tmp_path / "run" / "model.json")], "is a file of --run"),
         (["--text", "a", "--html", str(tmp_path / "run" / "tokenizer" / "tokenizer.json")], "is a file of --run"),
     ):
         assert main([*run, *arguments]) == 2
         said = capsys.readouterr().err
         assert message.format(arguments[-1]) in said and "; name another file" in said
     assert source.read_text() == "We parse trees.\n" and not out.exists()
-    assert main([*run, *given, "--output", str(tmp_path / "run" / "found.jsonl")]) == 0
+    assert main([*run, *given, "--out", str(tmp_path / "run" / "found.jsonl")]) == 0
 
 
 def test_faults_of_a_long_file_are_told_before_anything_is_predicted(prepared_run, tmp_path, capsys, monkeypatch):
@@ -434,7 +434,7 @@ def test_faults_of_a_long_file_are_told_before_anything_is_predicted(prepared_ru
         ("c.jsonl", b'{"tokens": ["a"]}\n{"tokens": []}\n'),
     ):
         (tmp_path / name).write_bytes(text)
-        arguments = ["--input", str(tmp_path / name), "--output", str(tmp_path / "o")]
+        arguments = ["--input", str(tmp_path / name), "--out", str(tmp_path / "o")]
         assert main(["predict", "--run", str(prepared_run), *arguments]) == 2
         assert f"{tmp_path}/{name}:{text.count(bytes([10]))}: " in capsys.readouterr().err
 
@@ -442,7 +442,7 @@ def test_faults_of_a_long_file_are_told_before_anything_is_predicted(prepared_ru
 def test_labels_of_sentences_to_predict_are_passed_over(prepared_run, tmp_path):
     source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text('{"tokens": ["We", "parse", "."], "entities": [[0, 1, "P"]], "relations": 3}\n')
-    assert main(["predict", "--run", str(prepared_run), "--input", str(source), "--output", str(out)]) == 0
+    assert main(["predict", "--run", str(prepared_run), "--input", str(source), "--out", str(out)]) == 0
     assert json.loads(out.read_text())["tokens"] == ["We", "parse", "."]
 
 
@@ -498,7 +498,7 @@ def test_text_that_is_not_unicode_is_one_line(prepared_run, capsys):
 def test_a_file_without_words_is_said_to_be_empty(prepared_run, tmp_path, capsys):
     (tmp_path / "empty.txt").write_text(" \n\n")
     out, page = tmp_path / "o.jsonl", tmp_path / "o.html"
-    arguments = ["--run", str(prepared_run), "--input", str(tmp_path / "empty.txt"), "--output", str(out)]
+    arguments = ["--run", str(prepared_run), "--input", str(tmp_path / "empty.txt"), "--out", str(out)]
     assert main(["predict", *arguments, "--html", str(page)]) == 0
     assert "empty.txt: no words in it" in capsys.readouterr().err
     assert out.read_text() == "" and page.read_text().endswith("</html>\n")

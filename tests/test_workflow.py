@@ -142,7 +142,7 @@ def test_tex_tables_compile(finished, tmp_path):
 
 
 def test_results_are_shown_with_what_they_were_made_by(finished):
-    call = ["python", "-m", "sinet", "results", "--configs", "config/quick.yaml"]
+    call = ["python", "-m", "sinet", "step", "results", "config/quick.yaml"]
     done = subprocess.run(call, cwd=finished, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     text = (finished / "results" / "README.md").read_text()

@@ -1,4 +1,4 @@
-"""`python -m sinet`: the steps of the workflow and what users do beside it, one module a group of commands.
+"""`sinet`, `python -m sinet`: what users do, and the steps of the workflow, one module a group of commands.
 
 A command is a typed function: its parameters are the options, its docstring the help. It imports what it needs when it
 runs, as torch and transformers cost seconds a process.
@@ -6,6 +6,7 @@ runs, as torch and transformers cost seconds a process.
 
 import argparse
 import inspect
+import itertools
 import json
 import logging
 import math
@@ -14,15 +15,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NoReturn, get_args, get_origin, get_type_hints
 
-from sinet.errors import Interrupted, UserError, printable, shown
-from sinet.files import check_path
+from sinet.errors import MESSAGE, Interrupted, UserError, nearest, plain, printable, shown
+from sinet.files import check_path, similar_path
 
-DESCRIPTION = """\
-Train, score, time and compare systems for joint entity and relation extraction.
-The workflow (`make tables`, `snakemake --cores all`) calls these steps in their order; each works by itself.
-"""
+DESCRIPTION = """Train, score, time and compare systems for joint entity and relation extraction. `make tables` runs a
+whole grid. Where `sinet` is not installed, `python -m sinet` is the same."""
+USERS = (
+    *("check", "convert", "init", "train", "predict", "score", "thresholds", "compare", "plan", "report", "publish"),
+    *("search", "choose", "bench", "export", "import", "schema"),
+)
+"""Commands that users call, in the order in which they need them; all others are steps of the workflow."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class Option:
 
 Config = Annotated[list[Path], Option("overrides keys of config.yaml", repeated=True)]
 PlanFile = Annotated[Path, Option("plan.json in the grid's results folder")]
+Run = Annotated[Path, Option("a trained run's folder", "DIR")]
+Data = Annotated[Path, Option("the prepared dataset", "DIR")]
+Mirrors = Annotated[list[str] | None, Option("folders to search first; default: config.yaml", "DIR")]
+PlannedRun = Annotated[str, Option("which of the plan's runs", "DATASET/ENCODER/MODEL/SEED", positional=True)]
 Dataset = Annotated[str, Option("of the runs", "NAME")]
 Encoder = Annotated[str, Option("of the runs", "NAME")]
 Json = Annotated[Path, Option("JSON to write")]
@@ -56,7 +64,8 @@ def command(function: Callable[..., int | None]) -> Callable[..., int | None]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; exit status 0, or 2 after a one-line message about what the user gave."""
-    options = vars(build_parser().parse_args(arguments))
+    given = sys.argv[1:] if arguments is None else arguments
+    options = vars(build_parser().parse_args(given or ["--help"]))
     name = options.pop("command")
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Plain("%(asctime)s %(message)s", "%H:%M:%S"))
@@ -65,7 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     logger.setLevel(logging.INFO)
 
     def refused(why: object, status: int = 2) -> int:
-        logger.error("sinet %s: %s", name, why)
+        logger.error("%s: %s", called(name), why)
         return status
 
     try:
@@ -79,14 +88,15 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         return refused(error)
     except OSError as error:
-        return refused(f"{f'{error.filename}: ' if error.filename else ''}{error.strerror or error}")
+        at = f"{error.filename}: " if error.filename else ""
+        return refused(f"{at}{error.strerror or error}{similar_path(Path(error.filename)) if at else ''}")
     except json.JSONDecodeError as error:
         return refused(f"a file that should be JSON is not: {error}")
     except KeyboardInterrupt:
         return 130
     except Exception:
         # a fault of ours
-        logger.exception("sinet %s failed", name)
+        logger.exception("%s failed", called(name))
         return 1
 
 
@@ -103,23 +113,70 @@ class _Plain(logging.Formatter):
         return printable(super().format(record))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, and the nearest right word."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {plain(message, MESSAGE)}\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = f"write `{called(value)}`" if value in COMMANDS else nearest(value, action.choices)
+            self.error(f"{shown(value)} is unknown, {known}")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # a mistyped option is reported before the one that is missing for it
+        for given in itertools.takewhile("--".__ne__, args[:1] if self._subparsers else args):
+            name = given.partition("=")[0]
+            if name.startswith("--") and " " not in name and name not in self._option_string_actions:
+                self.error(f"{shown(name)} is unknown, {nearest(name, self._option_string_actions)}")
+        return super().parse_known_args(args, namespace)
+
+
+class _Help(argparse.HelpFormatter):
+    """Leaves an example in one line, which can be pasted."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example: ") else super()._fill_text(text, width, indent)
+
+
+def called(name: str) -> str:
+    """How a command is called."""
+    return f"sinet {name}" if name in USERS else f"sinet step {name}"
+
+
 def build_parser() -> argparse.ArgumentParser:
-    """The command line: one sub-parser a command."""
+    """The command line: one sub-parser a command, those of the workflow's steps under `step`."""
     from sinet.cli import data, grid, report, runs, scores  # noqa: F401 - each adds its commands
 
-    parser = argparse.ArgumentParser(
-        prog="python -m sinet", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, function in COMMANDS.items():
-        described = " ".join((inspect.getdoc(function) or "").split())
-        first, _, rest = described.partition(". ")
-        help = f"{first[0].lower()}{first[1:]}".removesuffix(".")
-        sub = subparsers.add_parser(name, help=help, description=f"{first}. {rest}" if rest else described)
-        hints = get_type_hints(function, include_extras=True)
-        for parameter in inspect.signature(function).parameters.values():
-            _add(sub, parameter, hints[parameter.name])
+    parser = _Parser(prog="sinet", description=DESCRIPTION)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in USERS:
+        _add_command(commands, name)
+    described = "The workflow's steps, which it calls in their order; each works by itself."
+    steps = commands.add_parser("step", help="the workflow's steps; see sinet step --help", description=described)
+    each = steps.add_subparsers(dest="command", required=True, metavar="STEP")
+    for name in COMMANDS:
+        if name not in USERS:
+            _add_command(each, name)
     return parser
+
+
+def _add_command(subparsers: Any, name: str) -> None:
+    """A sub-parser of a command. Its docstring is the help: the first sentence in the list, an example at the end."""
+    function = COMMANDS[name]
+    described, _, example = " ".join((inspect.getdoc(function) or "").split()).partition(" Example: ")
+    first = described.partition(". ")[0]
+    sub = subparsers.add_parser(
+        name,
+        help=f"{first[0].lower()}{first[1:]}".removesuffix("."),
+        description=described,
+        epilog=example and f"example: {example}",
+        formatter_class=_Help,
+    )
+    hints = get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        _add(sub, parameter, hints[parameter.name])
 
 
 def _add(parser: argparse.ArgumentParser, parameter: inspect.Parameter, hint: Any) -> None:

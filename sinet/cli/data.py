@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from sinet.cli import Config, Json, Language, Option, command, readable
+from sinet.cli import Config, Json, Language, Mirrors, Option, command, readable
 from sinet.errors import UserError, counted, nearest, shown
 
-Mirrors = Annotated[list[str] | None, Option("folders to search; default: config.yaml", "DIR")]
 Plan = Annotated[Path | None, Option("plan.json of a grid; default: config.yaml")]
 Named = TypeVar("Named")
 
@@ -58,7 +57,7 @@ def check(
 ) -> int:
     """Validate and describe files in a known format: every fault, then a card. Several files are taken for the splits
     of one dataset, the training split being the one that is called so (train.jsonl), else the first. Exit status 2 says
-    that there are faults; nothing is written."""
+    that there are faults; nothing is written. Example: sinet check train.jsonl dev.jsonl test.jsonl"""
     if len(files) == 1:  # of several the others' faults are listed too
         readable(*files)
     from sinet.data.check import check_files
@@ -105,11 +104,11 @@ def convert(
     language: Language = "en",
     limit: Annotated[int, Option("places listed at most of what is lost or changed", "N")] = 50,
 ) -> None:
-    """Convert what annotation tools export into JSON lines, or sentences into a tool's form. Example: `sinet convert
-    admin.jsonl --out data/mine` writes data/mine/admin.jsonl, which `check` and `predict` read. Words and sentences are
-    those of `predict`; a word is divided at the edge of a mention, sentences are joined where a mention or relation
-    crosses them, and what cannot be converted is counted and listed. `--to brat` is the way back; what it writes is
-    read again, word by word, with --tokenized."""
+    """Convert what annotation tools export into JSON lines, or sentences into a tool's form. `check` and `predict` read
+    the lines. Words and sentences are those of `predict`; a word is divided at the edge of a mention, sentences are
+    joined where a mention or relation crosses them, and what cannot be converted is counted and listed. `--to brat` is
+    the way back; what it writes is read again, word by word, with --tokenized. Example: sinet convert admin.jsonl --out
+    data/mine"""
     from sinet.data.convert import Account, checked_form, recognised
     from sinet.data.convert import convert as read_any
     from sinet.data.exchange import checked_target, write
@@ -140,18 +139,18 @@ def convert(
 @command
 def init(
     files: Annotated[list[Path], Option("one file, or the files of train, dev and test, called so", positional=True)],
-    output: Annotated[Path, Option("configuration to write")] = Path("mine.yaml"),
+    out: Annotated[Path, Option("configuration to write")] = Path("mine.yaml"),
     name: Annotated[str | None, Option("of the dataset; default: that of the configuration", "NAME")] = None,
     seed: Annotated[int, Option("by which one file is divided", "N", least=0)] = 0,
     force: Annotated[bool, Option("write files anew that are there already")] = False,
 ) -> None:
-    """Write a configuration for data of your own: their declaration, and a grid of SINET on them. Example: `sinet init
-    annotated.jsonl`, then `make tables CONFIG=mine.yaml`. Files are in any form that `check` reads. One file alone is
-    divided into train, dev and test, by document where it names documents."""
+    """Write a configuration for data of your own: their declaration, and a grid of SINET on them. `make tables
+    CONFIG=mine.yaml` runs it. Files are in any form that `check` reads. One file alone is divided into train, dev and
+    test, by document where it names documents. Example: sinet init annotated.jsonl --out mine.yaml"""
     readable(*(path for path in files if not path.is_dir()))
     from sinet.grid.init import init
 
-    print(init(files, output, name or output.stem, seed, force))
+    print(init(files, out, name or out.stem, seed, force))
 
 
 @command

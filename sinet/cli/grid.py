@@ -23,7 +23,8 @@ def plan(
     memory_gb: Annotated[float | None, Option("of the device: runs that need more are marked !", "N")] = None,
     records: Records = [Path("results")],  # noqa: B006
 ) -> None:
-    """Print the runs of a grid, one JSON object a line, and those skipped."""
+    """Print the runs of a grid, one JSON object a line, and those skipped. Example: sinet plan --config mine.yaml
+    --cost"""
     from dataclasses import replace
 
     from sinet.grid.config import read_config
@@ -62,7 +63,8 @@ def search(
     out: Annotated[Path, Option("folder of the trials", "DIR")] = Path("results/search"),
 ) -> None:
     """Lay the random trials of a search for a recipe out as a grid, OUT/grid.yaml. Snakemake trains them as any runs,
-    and reads no test split: snakemake trained --cores all --configfile results/search/grid.yaml. Then: sinet choose"""
+    and reads no test split: snakemake trained --cores all --configfile results/search/grid.yaml. Then: sinet choose.
+    Example: sinet search --search search.yaml --config mine.yaml"""
     import yaml
 
     from sinet.files import write_text
@@ -84,7 +86,8 @@ def choose(
     out: Annotated[Path, Option("recipes to write, as a configuration file")] = Path("config/chosen.yaml"),
 ) -> None:
     """Write the trials of a search as data, and as the searched recipe what was best on dev. Of systems with a
-    threshold of relations the one that is best on dev, too. A system is left out until all its trials are finished."""
+    threshold of relations the one that is best on dev, too. A system is left out until all its trials are finished. Example: sinet choose --search search.yaml
+    --table trials.csv --out chosen.yaml"""
     from sinet.grid.plan import Plan
     from sinet.grid.search import read_search
     from sinet.infer.choose import choose
@@ -121,7 +124,7 @@ def configuration_schema() -> dict[str, Any]:
 @command
 def schema() -> None:
     """Print the JSON schema of a configuration: every key with its type, bounds and description. The settings of each
-    system stand under `$defs`, as `settings of SYSTEM`."""
+    system stand under `$defs`, as `settings of SYSTEM`. Example: sinet schema"""
     print(json.dumps(configuration_schema(), indent=2, ensure_ascii=False))
 
 
@@ -139,7 +142,7 @@ def summary(config: Config = []) -> None:  # noqa: B006
     print(summary(resolve(read_config(*config)), report, width))
 
 
-Configs = Annotated[list[Path], Option("the grids, in this order")]
+Configs = Annotated[list[Path], Option("configurations of the grids, in this order", "CONFIG", positional=True)]
 
 
 @command
@@ -195,7 +198,7 @@ def bench(
     out: Annotated[Path, Option("JSON to write")] = Path("results/bench.json"),
 ) -> None:
     """Measure the trained systems of a grid against their encoder and the machine. Not the steps of the ablation. Needs
-    the machine for itself. Prints one table and writes bench.json."""
+    the machine for itself. Prints one table and writes bench.json. Example: sinet bench --config mine.yaml"""
     from sinet.files import read_json, write_json
     from sinet.grid.config import read_config
     from sinet.grid.plan import resolve

@@ -114,8 +114,8 @@ def plot_speed(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) ->
 
 @command
 def report(plan: PlanFile, out: Annotated[Path, Option("the page")]) -> None:
-    """One self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions. The
-    workflow calls it: make report."""
+    """Write one self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions.
+    `make report` calls it. Example: sinet report --plan results/mine/plan.json --out report.html"""
     read = _plan(plan)
     from sinet.report.report import write_report
 

@@ -4,26 +4,25 @@ from os.path import realpath  # pathlib's `resolve` raises for a loop of links
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Json, Language, Option, PlanFile, command, readable
+from sinet.cli import Json, Language, Mirrors, Option, PlanFile, PlannedRun, Run, command, readable
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum
 
-Run = Annotated[Path, Option("a trained run's folder", "DIR")]
+NewFolder = Annotated[Path, Option("new folder to write", "DIR")]
 State = Annotated[Path, Option("resumable states", "DIR")]
-Mirrors = Annotated[list[str] | None, Option("folders to search for the encoder; default: config.yaml", "DIR")]
 
 
 @command
 def train(
+    run: PlannedRun,
     plan: PlanFile,
-    run: Annotated[str, Option("which of the plan's runs", "DATASET/ENCODER/MODEL/SEED")],
     out: Annotated[Path | None, Option("the run's folder; default: in the plan's", "DIR")] = None,
     data: Annotated[Path | None, Option("a prepared dataset; default: in the plan's folder", "DIR")] = None,
     state: State = Path("state"),
     mirrors: Mirrors = None,
 ) -> None:
     """Train one run; an interrupted run continues from its last checkpoint. Writes model.safetensors, model.json,
-    tokenizer/, log.csv and training.json."""
+    tokenizer/, log.csv and training.json. Example: sinet train mine/minilm/sinet/0 --plan results/mine/plan.json"""
     from sinet.grid.plan import Plan
 
     read = Plan.read(plan)
@@ -45,8 +44,8 @@ def predict(
         ),
     ] = None,
     text: Annotated[str | None, Option("text to read; its triples are printed", "TEXT")] = None,
-    output: Annotated[Path | None, Option("JSON lines to write, a sentence a line; default: print it")] = None,
-    checksum: Annotated[bool, Option("also write OUTPUT.sha256, checked when it is read again")] = False,
+    out: Annotated[Path | None, Option("JSON lines to write, a sentence a line; default: print it")] = None,
+    checksum: Annotated[bool, Option("also write OUT.sha256, checked when it is read again")] = False,
     lines: Annotated[bool, Option("a line break ends a sentence of raw text, too")] = False,
     pdf: Annotated[
         bool,
@@ -63,7 +62,8 @@ def predict(
 ) -> None:
     """Predict sentences or raw text with a trained run. A run's folder needs nothing else: it can be copied to another
     machine. Raw text is divided into sentences at their punctuation and at blank lines. Offsets count characters as
-    they stand in the text (a line break of two as two), without a byte-order mark."""
+    they stand in the text (a line break of two as two), without a byte-order mark. Example: sinet predict --run
+    results/mine/runs/mine/minilm/sinet/0 --text 'Ann lives in Paris.'"""
     from sinet.data.text import rules
     from sinet.infer.finished import described
 
@@ -76,21 +76,21 @@ def predict(
     if text is not None and (gold_entities or also_gold_entities):
         raise UserError("--gold-entities: --text gives no entities; annotate sentences of words")
     if input is not None:
-        if output is None and (html or checksum):
-            raise UserError("--output: name the file to write, besides --html or --checksum")
+        if out is None and (html or checksum):
+            raise UserError("--out: name the file to write, besides --html or --checksum")
         if input.suffix not in (".txt", ".jsonl"):
             raise UserError(f"--input {input}: should end in .txt (raw text) or .jsonl (JSON lines)")
         readable(input)
-    _check_targets(run, {"--input": input, "--thresholds": thresholds}, output, html)
+    _check_targets(run, {"--input": input, "--thresholds": thresholds}, out, html)
     described(run)  # so is a run that is none
     if threshold is not None and thresholds is not None:
         raise UserError("--threshold, --thresholds: give one of them")
     least = thresholds if threshold is None else threshold
-    for path in filter(None, (output, html)):
+    for path in filter(None, (out, html)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if input is None:
         rules(language)
-        _predict_text(run, str(text), lines, language, pdf, output, html, least)
+        _predict_text(run, str(text), lines, language, pdf, out, html, least)
         return
     from sinet.infer.extract import draw_file, extract_file, holds_texts
     from sinet.infer.predict import predict_file
@@ -99,27 +99,25 @@ def predict(
         if gold_entities or also_gold_entities:
             raise UserError(f"--gold-entities: {input} is raw text and gives no entities; annotate sentences of words")
         rules(language)
-        extract_file(run, input, output, html, lines, language, least, pdf)
+        extract_file(run, input, out, html, lines, language, least, pdf)
         return
     for option, given in (("--lines", lines), ("--pdf", pdf), ("--language", language != "en")):
         if given:
             raise UserError(f"{option}: {input} holds sentences of words; it is for raw text")
-    predict_file(
-        run, input, output, gold_entities=gold_entities, also_gold_entities=also_gold_entities, thresholds=least
-    )
-    if output and checksum:
-        write_sum(output)
-    if output and html:
-        draw_file(run, output, html, input.name)
+    predict_file(run, input, out, gold_entities=gold_entities, also_gold_entities=also_gold_entities, thresholds=least)
+    if out and checksum:
+        write_sum(out)
+    if out and html:
+        draw_file(run, out, html, input.name)
 
 
-def _check_targets(run: Path, read: dict[str, Path | None], output: Path | None, html: Path | None) -> None:
+def _check_targets(run: Path, read: dict[str, Path | None], out: Path | None, html: Path | None) -> None:
     """Refuse to write over what is read, or both outputs into one file."""
     made = ("training.json", "log.csv", "record.json", "analysis.json", "attention.json")
     of_run = (*run.glob("model.*"), *run.glob("tokenizer/*"), *(run / name for name in made))
     taken = {realpath(path): f"a file of --run {run}" for path in of_run}
     taken |= {realpath(path): option for option, path in read.items() if path is not None}
-    for name, path in (("--output", output), ("--html", html)):
+    for name, path in (("--out", out), ("--html", html)):
         if path is not None:
             if path.is_dir():
                 raise UserError(f"{name} {path}: is a folder; name a file in it")
@@ -134,7 +132,7 @@ def _predict_text(
     lines: bool,
     language: str,
     pdf: bool,
-    output: Path | None,
+    out: Path | None,
     html: Path | None,
     thresholds: float | Path | None,
 ) -> None:
@@ -155,8 +153,8 @@ def _predict_text(
                     add(sentence.drawing(predictor.labels))
 
         write_atomically(html, write)
-    if output:
-        write_text(output, "".join(json_line(sentence.as_json()) for sentence in found))
+    if out:
+        write_text(out, "".join(json_line(sentence.as_json()) for sentence in found))
 
 
 @command
@@ -166,7 +164,8 @@ def thresholds(
     out: Annotated[Path | None, Option("OUT.json, .csv, .pdf, .png; default: RUN/thresholds", "STEM")] = None,
 ) -> None:
     """Choose thresholds of relations by type on dev. They maximise micro F1 of Rel+ there; `predict --thresholds` takes
-    the JSON. Beside it the curve of precision and recall and the calibration of the scores, as csv and figure."""
+    the JSON. Beside it the curve of precision and recall and the calibration of the scores, as csv and figure. Example:
+    sinet thresholds --run results/mine/runs/mine/minilm/sinet/0 --data results/mine/data/mine"""
     from sinet.data.sentence import Labels, read_sentences
     from sinet.infer.finished import check_has_thresholds, run_labels
 
@@ -192,33 +191,33 @@ def thresholds(
 
 
 @command
-def attend(run: Run, test: Annotated[Path, Option("sentences, JSON lines; labels are ignored")], out: Json) -> None:
+def attend(run: Run, input: Annotated[Path, Option("sentences, JSON lines; labels are ignored")], out: Json) -> None:
     """Cross-task attention of a trained run over a split, sentence by sentence. A system without an attention map
     leaves its sentences empty."""
     from sinet.infer.attend import attend
 
-    attend(run, test, out)
+    attend(run, input, out)
 
 
 @command
-def export(run: Run, released: Annotated[Path, Option("new folder to write", "DIR")]) -> None:
+def export(run: Run, out: NewFolder) -> None:
     """Write a trained run as the authors' released code loads it: SINET, SpERT, PFN, PURE. State dict under the
-    released names, encoder (a BERT), vocabulary, types, and a README.md with the options there. Example: python -m
-    sinet export --run results/scierc/scibert/sinet/0 --released released/sinet"""
+    released names, encoder (a BERT), vocabulary, types, and a README.md with the options there. Example: sinet export
+    --run results/mine/runs/mine/scibert/sinet/0 --out released"""
     from sinet.infer.released import export_run
 
-    export_run(run, released)
+    export_run(run, out)
 
 
 @command
 def publish(
-    run: Annotated[Path, Option("a finished run's folder in a grid's results", "RUN", positional=True)],
-    out: Annotated[Path, Option("new folder to write", "DIR")],
+    run: Annotated[Path, Option("a finished run's folder in a grid's results", "DIR")],
+    out: NewFolder,
     licence: Annotated[str, Option("of the weights, as the hub names it, such as cc-by-4.0", "NAME")],
     language: Annotated[str, Option("of the data, by its code", "CODE")] = "en",
 ) -> None:
     """Write a folder for a model hub: weights, tokenizer, a model card made from the run's record. `sinet.load` reads
-    it. Example: sinet publish results/mine/runs/mine/minilm/sinet/0 --licence cc-by-4.0 --out sinet-mine"""
+    it. Example: sinet publish --run results/mine/runs/mine/minilm/sinet/0 --licence cc-by-4.0 --out sinet-mine"""
     from sinet.infer.publish import publish
 
     publish(run, licence, language, out)
@@ -239,8 +238,8 @@ def import_(
 ) -> None:
     """Make a run of weights in the form of the authors' released code; `predict` reads it. What their files do not say
     (settings, encoder, tokenizer, and types where they lack) is taken from another run. Weights are read as plain
-    tensors; a pickle with code in it is refused. Example: python -m sinet import --released final_model --like
-    results/scierc/scibert/sinet/0 --out runs/theirs"""
+    tensors; a pickle with code in it is refused. Example: sinet import --released final_model --like
+    results/mine/runs/mine/scibert/sinet/0 --out theirs"""
     from sinet.infer.released import import_run
 
     import_run(released, like, out)

@@ -1,59 +1,38 @@
 """Commands that hold predictions against gold: scores, errors, comparisons, records."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Json, Option, PlanFile, command, readable
+from sinet.cli import Data, Json, Option, PlanFile, PlannedRun, Run, command, readable
 from sinet.errors import UserError, nearest, shown
-
-Gold = Annotated[Path, Option("gold sentences, in a form that `check` reads")]
-Predictions = Annotated[Path, Option("the same sentences, predicted")]
-Labels = Annotated[Path | None, Option("labels.json of the dataset; default: beside --gold, if there")]
-Symmetric = Annotated[
-    list[str] | None, Option("relation types without a direction, where there is no labels.json", "TYPE")
-]
-Out = Annotated[Path | None, Option("write the JSON here instead of printing it")]
 
 
 @command
 def score(
-    gold: Gold, predictions: Predictions, labels: Labels = None, symmetric: Symmetric = None, out: Out = None
+    gold: Annotated[Path, Option("gold sentences, in a form that `check` reads")],
+    predictions: Annotated[Path, Option("the same sentences, predicted")],
+    labels: Annotated[Path | None, Option("labels.json of the dataset; default: beside --gold, if there")] = None,
+    symmetric: Annotated[
+        list[str] | None, Option("relation types without a direction, where there is no labels.json", "TYPE")
+    ] = None,
+    errors: Annotated[bool, Option("count errors by kind instead, with examples, and figures by slice")] = False,
+    out: Annotated[Path | None, Option("write the JSON here instead of printing it")] = None,
 ) -> None:
-    """Score predictions against gold: Ent, Rel, Rel+, and relaxed (exact, partial, type); prints JSON."""
-    readable(gold, predictions)
-    from sinet.evaluate.metrics import score
-    from sinet.evaluate.relaxed import relaxed_scores
-
-    _against_gold(
-        lambda g, p, of: score(g, p, of) | {"relaxed": relaxed_scores(g, p, of.symmetric)},
-        *(gold, predictions, labels, symmetric, out),
-    )
-
-
-@command
-def analyse(
-    gold: Gold, predictions: Predictions, labels: Labels = None, symmetric: Symmetric = None, out: Out = None
-) -> None:
-    """Errors of predictions by kind, with examples, and figures by slice; prints JSON."""
+    """Score predictions against gold: Ent, Rel, Rel+, and relaxed (exact, partial, type); prints JSON. Example: sinet
+    score --gold test.jsonl --predictions predicted.jsonl --labels labels.json"""
     readable(gold, predictions)
     from sinet.evaluate.analyse import analyse
-
-    _against_gold(analyse, gold, predictions, labels, symmetric, out)
-
-
-def _against_gold(
-    what: Callable[..., dict],
-    gold: Path,
-    predictions: Path,
-    labels: Path | None,
-    symmetric: list[str] | None,
-    out: Path | None,
-) -> None:
+    from sinet.evaluate.metrics import score
     from sinet.evaluate.record import read_pair
+    from sinet.evaluate.relaxed import relaxed_scores
 
-    text = json.dumps(what(*read_pair(gold, predictions, labels, symmetric)), indent=2, ensure_ascii=False)
+    wanted, found, of = read_pair(gold, predictions, labels, symmetric)
+    if errors:
+        made = analyse(wanted, found, of)
+    else:
+        made = score(wanted, found, of) | {"relaxed": relaxed_scores(wanted, found, of.symmetric)}
+    text = json.dumps(made, indent=2, ensure_ascii=False)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text + "\n", encoding="utf-8")
@@ -62,32 +41,22 @@ def _against_gold(
 
 
 @command
-def evaluate(
-    training: Annotated[Path, Option("training.json of the run")],
-    gold: Annotated[Path, Option("the split that was predicted")],
-    train: Annotated[Path, Option("the split that was trained on")],
-    labels: Annotated[Path, Option("labels.json of the dataset")],
-    predictions: Annotated[Path, Option("what the run predicted of it")],
-    record: Annotated[Path, Option("record.json to write")],
-    analysis: Annotated[Path, Option("analysis.json to write")],
-) -> None:
-    """Score and analyse a run's predictions: its record.json and analysis.json."""
+def evaluate(run: Run, data: Data) -> None:
+    """Score and analyse a run's predictions of the test split: its record.json and analysis.json."""
     from sinet.evaluate.record import evaluate
 
-    evaluate(training, gold, train, labels, predictions, record, analysis)
+    evaluate(run, data)
 
 
 @command
-def external(
-    plan: PlanFile, run: Annotated[str, Option("which of the plan's runs", "DATASET/ENCODER/MODEL/SEED")]
-) -> None:
+def external(run: PlannedRun, plan: PlanFile) -> None:
     """Score and analyse predictions made elsewhere: their predictions.jsonl, record.json and analysis.json."""
     from sinet.evaluate.record import evaluate_external
     from sinet.grid.plan import Plan
 
     read = Plan.read(plan)
     if run not in read.external:
-        raise UserError(f"--run {shown(run)}: not given by predictions, {nearest(run, read.external)}")
+        raise UserError(f"run {shown(run)}: not given by predictions, {nearest(run, read.external)}")
     evaluate_external(read, run)
 
 
@@ -98,7 +67,8 @@ def compare(
     resamples: Annotated[int, Option("of the test documents or sentences", "N", most=1_000_000)] = 10_000,
 ) -> None:
     """Compare each system with each other one, and the steps of the ablation. Where dataset, encoder and recipe are the
-    same: bootstrap, variance of runs, Holm, detectable difference."""
+    same: bootstrap, variance of runs, Holm, detectable difference. Example: sinet compare --plan
+    results/mine/plan.json --out comparisons.json"""
     from sinet.grid.plan import Plan
 
     read = Plan.read(plan)
@@ -151,8 +121,8 @@ def attention_mass(plan: PlanFile, out: Json) -> None:
 
 @command
 def in_triple_ner(plan: PlanFile, out: Json) -> None:
-    """NER precision, recall and F1 of in-triple and of out-of-triple entities. Mean over the seeds of each model, with
-    bootstrap intervals over sentences."""
+    """Score NER on in-triple and on out-of-triple entities: precision, recall, F1. Mean over the seeds of each model,
+    with bootstrap intervals over sentences."""
     from sinet.evaluate.in_triple import score_in_triple_ner
     from sinet.grid.plan import Plan
 

@@ -276,7 +276,7 @@ class Material:
         declared = self.config.encoders[name]
         if not encoder_at_hand(self.config, name):
             if declared.sizes is None:
-                raise UserError(f"{name} is not here, and no sizes of it are declared; fetch it: sinet fetch {name}")
+                raise UserError(f"{name} is not here, and no sizes of it are declared: sinet step fetch {name}")
             self.remarks[name] = f"{name} is not here: the sizes of {declared.sizes}, another's tokenizer"
             name = declared.sizes
         whole = self.config.encoder_spec(name)
@@ -297,7 +297,7 @@ class Material:
             return None
         stand_in = next(((n, found) for n in self.config.datasets if (found := self._here(n)) is not None), None)
         if stand_in is None:
-            raise UserError("no dataset is here to count on; prepare one: python -m sinet prepare scierc --out DIR")
+            raise UserError("no dataset is here to count on; prepare one: sinet step prepare scierc --out DIR")
         (other, shown), labels = stand_in, declared_labels(declared)
         self.remarks[name] = f"{name} is not here: as many sentences as declared, those of {other}"
         documents = _listed_documents(name, declared, self.config.mirrors) or counts["train"]

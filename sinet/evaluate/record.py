@@ -87,35 +87,35 @@ def between_gold(gold: list[Sentence], predictions: Path) -> list[Sentence] | No
     ]
 
 
-def evaluate(
-    training: Path, gold: Path, train: Path, labels: Path, predictions: Path, record: Path, analysis: Path
-) -> None:
-    """Write `record.json`, what training left behind with the scores of the predictions, and `analysis.json`.
+def evaluate(run: Path, data: Path) -> None:
+    """Write a run's `record.json`, what training left behind with the scores of its predictions of the test split, and
+    `analysis.json` into its folder.
 
     Raises:
         UserError: predictions of other sentences. pydantic.ValidationError: a record that is not of the documented
         form.
     """
-    trained = read_sealed(training, "run")
-    run = RunSpec.model_validate(trained.pop("run"))
-    declared = Labels.read(labels)
-    wanted, found = read_sentences(gold), read_sentences(predictions)
-    scores = score(wanted, found, declared)
-    if decided := between_gold(wanted, predictions):
-        for matching, figures in score(wanted, decided, declared).items():
+    trained = read_sealed(run / "training.json", "run")
+    spec = RunSpec.model_validate(trained.pop("run"))
+    gold, labels = read_sentences(data / "test.jsonl"), Labels.read(data / "labels.json")
+    predictions = run / "predictions.jsonl"
+    found = read_sentences(predictions)
+    scores = score(gold, found, labels)
+    if decided := between_gold(gold, predictions):
+        for matching, figures in score(gold, decided, labels).items():
             scores[matching][REL_GOLD_ENTITIES] = figures["rel_plus"]
     made = {
-        **run.model_dump(),
-        "encoder": run.encoder_name,
-        "split": gold.stem,
-        "selection": recipes.selection(run.recipe),
+        **spec.model_dump(),
+        "encoder": spec.encoder_name,
+        "split": "test",
+        "selection": recipes.selection(spec.recipe),
         "scores": scores,
-        "test_sentences": len(wanted),
+        "test_sentences": len(gold),
         **trained,
     }
     Record.model_validate(made)
-    write_sealed(analysis, analyse(wanted, found, declared, read_sentences(train)))
-    write_sealed(record, made)
+    write_sealed(run / "analysis.json", analyse(gold, found, labels, read_sentences(data / "train.jsonl")))
+    write_sealed(run / "record.json", made)
 
 
 def evaluate_external(plan: Plan, run: str) -> None:

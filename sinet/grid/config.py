@@ -14,6 +14,7 @@ from typing import Any
 from sinet import published, systems
 from sinet.data.sources import find_file, release_folders
 from sinet.errors import UserError, nearest, shown
+from sinet.files import similar_path
 from sinet.grid import recipes
 from sinet.grid.bounded_yaml import read_yaml
 from sinet.grid.mistakes import validated
@@ -41,7 +42,7 @@ def merged(*paths: Path) -> dict[str, Any]:
         try:
             loaded = read_yaml(path)
         except OSError as error:
-            raise UserError(f"{path}: {error.strerror}") from None
+            raise UserError(f"{path}: {error.strerror}{similar_path(path)}") from None
         if not isinstance(loaded, dict):
             raise UserError(f"{path}: should be a mapping of keys such as `grid:`")
         lay_over(config, loaded)

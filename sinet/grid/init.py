@@ -76,9 +76,9 @@ def init(paths: Sequence[Path], output: Path, name: str, seed: int, force: bool)
         splits = {split: sentences[path] for split, path in files.items()}
     for path in (output, *written):
         if path.resolve() in {given.resolve() for given in paths}:
-            raise UserError(f"{path}: would be written over the data; choose another --output or --name")
+            raise UserError(f"{path}: would be written over the data; choose another --out or --name")
         if path.exists() and not force:
-            raise UserError(f"{path}: is there already; --force writes it anew, --output names another file")
+            raise UserError(f"{path}: is there already; --force writes it anew, --out names another file")
 
     labels = Labels.occurring(everything)
     text = _configuration(name, form, files, splits, labels, base, output)

@@ -5,7 +5,7 @@ from pathlib import Path
 from sinet import systems
 from sinet.data.sentence import Labels
 from sinet.errors import UserError
-from sinet.files import read_sealed
+from sinet.files import read_sealed, similar_path
 from sinet.provenance import file_sha256
 
 DESCRIBED = ("system", "settings", "labels", "encoder_config", "precision", "files")
@@ -18,8 +18,9 @@ def described(folder: Path) -> dict:
     """A finished run's `model.json`; raises `UserError` where there is none that can be read."""
     description = folder / "model.json"
     if not description.is_file():
-        what = "no model.json, so no finished run; train it first" if folder.is_dir() else "no such folder of a run"
-        raise UserError(f"{folder}: {what}")
+        if folder.is_dir():
+            raise UserError(f"{folder}: no model.json, so no finished run; train it first")
+        raise UserError(f"{folder}: no such folder of a run{similar_path(folder)}")
     return read_sealed(description, *DESCRIBED)
 
 

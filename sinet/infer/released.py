@@ -25,7 +25,7 @@ from sinet.contract import Extractor, Labels
 from sinet.encoders.encoder import Encoder
 from sinet.encoders.pretrained import rebuild_encoder
 from sinet.errors import UserError, counted
-from sinet.files import read_json, write_atomically, write_json, write_sealed, write_text
+from sinet.files import read_json, similar_path, write_atomically, write_json, write_sealed, write_text
 from sinet.infer.finished import check_new, described, run_sums
 from sinet.infer.predict import load_run, readable
 from sinet.model.weights import write_weights
@@ -155,7 +155,7 @@ def export_run(run: Path, out: Path) -> None:
     """
     made = described(run)
     authors = _authors(made["system"], run)
-    check_new("--released", out)
+    check_new("--out", out)
     kind = made["encoder_config"].get("model_type")
     if kind != "bert":
         raise UserError(f"{run}: its encoder is of the kind {kind!r}, the released code's names are those of 'bert'")
@@ -333,7 +333,7 @@ def import_run(source: Path, like: Path, out: Path) -> None:
     authors = _authors(made["system"], like)
     check_new("--out", out)
     if not source.exists():
-        raise UserError(f"--released {source}: no such file or folder")
+        raise UserError(f"--released {source}: no such file or folder{similar_path(source)}")
     folder = source if source.is_dir() else source.parent
     labels = _labels(made["system"], folder, Labels.from_json(made["labels"]))
     with readable(like / "tokenizer"):

@@ -7,7 +7,7 @@ from sinet.grid.plan import Plan
 
 STEPS = ("train", "unarchive", "predict", "evaluate", "external")
 SAVED = re.compile(r"(?:saved up to|resumed in) epoch ([\d.]+)")
-LAST_WORD = re.compile(r"sinet \w+: (?P<message>.+)|sinet (?P<step>\w+) failed")
+LAST_WORD = re.compile(r"sinet (?:step )?(?:\w+: (?P<message>.+)|(?P<step>\w+) failed)")
 
 
 def reason(logs: Path, run: str, since: float = 0.0) -> str:

@@ -36,7 +36,7 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
     names = [plan.results.as_posix().strip("/").replace("/", "-") for _, plan in grids]
     if len(set(names)) < len(names):
         folders = ", ".join(str(plan.results) for _, plan in grids)
-        raise UserError(f"--configs: two grids of one results folder: {folders}")
+        raise UserError(f"two grids of one results folder: {folders}")
     for config, plan in grids:
         _check(config, plan)
     parts = [INTRODUCTION.format(configs=" ".join(str(config) for config, _ in grids))]

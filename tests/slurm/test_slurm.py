@@ -210,7 +210,7 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
         subprocess.run(["scontrol", *arguments], check=True, env=cluster.environment)
 
     def tell(seed: int, number: int) -> None:
-        trainer = ["pgrep", "--full", f"python -m sinet train .*--run ten/tiny/sinet/{seed}$"]
+        trainer = ["pgrep", "--full", f"python -m sinet train ten/tiny/sinet/{seed} "]
         found = subprocess.run(trainer, capture_output=True, text=True).stdout.split()
         assert found
         for process in map(int, found):

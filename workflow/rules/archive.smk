@@ -31,7 +31,7 @@ if PLAN.archived:
             out=subpath(output.training, parent=True),
             code=GRID.code("unarchive"),
         shell:
-            "python -m sinet unarchive --archived {params.archived:q} --out {params.out:q}"
+            "python -m sinet step unarchive --archived {params.archived:q} --out {params.out:q}"
             " --files training.json log.csv predictions.jsonl 2> {log:q}"
 
     ruleorder: unarchive_attention > attend
@@ -54,4 +54,4 @@ if PLAN.archived:
             out=subpath(output.attention, parent=True),
             code=GRID.code("unarchive_attention"),
         shell:
-            "python -m sinet unarchive --archived {params.archived:q} --out {params.out:q} --files attention.json 2> {log:q}"
+            "python -m sinet step unarchive --archived {params.archived:q} --out {params.out:q} --files attention.json 2> {log:q}"

@@ -30,7 +30,7 @@ rule attend:
         run=subpath(input.weights, parent=True),
         code=GRID.system_code("attend"),
     shell:
-        "python -m sinet attend --run {params.run:q} --test {input.test:q} --out {output.attention:q} 2> {log:q}"
+        "python -m sinet step attend --run {params.run:q} --input {input.test:q} --out {output.attention:q} 2> {log:q}"
 
 
 CASE = PLAN.case_study
@@ -61,7 +61,7 @@ rule choose_cases:
         sentences=PLAN.config.case_study.sentences,
         code=GRID.code("choose_cases"),
     shell:
-        "python -m sinet case-study --plan {params.plan:q} --out {output.cases:q} 2> {log:q}"
+        "python -m sinet step case-study --plan {params.plan:q} --out {output.cases:q} 2> {log:q}"
 
 
 rule find_triples:
@@ -87,7 +87,7 @@ rule find_triples:
         planned=GRID.triples(),
         code=GRID.code_of_runs("find_triples", runs=TRIPLE_RUNS),
     shell:
-        "python -m sinet find-triples --plan {params.plan:q} --out {output.cases:q} 2> {log:q}"
+        "python -m sinet step find-triples --plan {params.plan:q} --out {output.cases:q} 2> {log:q}"
 
 
 rule draw_attention:
@@ -116,7 +116,7 @@ rule draw_attention:
         out=lambda wildcards, output: str(Path(output[0]).parent),
         code=GRID.code("draw_attention"),
     shell:
-        "python -m sinet plot-attention --cases {input.cases:q} --plan {params.plan:q}"
+        "python -m sinet step plot-attention --cases {input.cases:q} --plan {params.plan:q}"
         " --out {params.out:q} 2> {log:q}"
 
 
@@ -137,7 +137,7 @@ rule measure_attention_mass:
         planned=GRID.planned("case_study"),
         code=GRID.code("measure_attention_mass"),
     shell:
-        "python -m sinet attention-mass --plan {params.plan:q} --out {output.mass:q} 2> {log:q}"
+        "python -m sinet step attention-mass --plan {params.plan:q} --out {output.mass:q} 2> {log:q}"
 
 
 rule score_in_triple_ner:
@@ -157,7 +157,7 @@ rule score_in_triple_ner:
         planned=GRID.planned("case_study"),
         code=GRID.code("score_in_triple_ner"),
     shell:
-        "python -m sinet in-triple-ner --plan {params.plan:q} --out {output.in_triple:q} 2> {log:q}"
+        "python -m sinet step in-triple-ner --plan {params.plan:q} --out {output.in_triple:q} 2> {log:q}"
 
 
 rule draw_attention_mass:
@@ -196,5 +196,5 @@ rule draw_attention_mass:
         figures=subpath(output.pdf, parent=True),
         code=GRID.code("draw_attention_mass"),
     shell:
-        "python -m sinet plot-attention-mass --plan {params.plan:q} --tables {params.tables:q} --figures {params.figures:q}"
+        "python -m sinet step plot-attention-mass --plan {params.plan:q} --tables {params.tables:q} --figures {params.figures:q}"
         " 2> {log:q}"

@@ -22,7 +22,7 @@ rule prepare:
         out=subpath(output.train, parent=True),
         code=GRID.code("prepare"),
     shell:
-        "python -m sinet prepare {wildcards.dataset} --plan {params.plan:q} --out {params.out:q}"
+        "python -m sinet step prepare {wildcards.dataset} --plan {params.plan:q} --out {params.out:q}"
         " > /dev/null 2> {log:q}"
 
 
@@ -42,5 +42,5 @@ rule fetch_encoder:
         offline=GRID.offline,
         code=GRID.code("fetch_encoder"),
     shell:
-        "HF_HUB_OFFLINE={params.offline} python -m sinet fetch {wildcards.encoder} --plan {params.plan:q}"
+        "HF_HUB_OFFLINE={params.offline} python -m sinet step fetch {wildcards.encoder} --plan {params.plan:q}"
         " --out {output.fetched:q} 2> {log:q}"

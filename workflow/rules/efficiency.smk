@@ -29,7 +29,7 @@ rule count_flops:
         asked=GRID.efficiency("counted_sentences", "counted_words", "architectures", "architecture_sentences"),
         code=GRID.measured_code("count_flops"),
     shell:
-        "python -m sinet flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
+        "python -m sinet step flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
         " --out {output.flops:q} 2> {log:q}"
 
 
@@ -54,7 +54,7 @@ rule time_inference:
         asked=GRID.efficiency("timed_sentences", "timed_seconds", "timed_architectures"),
         code=GRID.measured_code("time_inference"),
     shell:
-        "python -m sinet time --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
+        "python -m sinet step time --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
         " --out {output.timing:q} 2> {log:q}"
 
 
@@ -78,7 +78,7 @@ rule draw_flops:
         stem=subpath(output.pdf, strip_suffix=".pdf"),
         code=GRID.code("draw_flops"),
     shell:
-        "python -m sinet plot-flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
+        "python -m sinet step plot-flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
         " --out {params.stem:q} 2> {log:q}"
 
 
@@ -102,5 +102,5 @@ rule draw_speed:
         stem=subpath(output.pdf, strip_suffix=".pdf"),
         code=GRID.code("draw_speed"),
     shell:
-        "python -m sinet plot-speed --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
+        "python -m sinet step plot-speed --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
         " --out {params.stem:q} 2> {log:q}"

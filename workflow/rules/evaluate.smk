@@ -22,7 +22,7 @@ rule predict:
         run=subpath(input.weights, parent=True),
         code=GRID.system_code("predict"),
     shell:
-        "python -m sinet predict --run {params.run:q} --input {input.test:q} --output {output.predictions:q}"
+        "python -m sinet predict --run {params.run:q} --input {input.test:q} --out {output.predictions:q}"
         " --also-gold-entities --checksum 2> {log:q}"
 
 
@@ -44,8 +44,8 @@ rule evaluate:
     conda:
         ENVIRONMENT
     params:
+        run=subpath(input.training, parent=True),
+        data=subpath(input.gold, parent=True),
         code=GRID.code("evaluate"),
     shell:
-        "python -m sinet evaluate --training {input.training:q} --gold {input.gold:q} --train {input.train:q}"
-        " --labels {input.labels:q} --predictions {input.predictions:q} --record {output.record:q}"
-        " --analysis {output.analysis:q} 2> {log:q}"
+        "python -m sinet step evaluate --run {params.run:q} --data {params.data:q} 2> {log:q}"

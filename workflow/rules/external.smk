@@ -32,4 +32,4 @@ if PLAN.external:
             declared=GRID.external,
             code=GRID.code("external"),
         shell:
-            "python -m sinet external --plan {params.plan:q} --run {wildcards.run} 2> {log:q}"
+            "python -m sinet step external {wildcards.run} --plan {params.plan:q} 2> {log:q}"

@@ -60,7 +60,7 @@ def incomplete_tables():
         plan = replace(PLAN, failed=lost, unmeasured=unmeasured).write(INCOMPLETE)
         compared = f"{tables}/comparisons.json"
         shell("python -m sinet compare --plan {plan:q} --out {compared:q}")
-        shell("python -m sinet tables --plan {plan:q} --comparisons {compared:q} --out {tables:q}")
+        shell("python -m sinet step tables --plan {plan:q} --comparisons {compared:q} --out {tables:q}")
         print(Path(f"{tables}/main.md").read_text(encoding="utf-8"), f"tables: {tables}/", sep="\n")
 
 

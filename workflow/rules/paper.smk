@@ -52,7 +52,7 @@ rule tabulate:
         code=GRID.code("tabulate"),
         published=file_sha256(BASE / "sinet" / "report" / "published.yaml"),
     shell:
-        "python -m sinet tables --plan {params.plan:q} --out {params.out:q} 2> {log:q}"
+        "python -m sinet step tables --plan {params.plan:q} --out {params.out:q} 2> {log:q}"
 
 
 rule draw_results:
@@ -81,5 +81,5 @@ rule draw_results:
         out=lambda wildcards, output: str(Path(output[0]).parent),
         code=GRID.code("draw_results"),
     shell:
-        "python -m sinet plot-results --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
+        "python -m sinet step plot-results --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
         " --out {params.out:q} 2> {log:q}"

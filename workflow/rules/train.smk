@@ -32,5 +32,5 @@ rule train:
         code=GRID.system_code("train"),
     # exec: a shell between Snakemake and the training would die of the signals that tell the training to save
     shell:
-        "exec python -m sinet train --plan {params.plan:q}"
-        " --run {wildcards.dataset}/{wildcards.encoder}/{wildcards.model}/{wildcards.seed} 2> {log:q}"
+        "exec python -m sinet train {wildcards.dataset}/{wildcards.encoder}/{wildcards.model}/{wildcards.seed}"
+        " --plan {params.plan:q} 2> {log:q}"
