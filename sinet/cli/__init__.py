@@ -100,6 +100,13 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def read_plan(path: Path):  # type: ignore[no-untyped-def]
+    """The plan of a grid that was written."""
+    from sinet.grid.plan import Plan
+
+    return Plan.read(path)
+
+
 def readable(*paths: Path) -> None:
     """Raise `OSError` for a file that cannot be read, before what reads it is imported, which takes longer."""
     for path in paths:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from sinet.cli import Config, Json, Language, Mirrors, Option, command, readable
+from sinet.cli import Config, Json, Language, Mirrors, Option, command, read_plan, readable
 from sinet.errors import UserError, counted, nearest, shown
 
 Plan = Annotated[Path | None, Option("plan.json of a grid; default: config.yaml")]
@@ -21,9 +21,8 @@ def _declared(option: str, name: str, known: Mapping[str, Named]) -> Named:
 
 def _config(plan: Path | None):  # type: ignore[no-untyped-def]
     from sinet.grid.config import read_config
-    from sinet.grid.plan import Plan
 
-    return Plan.read(plan).config if plan else read_config()
+    return read_plan(plan).config if plan else read_config()
 
 
 @command

@@ -5,10 +5,18 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-from sinet.cli import Config, Option, command
+from sinet.cli import Config, Option, command, read_plan
 from sinet.errors import UserError
 
 Records = Annotated[list[Path], Option("folders of finished trainings to calibrate on", "DIR")]
+
+
+def _resolved(*config: Path):  # type: ignore[no-untyped-def]
+    """The plan of a grid as it is configured."""
+    from sinet.grid.config import read_config
+    from sinet.grid.plan import resolve
+
+    return resolve(read_config(*config))
 
 
 @command
@@ -27,10 +35,7 @@ def plan(
     --cost"""
     from dataclasses import replace
 
-    from sinet.grid.config import read_config
-    from sinet.grid.plan import resolve
-
-    planned = resolve(read_config(*config))
+    planned = _resolved(*config)
     if recipes:
         _print_recipes(planned)
     elif out:
@@ -86,13 +91,12 @@ def choose(
     out: Annotated[Path, Option("recipes to write, as a configuration file")] = Path("config/chosen.yaml"),
 ) -> None:
     """Write the trials of a search as data, and as the searched recipe what was best on dev. Of systems with a
-    threshold of relations the one that is best on dev, too. A system is left out until all its trials are finished. Example: sinet choose --search search.yaml
-    --table trials.csv --out chosen.yaml"""
-    from sinet.grid.plan import Plan
+    threshold of relations the one that is best on dev, too. A system is left out until all its trials are finished.
+    Example: sinet choose --search search.yaml --table trials.csv --out chosen.yaml"""
     from sinet.grid.search import read_search
     from sinet.infer.choose import choose
 
-    for lacking in choose(read_search(search), Plan.read(trials / "plan.json"), table, out):
+    for lacking in choose(read_search(search), read_plan(trials / "plan.json"), table, out):
         print(f"not chosen: {lacking}", file=sys.stderr)
     print(out)
 
@@ -133,13 +137,11 @@ def summary(config: Config = []) -> None:  # noqa: B006
     """Print what a finished grid has measured, and where its tables, report and runs are."""
     import shutil
 
-    from sinet.grid.config import read_config
-    from sinet.grid.plan import resolve
     from sinet.report.summary import summary
 
     report = " CONFIG=".join(["make report", *map(str, config[:1])])
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print(summary(resolve(read_config(*config)), report, width))
+    print(summary(_resolved(*config), report, width))
 
 
 Configs = Annotated[list[Path], Option("configurations of the grids, in this order", "CONFIG", positional=True)]
@@ -153,12 +155,10 @@ def archive(
     """Archive the finished runs of grids without their weights: what tables and figures are made of, to be
     published."""
     from sinet.archive import archive
-    from sinet.grid.config import read_config
-    from sinet.grid.plan import resolve
 
     used: dict[str, Path] = {}
     for path in configs:
-        planned = resolve(read_config(path))
+        planned = _resolved(path)
         target = str(out or planned.config.archive or "")
         if not target:
             raise UserError(f"{path}: names no folder for archived runs; write archive: FOLDER into it, or give --out")
@@ -183,11 +183,9 @@ def unarchive(
 @command
 def results(configs: Configs, out: Annotated[Path, Option("Markdown to write")] = Path("results/README.md")) -> None:
     """Write results/README.md: tables and figures of finished grids, and how they were made."""
-    from sinet.grid.config import read_config
-    from sinet.grid.plan import resolve
     from sinet.report.results import write_results
 
-    write_results([(path, resolve(read_config(path))) for path in configs], out)
+    write_results([(path, _resolved(path)) for path in configs], out)
 
 
 @command
@@ -200,10 +198,8 @@ def bench(
     """Measure the trained systems of a grid against their encoder and the machine. Not the steps of the ablation. Needs
     the machine for itself. Prints one table and writes bench.json. Example: sinet bench --config mine.yaml"""
     from sinet.files import read_json, write_json
-    from sinet.grid.config import read_config
-    from sinet.grid.plan import resolve
 
-    read = resolve(read_config(*config))
+    read = _resolved(*config)
     from sinet.efficiency.bench import bench
     from sinet.efficiency.planning import PLANNED_RUNS, plan_grid, report
 

@@ -3,22 +3,16 @@
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Dataset, Encoder, Json, Option, PlanFile, command
+from sinet.cli import Dataset, Encoder, Json, Option, PlanFile, command, read_plan
 from sinet.errors import UserError, shown
 
 Folder = Annotated[Path, Option("folder to write", "DIR")]
 Stem = Annotated[Path, Option("path of the figure without its extension", "STEM")]
 
 
-def _plan(path: Path):  # type: ignore[no-untyped-def]
-    from sinet.grid.plan import Plan
-
-    return Plan.read(path)
-
-
 def _at(path: Path, dataset: str, encoder: str):  # type: ignore[no-untyped-def]
     """The plan, which has runs on the dataset with the encoder."""
-    plan = _plan(path)
+    plan = read_plan(path)
     if not plan.at(dataset, encoder):
         raise UserError(f"{path}: no run on {shown(dataset)} with {shown(encoder)}")
     return plan
@@ -51,7 +45,7 @@ def tables(
 ) -> None:
     """Write the tables of a grid (csv, md, tex, and json for the page). Main, ablation, published against measured,
     significance, efficiency, types, slices, errors."""
-    read = _plan(plan)
+    read = read_plan(plan)
     from sinet.report.tables import write_tables
 
     compared = comparisons or read.results / "comparisons.json"
@@ -67,7 +61,7 @@ def plot_attention(
     """Draw the case study (pdf, png), each sentence with its caption."""
     from sinet.report.attention import draw_cases
 
-    draw_cases(cases, {name: model.title for name, model in _plan(plan).config.models.items()}, out)
+    draw_cases(cases, {name: model.title for name, model in read_plan(plan).config.models.items()}, out)
 
 
 @command
@@ -75,7 +69,7 @@ def plot_attention_mass(plan: PlanFile, tables: Folder, figures: Folder) -> None
     """Tables (csv, md, tex) and figure of attention mass and of in-triple NER."""
     from sinet.report.attention_mass import draw_attention_mass
 
-    read = _plan(plan)
+    read = read_plan(plan)
     case, made = read.studied(), read.results / "case_study"
     records = read.records(case.dataset, case.encoder)
     measured = made / "attention_mass.json", made / "in_triple_ner.json"
@@ -116,7 +110,7 @@ def plot_speed(plan: PlanFile, dataset: Dataset, encoder: Encoder, out: Stem) ->
 def report(plan: PlanFile, out: Annotated[Path, Option("the page")]) -> None:
     """Write one self-contained HTML page of a finished grid: tables, figures, every sentence with its predictions.
     `make report` calls it. Example: sinet report --plan results/mine/plan.json --out report.html"""
-    read = _plan(plan)
+    read = read_plan(plan)
     from sinet.report.report import write_report
 
     write_report(read.results, read.declared, out)

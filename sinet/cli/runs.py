@@ -4,7 +4,7 @@ from os.path import realpath  # pathlib's `resolve` raises for a loop of links
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Json, Language, Mirrors, Option, PlanFile, PlannedRun, Run, command, readable
+from sinet.cli import Json, Language, Mirrors, Option, PlanFile, PlannedRun, Run, command, read_plan, readable
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum
 
@@ -23,9 +23,7 @@ def train(
 ) -> None:
     """Train one run; an interrupted run continues from its last checkpoint. Writes model.safetensors, model.json,
     tokenizer/, log.csv and training.json. Example: sinet train mine/minilm/sinet/0 --plan results/mine/plan.json"""
-    from sinet.grid.plan import Plan
-
-    read = Plan.read(plan)
+    read = read_plan(plan)
     spec = read.spec(run)
     from sinet.train.trainer import train_run
 

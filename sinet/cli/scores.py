@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-from sinet.cli import Data, Json, Option, PlanFile, PlannedRun, Run, command, readable
+from sinet.cli import Data, Json, Option, PlanFile, PlannedRun, Run, command, read_plan, readable
 from sinet.errors import UserError, nearest, shown
 
 
@@ -52,9 +52,8 @@ def evaluate(run: Run, data: Data) -> None:
 def external(run: PlannedRun, plan: PlanFile) -> None:
     """Score and analyse predictions made elsewhere: their predictions.jsonl, record.json and analysis.json."""
     from sinet.evaluate.record import evaluate_external
-    from sinet.grid.plan import Plan
 
-    read = Plan.read(plan)
+    read = read_plan(plan)
     if run not in read.external:
         raise UserError(f"run {shown(run)}: not given by predictions, {nearest(run, read.external)}")
     evaluate_external(read, run)
@@ -69,9 +68,7 @@ def compare(
     """Compare each system with each other one, and the steps of the ablation. Where dataset, encoder and recipe are the
     same: bootstrap, variance of runs, Holm, detectable difference. Example: sinet compare --plan
     results/mine/plan.json --out comparisons.json"""
-    from sinet.grid.plan import Plan
-
-    read = Plan.read(plan)
+    read = read_plan(plan)
     from sinet.evaluate.compare import compare, read_runs
     from sinet.files import write_sealed
 
@@ -84,9 +81,8 @@ def case_study(plan: PlanFile, out: Json) -> None:
     """Find the sentences of the case study by rules, with every system's predictions."""
     from sinet.evaluate.cases import chosen_cases
     from sinet.files import write_sealed
-    from sinet.grid.plan import Plan
 
-    read = Plan.read(plan)
+    read = read_plan(plan)
     case = read.studied()
     data = read.results / "data" / case.dataset
     predictions = {model: read.file(run, "predictions.jsonl") for model, run in case.systems.items()}
@@ -99,10 +95,9 @@ def case_study(plan: PlanFile, out: Json) -> None:
 def find_triples(plan: PlanFile, out: Json) -> None:
     """Find the sentences of the case study by gold triples, attend and predict them. Searches all splits of the
     prepared datasets; a triple that none of them holds is reported."""
-    from sinet.grid.plan import Plan
     from sinet.infer.triples import find_triples
 
-    find_triples(Plan.read(plan), out)
+    find_triples(read_plan(plan), out)
 
 
 @command
@@ -110,9 +105,8 @@ def attention_mass(plan: PlanFile, out: Json) -> None:
     """Mass of cross-task attention on words of in-triple entities, of out-of-triple entities, on other words. By
     direction and head, against uniform attention, with bootstrap intervals over sentences."""
     from sinet.evaluate.attention_mass import write_attention_mass
-    from sinet.grid.plan import Plan
 
-    read = Plan.read(plan)
+    read = read_plan(plan)
     case = read.studied()
     runs = read.at(case.dataset, case.encoder, case.model)
     attention = {run.split("/")[3]: read.file(run, "attention.json") for run in runs}
@@ -124,9 +118,8 @@ def in_triple_ner(plan: PlanFile, out: Json) -> None:
     """Score NER on in-triple and on out-of-triple entities: precision, recall, F1. Mean over the seeds of each model,
     with bootstrap intervals over sentences."""
     from sinet.evaluate.in_triple import score_in_triple_ner
-    from sinet.grid.plan import Plan
 
-    read = Plan.read(plan)
+    read = read_plan(plan)
     case = read.studied()
     predictions: dict[str, dict[str, Path]] = {}
     for run in read.at(case.dataset, case.encoder):
