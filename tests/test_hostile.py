@@ -194,7 +194,7 @@ def test_a_folder_in_place_of_a_file_to_write_is_refused(folder, capsys, here):
 def test_a_plan_of_another_form_is_refused(change, told, capsys, here):
     path = tiny_plan(here / "results", {"d/e/m/0": "r"}).write()
     write_sealed(path, read_sealed(path) | change)
-    assert told in refused(["train", "--plan", str(path), "--run", "d/e/m/0"], capsys)
+    assert told in refused(["train", "d/e/m/0", "--plan", str(path)], capsys)
 
 
 def test_a_run_is_held_against_its_form():

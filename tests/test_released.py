@@ -324,4 +324,4 @@ def test_the_difference_that_remains_is_the_runs_own(system, run, tmp_path):
 
 
 def test_the_option_that_names_a_full_folder(run, tmp_path, capsys):
-    refused(capsys, export(run("spert"), tmp_path), f"--released {tmp_path}: is there already")
+    refused(capsys, export(run("spert"), tmp_path), f"--out {tmp_path}: is there already")
