@@ -12,7 +12,7 @@ from sinet.errors import UserError
 from sinet.grid.config import lay_over, load_config
 from sinet.grid.plan import resolve
 from sinet.provenance import ROOT
-from sinet.schema import Config, Record, Site, Trials
+from sinet.schema import Config, Record, Search, Site
 
 
 def changed(text: str) -> dict:
@@ -303,7 +303,7 @@ def test_settings_have_to_go_together_in_a_run():
 
 
 @pytest.mark.parametrize(
-    "model", [Config, Site, Trials, Record, *map(systems.settings, systems.sources())], ids=lambda model: model.__name__
+    "model", [Config, Site, Search, Record, *map(systems.settings, systems.sources())], ids=lambda model: model.__name__
 )
 def test_every_key_is_described_and_no_other_is_taken(model):
     schema = model.model_json_schema()

@@ -234,7 +234,7 @@ def test_mentions_of_broken_words_have_the_characters_of_the_file(prepared_run, 
     text = "We use neu-\nral par-\nsers for semantic par-\nsing ."
     (tmp_path / "in.txt").write_text(text)
     out = tmp_path / "out.jsonl"
-    asked = ["predict", "--run", str(prepared_run), "--input", str(tmp_path / "in.txt"), "--output", str(out)]
+    asked = ["predict", "--run", str(prepared_run), "--input", str(tmp_path / "in.txt"), "--out", str(out)]
     assert main([*asked, "--pdf"]) == 0
     (found,) = map(json.loads, out.read_text().splitlines())
     assert found["tokens"] == ["We", "use", "neural", "parsers", "for", "semantic", "parsing", "."]
