@@ -21,7 +21,7 @@ from sinet.grid.plan import Plan
 from sinet.report.report import write_report
 from sinet.report.results import write_results
 from sinet.report.summary import summary
-from sinet.report.table import Cell, Table, frame, number, write
+from sinet.report.table import NO_FIGURE, Cell, Table, frame, number, write
 from tests.browser import chromium, in_a_browser, texts
 from tests.conftest import CORPUS, LABELS, tiny_plan
 
@@ -220,24 +220,68 @@ def test_a_summary_shows_what_was_measured_cut_to_the_terminal(tmp_path):
 LONGER = {"short": {"sinet": {"epochs": 3}}}
 
 
+LINE = "source,system,encoder,dataset,figure,mean,sd,n,values,seeds\n"
+MAIN = """\
+published,SINET,SciBERT,SciERC,Ent,72.59,,1,72.59,
+published,SINET,SciBERT,SciERC,Rel+,40.13,,1,40.13,
+published,PFN,SciBERT,SciERC,Ent,66.8,,1,66.8,
+"measured, short, n=3, test",SINET here,MiniLM,SciERC,Ent,64.2,0.5,3,,0 1 2
+"measured, short, n=3, test",SINET here,MiniLM,SciERC,Rel+,28.4,0.25,3,,0 1 2
+"measured, short, n=1, test",SINET here,MiniLM,CoNLL04,Ent,80.0,,1,,0
+"""
+SIGNIFICANCE = """\
+dataset,encoder,recipe,system,other,figure,difference,t_low,t_high,p_holm,detectable
+SciERC,MiniLM,short,SINET here,DyGIE++,Ent,-4.987,-7.77,-2.21,0.02,2.95
+SciERC,MiniLM,short,SINET here,SpERT,Ent,1.1,-0.5,2.7,0.9,2.04
+SciERC,MiniLM,short,SpERT,DyGIE++,Rel+,1.0,-0.1,2.1,0.05,6.12
+CoNLL04,MiniLM,short,SINET here,SpERT,Ent,9.0,,,,
+"""
+
+
 def finished(results: Path, config: str) -> tuple[Path, Plan]:
     """A grid of one run, as far as `make results` reads it."""
-    plan = tiny_plan(results, {"d/e/m/0": "short"}, efficiency=None, case_study=None)
+    plan = tiny_plan(results, {"d/e/m/0": "short"}, {"m": "SINET here"}, efficiency=None, case_study=None)
+    plan.config.models["m"] = plan.config.models["m"].model_copy(update={"published": "SINET"})
+    written = {"main": LINE + MAIN, "significance": SIGNIFICANCE}
     for name in plan.tables:
-        path = results / "tables" / f"{name}.md"
+        path = results / "tables" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"# {name}\n")
+        path.write_text(written.get(name, LINE))
     for name in (*plan.figures, "old"):
         path = results / "figures" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(PNG)
-        path.with_suffix(".md").write_text(f"Of {config}.\n")
     plan.write()
     record = {"seconds": {"train": 60}, "device_name": "A", "device": "cpu", "threads": 1, "precision": "float32"}
     trained = plan.spec("d/e/m/0").model_dump(include={"recipe", "settings"})
     plan.file("d/e/m/0", "").mkdir(parents=True)
     write_sealed(plan.file("d/e/m/0", "record.json"), record | trained | {"git_commit": "a" * 40})
     return Path(config), plan
+
+
+def test_results_are_one_screen_of_scores_findings_and_what_it_took(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_results([finished(Path("results/one"), "config/a.yaml")], Path("results/README.md"))
+    text = Path("results/README.md").read_text()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    head = ["System", "Encoder", "n", "Ent", "Rel", "Rel+"]
+    assert rows[0] == [*head, "published Ent", "published Rel+"], "no column that is empty for all"
+    assert rows[2] == ["SINET here", "MiniLM", "3", "64.20 ± 0.50", NO_FIGURE.text, "28.40 ± 0.25", "72.59", "40.13"]
+    assert rows[3] == head and rows[5] == ["SINET here", "MiniLM", "1", "80.00", *[NO_FIGURE.text] * 2]
+    assert (
+        "1 of 3 tested comparisons are significant (Holm over the grid, 0.05): SINET here below DyGIE++ by 4.99 Ent "
+        in text
+    )
+    assert "(95 % 2.21 to 7.77). What differs by less than 2.0 to 3.0 Ent, 6.1 to 6.1 Rel+ would" in text
+    assert "**CoNLL04, MiniLM, recipe short.** Too few seeds for a test." in text
+    assert "1 runs; 1 minutes" in text and "A (cpu, 1 threads), float32, at commit aaaaaaaaaaaa" in text
+    assert max(map(len, text.splitlines())) < 500 and len(text.splitlines()) < 60
+    for file in (
+        "main.csv",
+        "significance.csv",
+        *(f"{figure}.png" for figure in Plan.read(Path("results/one/plan.json")).figures),
+    ):
+        assert Path("results/shown/results-one", file).is_file()
 
 
 def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
@@ -248,7 +292,7 @@ def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
     shown = {p.relative_to(out.parent / "shown").as_posix() for p in (out.parent / "shown").rglob("*.png")}
     of_plan = {f"results-{name}/{figure}.png" for name in ("one", "two") for figure in one[1].figures}
     assert shown == of_plan and len(shown) == 6, "what the plan names, and no more"
-    assert "(shown/results-one/d/e/curves.png)\n\nOf config/a.yaml." in out.read_text()
+    assert '<img src="shown/results-one/d/e/significance.png"' in out.read_text()
     before = out.read_text()
     longer = tiny_plan(Path("results/one"), {"d/e/m/0": "short"}, efficiency=None, case_study=None, recipes=LONGER)
     with pytest.raises(UserError, match=r"one/runs/d/e/m/0/record.json: another recipe than now.*CONFIG=config/a.yaml"):

@@ -1,29 +1,45 @@
-"""`results/README.md`: tables and figures of finished grids to read where the project is read, with the command, the
-date, the machine and the time of each. What the grids left behind is copied as it is; nothing is computed."""
+"""`results/README.md`: finished grids on one screen, to read where the project is read.
+
+Scores beside published ones, the ablation, efficiency, what the comparisons found and could have found, and what it
+took. All tables as CSV and all figures are copied beside it; nothing is measured here.
+"""
 
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
+
 from sinet.captions import machine, short_commit
 from sinet.errors import UserError
+from sinet.evaluate.stats import LEVEL
 from sinet.files import read_sealed, write_text
 from sinet.grid.plan import Plan
-from sinet.report.grid import is_trained
+from sinet.report.grid import METRICS, is_trained
+from sinet.report.table import NO_FIGURE
 
-OPEN = ("main", "ablation", "published_vs_measured", "significance", "efficiency")
-"""Tables that are seen at once, in this order; the others are folded."""
 INTRODUCTION = """\
-# Results of the last runs
+# Results
 
-Made by `make results CONFIGS="{configs}"`. Micro F1 x 100; symmetric types direction-free. Published rows use the
-paper's encoders and protocols: the notes under each table say what differs.
+`make results CONFIGS="{configs}"`. Test splits, micro F1 x 100, symmetric relation types free of direction; mean ±
+standard deviation over n seeds. Published figures have other encoders and protocols (table
+`published_vs_measured`); the notes of a grid's tables say on what each row was measured.
 """
+SHOWN_FIGURES = ("significance", "attention_mass")
+"""The figures that are seen at once, where a grid has them: of the first place."""
+EFFICIENCY = {
+    "FLOPs (M), released form": "Total FLOPs (M), released form",
+    "FLOPs (M), ours": "Total FLOPs (M)",
+    "sentences/s, one by one": "Sentences/s, float32, batch 1",
+    "sentences/s, best batch": "Sentences/s, float32, best",
+}
+MOST = 6
+"""Significant differences of a place that are named; the others are counted."""
 
 
 def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
-    """Write `out` and, beside it, `shown/FOLDER/**.png`, FOLDER named after a grid's results folder.
+    """Write `out` and, beside it, `shown/FOLDER/` with tables and figures, FOLDER named after a grid's results folder.
 
     Args:
         grids: configuration file and plan of each.
@@ -32,7 +48,6 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
         UserError: when a grid has not been run to its end, or by other recipes than its configuration names, or two are
             of one results folder; nothing is written then.
     """
-    shown = out.parent / "shown"
     names = [plan.results.as_posix().strip("/").replace("/", "-") for _, plan in grids]
     if len(set(names)) < len(names):
         folders = ", ".join(str(plan.results) for _, plan in grids)
@@ -40,25 +55,117 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
     for config, plan in grids:
         _check(config, plan)
     parts = [INTRODUCTION.format(configs=" ".join(str(config) for config, _ in grids))]
+    for (config, plan), name in zip(grids, names, strict=True):
+        folder = out.parent / "shown" / name
+        shutil.rmtree(folder, ignore_errors=True)
+        made = Plan.read(plan.results / "plan.json")
+        for kind, ending, files in (("tables", "csv", made.tables), ("figures", "png", made.figures)):
+            for file in files:
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(plan.results / kind / f"{file}.{ending}", folder / f"{file}.{ending}")
+        tables = {table: pd.read_csv(folder / f"{table}.csv") for table in made.tables}
+        parts += [f"## `{config}`\n", *([f"{plan.config.remark}\n"] if plan.config.remark else [])]
+        parts += [
+            *_scores(tables["main"], made),
+            *_ablation(tables["ablation"]),
+            *_efficiency(tables.get("efficiency")),
+        ]
+        parts += [
+            _findings(tables["significance"]),
+            *_figures(made, folder.relative_to(out.parent)),
+            _made(config, plan),
+        ]
+        parts.append(f"All tables (CSV) and figures: [shown/{name}](shown/{name}/).\n")
     if (by_hand := out.with_name("by-hand.md")).is_file():
         parts.append(f"Measured in pieces, by hand: [{by_hand.name}]({by_hand.name}).\n")
-    for (config, plan), name in zip(grids, names, strict=True):
-        parts += [f"## `{config}`\n", _made(config, plan)]
-        results, made = plan.results, Plan.read(plan.results / "plan.json")
-        tables = {table: results / "tables" / f"{table}.md" for table in sorted(made.tables)}
-        parts += [_below(tables.pop(name)) for name in OPEN if name in tables]
-        parts += [
-            f"<details><summary>{name}</summary>\n\n{_below(path)}\n</details>\n" for name, path in tables.items()
-        ]
-        folder = shown / name
-        shutil.rmtree(folder, ignore_errors=True)
-        for figure in sorted(made.figures):
-            picture, caption = (results / "figures" / f"{figure}.{ending}" for ending in ("png", "md"))
-            (folder / figure).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(picture, folder / f"{figure}.png")
-            text = caption.read_text(encoding="utf-8")
-            parts.append(f"### {figure}\n\n![{figure}](shown/{name}/{figure}.png)\n\n{text}")
     write_text(out, "\n".join(parts))
+
+
+def _scores(lines: pd.DataFrame, plan: Plan) -> list[str]:
+    """A table a dataset: what was measured, and beside it what is published of the same system."""
+    known = {of.title: of.published for of in plan.config.models.values()}
+    measured = lines[lines["source"].str.startswith("measured")]
+    parts = []
+    for dataset, there in measured.groupby("dataset", sort=False):
+        published = lines[(lines["source"] == "published") & (lines["dataset"] == dataset)]
+        rows = []
+        for (_, system, encoder), of in there.groupby(["source", "system", "encoder"], sort=False):
+            elsewhere = published[published["system"] == known.get(system)].groupby("figure")["mean"].max()
+            beside = {f"published {name}": elsewhere.get(name) for name in METRICS.values()} if len(published) else {}
+            rows.append({"System": system, "Encoder": encoder, "n": of["n"].max()} | _mean_sd(of) | beside)
+        parts += [f"### {dataset}\n", _markdown(rows)]
+    return parts
+
+
+def _ablation(lines: pd.DataFrame) -> list[str]:
+    measured = lines[lines["source"].str.startswith("measured")]
+    rows = [
+        {"SINET's ablation": setting, "On": f"{dataset}, {encoder}", "n": of["n"].max()} | _mean_sd(of)
+        for (dataset, encoder, setting), of in measured.groupby(["dataset", "encoder", "system"], sort=False)
+        if len(measured[(measured["dataset"] == dataset) & (measured["encoder"] == encoder)]) > len(of)
+    ]
+    return [_markdown(rows)] if rows else []
+
+
+def _efficiency(lines: pd.DataFrame | None) -> list[str]:
+    if lines is None or lines.empty:
+        return []
+    measured = lines[lines["source"] == "measured"]
+    rows = []
+    for (system, dataset, encoder), of in measured.groupby(["system", "dataset", "encoder"], sort=False):
+        figures = of.set_index("figure")["mean"]
+        found = {name: figures.get(key) for name, key in EFFICIENCY.items() if key in figures}
+        rows.append({"Efficiency": system, "On": f"{dataset}, {encoder}"} | found)
+    return [_markdown(rows, "{:,.1f}")] if rows else []
+
+
+def _findings(lines: pd.DataFrame) -> str:
+    """What the comparisons of each place found, with intervals, and what they could have found."""
+    parts = []
+    for (dataset, encoder, recipe), of in lines.groupby(["dataset", "encoder", "recipe"], sort=False):
+        tested = of[of["p_holm"].notna()]
+        where = f"**{dataset}, {encoder}, recipe {recipe}.**"
+        if tested.empty:
+            parts.append(f"{where} Too few seeds for a test.")
+            continue
+        found = tested[tested["p_holm"] < LEVEL]
+        named = [
+            f"{c.system} {'above' if c.difference > 0 else 'below'} {c.other} by {abs(c.difference):.2f} {c.figure} "
+            f"(95 % {min(map(abs, (c.t_low, c.t_high))):.2f} to {max(map(abs, (c.t_low, c.t_high))):.2f})"
+            for c in found.sort_values("p_holm").head(MOST).itertuples()
+        ]
+        more = f"; and {len(found) - MOST} more" if len(found) > MOST else ""
+        reach = ", ".join(
+            f"{each['detectable'].min():.1f} to {each['detectable'].max():.1f} {figure}"
+            for figure, each in tested.groupby("figure", sort=False)
+        )
+        says = f"{len(found)} of {len(tested)} tested comparisons are significant (Holm over the grid, {LEVEL:g})"
+        parts.append(
+            f"{where} {says}{': ' if named else ''}{'; '.join(named)}{more}. What differs by less than {reach} would "
+            "have been missed more often than in one case of five."
+        )
+    return "\n\n".join(parts) + "\n"
+
+
+def _figures(plan: Plan, folder: Path) -> list[str]:
+    found = [next((f for f in plan.figures if f.split("/")[-1] == name), None) for name in SHOWN_FIGURES]
+    return [" ".join(f'<img src="{folder}/{f}.png" width="420" alt="{f}">' for f in found if f) + "\n"] * any(found)
+
+
+def _mean_sd(of: pd.DataFrame) -> dict[str, str]:
+    texts = {}
+    for line in of.itertuples():
+        spread = "" if pd.isna(line.sd) else f" ± {line.sd:.2f}"
+        texts[line.figure] = NO_FIGURE.text if pd.isna(line.mean) else f"{line.mean:.2f}{spread}"
+    return {name: texts.get(name, NO_FIGURE.text) for name in METRICS.values()}
+
+
+def _markdown(rows: list[dict], figure: str = "{:.2f}") -> str:
+    """Rows as a table without empty columns; figures as texts."""
+    frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    for column in frame.select_dtypes("float"):
+        frame[column] = [figure.format(value) if pd.notna(value) else NO_FIGURE.text for value in frame[column]]
+    return frame.to_markdown(index=False, disable_numparse=True) + "\n"
 
 
 def _check(config: Path, plan: Plan) -> None:
@@ -66,8 +173,8 @@ def _check(config: Path, plan: Plan) -> None:
     needed = [results / "plan.json", *plan.records()]
     if needed[0].is_file():
         made = Plan.read(needed[0])
-        needed += [results / "tables" / f"{table}.md" for table in made.tables]
-        needed += [results / "figures" / f"{figure}.{ending}" for figure in made.figures for ending in ("png", "md")]
+        needed += [results / "tables" / f"{table}.csv" for table in made.tables]
+        needed += [results / "figures" / f"{figure}.png" for figure in made.figures]
     if missing := [path for path in needed if not path.is_file()]:
         raise UserError(f"{missing[0]} is missing; run the grid first: make tables CONFIG={config}")
     for run in plan.specs():
@@ -91,8 +198,3 @@ def _made(config: Path, plan: Plan) -> str:
         f"`make tables CONFIG={config}`, finished {last:%Y-%m-%d}. {len(paths)} runs{skipped}; {minutes:.0f} "
         f"minutes of training and evaluation on dev in all. Trained on: {'; '.join(machines)}.\n"
     )
-
-
-def _below(path: Path) -> str:
-    """A Markdown file with its heading two levels lower."""
-    return "##" + path.read_text(encoding="utf-8")
