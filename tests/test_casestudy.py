@@ -14,7 +14,7 @@ import yaml
 
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
-from sinet.evaluate.attention_mass import sentence_mass, uniform_mass, word_groups, write_attention_mass
+from sinet.evaluate.attention_mass import _paired, sentence_mass, uniform_mass, word_groups, write_attention_mass
 from sinet.evaluate.cases import LONGEST, choose, chosen_cases, holds_triple, outcome
 from sinet.evaluate.in_triple import argument_entities, in_triple_counts, score_in_triple_ner
 from sinet.evaluate.metrics import figures, score
@@ -173,11 +173,33 @@ def test_a_head_weighs_in_the_mean_as_much_as_it_gives_to_words(tmp_path):
     assert mean["special"] == pytest.approx((0.375 + 0.5) / 2) and mean["blank"] == 0 and heads[1]["blank"] == 1
 
 
+def test_the_paired_figure_is_of_sentences_with_both_groups_alone(tmp_path):
+    made = attended(tmp_path, [[0, 0.2, 0.4, 0.1, 0.3, 0], [0, 0.1, 0.1, 0.4, 0.4, 0]], [[0, 0.4, 0.4, 0, 0.2, 0]] * 2)
+    mean, *heads = made["directions"]["entity"]
+    # the second sentence gives out-of-triple words nothing: no ratio. Two in-triple words of four, one out-of-triple
+    wanted = [np.log((0.6 / 0.5) / (0.1 / 0.25)), np.log((0.2 / 0.5) / (0.4 / 0.25))]
+    assert [head["paired"]["value"] for head in heads] == pytest.approx(wanted)
+    assert [head["paired"]["sentences"] for head in (mean, *heads)] == [1, 1, 1]
+    assert mean["paired"]["value"] == pytest.approx(np.mean(wanted)), "one seed: the mean of its heads"
+    assert heads[0]["paired"]["interval"] == pytest.approx([wanted[0]] * 2)
+
+
+def test_the_paired_interval_draws_seeds_and_sentences():
+    mass = np.zeros((1 + 3, 50, 3))
+    for seed, part in enumerate((0.3, 0.5, 0.7), 1):
+        mass[seed] = part, 1 - part, 0
+    found = _paired(mass, np.full((50, 3), [0.5, 0.5, 0]), np.arange(3))
+    values = [np.log(part / (1 - part)) for part in (0.3, 0.5, 0.7)]
+    assert found[0]["value"] == pytest.approx(0, abs=1e-12) and found[0]["sentences"] == 50
+    assert found[0]["interval"] == pytest.approx([values[0], values[2]], rel=0.4), "seeds differ, sentences do not"
+    assert found[0]["interval"][0] < -0.5 and found[1]["interval"] == pytest.approx([values[0]] * 2)
+
+
 def test_a_head_that_never_looks_at_words_has_no_shares(tmp_path, recwarn):
     made = attended(tmp_path, [1, 0, 0, 0, 0, 0], [0.5, 0, 0, 0, 0, 0.5])
     for head in made["directions"]["entity"]:
         assert head["blank"] == 2 and head["special"] == 1
-        assert [g["share"] for g in head["groups"].values()] == [None] * 3
+        assert [g["share"] for g in head["groups"].values()] == [None] * 3 and head["paired"] is None
     assert not recwarn.list
 
 

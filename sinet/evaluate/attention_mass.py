@@ -4,8 +4,13 @@ Of each sentence the attention on its words is taken (that on [CLS] and [SEP] is
 three groups; the mass of each is averaged over the sentences of a split on which the head leaves anything for words.
 Uniform attention over word pieces gives each group its part of the pieces. A word of several entities is in-triple when
 one of them is.
+
+Sentences with entities of one group alone have other words than those with both: the paired figure looks inside the
+latter. It is the mean over them of the natural logarithm of (mass of in-triple over its part of the pieces) / (the same
+of out-of-triple); above 0 a piece of an in-triple entity gets more.
 """
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -76,11 +81,20 @@ def write_attention_mass(gold_path: Path, attended: Mapping[str, Path], out: Pat
             # the mean of what they give, not of what they give words: a head that looks at [CLS] alone has no say
             found.append(sentence_mass(np.concatenate([weights.mean(axis=0, keepdims=True), weights]), of_words))
         mass, apart = (np.stack(part, axis=1) for part in zip(*found, strict=True))
+        of_seeds = np.repeat(np.arange(len(counts)), list(counts.values()))
         blanks = np.isnan(mass[..., 0]).sum(axis=1).tolist()
         directions[direction] = [
-            {"head": head, "seed": seed, "special": float(on_special), "blank": blank, "groups": figures}
-            for (head, seed), on_special, blank, figures in zip(
-                names, apart.mean(axis=1), blanks, _figures(mass, uniform), strict=True
+            {
+                "head": head,
+                "seed": seed,
+                "special": float(on_special),
+                "blank": blank,
+                "groups": figures,
+                "paired": both,
+            }
+            for (head, seed), on_special, blank, figures, both in zip(
+                *(names, apart.mean(axis=1), blanks, _figures(mass, uniform), _paired(mass, uniform, of_seeds)),
+                strict=True,
             )
         ]
     record = {k: first[k] for k in ("device", "device_name", "threads", "precision")} | {
@@ -126,4 +140,40 @@ def _figures(mass: np.ndarray, uniform: np.ndarray) -> list[dict]:
             for g, group in enumerate(GROUPS)
         }
         for row in range(len(mass))
+    ]
+
+
+def _paired(mass: np.ndarray, uniform: np.ndarray, of_seeds: np.ndarray) -> list[dict | None]:
+    """Of each row the mean log ratio within sentences that hold both groups, its interval, and how many they are.
+
+    The first row, the mean of all heads and seeds, has the mean over seeds, each of which is the mean of its heads' log
+    ratios; its interval is over sentences and seeds, both drawn again. The others' are over sentences.
+
+    Args:
+        mass: (rows, sentences, 3). uniform: (sentences, 3). of_seeds: the number of the seed of each row but the first.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        over_uniform = np.log(mass[1:, :, :2] / uniform[:, :2])
+        ratio = over_uniform[..., 0] - over_uniform[..., 1]  # (heads, sentences)
+    known = np.isfinite(ratio)  # both groups are there, and get something
+    parts = np.stack([np.where(known, ratio, 0), known], axis=-1).swapaxes(0, 1)  # (sentences, heads, 2)
+    seeds = np.arange(of_seeds.max() + 1)
+    random = np.random.default_rng(0)
+
+    def of_rows(sums: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """(..., heads, 2) as the figures of all rows, the mean over the seeds `drawn` first."""
+        logs, n = np.moveaxis(sums, -1, 0)
+        heads = np.divide(logs, n, out=np.full(logs.shape, np.nan), where=n > 0)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mean of empty slice")
+            by_seed = np.stack([np.nanmean(heads[..., of_seeds == seed], axis=-1) for seed in seeds], axis=-1)
+            mean = np.nanmean(np.take_along_axis(by_seed, drawn, axis=-1), axis=-1, keepdims=True)
+        return np.concatenate([mean, heads], axis=-1)
+
+    figures = of_rows(parts.sum(axis=0)[None], seeds[None])[0]
+    low, high = intervals(parts, lambda sums: of_rows(sums, random.choice(seeds, (len(sums), len(seeds)))))
+    sentences = [int(known.any(axis=0).sum()), *known.sum(axis=1).tolist()]
+    return [
+        None if np.isnan(value) else {"value": value, "interval": [low[row].item(), high[row].item()], "sentences": n}
+        for row, (value, n) in enumerate(zip(figures.tolist(), sentences, strict=True))
     ]

@@ -24,6 +24,7 @@ ENTITY_TITLES = {"in_triple": "In-triple entities", "out_of_triple": "Out-of-tri
 FIGURE_TITLES = {"precision": "P", "recall": "R", "f1": "F1"}
 FIGURES = {"share": ("share (%)", 100, 1), "ratio": ("/ uniform", 1, 2)}
 """Column, factor and digits of the two figures of attention."""
+PAIRED = ("In- / out-of-triple", "log ratio")
 NO_ATTENTION = f"{NO_FIGURE}: this model has no cross-task attention"
 MARKERS = "osD"
 GROUP_RULE = (
@@ -69,6 +70,9 @@ def mass_table(attention: dict, grid: Grid) -> Table:
                     cells[TITLES[group], column] = _with_interval(value, factor, digits) if value else NO_FIGURE
                     if value:
                         lines.append(_line(title, head, group, figure, value["value"], value["interval"]))
+            if paired := head["paired"]:
+                cells[PAIRED] = _with_interval(paired, 1, 2)
+                lines.append(_line(title, head, "in_triple", "log_ratio", paired["value"], paired["interval"]))
             rows.append(cells)
     if not attention["directions"]:
         rows.append(_mass_row(NO_ATTENTION))
@@ -80,6 +84,11 @@ def mass_table(attention: dict, grid: Grid) -> Table:
         f"[95 % interval]: bootstrap over sentences, {attention['resamples']:,} resamples. Heads of different seeds "
         "have nothing in common but their number; mean: of the mean attention of all heads and seeds, so that a head "
         "weighs as much as it gives to words.",
+        "Log ratio: within the sentences that hold both groups"
+        f"{_counted(attention)}, the mean of the natural logarithm of the in-triple mass over its share of word pieces "
+        "against the same of the out-of-triple mass; above 0, a piece of an in-triple entity gets more. Mean: over "
+        "seeds, of each the mean of its heads; its interval draws seeds and sentences again, which with few seeds is "
+        "too narrow.",
         "Skipped: sentences on which a head leaves nothing for words, not even in float32; its figures are means "
         "over the others.",
         *_remark(grid),
@@ -91,7 +100,8 @@ def mass_table(attention: dict, grid: Grid) -> Table:
 
 def _mass_row(attention: str, head: str = "", seed: str = "", special: Cell | str = "", blank: Cell | str = "") -> dict:
     described = {"Attention": attention, "Head": head, "Seed": seed, "on [CLS], [SEP] (%)": special, "Skipped": blank}
-    return described | {(title, column): "" for title in TITLES.values() for column, *_ in FIGURES.values()}
+    shares = {(title, column): "" for title in TITLES.values() for column, *_ in FIGURES.values()}
+    return described | shares | {PAIRED: NO_FIGURE if attention else ""}
 
 
 def _line(direction: str, head: dict, group: str, figure: str, value: float, bounds: Sequence = (None, None)) -> dict:
@@ -211,6 +221,12 @@ def _studied(grid: Grid) -> str:
 
 def _measured(attention: dict) -> str:
     return f"{attention['precision']}, {machine(attention)}"
+
+
+def _counted(attention: dict) -> str:
+    """How many sentences the paired figures are of, where all directions agree."""
+    counts = {heads[0]["paired"]["sentences"] for heads in attention["directions"].values() if heads[0]["paired"]}
+    return f" ({counts.pop()} of {attention['sentences']})" if len(counts) == 1 else ""
 
 
 def _seeds(attention: dict) -> str:
