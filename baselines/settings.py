@@ -148,6 +148,20 @@ class TableSequence(Settings):
         return self
 
 
+class UniRE(Settings):
+    """UniRE."""
+
+    one_type: ClassVar = ("span", "pair")
+    hidden_size: Size = 150
+    """Of a word as head and as tail of a cell."""
+    dropout: Dropout = 0.4
+    """Dropout on a word as head and as tail."""
+    logit_dropout: Dropout = 0.2
+    """Dropout on the logits of cells in their cross-entropy."""
+    split_threshold: NotNegative = 1.4
+    """Distance of neighbouring words in the table above which another span begins."""
+
+
 SETTINGS: dict[str, type[Settings]] = {
     "sinet": SINET,
     "dygiepp": DyGIEpp,
@@ -156,5 +170,6 @@ SETTINGS: dict[str, type[Settings]] = {
     "span_multihead": SpanMultiHead,
     "spert": SpERT,
     "table_sequence": TableSequence,
+    "unire": UniRE,
 }
 """The settings of each system by its name; a baseline's is its module. What is not named here is no system."""

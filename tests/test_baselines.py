@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines import dygiepp, pfn, span_multihead, table_sequence
+from baselines import dygiepp, pfn, span_multihead, table_sequence, unire
 from baselines._cache import TensorCache
 from baselines._partition_recurrence import sweep as partition_sweep
 from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
-from sinet.contract import Extractor, Sentence
+from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import Entity, read_sentences
 from sinet.efficiency.flops import as_released
 from tests.conftest import CORPUS, LABELS
@@ -563,3 +563,49 @@ def test_pfn_without_a_threshold_finds_every_span_and_no_other(released, tiny_en
     words, types = len(sentence.tokens), LABELS.entity_types
     spans = {(t, i, j) for t in types for i in range(words) for j in range(i + 1, words + 1)}
     assert {(e.type, e.start, e.end) for e in found.entities} == spans and len(found.entities) == len(spans)
+
+
+# -- UniRE: a table by hand ----------------------------------------------------------------------------------------
+
+
+def hand_made_tables(labels: Labels) -> torch.Tensor:
+    """Probabilities of three sentences (3, 4, 4, labels): four words A A None A with R from the first two to the last,
+    two words A and B with S between them, a word of which None and B are equally likely."""
+    none, a, b, r, s = (torch.eye(5)[i] for i in range(5))
+    assert (labels.entity_types, labels.relation_types) == (("A", "B"), ("R", "S"))
+    table = none.expand(3, 4, 4, 5).clone()
+    table[0, :2, :2], table[0, 3, 3] = a, a
+    table[0, 0, 3], table[0, 1, 3] = 0.9 * r + 0.1 * none, 0.2 * r + 0.8 * none
+    table[1, 0, 0], table[1, 1, 1] = a, b
+    table[1, 0, 1], table[1, 1, 0] = 0.8 * s + 0.2 * none, 0.3 * s + 0.7 * none
+    table[2, 0, 0] = 0.5 * none + 0.5 * b
+    return table
+
+
+@pytest.mark.parametrize("threshold", [1.4, 1.7])
+def test_unire_decodes_a_table_by_hand(threshold, tiny_encoder, monkeypatch):
+    """Rows and columns of the first sentence's words are 0.99 and 0, sqrt(4.08) and 2, sqrt(2) and sqrt(3.7) apart, in
+    the mean 0.49, 2.01 and 1.67; of the second sqrt(3.135), both. R has (0.9 + 0.2) / 2 in its rectangle, S
+    (0.8 + 0.3) / 2 in either cell, which None exceeds in the second alone. Where None and a type are equally likely,
+    the type is taken."""
+    labels = Labels(("A", "B"), ("R", "S"), frozenset({"S"}))
+    settings = unire.System.test_settings | {"split_threshold": threshold}
+    model = unire.System(labels, tiny_encoder, **settings).eval()
+    batch = model.collate([Sentence(str(n), ("neural",) * n) for n in (4, 2, 1)])
+    real = torch.arange(4) < batch["lengths"].unsqueeze(1)
+    logits = hand_made_tables(labels).clamp(min=1e-30).log()
+    monkeypatch.setattr(model, "scores", lambda *_: (logits, real))
+    between = unire.distances(model.symmetrised(logits, real))
+    assert between[0].tolist() == pytest.approx([0.98**0.5 / 2, (4.08**0.5 + 2) / 2, (2**0.5 + 3.7**0.5) / 2], abs=1e-5)
+    assert between[1, 0].item() == pytest.approx(3.135**0.5, abs=1e-5)
+    first, second, third = model.decode(batch)
+    entities, relations = [("A", 0, 2, 1.0)], []
+    if threshold == 1.4:
+        entities, relations = [*entities, ("A", 3, 4, 1.0)], [("R", 0, 1, 0.55)]
+    assert [(e.type, e.start, e.end, e.score) for e in first.entities] == entities
+    assert [(r.type, r.head, r.tail) for r in first.relations] == [r[:3] for r in relations]
+    assert [r.score for r in first.relations] == pytest.approx([r[3] for r in relations])
+    assert [(e.type, e.start, e.end) for e in second.entities] == [("A", 0, 1), ("B", 1, 2)]
+    assert [(r.type, r.head, r.tail) for r in second.relations] == [("S", 0, 1)]
+    assert second.relations[0].score == pytest.approx(0.55)
+    assert third.entities == (Entity("B", 0, 1, 0.5),) and not third.relations

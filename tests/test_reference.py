@@ -5,8 +5,8 @@ import contextlib
 import pytest
 import torch
 
-from baselines import pfn, pure, spert, table_sequence
-from sinet.contract import Labels, Sentence
+from baselines import pfn, pure, spert, table_sequence, unire
+from sinet.contract import Batch, Entity, Labels, Relation, Sentence
 from sinet.efficiency.flops import as_released
 from sinet.infer.released import PFN_NAMES, PURE_ENTITY_NAMES, PURE_RELATION_NAMES, SINET_NAMES, SPERT_NAMES, renamed
 from sinet.model import sinet
@@ -415,3 +415,103 @@ def test_pure_relation_model_equals_the_released_code():
     with torch.no_grad():
         scores = model.relation_scores(together, spans, kinds, torch.arange(len(spans)).view(-1, 2))
     torch.testing.assert_close(scores, reference["logits"], atol=2e-5, rtol=0)
+
+
+# -- UniRE ---------------------------------------------------------------------------------------------------------
+
+
+def unire_name(name: str) -> str:
+    """A released name under ours."""
+    prefixes = {
+        "embedding_model.bert_encoder.bert_model.": "encoder.model.",
+        "head_mlp.": "head.",
+        "tail_mlp.": "tail.",
+    }
+    for theirs, ours in prefixes.items():
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs).replace("layer_norm.", "norm.")
+    return {"U": "biaffine"}[name]
+
+
+@pytest.fixture(scope="module")
+def unire_figures() -> tuple[Reference, unire.System, list[Sentence]]:
+    """The model and the stored sentences with their gold. The encoder's input of some holds context, in a form that is
+    not ours: of a batch with `states` these are the words' states."""
+    reference = Reference("unire.npz")
+    config = reference.config
+    symmetric = frozenset(config["symmetric_relation_labels"])
+    labels = Labels(tuple(config["entity_labels"]), tuple(config["relation_labels"]), symmetric)
+    assert config["labels"] == ["None", *labels.entity_types, *labels.relation_types]
+    model = unire.System(labels, stored_encoder(config), hidden_size=config["mlp_size"])
+    assert model.head.norm.eps == model.tail.norm.eps == config["layer_norm_eps"]
+    weights = {unire_name(n): w for n, w in reference.weights().items() if ".pooler." not in n}
+    model.load_state_dict(weights, strict=True)
+    model.encode = lambda batch: batch["states"]
+    sentences = []
+    for sentence, gold in zip(stored_sentences(reference), config["gold"], strict=True):
+        place = {tuple(span): i for i, (*span, _) in enumerate(gold["entities"])}
+        relations = (Relation(kind, place[tuple(head)], place[tuple(tail)]) for kind, head, tail in gold["relations"])
+        entities = (Entity(kind, start, end) for start, end, kind in gold["entities"])
+        sentences.append(sentence.with_labels(tuple(entities), tuple(relations)))
+    return reference, model.eval(), sentences
+
+
+def unire_batch(model: unire.System, reference: Reference, sentences: list[Sentence]) -> Batch:
+    batch = model.collate(sentences)
+    first = {s.id: reference[f"{s.id}/word_offsets"][:, 0] for s in sentences}
+    batch.tensors["states"] = torch.cat([reference[f"{n}/last_hidden_state"][f] for n, f in first.items()])
+    return batch
+
+
+def test_unire_reads_words_as_the_released_code(unire_figures):
+    reference, model, sentences = unire_figures
+    alone = [s for s in sentences if not reference[f"{s.id}/token_type_ids"].any()]
+    with torch.no_grad():
+        ours = unire.System.encode(model, model.collate(alone))
+    torch.testing.assert_close(ours, unire_batch(model, reference, alone)["states"], atol=1e-4, rtol=0)
+
+
+def test_unire_tables_equal_the_released_code(unire_figures):
+    reference, model, sentences = unire_figures
+    batch = unire_batch(model, reference, sentences)
+    with torch.no_grad():
+        scores, real = model.scores(batch["states"], batch["lengths"])
+        symmetrised = model.symmetrised(scores, real)
+        between = unire.distances(symmetrised)
+    for b, sentence in enumerate(sentences):
+        n, stored = len(sentence.tokens), f"{sentence.id}/"
+        assert torch.equal(batch["table"][b, :n, :n], reference[stored + "table_labels"])
+        torch.testing.assert_close(scores[b, :n, :n], reference[stored + "scores"], atol=2e-4, rtol=0)
+        torch.testing.assert_close(symmetrised[b, :n, :n], reference[stored + "symmetrised"], atol=1e-4, rtol=0)
+        torch.testing.assert_close(between[b, : n - 1], reference[stored + "distances"], atol=1e-4, rtol=0)
+        assert not batch["table"][b, n:].any() and not symmetrised[b, n:].any() and not symmetrised[b, :, n:].any()
+
+
+def test_unire_losses_equal_the_released_code(unire_figures):
+    reference, model, sentences = unire_figures
+    for name in reference.groups("batch"):
+        chosen = [sentences[i] for i in reference[f"{name}/sentences"].tolist()]
+        batch = unire_batch(model, reference, chosen)
+        divisors = model.divisors([batch])
+        for term, loss in model.losses(batch).items():
+            stored = reference[f"{name}/loss_{term}"]
+            torch.testing.assert_close(loss / divisors[term], stored, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1, None])
+def test_unire_decodes_as_the_released_code(size, unire_figures):
+    """One sentence at a time, and all in one batch."""
+    reference, model, sentences = unire_figures
+    parts = [sentences] if size is None else [[s] for s in sentences]
+    for threshold, stored in reference.config["decoded"].items():
+        set_on(model, split_threshold=float(threshold))
+        found = [p for part in parts for p in model.decode(unire_batch(model, reference, part))]
+        for ours, theirs in zip(found, stored, strict=True):
+            spans = [(e.start, e.end) for e in ours.entities]
+            assert [[e.start, e.end, e.type] for e in ours.entities] == theirs["entities"]
+            expected = set()
+            for kind, *pair in theirs["relations"]:
+                pair = sorted(map(tuple, pair)) if kind in model.labels.symmetric else map(tuple, pair)
+                expected.add((kind, *pair))
+            assert {(r.type, spans[r.head], spans[r.tail]) for r in ours.relations} == expected
+            assert len(ours.relations) == len(expected)
