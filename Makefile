@@ -8,9 +8,9 @@
 # make rehearsal the paper's grids whole on stand-ins for weights and corpora, and a check of all they make; results/rehearsal
 # make test-gpu  at most eight minutes on a GPU, into results/gpu/DEVICE.json: PYTHON=... whose torch has CUDA (envs/ pins a CPU's)
 # make bench     speed of the trained runs of CONFIG against their encoder and the machine: a table, results/bench.json
-# make tune      the trials of SEARCH (config/search.yaml), all of them into config/trials.csv, the best into config/chosen.yaml
+# make tune      the trials of SEARCH (config/search/search.yaml), all of them into config/search/trials.csv, the best into config/chosen.yaml
 CONFIG ?= config.yaml
-SEARCH ?= config/search.yaml
+SEARCH ?= config/search/search.yaml
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)

@@ -145,7 +145,7 @@ def test_the_best_on_dev_is_chosen_of_finished_searches_alone(trained, tmp_path)
 
 
 def test_the_search_of_the_project_is_a_grid():
-    search = S.read_search(ROOT / "config" / "search.yaml")
+    search = S.read_search(ROOT / "config" / "search" / "search.yaml")
     assert search.trials >= 6 and len(search.models) == len({read_config().models[m].system for m in search.models})
     assert resolve(laid_over(S.trials_grid(search, load_config(), "results/search")), offline=False).runs
 

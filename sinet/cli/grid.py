@@ -63,7 +63,7 @@ SearchFile = Annotated[Path, Option("the search: its space, trials, models, data
 
 @command
 def search(
-    search: SearchFile = Path("config/search.yaml"),
+    search: SearchFile = Path("config/search/search.yaml"),
     config: Config = [],  # noqa: B006
     out: Annotated[Path, Option("folder of the trials", "DIR")] = Path("results/search"),
 ) -> None:
@@ -85,9 +85,9 @@ def search(
 
 @command
 def choose(
-    search: SearchFile = Path("config/search.yaml"),
+    search: SearchFile = Path("config/search/search.yaml"),
     trials: Annotated[Path, Option("folder of the trials, as `sinet search` named it", "DIR")] = Path("results/search"),
-    table: Annotated[Path, Option("CSV of all trials to write")] = Path("config/trials.csv"),
+    table: Annotated[Path, Option("CSV of all trials to write")] = Path("config/search/trials.csv"),
     out: Annotated[Path, Option("recipes to write, as a configuration file")] = Path("config/chosen.yaml"),
 ) -> None:
     """Write the trials of a search as data, and as the searched recipe what was best on dev. Of systems with a

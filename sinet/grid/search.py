@@ -1,7 +1,7 @@
 """A search for a recipe on equal terms: the same random trials for every system, judged on dev alone.
 
-`config/search.yaml` declares it. `trials_grid` lays its trials out as a grid, so they are trained, resumed and run on a
-cluster as any runs are; no step of them reads the test split. `sinet.infer.choose` takes the best.
+`config/search/search.yaml` declares it. `trials_grid` lays its trials out as a grid, so they are trained, resumed and
+run on a cluster as any runs are; no step of them reads the test split. `sinet.infer.choose` takes the best.
 """
 
 import json
