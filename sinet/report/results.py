@@ -17,7 +17,7 @@ from sinet.evaluate.stats import LEVEL
 from sinet.files import read_sealed, write_text
 from sinet.grid.plan import Plan
 from sinet.report.grid import METRICS, is_trained
-from sinet.report.table import NO_FIGURE
+from sinet.report.table import NO_FIGURE, mean_sd
 
 INTRODUCTION = """\
 # Results
@@ -84,12 +84,14 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
 def _scores(lines: pd.DataFrame, plan: Plan) -> list[str]:
     """A table a dataset: what was measured, and beside it what is published of the same system."""
     known = {of.title: of.published for of in plan.config.models.values()}
-    measured = lines[lines["source"].str.startswith("measured")]
+    measured = _measured(lines)
     parts = []
-    for dataset, there in measured.groupby("dataset", sort=False):
-        published = lines[(lines["source"] == "published") & (lines["dataset"] == dataset)]
+    order = {encoder: number for number, encoder in enumerate(measured["encoder"].unique())}
+    by_encoder = measured.sort_values("encoder", key=lambda of: of.map(order), kind="stable")
+    for dataset, there in by_encoder.groupby("dataset", sort=False):
+        published = lines[lines["source"].str.startswith("published") & (lines["dataset"] == dataset)]
         rows = []
-        for (_, system, encoder), of in there.groupby(["source", "system", "encoder"], sort=False):
+        for (encoder, _, system), of in there.groupby(["encoder", "source", "system"], sort=False):
             elsewhere = published[published["system"] == known.get(system)].groupby("figure")["mean"].max()
             beside = {f"published {name}": elsewhere.get(name) for name in METRICS.values()} if len(published) else {}
             rows.append({"System": system, "Encoder": encoder, "n": of["n"].max()} | _mean_sd(of) | beside)
@@ -97,8 +99,13 @@ def _scores(lines: pd.DataFrame, plan: Plan) -> list[str]:
     return parts
 
 
+def _measured(lines: pd.DataFrame) -> pd.DataFrame:
+    """What was measured on test."""
+    return lines[lines["source"].str.match(r"measured.*\btest\b")]
+
+
 def _ablation(lines: pd.DataFrame) -> list[str]:
-    measured = lines[lines["source"].str.startswith("measured")]
+    measured = _measured(lines)
     rows = [
         {"SINET's ablation": setting, "On": f"{dataset}, {encoder}", "n": of["n"].max()} | _mean_sd(of)
         for (dataset, encoder, setting), of in measured.groupby(["dataset", "encoder", "system"], sort=False)
@@ -153,10 +160,8 @@ def _figures(plan: Plan, folder: Path) -> list[str]:
 
 
 def _mean_sd(of: pd.DataFrame) -> dict[str, str]:
-    texts = {}
-    for line in of.itertuples():
-        spread = "" if pd.isna(line.sd) else f" ± {line.sd:.2f}"
-        texts[line.figure] = NO_FIGURE.text if pd.isna(line.mean) else f"{line.mean:.2f}{spread}"
+    seeds = {line["figure"]: str(line["values"]).split() for line in of.to_dict("records") if line["n"]}
+    texts = {figure: mean_sd(list(map(float, values))).text for figure, values in seeds.items()}
     return {name: texts.get(name, NO_FIGURE.text) for name in METRICS.values()}
 
 
@@ -190,11 +195,12 @@ def _made(config: Path, plan: Plan) -> str:
     records = list(filter(is_trained, map(read_sealed, paths)))
     last = datetime.fromtimestamp(max(path.stat().st_mtime for path in paths), UTC)
     minutes = sum(sum(record["seconds"].values()) for record in records) / 60
-    machines = dict.fromkeys(
-        f"{machine(r)}, {r['precision']}, at commit {short_commit(r['git_commit'])}" for r in records
-    )
+    machines: dict[str, dict[str, None]] = {}
+    for r in records:
+        machines.setdefault(f"{machine(r)}, {r['precision']}", {})[short_commit(r["git_commit"])] = None
+    trained = "; ".join(f"{on}, at commit {', '.join(commits)}" for on, commits in machines.items())
     skipped = f"; {len(plan.skipped)} skipped" if plan.skipped else ""
     return (
         f"`make tables CONFIG={config}`, finished {last:%Y-%m-%d}. {len(paths)} runs{skipped}; {minutes:.0f} "
-        f"minutes of training and evaluation on dev in all. Trained on: {'; '.join(machines)}.\n"
+        f"minutes of training and evaluation on dev in all. Trained on: {trained}.\n"
     )
