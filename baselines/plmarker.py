@@ -1,11 +1,12 @@
-"""PL-Marker: packed levitated markers, for spans in an entity model, and for the objects of a subject in a relation model.
+"""PL-Marker: packed levitated markers, for the spans of a sentence, and for the objects of a subject.
 
 Ye, Lin, Li and Sun, ACL 2022; details follow the released code (thunlp/PL-Marker, commit dd19a85). A *pass* is a text,
-followed by the two markers of each of many spans. The markers have the positions of the span's first and last piece and
-see the text and each other; the text sees no marker, so that a span has the same figures alone and in company. The entity
-model packs neighbouring spans: [left ; right marker ; first ; last piece]. The relation model puts solid markers around
-a subject and packs the sentence's entities as its objects: one score from the subject's markers, one from the object's.
-Every type that is not symmetric has a class for each direction, and both directions of a pair decide together.
+followed by the two markers of each of many spans. The markers have the positions of the span's first and last piece
+and see the text and each other; the text sees no marker, so that a span has the same figures alone and in company. The
+entity model packs neighbouring spans: [left ; right marker ; first ; last piece]. The relation model puts solid markers
+around a subject and packs the sentence's entities as its objects: one score from the subject's markers, one from the
+object's. Every type that is not symmetric has a class for each direction, and both directions of a pair decide
+together.
 
 What differs from the released code:
 - Only as many pieces and markers as the longest pass has are multiplied (released: the text padded to its window, all
@@ -82,8 +83,8 @@ def pass_numbers(group: Tensor, limit: int) -> Tensor:
     return (passes.cumsum(0) - passes)[of] + rank // limit
 
 
-def packed(number: Tensor, lengths: Tensor, size: int) -> Iterator[Packed]:
-    """Passes of nearly equal length together, `size` at a time, the longest first.
+def packed(number: Tensor, lengths: Tensor, pieces: int) -> Iterator[Packed]:
+    """Passes of nearly equal length together, the longest first, as many at a time as have so many `pieces` in all.
 
     Args:
         number: (items) the pass of each item, ascending from 0; lengths: (items) pieces of its text.
@@ -91,7 +92,9 @@ def packed(number: Tensor, lengths: Tensor, size: int) -> Iterator[Packed]:
     counts = torch.bincount(number)
     first = counts.cumsum(0) - counts
     place = torch.arange(len(number), device=number.device) - first[number]
-    order = (lengths[first] + 2 * counts).argsort(descending=True, stable=True)
+    whole = lengths[first] + 2 * counts
+    size = max(1, pieces // int(whole.max()))
+    order = whole.argsort(descending=True, stable=True)
     rank = order.argsort()[number]
     items = rank.argsort(stable=True)
     for part in items.split(torch.bincount(rank // size).tolist()):
@@ -147,7 +150,12 @@ class System(TwoModels):
         "Ye, Lin, Li and Sun, ACL 2022: Packed Levitated Marker for Entity and Relation Extraction, at thunlp/PL-Marker"
     )
     released_form = "the entity classifier over the concatenation of every span"
-    test_settings: ClassVar[dict] = {"max_span_width": 4, "spans_at_once": 16, "objects_at_once": 3, "max_arguments": 12}
+    test_settings: ClassVar[dict] = {
+        "max_span_width": 4,
+        "spans_at_once": 16,
+        "objects_at_once": 3,
+        "max_arguments": 12,
+    }
     entity_markers: Tensor
     relation_markers: Tensor
     types: Tensor
@@ -159,7 +167,9 @@ class System(TwoModels):
         s, hidden, types = self.settings, encoder.hidden_size, len(labels.entity_types) + 1
         encoder.context_pieces = s.entity_window
         # classes: none, symmetric types, the others forward, the others reversed
-        order = sorted(range(len(labels.relation_types)), key=lambda i: labels.relation_types[i] not in labels.symmetric)
+        order = sorted(
+            range(len(labels.relation_types)), key=lambda i: labels.relation_types[i] not in labels.symmetric
+        )
         both_ways, forward = 1 + len(labels.symmetric), 1 + len(order)
         self.classes = forward + forward - both_ways
         self.register_buffer("types", torch.tensor(order, dtype=torch.long), persistent=False)
@@ -185,7 +195,8 @@ class System(TwoModels):
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Besides the entity model's text the same sentences in the relation model's window: `relation_input_ids`,
-        `relation_attention_mask` (batch, pieces) and, rows of it, `relation_word_start`, `relation_word_end` (words)."""
+        `relation_attention_mask` (batch, pieces) and, rows of it, `relation_word_start` and
+        `relation_word_end` (words)."""
         batch = S.collate(sentences, self.encoder, self.labels)
         window = self.settings.relation_window
         inputs = self.encoder.collate(sentences, context_pieces=self._relation_room() if window else 0)
@@ -199,11 +210,12 @@ class System(TwoModels):
     # -- the two models ------------------------------------------------------------------------------------
 
     def entity_scores(self, batch: Batch, spans: Tensor, number: Tensor) -> Tensor:
-        """Scores (spans, None and types) of `spans` (spans, 2), word rows, in the passes `number` (spans), ascending."""
+        """Scores (spans, None and types) of `spans` (spans, 2), word rows, in the passes `number` (spans), from 0
+        on."""
         sentence, extent = extents(batch, spans)
         lengths, markers = batch["attention_mask"].sum(1), self.entity_markers
         scores, order = [], []
-        for part in packed(number, lengths[sentence], self.settings.pass_batch):
+        for part in packed(number, lengths[sentence], self.settings.pieces_at_once):
             home = part.of_rows(sentence[part.items])
             text = batch["input_ids"][home, : lengths[home].max()]
             states, columns = self._encoded(
@@ -231,7 +243,7 @@ class System(TwoModels):
         lengths, pad = batch["relation_attention_mask"].sum(1), self.encoder.tokenizer.pad_token_id
         longest = self._relation_room() + 2
         found, order = [], []
-        for part in packed(number, lengths[sentence[pairs[:, 1]]], self.settings.pass_batch):
+        for part in packed(number, lengths[sentence[pairs[:, 1]]], self.settings.pieces_at_once):
             subject, object = pairs[part.items].unbind(1)
             home, subject = part.of_rows(sentence[object]), part.of_rows(subject)
             none, text_length = subject < 0, lengths[home]
@@ -305,8 +317,8 @@ class System(TwoModels):
 
     def training_batch(self, items: Sequence) -> Batch:
         """Besides the sentences, of the entity model `spans` (spans, 2), word rows, their `span_pass` and `span_labels`
-        (spans), None = 0; of the relation model `pairs` (pairs, 2) of `gold_spans`, subject (-1: none) and object, their
-        `pair_pass` and `pair_labels` (pairs), none = 0. The items are passes, or sentences with all of theirs.
+        (spans), None = 0; of the relation model `pairs` (pairs, 2) of `gold_spans`, subject (-1: none) and object,
+        their `pair_pass` and `pair_labels` (pairs), none = 0. The items are passes, or sentences with all of theirs.
 
         The reverse of a pair has its class for the other direction, unless it has a relation of its own. The last
         relation of a pair counts, and a span annotated twice has its relations twice."""
@@ -322,7 +334,10 @@ class System(TwoModels):
             batch.tensors |= {"spans": spans[chosen], "span_pass": of, "span_labels": labels[chosen]}
         if self.stage != "entity":
             passes = self._relation_passes(batch) if self.stage is None else items
-            home, counts = torch.tensor([number[id(p.sentence)] for p in passes], dtype=torch.long), batch["gold_counts"]
+            home, counts = (
+                torch.tensor([number[id(p.sentence)] for p in passes], dtype=torch.long),
+                batch["gold_counts"],
+            )
             begin = (counts.cumsum(0) - counts)[home]
             objects, of = taken(passes, counts[home], begin, self.settings.objects_at_once)
             subject = torch.tensor([-1 if p.subject is None else p.subject for p in passes], dtype=torch.long)
@@ -453,8 +468,8 @@ def taken(passes: Sequence[Pass], counts: Tensor, begin: Tensor, limit: int) -> 
 
 @torch.no_grad()
 def begin_as(encoder: Encoder, markers: Tensor, word: str) -> None:
-    """Let the first of two markers begin as [MASK] (or as the unknown piece, where the tokenizer has no mask), the other
-    as the mean of a word's pieces: as released, whose words are one piece."""
+    """Let the first of two markers begin as [MASK] (the unknown piece, where the tokenizer has no mask), the other as
+    the mean of a word's pieces: as released, whose words are one piece."""
     tokenizer = encoder.tokenizer
     mask = tokenizer.unk_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
     table = encoder.model.get_input_embeddings().get_parameter("weight")

@@ -93,6 +93,7 @@ class PLMarker(Settings):
     judged_by: ClassVar = {"entity": "ent", "relation": "rel"}
     one_type: ClassVar = ("span", "pair")
     takes_entities: ClassVar = True
+    windows: ClassVar = ("entity_window", "relation_window")
     max_span_width: MaxSpanWidth = 8
     dropout: Dropout = 0.1
     """Dropout on the states of both encoders."""
@@ -110,8 +111,8 @@ class PLMarker(Settings):
     retype_arguments: bool = False
     """Whether the arguments of a predicted relation get the types that the relation model gives them, as released for
     ACE."""
-    pass_batch: Long = 16
-    """Passes encoded at once."""
+    pieces_at_once: Long = 8192
+    """Word pieces and markers encoded at once; of a longer pass all."""
     max_arguments: MaxArguments = 40
 
 

@@ -28,6 +28,8 @@ from tests.conftest import (
     ARCHITECTURES,
     CORPUS,
     LABELS,
+    NO_PAIR_MASK,
+    NO_POSITION_IDS,
     SMALL,
     encoder_spec,
     spec,
@@ -83,11 +85,6 @@ def test_weights_stored_in_half_precision_are_read_in_float32(tmp_path):
 
 
 # -- masks, position ids, context ----------------------------------------------------------------------------------
-
-NO_PAIR_MASK = {"deberta-v2", "modernbert"}
-"""Architectures that mask the embeddings, or by distance."""
-NO_POSITION_IDS = {"deberta-v2", "modernbert", "mpnet", "roformer"}
-"""Architectures in which the order of the pieces says where they are, or a part of it."""
 
 
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES.keys() - NO_PAIR_MASK - NO_POSITION_IDS))

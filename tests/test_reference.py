@@ -547,8 +547,8 @@ def plmarker_model(name: str, **settings: object) -> tuple[Reference, plmarker.S
 
 
 def plmarker_sentences(config: dict, entities: str = "entities", relations: str = "") -> list[tuple[list, Sentence]]:
-    """The sentences of a file in their documents, with the entities, and relations, of these names; of each its document
-    and its number."""
+    """The sentences of a file in their documents, with the entities, and relations, of these names; of each its
+    document and its number."""
     found = []
     for d, document in enumerate(config["documents"]):
         words = [tuple(" ".join(map(str, word)) for word in sentence) for sentence in document["sentences"]]
@@ -590,7 +590,7 @@ def assert_same_passes(asked: list[tuple], reference: Reference, rows: list[int]
 
 
 def test_plmarker_entity_model_equals_the_released_code():
-    reference, model = plmarker_model("plmarker_ner", pass_batch=1)
+    reference, model = plmarker_model("plmarker_ner", pieces_at_once=1)
     asked, stored = recorded(model.encoder), reference["sentence"].tolist()
     sentences = plmarker_sentences(reference.config)
     for where, sentence in sentences:
@@ -608,8 +608,8 @@ def test_plmarker_entity_model_equals_the_released_code():
         torch.testing.assert_close(scores, reference["logits"][rows][used], atol=2e-5, rtol=0)
         assert losses == pytest.approx(reference["loss_of_item"][rows].tolist(), abs=2e-5)
     items = model.training_items([sentence for _, sentence in sentences])
-    for size in (3, len(items)):  # mixed sentences
-        set_on(model, pass_batch=size)
+    for pieces in (200, 10**5):  # mixed sentences
+        set_on(model, pieces_at_once=pieces)
         with torch.no_grad():
             assert float(model.loss(model.training_batch(items))) == pytest.approx(float(reference["loss"]), abs=2e-5)
 
@@ -642,7 +642,7 @@ def plmarker_arguments(model: plmarker.System, sentence: Sentence) -> tuple[Batc
 
 @pytest.mark.parametrize("typed", [False, True], ids=["solid", "typed"])
 def test_plmarker_relation_model_equals_the_released_code(typed):
-    reference, model = plmarker_model("plmarker_relation", pass_batch=1, typed_markers=typed)
+    reference, model = plmarker_model("plmarker_relation", pieces_at_once=1, typed_markers=typed)
     prefix, asked = "typed/" * typed, recorded(model.relation_encoder)
     stored = reference["sentence"].tolist()
     for where, sentence in plmarker_sentences(reference.config, "predicted_entities"):
@@ -664,7 +664,7 @@ def test_plmarker_relation_model_equals_the_released_code(typed):
 
 
 def test_plmarker_relation_model_learns_from_the_released_passes():
-    reference, model = plmarker_model("plmarker_relation", pass_batch=1)
+    reference, model = plmarker_model("plmarker_relation", pieces_at_once=1)
     sentences, asked = plmarker_sentences(reference.config, relations="relations"), recorded(model.relation_encoder)
     items = model.training_items([sentence for _, sentence in sentences])
     used = reference["train/labels"] >= 0
@@ -678,8 +678,8 @@ def test_plmarker_relation_model_learns_from_the_released_passes():
         assert_same_passes(asked, reference, [row], "train/")
         assert batch["pair_labels"].tolist() == reference["train/labels"][row][used[row]].tolist()
         assert loss == pytest.approx(float(reference["train/loss_of_pass"][row, 0]), abs=2e-5)
-    for size in (3, len(items)):
-        set_on(model, pass_batch=size)
+    for pieces in (200, 10**5):
+        set_on(model, pieces_at_once=pieces)
         with torch.no_grad():
             batch = model.training_batch(items)
             assert float(model.loss(batch)) == pytest.approx(float(reference["train/loss"]), abs=2e-5)

@@ -47,11 +47,11 @@ UNCOUNTED = frozenset(
         # element-wise
         "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp frexp log pow sqrt tanh sigmoid",
         "sigmoid_ softmax gelu gelu_ relu elu ceil clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where",
-        "sign sin cos masked_fill masked_fill_ fill_",
+        "log_softmax sign sin cos masked_fill masked_fill_ fill_",
         "dropout logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
         # reductions and searches without products
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
-        "scatter_reduce topk any all",
+        "scatter_reduce topk any all _unique2 unique_consecutive",
         # making and moving data
         "arange triu_indices",
         "randn tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",

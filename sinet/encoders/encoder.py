@@ -81,8 +81,8 @@ class Encoder(nn.Module):
     """A Hugging Face encoder with its tokenizer.
 
     `context_window`: with more than 0, sentences are read with the words around them in their document, up to so many
-    words in all (`Sentence.context`). `context_pieces`: with more than 0, with the word pieces around them, up to so many
-    pieces in all, [CLS] and [SEP] counted.
+    words in all (`Sentence.context`). `context_pieces`: with more than 0, with the word pieces around them, up to so
+    many in all, [CLS] and [SEP] counted.
     """
 
     context_window = 0
