@@ -189,9 +189,9 @@ class System(TwoModels):
         else:
             markers = marker_ids(self.relation_encoder, 4).expand(types, 4)
         self.register_buffer("relation_markers", markers.contiguous())
-        for kind in self.relation_markers:
-            begin_as(self.relation_encoder, kind[:2], "subject")
-            begin_as(self.relation_encoder, kind[2:], "object")
+        if not s.typed_markers:  # typed ones begin as they are, as released
+            begin_as(self.relation_encoder, self.relation_markers[0, :2], "subject")
+            begin_as(self.relation_encoder, self.relation_markers[0, 2:], "object")
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Besides the entity model's text the same sentences in the relation model's window: `relation_input_ids`,

@@ -191,15 +191,13 @@ def test_dev_can_be_trained_on_and_then_selects_nothing(run, prepared, tmp_path)
 
 
 def test_documents_are_refused_where_there_are_none(run, prepared, tmp_path):
-    alone = (
-        " .*, and ten does not say which sentences are of one; change that to a number of sentences, or a window of 0"
-    )
+    rest = r".*\), and ten does not say which sentences are of one; change that to a number of .*, or a window of 0"
     window = {"system": "plmarker", "settings": {"relation_window": 128}}
     for asked, what in (
         ({"recipe": RECIPE | {"batch_size": "document"}}, "batch_size: do"),
         (window, "relation_window: 1"),
     ):
-        with pytest.raises(UserError, match=rf"needs documents \({what}{alone}"):
+        with pytest.raises(UserError, match=rf"needs documents \({what}{rest}"):
             train.train_run(spec(run | asked), prepared, tmp_path / "out", tmp_path / "state")
 
 
