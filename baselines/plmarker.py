@@ -9,8 +9,9 @@ object's. Every type that is not symmetric has a class for each direction, and b
 together.
 
 What differs from the released code:
-- Only as many pieces and markers as the longest pass has are multiplied (released: the text padded to its window, all
-  markers to their number); in prediction a subject is not among its own objects, of which no figure is read.
+- In prediction the spans of a sentence are spread evenly over its passes. Only as many pieces and markers as the
+  longest pass has are multiplied (released: the text padded to its window, all markers to their number); a subject is not
+  among its own objects in prediction, of which no figure is read.
 - A sentence that is longer than the window is read without context as far as the encoder goes (released: it stops, or
   cuts by the lengths of the sentence before).
 - Of a sentence's predicted entities at most the `max_arguments` likeliest are paired.
@@ -76,11 +77,13 @@ class RelationModel(nn.Module):
 
 
 def pass_numbers(group: Tensor, limit: int) -> Tensor:
-    """The pass of each item (items), from 0: items of a group, whose numbers ascend, share passes, `limit` in each."""
+    """The pass of each item (items), from 0: items of a group, whose numbers ascend, share as few passes as hold
+    `limit` each, evenly, as a pass is padded to the longest beside it."""
     _, of, sizes = torch.unique_consecutive(group, return_inverse=True, return_counts=True)
     rank = torch.arange(len(group), device=group.device) - (sizes.cumsum(0) - sizes)[of]
     passes = (sizes + limit - 1) // limit
-    return (passes.cumsum(0) - passes)[of] + rank // limit
+    each = (sizes + passes - 1) // passes
+    return (passes.cumsum(0) - passes)[of] + rank // each[of]
 
 
 def packed(number: Tensor, lengths: Tensor, pieces: int) -> Iterator[Packed]:

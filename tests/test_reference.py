@@ -652,7 +652,7 @@ def test_plmarker_relation_model_equals_the_released_code(typed):
         pairs = ordered_pairs(torch.tensor([len(spans)]), itself=True)
         subjects = reference["subject"][rows].unsqueeze(1).expand(-1, used.shape[1], -1)
         assert torch.equal(spans[pairs], torch.stack([subjects, reference["objects"][rows]], dim=2)[used])
-        number = plmarker.pass_numbers(pairs[:, 0], model.settings.objects_at_once)
+        number = torch.arange(len(rows)).unsqueeze(1).expand_as(used)[used]
         asked.clear()
         with torch.no_grad():
             related, kind = model.relation_scores(batch, spans, kinds, pairs, number)

@@ -150,7 +150,11 @@ class _Encoding(nn.Module):
         self.encoder = encoder
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.encoder.transformer(input_ids, attention_mask).last_hidden_state
+        # markers share the places of pieces: there may be more in a row than the encoder has places
+        place = torch.arange(input_ids.shape[1], device=input_ids.device) % self.encoder.max_pieces
+        more = input_ids.shape[1] > self.encoder.max_pieces
+        places = place.expand_as(input_ids) if more else None
+        return self.encoder.transformer(input_ids, attention_mask, places).last_hidden_state
 
 
 ENCODER_COUNTS: dict[tuple[str, str, torch.Size], Counter[str]] = {}
