@@ -10,8 +10,8 @@ together.
 
 What differs from the released code:
 - In prediction the spans of a sentence are spread evenly over its passes. Only as many pieces and markers as the
-  longest pass has are multiplied (released: the text padded to its window, all markers to their number); a subject is not
-  among its own objects in prediction, of which no figure is read.
+  longest pass has are multiplied (released: the text padded to its window, all markers to their number); a subject is
+  not among its own objects in prediction, of which no figure is read.
 - A sentence that is longer than the window is read without context as far as the encoder goes (released: it stops, or
   cuts by the lengths of the sentence before).
 - Of a sentence's predicted entities at most the `max_arguments` likeliest are paired.
