@@ -19,7 +19,7 @@ from sinet.evaluate.cases import LONGEST, choose, chosen_cases, holds_triple, ou
 from sinet.evaluate.in_triple import argument_entities, in_triple_counts, score_in_triple_ner
 from sinet.evaluate.metrics import figures, score
 from sinet.evaluate.stats import intervals
-from sinet.files import write_sealed
+from sinet.files import read_sealed, write_sealed
 from sinet.infer.attend import attend
 from sinet.infer.triples import find_triples
 from sinet.report import attention_mass as report
@@ -206,7 +206,7 @@ def test_a_head_that_never_looks_at_words_has_no_shares(tmp_path, recwarn):
 def test_the_csv_of_groups_has_the_deviation_of_a_sample():
     three = {f: {"values": {"0": 60.0, "1": 62.0, "2": 64.0}, "interval": [50.0, 70.0]} for f in report.FIGURE_TITLES}
     groups = {group: three | {"gold": 7} for group in report.ENTITY_TITLES}
-    scores = {"resamples": 10, "models": {"sinet": groups}}
+    scores = {"resamples": 10, "family": 0, "studied": "sinet", "models": {"sinet": groups}}
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32", "split": "test"}
     run = machine | {"dataset": "ten", "encoder": "tiny", "model": "sinet", "seed": 0, "test_sentences": 10}
     run |= {"recipe": recorded_recipe("odd", epochs=2, selection="last")}
@@ -386,23 +386,51 @@ def test_the_workflow_draws_a_figure_for_every_triple(studied, prepared, tiny_mi
 
 
 def test_predictions_of_other_sentences_are_refused(studied, prepared):
+    data = prepared / "test.jsonl", prepared / "labels.json", studied / "sinet.json"
     write_sentences(studied / "short.jsonl", read_sentences(CORPUS)[:3])
     with pytest.raises(UserError, match=r"short\.jsonl: not the sentences of"):
-        score_in_triple_ner(prepared / "test.jsonl", {"sinet": {"0": studied / "short.jsonl"}}, studied / "x.json")
+        score_in_triple_ner(
+            prepared / "test.jsonl", {"sinet": {"0": studied / "short.jsonl"}}, "sinet", studied / "x.json"
+        )
     others = [replace(s, tokens=("x", *s.tokens[1:])) for s in read_sentences(CORPUS)]
     write_sentences(studied / "others.jsonl", others)
     with pytest.raises(UserError, match=r"others\.jsonl: not the sentences of"):
-        score_in_triple_ner(prepared / "test.jsonl", {"sinet": {"0": studied / "others.jsonl"}}, studied / "x.json")
-    data = prepared / "test.jsonl", prepared / "labels.json", studied / "sinet.json"
+        score_in_triple_ner(
+            prepared / "test.jsonl", {"sinet": {"0": studied / "others.jsonl"}}, "sinet", studied / "x.json"
+        )
     with pytest.raises(UserError, match=r"short\.jsonl: not the sentences of"):
         chosen_cases(*data, {"sinet": studied / "short.jsonl"}, "sinet", ["only-right"], "somewhere")
+
+
+def test_in_triple_ner_is_tested_against_the_studied_model(studied, prepared, tmp_path):
+    right, nothing = studied / "right.jsonl", studied / "nothing.jsonl"
+    predictions = {
+        "sinet": dict.fromkeys("012", right),
+        "sinet-base": {"0": nothing, "1": right, "2": nothing},
+        "spert": dict.fromkeys("012", right),
+        "pfn": dict.fromkeys("01", nothing),
+    }
+    score_in_triple_ner(prepared / "test.jsonl", predictions, "sinet", tmp_path / "made.json")
+    made = read_sealed(tmp_path / "made.json")
+    base, same, few = (
+        {g: of["recall"]["difference"] for g, of in made["models"][m].items()} for m in list(predictions)[1:]
+    )
+    for group in ("in_triple", "out_of_triple"):
+        assert base[group]["value"] == pytest.approx(-200 / 3)
+        # seeds of 0, 100 and 0 lie two standard errors from 100, at two degrees of freedom or few more
+        assert 0.1 < base[group]["p"] < 0.2 and base[group]["p_holm"] > 0.5
+        assert (same[group]["value"], same[group]["p"]) == (0, 1)
+        assert few[group] == {"value": -100, "tested": False}
+        assert "difference" not in made["models"]["sinet"][group]["recall"]
+        assert "difference" not in made["models"]["spert"][group]["precision"]
+    assert made["family"] == 2 * 2 * 2
 
 
 @pytest.mark.parametrize("model, rows", [("sinet", 2 * (1 + 2)), ("sinet-base", 0)])
 def test_attention_mass_and_in_triple_ner_are_tabulated_and_drawn(studied, prepared, tmp_path, model, rows):
     write_attention_mass(prepared / "test.jsonl", {"0": studied / f"{model}.json"}, tmp_path / "attention_mass.json")
     predictions = {"sinet": {"0": studied / "right.jsonl", "1": studied / "nothing.jsonl"}}
-    score_in_triple_ner(prepared / "test.jsonl", predictions, tmp_path / "in_triple_ner.json")
+    score_in_triple_ner(prepared / "test.jsonl", predictions, "sinet", tmp_path / "in_triple_ner.json")
     declared = DECLARED | {"case_study": {"model": model}}
     files = tmp_path / "attention_mass.json", tmp_path / "in_triple_ner.json"
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32"}

@@ -116,7 +116,7 @@ def attention_mass(plan: PlanFile, out: Json) -> None:
 @command
 def in_triple_ner(plan: PlanFile, out: Json) -> None:
     """Score NER on in-triple and on out-of-triple entities: precision, recall, F1. Mean over the seeds of each model,
-    with bootstrap intervals over sentences."""
+    with bootstrap intervals over sentences, and tested against the studied model."""
     from sinet.evaluate.in_triple import score_in_triple_ner
 
     read = read_plan(plan)
@@ -125,4 +125,4 @@ def in_triple_ner(plan: PlanFile, out: Json) -> None:
     for run in read.at(case.dataset, case.encoder):
         *_, model, seed = run.split("/")
         predictions.setdefault(model, {})[seed] = read.file(run, "predictions.jsonl")
-    score_in_triple_ner(read.results / "data" / case.dataset / "test.jsonl", predictions, out)
+    score_in_triple_ner(read.results / "data" / case.dataset / "test.jsonl", predictions, case.model, out)

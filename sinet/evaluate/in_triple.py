@@ -15,8 +15,8 @@ import numpy as np
 
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
+from sinet.evaluate import stats
 from sinet.evaluate.metrics import FIGURES, facts, figures
-from sinet.evaluate.stats import RESAMPLES, intervals
 from sinet.files import write_sealed
 
 GROUPS = ("in_triple", "out_of_triple")
@@ -50,30 +50,45 @@ def in_triple_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence]) ->
     return counts
 
 
-def score_in_triple_ner(gold_path: Path, predictions: Mapping[str, Mapping[str, Path]], out: Path) -> None:
-    """Write `in_triple_ner.json`: NER by group of each model, mean over seeds, with intervals over sentences.
+def score_in_triple_ner(
+    gold_path: Path, predictions: Mapping[str, Mapping[str, Path]], studied: str, out: Path
+) -> None:
+    """Write `in_triple_ner.json`: NER by group of each model, mean over seeds, with intervals over sentences; and the
+    difference of recall and F1 to the studied model, tested as systems are (`sinet.evaluate.stats`), Holm over all.
 
     Args:
         predictions: by model name and seed.
     """
     gold = read_sentences(gold_path)
-    models = {}
+    # by model, group and figure: of each seed the figure (seeds,), and in the same resamples (seeds, resamples)
+    of_seeds: dict[str, np.ndarray] = {}
+    resampled: dict[str, np.ndarray] = {}
     for model, seeds in predictions.items():
-        # (sentences, seeds, groups, 3): the same sentences are drawn for all seeds, their figures averaged
-        counts = np.stack(
-            [in_triple_counts(gold, read_predicted(path, gold, gold_path)) for path in seeds.values()], axis=1
-        )
-        per_seed = figures(counts.sum(axis=0))
-        low, high = intervals(counts, lambda sums: figures(sums).mean(axis=-3))
-        models[model] = {
-            group: {
-                figure: {
-                    "values": {seed: per_seed[s, g, f].item() for s, seed in enumerate(seeds)},
-                    "interval": [low[g, f].item(), high[g, f].item()],
-                }
-                for f, figure in enumerate(FIGURES)
-            }
-            | {"gold": int(counts[:, 0, g, 2].sum())}
-            for g, group in enumerate(GROUPS)
-        }
-    write_sealed(out, {"sentences": len(gold), "resamples": RESAMPLES, "split": gold_path.stem, "models": models})
+        counts = np.stack([in_triple_counts(gold, read_predicted(path, gold, gold_path)) for path in seeds.values()])
+        counts = np.moveaxis(counts, 2, 0)  # (groups, seeds, sentences, 3)
+        of_seeds[model] = np.moveaxis(figures(counts.sum(axis=2)), -1, 1)
+        resampled[model] = np.stack([stats.resampled_figures(of).transpose(2, 1, 0) for of in counts])
+    totals = {group: int(sum(len(argument_entities(s)[g]) for s in gold)) for g, group in enumerate(GROUPS)}
+    models: dict[str, dict] = {}
+    tested: list[dict] = []
+    for model, seeds in predictions.items():
+        models[model] = {}
+        for g, group in enumerate(GROUPS):
+            models[model][group] = {"gold": totals[group]}
+            for f, figure in enumerate(FIGURES):
+                values, again = of_seeds[model][g, f], resampled[model][g, f]
+                bounds = np.quantile(again.mean(axis=0), (stats.LEVEL / 2, 1 - stats.LEVEL / 2)).tolist()
+                described = {"values": dict(zip(seeds, values.tolist(), strict=True)), "interval": bounds}
+                models[model][group][figure] = described
+                if figure == "precision" or model == studied or studied not in predictions:
+                    continue
+                against = of_seeds[studied][g, f]
+                described["difference"] = {"value": float(values.mean() - against.mean()), "tested": False}
+                if min(len(values), len(against)) >= stats.LEAST_RUNS:
+                    test = stats.difference_of_systems(values, against, again, resampled[studied][g, f])
+                    described["difference"] |= {"tested": True, "interval": [test.low, test.high], "p": test.p}
+                    tested.append(described["difference"])
+    for difference, adjusted in zip(tested, stats.holm([t["p"] for t in tested]), strict=True):
+        difference["p_holm"] = adjusted
+    about = {"sentences": len(gold), "resamples": stats.RESAMPLES, "split": gold_path.stem, "studied": studied}
+    write_sealed(out, about | {"family": len(tested), "models": models})

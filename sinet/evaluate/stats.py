@@ -56,18 +56,21 @@ def by_document(values: NDArray, documents: NDArray) -> NDArray:
 
 
 def resampled_f1(counts: NDArray, resamples: int = RESAMPLES, seed: int = 0) -> NDArray:
-    """F1 of every run on bootstrap samples of the test sentences or documents, the same samples for all runs.
+    """F1 x 100 of `resampled_figures`, `(resamples, runs)`."""
+    return resampled_figures(counts, resamples, seed)[..., 2]
+
+
+def resampled_figures(counts: NDArray, resamples: int = RESAMPLES, seed: int = 0) -> NDArray:
+    """Precision, recall and F1 x 100 of every run on bootstrap samples of the test sentences or documents, the same
+    samples for all runs, `(resamples, runs, 3)`.
 
     Args:
         counts: whole numbers `(runs, sentences, 3)`: correct, predicted and gold claims of each sentence (document).
-
-    Returns:
-        `(resamples, runs)`, F1 x 100.
     """
     runs, sentences, _ = counts.shape
     columns = np.ascontiguousarray(counts.transpose(1, 0, 2).reshape(sentences, runs * 3), dtype=float)
     sums = np.concatenate([weights @ columns for weights in draws(sentences, resamples, seed)])
-    return figures(sums.reshape(resamples, runs, 3))[..., 2]
+    return figures(sums.reshape(resamples, runs, 3))
 
 
 def draws(sentences: int, resamples: int, seed: int) -> Iterator[NDArray]:

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from sinet.captions import machine
+from sinet.evaluate.stats import LEVEL
 from sinet.files import read_sealed
 from sinet.report.grid import Grid
 from sinet.report.style import DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
@@ -131,17 +132,35 @@ def in_triple_table(scores: dict, grid: Grid) -> Table:
                 cells[title, name] = cell if figure == "precision" else with_interval
                 line = of | {"group": group, "figure": figure} | summary(values, figures[figure]["values"])
                 low, high = (round(bound, 4) for bound in bounds)
-                lines.append(line | {"low": low, "high": high})
+                apart = figures[figure].get("difference", {})
+                if figure != "precision":
+                    cells[title, f"{name} - {_title(scores, grid)}'s"] = _difference(apart)
+                told = {"difference": apart.get("value"), "p": apart.get("p"), "p_holm": apart.get("p_holm")}
+                lines.append(line | {"low": low, "high": high} | told)
         rows.append(cells | {"n": number(len(values), 0)})
-    columns = ["system", "setting", "group", "figure", "mean", "sd", "n", "low", "high", "values", "seeds"]
+    columns = ["system", "setting", "group", "figure", "mean", "sd", "n", "low", "high"]
+    columns += ["difference", "p", "p_holm", "values", "seeds"]
     notes = (
         f"{'. '.join(grid.caption())} NER precision, recall and F1 x 100, mean ± standard deviation over n seeds "
         f"where n > 1. {GROUP_RULE}.",
         f"[95 % interval]: bootstrap over sentences of the mean over seeds, {scores['resamples']:,} resamples.",
+        f"- {_title(scores, grid)}'s: difference of the means; with three or more seeds on each side [95 % t "
+        "interval], tested like the figures of systems (paired bootstrap over sentences plus what seeds add), Holm "
+        f"over the {scores['family']} differences tested here. Bold: adjusted p < {LEVEL:g}.",
         *_remark(grid),
     )
     tidy = pd.DataFrame(lines, columns=columns)
     return Table("in_triple_ner", "In-triple NER: entities in a triple and in none", frame(rows), tidy, notes)
+
+
+def _difference(apart: dict) -> Cell:
+    if not apart:
+        return NO_FIGURE
+    bold = apart["tested"] and apart["p_holm"] < LEVEL
+    cell = number(apart["value"], sign=True, bold=bold)
+    if not apart["tested"]:
+        return cell
+    return Cell(f"{cell} {interval(apart['interval'], 1, sign=True)}", cell.value, bold)
 
 
 def draw(attention: dict, scores: dict, grid: Grid, out: Path) -> None:
@@ -217,6 +236,10 @@ def _point(axis: plt.Axes, value: float, bounds: list[float], y: float, color: s
 
 def _studied(grid: Grid) -> str:
     return grid.title("models", grid.declared["case_study"]["model"])
+
+
+def _title(scores: dict, grid: Grid) -> str:
+    return grid.title("models", scores["studied"])
 
 
 def _measured(attention: dict) -> str:
