@@ -18,6 +18,8 @@ from sinet.efficiency import flops
 from sinet.efficiency.flops import as_released
 from tests.conftest import CORPUS, LABELS
 
+PFN_THRESHOLDS = ("entity_threshold", "threshold")
+
 
 def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
     e = np.exp(x - x.max(axis, keepdims=True))
@@ -512,7 +514,9 @@ def test_table_sequence_tags_fill_the_rectangles_of_flat_entities(tiny_encoder):
 @pytest.mark.parametrize("released", [False, True])
 def test_pfn_loss_and_decoding_follow_from_its_tables(released, tiny_encoder):
     sentences = read_sentences(CORPUS)
-    model = shuffled_weights(pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings | {"threshold": 0.52}))
+    model = shuffled_weights(
+        pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings | dict.fromkeys(PFN_THRESHOLDS, 0.52))
+    )
     batch = model.collate(sentences)
     with torch.no_grad():
         with as_released(model):
@@ -559,7 +563,7 @@ def test_pfn_loss_and_decoding_follow_from_its_tables(released, tiny_encoder):
 
 @pytest.mark.parametrize("released", [False, True])
 def test_pfn_without_a_threshold_finds_every_span_and_no_other(released, tiny_encoder):
-    model = pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings | {"threshold": 0.0}).eval()
+    model = pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings | dict.fromkeys(PFN_THRESHOLDS, 0.0)).eval()
     model.released = released
     sentence = read_sentences(CORPUS)[0]
     with torch.no_grad():

@@ -266,7 +266,9 @@ def test_pfn_reads_so_many_words_and_no_more(tiny_encoder):
     entities = (Entity("Method", 0, 1), Entity("Task", 1, 3), Entity("Task", 2, 4))
     relations = (Relation("Used-for", 0, 1), Relation("Used-for", 0, 2))
     sentence = Sentence("long", words, entities, relations)
-    model = pfn.System(LABELS, tiny_encoder, **pfn.System.test_settings | {"max_words": 3, "threshold": 0.0}).eval()
+    model = pfn.System(
+        LABELS, tiny_encoder, **pfn.System.test_settings | {"max_words": 3, "threshold": 0.0, "entity_threshold": 0.0}
+    ).eval()
     batch = model.training_batch([sentence])
     cut = model.training_batch([Sentence("cut", words[:3], entities[:2], relations[:1])])
     assert batch["lengths"].tolist() == [3]

@@ -11,6 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
@@ -147,11 +148,14 @@ def test_results_are_shown_with_what_they_were_made_by(finished):
     assert done.returncode == 0, done.stderr
     text = (finished / "results" / "README.md").read_text()
     assert "`make tables CONFIG=config/quick.yaml`, finished 20" in text and "6 runs; " in text
-    for table in (finished / "results" / "quick" / "tables").glob("*.md"):
-        assert table.read_text().splitlines()[-1] in text, table
-    pictures = re.findall(r"!\[.*\]\((shown/results-quick/.*\.png)\)", text)
-    assert len(pictures) == len(list((finished / "results" / "quick" / "figures").rglob("*.png"))) > 5
-    assert all((finished / "results" / picture).is_file() for picture in pictures)
+    shown, made = finished / "results" / "shown" / "results-quick", finished / "results" / "quick"
+    for kind, ending in (("tables", "csv"), ("figures", "png")):
+        files = sorted((made / kind).rglob(f"*.{ending}"))
+        assert len(files) > 5
+        assert all((shown / file.relative_to(made / kind)).read_bytes() == file.read_bytes() for file in files)
+    pictures = re.findall(r'src="(shown/results-quick/.*?[.]png)"', text)
+    assert len(pictures) == 2 and all((finished / "results" / picture).is_file() for picture in pictures)
+    assert "Efficiency" in text and yaml.safe_load((finished / "config/quick.yaml").read_text())["remark"] in text
     refused = subprocess.run([*call, "config/open.yaml"], cwd=finished, capture_output=True, text=True)
     assert refused.returncode == 2 and "run the grid first: make tables CONFIG=config/open.yaml" in refused.stderr
 

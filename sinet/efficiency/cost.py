@@ -165,8 +165,8 @@ class _IntoEncoders:
                     setattr(module, name, self._made_real(getattr(module, name)))
 
     def _made_real(self, encode: Callable) -> Callable:
-        def encoded(input_ids: Tensor, attention_mask: Tensor) -> object:
-            made = encode(input_ids.to(META), attention_mask.to(META))
+        def encoded(*inputs: Tensor) -> object:
+            made = encode(*(tensor.to(META) for tensor in inputs))
             self.states += [t for t in tree_leaves(made) if t.requires_grad]
             return tree_map_only(Tensor, lambda t: torch.zeros(t.shape, requires_grad=t.requires_grad), made)
 

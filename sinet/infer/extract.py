@@ -167,7 +167,10 @@ class Predictor:
         predicted in batches, and each names its text by its position (`document`: "0", ...).
 
         Args:
-            lines, language, pdf: as `sinet.data.text.sentences`.
+            texts: one text or some.
+            lines: whether a line break ends a sentence.
+            language: spaCy's code of the language.
+            pdf: whether words that are hyphenated across lines are joined and headings set apart.
 
         Raises:
             UserError: what is no text, one that holds halves of characters, as wrongly decoded bytes become, or a

@@ -75,7 +75,7 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
             *_figures(made, folder.relative_to(out.parent)),
             _made(config, plan),
         ]
-        parts.append(f"All tables (CSV) and figures: [shown/{name}](shown/{name}/).\n")
+        parts.append(f"All tables (CSV) and figures: `results/shown/{name}/`.\n")
     if (by_hand := out.with_name("by-hand.md")).is_file():
         parts.append(f"Measured in pieces, by hand: [{by_hand.name}]({by_hand.name}).\n")
     write_text(out, "\n".join(parts))
