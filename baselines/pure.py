@@ -15,6 +15,7 @@ What differs from the released code:
 - Trained side by side, a step can take a random share of the pairs (`training_pairs`).
 """
 
+import copy
 import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -23,9 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines._two_models import TwoModels, insert_markers, marker_ids
 from baselines.settings import PURE
-from sinet.contract import Batch, Labels, Prediction, Sentence
+from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
@@ -57,7 +57,36 @@ class RelationModel(nn.Module):
         return self.classify(self.dropout(self.norm(torch.cat([hidden[pair, subject], hidden[pair, object]], dim=1))))
 
 
-class System(TwoModels):
+def insert_markers(
+    pieces: Tensor, lengths: Tensor, subject: Tensor, object: Tensor, markers: Tensor, longest: int, pad: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Put four markers around the two arguments of each pair.
+
+    Args:
+        pieces: (pairs, length) piece ids from [CLS] to [SEP], padded; lengths: (pairs) of them that are real;
+        subject, object: (pairs, 2) half-open ranges of pieces; markers: (pairs, 4) ids of the subject's start and
+        end and the object's start and end; longest: what lies beyond is cut, as the encoder cannot read it.
+
+    Returns:
+        input ids and attention mask (pairs, at most length + 4), and the positions of both start markers (pairs),
+        0, hence [CLS], where cut off (as released).
+    """
+    count, width = pieces.shape
+    # a marker stands before the piece at its boundary; where boundaries meet, ends stand before starts and the
+    # subject's marker before the object's
+    boundary = torch.stack([subject[:, 0], subject[:, 1], object[:, 0], object[:, 1]], dim=1)
+    key = 4 * boundary + torch.tensor([2, 0, 3, 1], device=pieces.device)
+    marker_at = boundary + (key.unsqueeze(1) < key.unsqueeze(2)).sum(2)
+    place = torch.arange(width, device=pieces.device)
+    piece_at = place + (boundary.unsqueeze(2) <= place).sum(1)
+    ids = pieces.new_full((count, width + 4), pad).scatter(1, piece_at, pieces).scatter(1, marker_at, markers)
+    mask = (torch.arange(width + 4, device=pieces.device) < lengths.unsqueeze(1) + 4).long()
+    starts = marker_at[:, 0::2]
+    starts = starts.masked_fill(starts >= longest, 0)
+    return ids[:, :longest], mask[:, :longest], starts[:, 0], starts[:, 1]
+
+
+class System(Extractor):
     """PURE."""
 
     Settings = PURE
@@ -65,6 +94,7 @@ class System(TwoModels):
     citation = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
     released_form = "the entity model's first layer over the concatenation of every span"
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 100, "max_arguments": 12}
+    encoders = ("encoder.", "relation_encoder.")
     markers: Tensor
 
     def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
@@ -78,10 +108,20 @@ class System(TwoModels):
             outputs=types + 1,
             dropout=s.dropout,
         )
+        self.relation_encoder = type(encoder)(copy.deepcopy(encoder.model), encoder.tokenizer)
         self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, s.relation_dropout)
         initialise_normal(self, "encoder.", "relation_encoder.")
         # (types, subject or object, start or end)
-        self.register_buffer("markers", marker_ids(self.relation_encoder, 4 * types).view(types, 2, 2))
+        self.register_buffer("markers", self._marker_ids(4 * types).view(types, 2, 2))
+
+    def _marker_ids(self, count: int) -> Tensor:
+        vocabulary = self.relation_encoder.tokenizer.get_vocab()
+        unused = [vocabulary[p] for n in range(1, count + 1) if (p := f"[unused{n}]") in vocabulary]
+        rows = self.relation_encoder.rows
+        added = list(range(rows, rows + count - len(unused)))
+        if added:
+            self.relation_encoder.model.resize_token_embeddings(rows + len(added), mean_resizing=False)
+        return torch.tensor(unused + added)
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         return S.collate(sentences, self.encoder, self.labels)
@@ -114,16 +154,16 @@ class System(TwoModels):
             subject, object = part.unbind(1)
             home = sentence[subject]
             longest = int(lengths[home].max())
-            ids, mask, at = insert_markers(
+            ids, mask, *starts = insert_markers(
                 batch["input_ids"][home, :longest],
                 lengths[home],
-                torch.cat([extent[subject], extent[object]], dim=1),
-                (2, 0, 3, 1),  # where boundaries meet, ends stand before starts, the subject's before the object's
+                extent[subject],
+                extent[object],
                 torch.cat([self.markers[kinds[subject], 0], self.markers[kinds[object], 1]], dim=1),
                 min(self.settings.max_sequence_length, self.relation_encoder.max_pieces),
                 self.relation_encoder.tokenizer.pad_token_id,
             )
-            scores.append(self.relation_model(self.relation_encoder(ids, mask), at[:, 0], at[:, 2]).float())
+            scores.append(self.relation_model(self.relation_encoder(ids, mask), *starts).float())
         return torch.cat(scores)[order.argsort()]
 
     # -- training and prediction ---------------------------------------------------------------------------
@@ -138,6 +178,13 @@ class System(TwoModels):
             read = sum(entity.end <= length for entity in sentence.entities)
             pairs += [Pair(sentence, head, tail) for head, tail in itertools.permutations(range(read), 2)]
         return pairs
+
+    def item_lengths(self, items: Sequence) -> list[int]:
+        if self.stage != "relation":
+            return super().item_lengths(items)
+        sentences = {id(pair.sentence): pair.sentence for pair in items}
+        pieces = dict(zip(sentences, self.encoder.piece_counts(list(sentences.values())), strict=True))
+        return [pieces[id(pair.sentence)] for pair in items]
 
     def training_batch(self, items: Sequence) -> Batch:
         """Besides the sentences `pairs` (pairs, 2) of `gold_spans` and their `pair_labels`, no relation = 0: those

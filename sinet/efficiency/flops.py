@@ -47,11 +47,11 @@ UNCOUNTED = frozenset(
         # element-wise
         "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp frexp log pow sqrt tanh sigmoid",
         "sigmoid_ softmax gelu gelu_ relu elu ceil clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where",
-        "log_softmax sign sin cos masked_fill masked_fill_ fill_",
+        "sign sin cos masked_fill masked_fill_ fill_",
         "dropout logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
         # reductions and searches without products
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
-        "scatter_reduce topk any all _unique2 unique_consecutive",
+        "scatter_reduce topk any all",
         # making and moving data
         "arange triu_indices",
         "randn tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
@@ -150,11 +150,7 @@ class _Encoding(nn.Module):
         self.encoder = encoder
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        # markers share the places of pieces: there may be more in a row than the encoder has places
-        place = torch.arange(input_ids.shape[1], device=input_ids.device) % self.encoder.max_pieces
-        more = input_ids.shape[1] > self.encoder.max_pieces
-        places = place.expand_as(input_ids) if more else None
-        return self.encoder.transformer(input_ids, attention_mask, places).last_hidden_state
+        return self.encoder.transformer(input_ids, attention_mask).last_hidden_state
 
 
 ENCODER_COUNTS: dict[tuple[str, str, torch.Size], Counter[str]] = {}
