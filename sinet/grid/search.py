@@ -61,9 +61,7 @@ def trials_grid(search: Search, config: dict[str, Any], results: str) -> dict[st
             system = declared["system"]
             if system not in recipe:
                 raise UserError(f"search: recipe {search.recipe} has none for {system}, the system of {model}")
-            # without what an earlier search has chosen
-            own = {key: value for key, value in recipe[system].items() if key != "datasets"}
-            grid["recipes"][trial][system] = changed(own, changes)
+            grid["recipes"][trial][system] = changed(recipe[system], changes)
             title = f"{declared['title']}, {trial}"
             grid["models"][f"{model}.{trial}"] = declared | {"title": title, "published": None, "setting": None}
         models = [f"{model}.{trial}" for model in search.models]
@@ -78,7 +76,9 @@ def trials_grid(search: Search, config: dict[str, Any], results: str) -> dict[st
 
 
 def changed(own: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A recipe for a system with what a trial changes; a frozen encoder stays so."""
+    """A recipe for a system with what a trial changes, without what an earlier search has chosen for single datasets; a
+    frozen encoder stays so."""
+    own = {key: value for key, value in own.items() if key != "datasets"}
     drawn = {key: value for key, value in changes.items() if not key.startswith(SETTINGS)}
     settings = {key.removeprefix(SETTINGS): value for key, value in changes.items() if key.startswith(SETTINGS)}
     if "encoder_lr" in own and own["encoder_lr"] is None:

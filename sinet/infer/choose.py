@@ -9,7 +9,6 @@ import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -21,7 +20,7 @@ from sinet.files import read_sealed, write_atomically, write_text
 from sinet.grid.plan import Plan
 from sinet.grid.search import changed, draw
 from sinet.infer.predict import dev_curve
-from sinet.schema import Config, Search
+from sinet.schema import Search
 
 COLUMNS = (
     *("dataset", "encoder", "model", "trial", "drawn", "seeds", "dev_ent", "dev_rel", "dev_rel_plus"),
@@ -52,7 +51,7 @@ def choose(search: Search, plan: Plan, table: Path, out: Path) -> list[str]:
             system = plan.config.models[model].system
             if not best["threshold"] and "threshold" in systems.settings(system).model_fields:
                 best["threshold"] = _threshold(search, plan, dataset, model, best["trial"])
-            changes = changed(_own(plan.config, search.recipe, system), json.loads(best["drawn"]))
+            changes = changed(plan.config.recipes[search.recipe][system].declared(), json.loads(best["drawn"]))
             if best["threshold"]:
                 changes["settings"]["threshold"] = float(best["threshold"])
             chosen.setdefault(system, {"datasets": {}})["datasets"][dataset] = changes
@@ -68,11 +67,6 @@ HEAD = """\
 # Written by `sinet choose`: for each system and dataset the best on dev of {trials} random trials, the same for all
 # ({table}), and the threshold of relations that is best there. Not to be edited.
 """
-
-
-def _own(config: Config, recipe: str, system: str) -> dict[str, Any]:
-    declared = config.recipes[recipe][system].declared()
-    return {key: value for key, value in declared.items() if key != "datasets"}
 
 
 def _rows(search: Search, plan: Plan, table: Path) -> Iterator[dict[str, str]]:

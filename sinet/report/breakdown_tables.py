@@ -27,22 +27,14 @@ NOT_TESTED = (
 
 def types_table(grid: Grid) -> Table:
     """F1 and support of every entity type (Ent) and relation type (Rel, Rel+)."""
-    made = []
-    for place, metric, _, kind, support, f1 in _classes(grid, [TYPE]):
-        name = METRICS[metric]
-        cells, lines = _of_class(grid, place, f"{name} of {kind}", support["gold"], f1)
-        made.append((_where(grid, place) | {"Figure": name, "Type": kind} | cells, lines))
+    made = _by_class(grid, TYPE, "Type", " of ")
     notes = f"Micro F1 x 100 of each type{_pooled(grid)}. Gold: its claims in the gold of the test split.", NOT_TESTED
     return _table(grid, "types", "By type", made, notes)
 
 
 def relaxed_table(grid: Grid) -> Table:
     """F1 under the strict matching and the relaxed ones."""
-    made = []
-    for place, metric, _, matching, support, f1 in _classes(grid, [MATCHING]):
-        name = METRICS[metric]
-        cells, lines = _of_class(grid, place, f"{name}, {matching}", support["gold"], f1)
-        made.append((_where(grid, place) | {"Figure": name, "Matching": matching} | cells, lines))
+    made = _by_class(grid, MATCHING, "Matching", ", ")
     notes = (
         f"Micro F1 x 100{_pooled(grid)}; symmetric types direction-free. Matchings as in SemEval-2013 Task 9: strict, "
         "boundaries and types of entities, as in the main table; exact, boundaries, any type; partial, a shared word, "
@@ -53,6 +45,17 @@ def relaxed_table(grid: Grid) -> Table:
     )
     columns = "Dataset", "Encoder", "Figure", "Matching"
     return _table(grid, "relaxed", "Relaxed matching", made, notes, columns)
+
+
+def _by_class(grid: Grid, slicing: str, column: str, joined: str) -> list[tuple[dict, list[dict]]]:
+    """A row for each metric and class of a slicing: the class in a `column` of its own, and in the csv `joined` to the
+    metric."""
+    made = []
+    for place, metric, _, label, support, f1 in _classes(grid, [slicing]):
+        name = METRICS[metric]
+        cells, lines = _of_class(grid, place, f"{name}{joined}{label}", support["gold"], f1)
+        made.append((_where(grid, place) | {"Figure": name, column: label} | cells, lines))
+    return made
 
 
 def slices_table(grid: Grid) -> Table:
