@@ -98,7 +98,7 @@ def test_a_digest_follows_what_the_step_reaches(old, new, changes, toy):
     "definition, rules",
     [
         ("sinet.report.attention.draw_cases", {"draw_attention"}),
-        ("sinet.evaluate.stats.holm", {"compare"}),
+        ("sinet.evaluate.stats.holm", {"compare", "score_in_triple_ner"}),
         ("sinet.train.steps.Training", {"train"}),
         ("sinet.train.checkpoints.StateFolder", {"train"}),
         ("sinet.efficiency.timing.time_runs", {"time_inference"}),

@@ -191,7 +191,12 @@ def test_touched_files_re_run_nothing(finished):
     [
         ("baselines/pfn.py", "\n\n\n", "\n\n# a comment\n\n", set()),
         ("sinet/report/attention.py", "def draw_cases(", "EDITED = 1\n\n\ndef draw_cases(", set()),
-        ("sinet/evaluate/stats.py", "def holm(", "def holm(edited=1, /, *, ", {"compare", "tabulate", "draw_results"}),
+        (
+            "sinet/evaluate/stats.py",
+            "def holm(",
+            "def holm(edited=1, /, *, ",
+            {"compare", "tabulate", "draw_results", "score_in_triple_ner", "draw_attention_mass"},
+        ),
         (
             "baselines/pfn.py",
             "class System(",
