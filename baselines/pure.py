@@ -1,8 +1,10 @@
-"""PURE, single sentence: an entity model, and a relation model that sees typed markers around its two arguments.
+"""PURE: an entity model, and a relation model that sees typed markers around its two arguments.
 
 Zhong and Chen, NAACL 2021, section 3; details follow the released code (princeton-nlp/PURE, commit b1e9cad). Two
 encoders: one classifies spans [first piece ; last piece ; width], the other reads the sentence once for every ordered
-pair of entities. The relation model learns from gold entities and is applied to predicted ones.
+pair of entities. The relation model learns from gold entities and is applied to predicted ones. Both may read the words
+around a sentence in its document (`entity_window`, `relation_window`; section 3.4). The approximation (`markers:
+batched`; section 5) lets the markers levitate, so that many pairs share one pass.
 
 A recipe may train the two models one after another, each as released (`stage`), or side by side on the same sentences:
 they share no weight and no loss.
@@ -10,12 +12,13 @@ they share no weight and no loss.
 What differs from the released code:
 - Markers are `[unusedN]` pieces in the order of the types, or pieces added to the vocabulary where it has none; the
   released code numbers them in the order of first use.
-- No cross-sentence context (released: 300 words around a sentence for entities, 100 for relations).
+- Of a sentence that with its context has more pieces than the encoder has positions, context is left out.
+- With `markers: batched` a sentence is read as far as the encoder goes (released: to `max_sequence_length`), and the
+  pairs of a sentence are spread evenly over its passes.
 - Of a sentence's predicted entities at most the `max_arguments` likeliest are paired.
 - Trained side by side, a step can take a random share of the pairs (`training_pairs`).
 """
 
-import copy
 import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
@@ -24,10 +27,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines._two_models import TwoModels, extents, insert_markers, levitate, marker_ids, packed, pass_numbers
 from baselines.settings import PURE
-from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
+from sinet.contract import Batch, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
-from sinet.encoders.encoder import Encoder
+from sinet.encoders.encoder import Encoder, Window
 from sinet.model import spans as S
 from sinet.model.endpoints import FeedForward, endpoints, span_scores
 from sinet.model.weights import initialise_normal
@@ -51,42 +55,13 @@ class RelationModel(nn.Module):
         self.classify = nn.Linear(2 * hidden, classes)
         self.dropout = Dropout(dropout)
 
-    def forward(self, hidden: Tensor, subject: Tensor, object: Tensor) -> Tensor:
-        """(pairs, classes) of encoded pairs (pairs, pieces, hidden) and their marker positions (pairs)."""
-        pair = torch.arange(len(hidden), device=hidden.device)
-        return self.classify(self.dropout(self.norm(torch.cat([hidden[pair, subject], hidden[pair, object]], dim=1))))
+    def forward(self, hidden: Tensor, row: Tensor, subject: Tensor, object: Tensor) -> Tensor:
+        """(pairs, classes) of encoded passes (rows, pieces, hidden), and of each pair the row and the positions of its
+        start markers (pairs)."""
+        return self.classify(self.dropout(self.norm(torch.cat([hidden[row, subject], hidden[row, object]], dim=1))))
 
 
-def insert_markers(
-    pieces: Tensor, lengths: Tensor, subject: Tensor, object: Tensor, markers: Tensor, longest: int, pad: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Put four markers around the two arguments of each pair.
-
-    Args:
-        pieces: (pairs, length) piece ids from [CLS] to [SEP], padded; lengths: (pairs) of them that are real;
-        subject, object: (pairs, 2) half-open ranges of pieces; markers: (pairs, 4) ids of the subject's start and
-        end and the object's start and end; longest: what lies beyond is cut, as the encoder cannot read it.
-
-    Returns:
-        input ids and attention mask (pairs, at most length + 4), and the positions of both start markers (pairs),
-        0, hence [CLS], where cut off (as released).
-    """
-    count, width = pieces.shape
-    # a marker stands before the piece at its boundary; where boundaries meet, ends stand before starts and the
-    # subject's marker before the object's
-    boundary = torch.stack([subject[:, 0], subject[:, 1], object[:, 0], object[:, 1]], dim=1)
-    key = 4 * boundary + torch.tensor([2, 0, 3, 1], device=pieces.device)
-    marker_at = boundary + (key.unsqueeze(1) < key.unsqueeze(2)).sum(2)
-    place = torch.arange(width, device=pieces.device)
-    piece_at = place + (boundary.unsqueeze(2) <= place).sum(1)
-    ids = pieces.new_full((count, width + 4), pad).scatter(1, piece_at, pieces).scatter(1, marker_at, markers)
-    mask = (torch.arange(width + 4, device=pieces.device) < lengths.unsqueeze(1) + 4).long()
-    starts = marker_at[:, 0::2]
-    starts = starts.masked_fill(starts >= longest, 0)
-    return ids[:, :longest], mask[:, :longest], starts[:, 0], starts[:, 1]
-
-
-class System(Extractor):
+class System(TwoModels):
     """PURE."""
 
     Settings = PURE
@@ -94,12 +69,14 @@ class System(Extractor):
     citation = "Zhong and Chen, NAACL 2021: A Frustratingly Easy Approach for Entity and Relation Extraction"
     released_form = "the entity model's first layer over the concatenation of every span"
     test_settings: ClassVar[dict] = {"max_span_width": 4, "width_size": 8, "hidden_size": 100, "max_arguments": 12}
-    encoders = ("encoder.", "relation_encoder.")
     markers: Tensor
 
     def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s, types = self.settings, len(labels.entity_types)
+        encoder.window, self.relation_window = Window(words=s.entity_window), Window(words=s.relation_window)
+        if s.markers == "batched":
+            self.relation_encoder.require(pair_mask=True, position_ids=True)
         self.hidden_dropout = Dropout(s.hidden_dropout)
         self.width = nn.Embedding(s.max_span_width + 1, s.width_size)  # row 0 is the released code's padding
         self.entity_model = FeedForward(
@@ -108,23 +85,10 @@ class System(Extractor):
             outputs=types + 1,
             dropout=s.dropout,
         )
-        self.relation_encoder = type(encoder)(copy.deepcopy(encoder.model), encoder.tokenizer)
         self.relation_model = RelationModel(encoder.hidden_size, len(labels.relation_types) + 1, s.relation_dropout)
         initialise_normal(self, "encoder.", "relation_encoder.")
         # (types, subject or object, start or end)
-        self.register_buffer("markers", self._marker_ids(4 * types).view(types, 2, 2))
-
-    def _marker_ids(self, count: int) -> Tensor:
-        vocabulary = self.relation_encoder.tokenizer.get_vocab()
-        unused = [vocabulary[p] for n in range(1, count + 1) if (p := f"[unused{n}]") in vocabulary]
-        rows = self.relation_encoder.rows
-        added = list(range(rows, rows + count - len(unused)))
-        if added:
-            self.relation_encoder.model.resize_token_embeddings(rows + len(added), mean_resizing=False)
-        return torch.tensor(unused + added)
-
-    def collate(self, sentences: Sequence[Sentence]) -> Batch:
-        return S.collate(sentences, self.encoder, self.labels)
+        self.register_buffer("markers", marker_ids(self.relation_encoder, 4 * types).view(types, 2, 2))
 
     # -- the two models ------------------------------------------------------------------------------------
 
@@ -135,36 +99,51 @@ class System(Extractor):
         scores = span_scores(self.entity_model, first, last, self.width.weight[1:])
         return scores.float(), S.span_grid(batch["words_left"], self.settings.max_span_width)
 
-    def relation_scores(self, batch: Batch, spans: Tensor, kinds: Tensor, pairs: Tensor) -> Tensor:
+    def relation_scores(
+        self, batch: Batch, spans: Tensor, kinds: Tensor, pairs: Tensor, number: Tensor | None = None
+    ) -> Tensor:
         """Scores (pairs, none and types) of typed entities.
 
         Args:
-            spans: (spans, 2) word rows; kinds: (spans) entity type, None not counted; pairs: (pairs, 2) in `spans`.
-
-        Pairs go through the encoder sorted by the length of their sentence, `pair_batch` at a time.
+            spans: (spans, 2) word rows; kinds: (spans) entity type, None not counted; pairs: (pairs, 2) in `spans`;
+            number: (pairs) the pass of each pair with batched markers, ascending from 0; a pass for each, as in
+            training, if None.
         """
-        width = batch["input_ids"].shape[1]
-        sentence = batch["word_sentence"][spans[:, 0]]
-        extent = torch.stack([batch["word_start"][spans[:, 0]], batch["word_end"][spans[:, 1] - 1]], dim=1)
-        extent = extent - (sentence * width).unsqueeze(1)
-        lengths = batch["attention_mask"].sum(1)
-        order = lengths[sentence[pairs[:, 0]]].argsort(descending=True, stable=True)
-        scores = []
-        for part in pairs[order].split(self.settings.pair_batch):
-            subject, object = part.unbind(1)
-            home = sentence[subject]
-            longest = int(lengths[home].max())
-            ids, mask, *starts = insert_markers(
-                batch["input_ids"][home, :longest],
-                lengths[home],
-                extent[subject],
-                extent[object],
-                torch.cat([self.markers[kinds[subject], 0], self.markers[kinds[object], 1]], dim=1),
-                min(self.settings.max_sequence_length, self.relation_encoder.max_pieces),
-                self.relation_encoder.tokenizer.pad_token_id,
-            )
-            scores.append(self.relation_model(self.relation_encoder(ids, mask), *starts).float())
-        return torch.cat(scores)[order.argsort()]
+        encoder = self.relation_encoder
+        sentence, extent = extents(batch, spans, "relation_")
+        subject, object = pairs.unbind(1)
+        home, lengths = sentence[subject], batch["relation_attention_mask"].sum(1)
+        marked = torch.cat([extent[subject], extent[object]], dim=1)
+        markers = torch.cat([self.markers[kinds[subject], 0], self.markers[kinds[object], 1]], dim=1)
+        pad, scores, order = encoder.tokenizer.pad_token_id, [], []
+        if self.settings.markers == "batched":
+            number = torch.arange(len(pairs), device=pairs.device) if number is None else number
+            for part in packed(number, lengths[home], 4, self.settings.pieces_at_once):
+                rows = part.of_rows(home[part.items])
+                text = batch["relation_input_ids"][rows, : lengths[rows].max()]
+                ids, mask, positions, columns = levitate(
+                    text, lengths[rows], part, marked[part.items], markers[part.items], pad
+                )
+                states = encoder(ids, mask, positions)
+                scores.append(self.relation_model(states, part.row, columns[:, 0], columns[:, 2]).float())
+                order.append(part.items)
+        else:
+            # those of nearly equal length together
+            for part in lengths[home].argsort(descending=True, stable=True).split(self.settings.pair_batch):
+                rows = home[part]
+                ids, mask, at = insert_markers(
+                    batch["relation_input_ids"][rows, : lengths[rows].max()],
+                    lengths[rows],
+                    marked[part] + torch.tensor([0, 1, 0, 1], device=marked.device),
+                    (2, 0, 3, 1),  # where boundaries meet, ends stand before starts, the subject's before the object's
+                    markers[part],
+                    min(self.settings.max_sequence_length, encoder.max_pieces),
+                    pad,
+                )
+                row = torch.arange(len(part), device=at.device)
+                scores.append(self.relation_model(encoder(ids, mask), row, at[:, 0], at[:, 2]).float())
+                order.append(part)
+        return torch.cat(scores)[torch.cat(order).argsort()]
 
     # -- training and prediction ---------------------------------------------------------------------------
 
@@ -178,13 +157,6 @@ class System(Extractor):
             read = sum(entity.end <= length for entity in sentence.entities)
             pairs += [Pair(sentence, head, tail) for head, tail in itertools.permutations(range(read), 2)]
         return pairs
-
-    def item_lengths(self, items: Sequence) -> list[int]:
-        if self.stage != "relation":
-            return super().item_lengths(items)
-        sentences = {id(pair.sentence): pair.sentence for pair in items}
-        pieces = dict(zip(sentences, self.encoder.piece_counts(list(sentences.values())), strict=True))
-        return [pieces[id(pair.sentence)] for pair in items]
 
     def training_batch(self, items: Sequence) -> Batch:
         """Besides the sentences `pairs` (pairs, 2) of `gold_spans` and their `pair_labels`, no relation = 0: those
@@ -241,7 +213,8 @@ class System(Extractor):
         pairs = S.likeliest_pairs(sentence, confidence, len(lengths), self.settings.max_arguments)
         relations, probabilities = pairs.new_zeros(0, 3), scores.new_zeros(0)
         if len(pairs) and self.stage != "entity":
-            related = self.relation_scores(batch, spans, kinds - 1, pairs).softmax(-1)
+            passes = pass_numbers(sentence[pairs[:, 0]], self.settings.pairs_at_once)
+            related = self.relation_scores(batch, spans, kinds - 1, pairs, passes).softmax(-1)
             best = related.argmax(-1)
             found = best.nonzero().squeeze(1)
             relations = torch.cat([pairs[found], best[found].unsqueeze(1) - 1], dim=1)

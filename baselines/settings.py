@@ -3,7 +3,7 @@
 `SETTINGS` names the systems.
 """
 
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,6 +24,7 @@ from sinet.schema import Size as Long
 MaxArguments = Annotated[
     int, Field(ge=2, le=100_000, description="Predicted entities of a sentence that are paired, the likeliest.")
 ]
+Window = Annotated[int, Field(ge=0, le=100_000)]
 
 
 class SpERT(SpanBasedSettings):
@@ -63,8 +64,16 @@ class PURE(Settings):
     judged_by: ClassVar = {"entity": "ent", "relation": "rel"}
     one_type: ClassVar = ("span", "pair")
     takes_entities: ClassVar = True
+    windows: ClassVar = ("entity_window", "relation_window")
     max_span_width: MaxSpanWidth = 8
     width_size: WidthSize = 150
+    entity_window: Window = 0
+    """Words of the document that the entity model reads at once; 0 for the sentence alone. Released: 300, with ALBERT
+    100."""
+    relation_window: Window = 0
+    """The same of the relation model. Released: 100."""
+    markers: Literal["inserted", "batched"] = "inserted"
+    """Whether the relation model reads a sentence for every pair, or, as an approximation, for many."""
     hidden_size: Size = 150
     """Of the entity model's feed-forward network."""
     dropout: Dropout = 0.2
@@ -78,7 +87,44 @@ class PURE(Settings):
     training_pairs: Natural = 0
     """Pairs drawn for each sentence of a step where both models are trained side by side; 0 for all."""
     pair_batch: Long = 64
-    """Pairs encoded at once in prediction."""
+    """Pairs encoded at once in prediction, with inserted markers."""
+    pairs_at_once: Long = 32
+    """Pairs in one pass in prediction, with batched markers."""
+    pieces_at_once: Long = 8192
+    """Word pieces and markers encoded at once, with batched markers; of a longer pass all."""
+    max_arguments: MaxArguments = 40
+
+
+class PLMarker(Settings):
+    """PL-Marker; the defaults are those of SciERC, without context."""
+
+    parts: ClassVar = {
+        "entity": ("encoder.", "entity_model."),
+        "relation": ("relation_encoder.", "relation_model."),
+    }
+    judged_by: ClassVar = {"entity": "ent", "relation": "rel"}
+    one_type: ClassVar = ("span", "pair")
+    takes_entities: ClassVar = True
+    windows: ClassVar = ("entity_window", "relation_window")
+    max_span_width: MaxSpanWidth = 8
+    dropout: Dropout = 0.1
+    """Dropout on the states of both encoders."""
+    entity_window: Window = 0
+    """Word pieces of the document that the entity model reads at once, [CLS] and [SEP] counted; 0 for the sentence
+    alone. Released: 512."""
+    relation_window: Window = 0
+    """The same of the relation model, the markers of the subject counted. Released: 256, of ACE04 384."""
+    spans_at_once: Long = 256
+    """Spans in one pass of the entity model."""
+    objects_at_once: Long = 16
+    """Objects in one pass of the relation model. Released: 16 of SciERC, 32 of ACE05, 40 of ACE04."""
+    typed_markers: bool = False
+    """Whether the markers of the relation model say the types of subject and object."""
+    retype_arguments: bool = False
+    """Whether the arguments of a predicted relation get the types that the relation model gives them, as released for
+    ACE."""
+    pieces_at_once: Long = 8192
+    """Word pieces and markers encoded at once; of a longer pass all."""
     max_arguments: MaxArguments = 40
 
 
@@ -166,6 +212,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "sinet": SINET,
     "dygiepp": DyGIEpp,
     "pfn": PFN,
+    "plmarker": PLMarker,
     "pure": PURE,
     "span_multihead": SpanMultiHead,
     "spert": SpERT,

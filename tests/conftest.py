@@ -56,6 +56,10 @@ ARCHITECTURES = {
     "roformer": {},
 }
 """Architectures on which every system is tried, and what the configuration of each has of its own."""
+NO_PAIR_MASK = {"deberta-v2", "modernbert"}
+"""Architectures that mask the embeddings, or by distance."""
+NO_POSITION_IDS = {"deberta-v2", "modernbert", "mpnet", "roformer"}
+"""Architectures in which the order of the pieces says where they are, or a part of it."""
 BYTE_LEVEL, SENTENCE_PIECE = ("roberta", "modernbert"), ("albert", "xlm-roberta", "camembert", "deberta-v2")
 """Those whose tokenizer is of this kind; the others cut word pieces."""
 

@@ -57,6 +57,7 @@ class Vocabulary:
     def __init__(self, config: dict) -> None:
         self.cls_token_id, self.sep_token_id = config["cls_token_id"], config["sep_token_id"]
         self.pad_token_id, self.unk_token_id = config.get("pad_token_id", 0), config.get("unk_token_id", 100)
+        self.mask_token_id = None
 
     def get_vocab(self) -> dict[str, int]:
         """Nothing but what markers are taken from."""
@@ -64,7 +65,8 @@ class Vocabulary:
 
     def __call__(self, words: list[str], add_special_tokens: bool) -> dict:
         assert not add_special_tokens
-        return {"input_ids": [[int(piece) for piece in word.split()] for word in words]}
+        ids = ([int(p) if p.isdigit() else self.unk_token_id for p in word.split()] for word in words)
+        return {"input_ids": list(ids)}
 
 
 def stored_encoder(config: dict) -> Encoder:

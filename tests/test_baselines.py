@@ -1,16 +1,20 @@
 """Systems without released figures, against short calculations written from the equations in NumPy, by loops."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines import dygiepp, pfn, span_multihead, table_sequence, unire
+from baselines import dygiepp, pfn, plmarker, span_multihead, table_sequence, unire
 from baselines._cache import TensorCache
 from baselines._partition_recurrence import sweep as partition_sweep
 from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
 from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import Entity, read_sentences
+from sinet.efficiency import flops
 from sinet.efficiency.flops import as_released
 from tests.conftest import CORPUS, LABELS
 
@@ -613,3 +617,37 @@ def test_unire_decodes_a_table_by_hand(threshold, tiny_encoder, monkeypatch):
     assert [(r.type, r.head, r.tail) for r in second.relations] == [("S", 0, 1)]
     assert second.relations[0].score == pytest.approx(0.55)
     assert third.entities == (Entity("B", 0, 1, 0.5),) and not third.relations
+
+
+def test_plmarker_multiplies_little_more_than_its_markers_need(tiny_encoder):
+    """A pass is padded to the longest beside it: the last of a sentence must not be much shorter than the others."""
+    assert plmarker.pass_numbers(torch.tensor([3, 3, 3, 3, 3, 7]), 4).tolist() == [0, 0, 0, 1, 1, 2]
+    model = plmarker.System(LABELS, tiny_encoder).eval()
+    model.stage = "entity"
+    sizes, layers = tiny_encoder.model.config, tiny_encoder.model.config.num_hidden_layers
+    hidden, wide = sizes.hidden_size, sizes.intermediate_size
+    for words in (20, 36):  # 132 spans in one pass, 260 in two
+        markers = 2 * sum(min(8, words - start) for start in range(words))
+        needed = layers * (words + 2 + markers) * (4 * hidden**2 + 2 * hidden * wide)
+        counted = flops.count_batch(model, model.collate([Sentence("s", ("parsers",) * words)]))["encoder"]["linear"]
+        assert needed <= counted < 1.1 * needed
+
+
+def test_plmarker_reads_the_document_around_a_sentence_and_no_other_split(tiny_encoder, tmp_path):
+    texts = [{"tokens": s.tokens, "document": "d"} for s in read_sentences(CORPUS)[:3]]
+    for name, lines in (("train", texts[:2]), ("dev", texts[2:])):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    windows = {"entity_window": 60, "relation_window": 40}
+    model = plmarker.System(LABELS, tiny_encoder, **plmarker.System.test_settings | windows).eval()
+    first, second = read_sentences(tmp_path / "train.jsonl")
+    (last,) = read_sentences(tmp_path / "dev.jsonl")
+    batch = model.collate([first, last])
+    pieces = tiny_encoder.piece_counts([replace(s, text=()) for s in (first, second, last)])
+    assert batch["attention_mask"].sum(1).tolist() == [pieces[0] + pieces[1] + 2, pieces[2] + 2]
+    assert batch["relation_attention_mask"].sum(1).tolist() == [min(pieces[0] + pieces[1] + 2, 38), pieces[2] + 2]
+    spans = torch.tensor([[0, 1]])
+    with torch.no_grad():
+        beside, alone = (
+            model.entity_scores(model.collate([s]), spans, torch.tensor([0])) for s in (first, replace(first, text=()))
+        )
+    assert not torch.allclose(beside, alone, atol=1e-4)

@@ -15,6 +15,7 @@ from sinet.contract import Sentence
 from sinet.data.sentence import read_sentences
 from sinet.efficiency.flops import count_sentences, encoder_multiply_adds
 from sinet.encoders import fast as packed_weights
+from sinet.encoders.encoder import Window
 from sinet.encoders.length import LengthCheck, positions
 from sinet.encoders.located import changed_files, file_sums, locate_encoder
 from sinet.encoders.pretrained import load_encoder
@@ -28,6 +29,8 @@ from tests.conftest import (
     ARCHITECTURES,
     CORPUS,
     LABELS,
+    NO_PAIR_MASK,
+    NO_POSITION_IDS,
     SMALL,
     encoder_spec,
     spec,
@@ -83,11 +86,6 @@ def test_weights_stored_in_half_precision_are_read_in_float32(tmp_path):
 
 
 # -- masks, position ids, context ----------------------------------------------------------------------------------
-
-NO_PAIR_MASK = {"deberta-v2", "modernbert"}
-"""Architectures that mask the embeddings, or by distance."""
-NO_POSITION_IDS = {"deberta-v2", "modernbert", "mpnet", "roformer"}
-"""Architectures in which the order of the pieces says where they are, or a part of it."""
 
 
 @pytest.mark.parametrize("kind", sorted(ARCHITECTURES.keys() - NO_PAIR_MASK - NO_POSITION_IDS))
@@ -147,7 +145,7 @@ def test_context_is_of_the_same_document_half_on_either_side(document):
 
 
 def test_words_of_the_sentence_alone_are_read_out_of_its_context(document, tiny_encoder):
-    plain, tiny_encoder.context_window = tiny_encoder.collate(document), 9
+    plain, tiny_encoder.window = tiny_encoder.collate(document), Window(words=9)
     batch = tiny_encoder.collate(document)
     assert batch.lengths == plain.lengths == [len(s.tokens) for s in document]
 
@@ -167,6 +165,33 @@ def test_words_of_the_sentence_alone_are_read_out_of_its_context(document, tiny_
     tiny_encoder.max_pieces = 2 + len(own) + 1
     assert tiny_encoder.collate(document).input_ids[2].tolist() == [2, *own, *near, 3]
     assert tiny_encoder.truncated_words(document) == 0
+
+
+def test_context_of_pieces_goes_to_the_shorter_side_first_and_may_cut_a_word(document, tiny_encoder):
+    cut = tiny_encoder.word_pieces
+    before, own, after = ([p for word in cut(s.tokens) for p in word] for s in document[1:4])
+    assert (len(before), len(after)) == (2, 1) and len(cut(["abc"])[0]) == 3
+
+    def read(room, sentence=2):
+        """What is read of a sentence where there is room for so many pieces of context."""
+        window = Window(pieces=2 + len(own if sentence == 2 else after) + room)
+        (ids,) = tiny_encoder.collate([document[sentence].without_labels()], window=window).input_ids.tolist()
+        return ids[1:-1]
+
+    assert read(-3) == read(0) == own, "a sentence is never cut for a window"
+    assert read(1) == [*before[1:], *own], "half of one piece, rounded down, is for the shorter side"
+    assert read(2) == [*before[1:], *own, *after]
+    assert read(3) == read(99) == [*before, *own, *after], "the longer side has what the shorter leaves"
+    assert read(5, 3) == [*own[-5:], *after], "a word is cut"
+    tiny_encoder.window = Window(pieces=2 + len(own) + 2)
+    assert tiny_encoder.piece_counts(document) == [5, *[len(own) + 2] * 3, 1]
+    batch = tiny_encoder.collate(document)
+    assert batch.attention_mask.sum(1).tolist() == [count + 2 for count in tiny_encoder.piece_counts(document)]
+    bounds = zip(batch.word_start.tolist(), batch.word_end.tolist(), strict=True)
+    words = [batch.input_ids.flatten()[start:end].tolist() for start, end in bounds]
+    assert words == [list(word) for sentence in document for word in cut(sentence.tokens)]
+    tiny_encoder.max_pieces = 2 + len(own) + 1
+    assert read(99) == [*before[1:], *own]
 
 
 @pytest.mark.parametrize("kind", PACKED)

@@ -4,16 +4,42 @@ import contextlib
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from baselines import pfn, pure, spert, table_sequence, unire
+from baselines import pfn, plmarker, pure, spert, table_sequence, unire
 from sinet.contract import Batch, Entity, Labels, Relation, Sentence
 from sinet.efficiency.flops import as_released
 from sinet.infer.released import PFN_NAMES, PURE_ENTITY_NAMES, PURE_RELATION_NAMES, SINET_NAMES, SPERT_NAMES, renamed
 from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
-from sinet.model.spans import range_max
+from sinet.model.spans import ordered_pairs, range_max
 from tests.conftest import set_on
 from tests.reference import Reference, numbered_labels, stored_encoder, words_of
+
+
+def document_sentences(config: dict, entities: str = "entities", relations: str = "") -> list[tuple[list, Sentence]]:
+    """The sentences of a file in their documents, with the entities, and relations, of these names, that have
+    both arguments; of each its document and its number."""
+    found = []
+    for d, document in enumerate(config["documents"]):
+        words = [tuple(" ".join(map(str, word)) for word in sentence) for sentence in document["sentences"]]
+        text, offset = tuple(word for sentence in words for word in sentence), 0
+        for s, tokens in enumerate(words):
+            typed = [Entity(kind, start, end) for start, end, kind in document[entities][s]]
+            place = {(e.start, e.end): i for i, e in enumerate(typed)}
+            related = document[relations][s] if relations else []
+            known = [(kind, tuple(h), tuple(t)) for h, t, kind in related if {tuple(h), tuple(t)} <= place.keys()]
+            triples = tuple(Relation(kind, place[h], place[t]) for kind, h, t in known)
+            found.append(([d, s], Sentence(f"{d}-{s}", tokens, tuple(typed), triples, str(d), (), text, offset)))
+            offset += len(tokens)
+    return found
+
+
+def recorded(encoder: torch.nn.Module) -> list[tuple[torch.Tensor, ...]]:
+    """What is asked of an encoder from now on, and what it says."""
+    asked: list[tuple[torch.Tensor, ...]] = []
+    encoder.register_forward_hook(lambda _, inputs, states: asked.append((*inputs, states)))
+    return asked
 
 
 def span_model(system: type[SpanBased], reference: Reference, names: dict[str, str], **settings: object) -> SpanBased:
@@ -342,6 +368,7 @@ def pure_model(reference: Reference, names: dict[str, str], labels: Labels, **se
     missing, unexpected = model.load_state_dict(renamed(reference.weights(), names), strict=False)
     assert not unexpected and not {n for n in missing if n.startswith(tuple(names.values()))}
     if ids := config.get("marker_token_ids"):
+        ids = ids.get(str(settings.get("relation_window")), ids)
         model.encoder.max_pieces = 10**6  # a sequence is cut after its markers are in it, not its sentence before
         model.relation_model.norm.eps = config["layer_norm_eps"]
         markers = [
@@ -382,7 +409,7 @@ def test_pure_relation_model_equals_the_released_code():
     model = pure_model(reference, PURE_RELATION_NAMES, labels, pair_batch=len(pairs))
     seen = []
     model.relation_encoder.register_forward_hook(lambda _, inputs, out: seen.append((*inputs, out)))
-    model.relation_model.register_forward_hook(lambda _, inputs, out: seen.append(inputs[1:]))
+    model.relation_model.register_forward_hook(lambda _, inputs, out: seen.append(inputs[2:]))
 
     sentences = [Sentence(str(i), tuple(" ".join(map(str, w)) for w in s)) for i, s in enumerate(config["sentences"])]
     for number, sentence in enumerate(sentences):
@@ -415,6 +442,81 @@ def test_pure_relation_model_equals_the_released_code():
     with torch.no_grad():
         scores = model.relation_scores(together, spans, kinds, torch.arange(len(spans)).view(-1, 2))
     torch.testing.assert_close(scores, reference["logits"], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("way", ["alone", "shared"])
+def test_pure_approximation_equals_the_released_code(way):
+    reference = Reference("pure_approximation.npz")
+    config = reference.config
+    labels = Labels(tuple(config["entity_types"]), tuple(config["labels"][1:]), frozenset())
+    for window in config["windows"]:
+        settings = {"markers": "batched", "relation_window": window, "pieces_at_once": 1}
+        model = pure_model(reference, PURE_RELATION_NAMES, labels, **settings)
+        model.stage, prefix = "relation", f"window{window}/{way}/"
+        stored, asked = reference[f"{prefix}pairs"], recorded(model.relation_encoder)
+        sentences = document_sentences(config, "predicted_entities", "relations")
+        for where, sentence in sentences:
+            rows = (stored[:, :2] == torch.tensor(where)).all(1).nonzero().squeeze(1)
+            items = model.training_items([sentence])
+            if not len(rows):
+                assert not items
+                continue
+            spans = torch.tensor([[e.start, e.end] for e in sentence.entities])
+            kinds = torch.tensor([labels.entity_types.index(e.type) for e in sentence.entities])
+            pairs = ordered_pairs(torch.tensor([len(spans)]))
+            assert spans[pairs].flatten(1).tolist() == stored[rows, 2:6].tolist()
+            asked.clear()
+            batch, number = model.collate([sentence.without_labels()]), stored[rows, 6] - stored[rows[0], 6]
+            with torch.no_grad():
+                scores = model.relation_scores(batch, spans, kinds, pairs, number)
+                assert_same_markers(asked, reference, prefix, stored[rows, 6].unique().tolist())
+                loss = float(model.loss(model.training_batch(items)))
+            theirs = reference[f"{prefix}logits"][rows]
+            torch.testing.assert_close(scores, theirs, atol=2e-5, rtol=0)
+            classes = reference[f"{prefix}labels"][stored[rows, 6], stored[rows, 7]]
+            assert loss == pytest.approx(float(F.cross_entropy(theirs, classes)), abs=2e-5)
+            given = model.collate([sentence])
+            given.gold_entities, model.stage = True, None
+            (ours,) = model.decode(given)
+            model.stage, of = "relation", [[e.start, e.end] for e in ours.entities]
+            found = [[of[r.head], of[r.tail], r.type] for r in ours.relations]
+            assert sorted(found) == sorted(config["decoded"][str(window)][where[0]][where[1]])
+        items = model.training_items([sentence for _, sentence in sentences])
+        set_on(model, pieces_at_once=10**5)  # mixed sentences
+        with torch.no_grad():
+            loss = float(model.loss(model.training_batch(items)))
+        assert loss == pytest.approx(float(reference[f"{prefix}loss"]), abs=2e-5)
+
+
+def assert_same_markers(asked: list[tuple], reference: Reference, prefix: str, rows: list[int]) -> None:
+    """The input of passes, each encoded alone, the longest first, is the stored one of `rows`, as are states that are
+    stored. There the four markers of a pair stand side by side, here those of a kind."""
+    used = reference[f"{prefix}sub_obj_masks"].sum(1).long()
+    for (ids, mask, positions, states), row in zip(asked, sorted(rows, key=lambda row: -used[row]), strict=True):
+        text, pairs = int(reference[f"{prefix}text_length"][row]), int(used[row])
+        behind = [text + 4 * pair + marker for marker in range(4) for pair in range(pairs)]
+        columns = torch.tensor([*range(text), *behind])
+        for ours, name in ((ids, "input_ids"), (positions, "position_ids")):
+            assert torch.equal(ours[0], reference[f"{prefix}{name}"][row][columns]), name
+        assert torch.equal(mask[0].long(), reference[f"{prefix}attention_mask"][row][columns][:, columns].long())
+        if (name := f"{prefix}last_hidden_state") in reference.arrays:
+            torch.testing.assert_close(states[0], reference[name][row][columns], atol=2e-5, rtol=0)
+
+
+def test_context_of_words_equals_the_released_code():
+    reference = Reference("pure_context.npz")
+    for group in reference.groups("document"):
+        lengths = reference[f"{group}/sentence_lengths"].tolist()
+        text = tuple(map(str, range(sum(lengths))))
+        starts = [sum(lengths[:i]) for i in range(len(lengths))]
+        for window in reference.config["windows"]:
+            for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+                own = text[start : start + length]
+                before, after = Sentence(str(row), own, document=group, text=text, offset=start).context(window)
+                first, end = start - len(before), start + length + len(after)
+                assert text[first:end] == (*before, *own, *after)
+                ours = [first, end, len(before), len(before) + length]
+                assert ours == reference[f"{group}/window{window}"][row].tolist()
 
 
 # -- UniRE ---------------------------------------------------------------------------------------------------------
@@ -515,3 +617,184 @@ def test_unire_decodes_as_the_released_code(size, unire_figures):
                 expected.add((kind, *pair))
             assert {(r.type, spans[r.head], spans[r.tail]) for r in ours.relations} == expected
             assert len(ours.relations) == len(expected)
+
+
+# -- PL-Marker -----------------------------------------------------------------------------------------------------
+
+PLMARKER_NAMES = {
+    "plmarker_ner": {"bert": "encoder.model", "ner_classifier": "entity_model"},
+    "plmarker_relation": {
+        "bert": "relation_encoder.model",
+        "re_classifier_m1": "relation_model.subject",
+        "re_classifier_m2": "relation_model.object",
+        "ner_classifier": "relation_model.object_type",
+    },
+}
+
+
+def plmarker_model(name: str, **settings: object) -> tuple[Reference, plmarker.System]:
+    """The file of one of PL-Marker's models, and the system with that half of its weights."""
+    reference = Reference(f"{name}.npz")
+    config, names = reference.config, PLMARKER_NAMES[name]
+    relations = tuple(config.get("relation_labels", [])[1:])
+    labels = Labels(tuple(config["entity_labels"][1:]), relations, frozenset(config.get("symmetric", ())))
+    sizes = {"max_span_width": config["max_span_width"]} if "max_span_width" in config else {}
+    of = ("entity_window", "spans_at_once") if name == "plmarker_ner" else ("relation_window", "objects_at_once")
+    sizes |= dict(zip(of, (config["max_sequence_length"], config["max_pairs"]), strict=True))
+    model = plmarker.System(labels, stored_encoder(config), **sizes | settings)
+    missing, unexpected = model.load_state_dict(renamed(reference.weights(), names), strict=False)
+    assert not unexpected and not {n for n in missing if n.startswith(tuple(names.values()))}
+    model.stage = "entity" if name == "plmarker_ner" else "relation"
+    return reference, model.eval()
+
+
+def assert_same_passes(asked: list[tuple], reference: Reference, rows: list[int], prefix: str = "") -> None:
+    """The input of passes, each encoded alone, is the stored one of `rows`; of the whole text, the states too."""
+    width, places = reference.config["max_sequence_length"], reference.config["max_pairs"]
+    assert len(asked) == len(rows)
+    for (ids, mask, positions, states), row in zip(asked, rows, strict=True):
+        text = int(reference[f"{prefix}text_length"][row])
+        used = (ids.shape[1] - text) // 2
+        columns = torch.tensor(
+            [*range(text), *(width + i for i in range(used)), *range(width + places, width + places + used)]
+        )
+        for ours, name in ((ids, "input_ids"), (positions, "position_ids")):
+            assert torch.equal(ours[0], reference[f"{prefix}{name}"][row][columns]), name
+        theirs = reference[f"{prefix}attention_mask"][row].bool()
+        assert torch.equal(mask[0], theirs[columns][:, columns])
+        if not prefix:
+            hidden = reference["last_hidden_state"][row][columns]
+            torch.testing.assert_close(states[0], hidden, atol=2e-5, rtol=0)
+
+
+def test_plmarker_entity_model_equals_the_released_code():
+    reference, model = plmarker_model("plmarker_ner", pieces_at_once=1)
+    asked, stored = recorded(model.encoder), reference["sentence"].tolist()
+    sentences = document_sentences(reference.config)
+    for where, sentence in sentences:
+        rows = [row for row, home in enumerate(stored) if home == where]
+        items = model.training_items([sentence])
+        batch = model.training_batch(items)
+        used = reference["labels"][rows] >= 0
+        assert batch["spans"].tolist() == reference["word_spans"][rows][used].tolist()
+        assert batch["span_labels"].tolist() == reference["labels"][rows][used].tolist()
+        asked.clear()
+        with torch.no_grad():
+            scores = model.entity_scores(batch, batch["spans"], batch["span_pass"])
+            assert_same_passes(asked, reference, rows)
+            losses = [float(model.loss(model.training_batch([item]))) for item in items]
+        torch.testing.assert_close(scores, reference["logits"][rows][used], atol=2e-5, rtol=0)
+        assert losses == pytest.approx(reference["loss_of_item"][rows].tolist(), abs=2e-5)
+    items = model.training_items([sentence for _, sentence in sentences])
+    for pieces in (200, 10**5):  # mixed sentences
+        set_on(model, pieces_at_once=pieces)
+        with torch.no_grad():
+            assert float(model.loss(model.training_batch(items))) == pytest.approx(float(reference["loss"]), abs=2e-5)
+
+
+def test_plmarker_entities_are_decoded_as_by_the_released_code(monkeypatch):
+    reference, model = plmarker_model("plmarker_ner")
+    removed, judge = [], plmarker.undisputed
+
+    def recording(scores: torch.Tensor, cells: list) -> list[int]:
+        kept = judge(scores, cells)
+        removed.append(len(cells) - len(kept))
+        return kept
+
+    monkeypatch.setattr(plmarker, "undisputed", recording)
+    for (d, s), sentence in document_sentences(reference.config):
+        (ours,) = model.decode(model.collate([sentence.without_labels()]))
+        theirs = reference.config["decoded"][d][s]
+        assert removed.pop() == len(theirs["removed"])
+        by_score = sorted(ours.entities, key=lambda e: -e.score)
+        assert [[e.start, e.end, e.type] for e in by_score] == [kept[:3] for kept in theirs["kept"]]
+        assert [e.score for e in by_score] == pytest.approx([kept[3] for kept in theirs["kept"]], abs=2e-5)
+
+
+def plmarker_arguments(model: plmarker.System, sentence: Sentence) -> tuple[Batch, torch.Tensor, torch.Tensor]:
+    """A batch of one sentence without labels, its entities' spans and their classes."""
+    spans = torch.tensor([[e.start, e.end] for e in sentence.entities])
+    kinds = torch.tensor([model.labels.entity_types.index(e.type) + 1 for e in sentence.entities])
+    return model.collate([sentence.without_labels()]), spans, kinds
+
+
+@pytest.mark.parametrize("typed", [False, True], ids=["solid", "typed"])
+def test_plmarker_relation_model_equals_the_released_code(typed):
+    reference, model = plmarker_model("plmarker_relation", pieces_at_once=1, typed_markers=typed)
+    prefix, asked = "typed/" * typed, recorded(model.relation_encoder)
+    stored = reference["sentence"].tolist()
+    for where, sentence in document_sentences(reference.config, "predicted_entities"):
+        rows = [row for row, home in enumerate(stored) if home == where]
+        used = reference["labels"][rows] >= 0
+        batch, spans, kinds = plmarker_arguments(model, sentence)
+        pairs = ordered_pairs(torch.tensor([len(spans)]), itself=True)
+        subjects = reference["subject"][rows].unsqueeze(1).expand(-1, used.shape[1], -1)
+        assert torch.equal(spans[pairs], torch.stack([subjects, reference["objects"][rows]], dim=2)[used])
+        number = torch.arange(len(rows)).unsqueeze(1).expand_as(used)[used]
+        asked.clear()
+        with torch.no_grad():
+            related, kind = model.relation_scores(batch, spans, kinds, pairs, number)
+        if not typed:
+            longest_first = sorted(range(len(rows)), key=lambda i: -int(used[i].sum()))
+            assert_same_passes(asked, reference, [rows[i] for i in longest_first])
+        for ours, name in ((related, "logits"), (kind, "ner_logits")):
+            torch.testing.assert_close(ours, reference[f"{prefix}{name}"][rows][used], atol=2e-5, rtol=0)
+
+
+def test_plmarker_relation_model_learns_from_the_released_passes():
+    reference, model = plmarker_model("plmarker_relation", pieces_at_once=1)
+    sentences, asked = document_sentences(reference.config, relations="relations"), recorded(model.relation_encoder)
+    items = model.training_items([sentence for _, sentence in sentences])
+    used = reference["train/labels"] >= 0
+    homes = [int(home) for home in (reference["train/sentence"] * torch.tensor([1000, 1])).sum(1)]
+    assert [1000 * int(item.sentence.document) + int(item.sentence.id.split("-")[1]) for item in items] == homes
+    for row, item in enumerate(items):
+        asked.clear()
+        batch = model.training_batch([item])
+        with torch.no_grad():
+            loss = float(model.loss(batch))
+        assert_same_passes(asked, reference, [row], "train/")
+        assert batch["pair_labels"].tolist() == reference["train/labels"][row][used[row]].tolist()
+        assert loss == pytest.approx(float(reference["train/loss_of_pass"][row, 0]), abs=2e-5)
+    for pieces in (200, 10**5):
+        set_on(model, pieces_at_once=pieces)
+        with torch.no_grad():
+            batch = model.training_batch(items)
+            assert float(model.loss(batch)) == pytest.approx(float(reference["train/loss"]), abs=2e-5)
+            related, kind = model.relation_scores(
+                batch, batch["gold_spans"], batch["gold_types"], batch["pairs"], batch["pair_pass"]
+            )
+        torch.testing.assert_close(related, reference["train/logits"][used], atol=2e-5, rtol=0)
+        torch.testing.assert_close(kind, reference["train/ner_logits"][used], atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("retypes", [False, True], ids=["types_given", "types_of_the_relation_model"])
+def test_plmarker_relations_are_decoded_as_by_the_released_code(retypes, monkeypatch):
+    reference, model = plmarker_model("plmarker_relation", retype_arguments=retypes)
+    decoded = reference.config["decoded"]["types_of_the_relation_model" if retypes else "types_given"]["sentences"]
+    judge = plmarker.undisputed
+    for (d, s), sentence in document_sentences(reference.config, "predicted_entities"):
+        theirs = decoded[d][s]
+        batch, spans, kinds = plmarker_arguments(model, sentence)
+        pairs = ordered_pairs(torch.tensor([len(spans)]))
+        if not len(pairs):
+            assert not theirs["kept"]
+            continue
+        everything = sorted(theirs["kept"] + theirs["removed"], key=lambda r: -r[3])
+        ways = {"all": lambda scores, cells: scores.argsort(descending=True).tolist(), "kept": judge}
+        for way, expected in (("all", everything), ("kept", theirs["kept"])):
+            monkeypatch.setattr(plmarker, "undisputed", ways[way])
+            with torch.no_grad():
+                types, relations, scores = model._related(batch, spans, kinds, pairs)
+            words, names = spans.tolist(), model.labels.relation_types
+            assert [[words[h], words[t], names[k]] for h, t, k in relations.tolist()] == [r[:3] for r in expected]
+            assert (2 * scores.log()).tolist() == pytest.approx([r[3] for r in expected], abs=2e-5)
+        arguments = {tuple(words[i]): model.labels.entity_types[types[i] - 1] for i in relations[:, :2].flatten()}
+        assert sorted([*span, kind] for span, kind in arguments.items()) == sorted(theirs["types"])
+        if not retypes:  # the same through the whole system, of entities that it is given
+            batch = model.collate([sentence.with_labels(sentence.entities, ())])
+            batch.gold_entities, model.stage = True, None
+            (ours,) = model.decode(batch)
+            found = [(ours.entities[r.head], ours.entities[r.tail], r.type) for r in ours.relations]
+            found = [[[h.start, h.end], [t.start, t.end], kind] for h, t, kind in found]
+            assert found == [r[:3] for r in theirs["kept"]]

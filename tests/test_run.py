@@ -190,10 +190,15 @@ def test_dev_can_be_trained_on_and_then_selects_nothing(run, prepared, tmp_path)
     assert measured["dev"] == {}
 
 
-def test_batches_that_are_documents_need_documents(run, prepared, tmp_path):
-    recipe = RECIPE | {"batch_size": "document"}
-    with pytest.raises(UserError, match="ten does not say which sentences are of one document; batch_size should be a"):
-        train.train_run(spec(run | {"recipe": recipe}), prepared, tmp_path / "out", tmp_path / "state")
+def test_documents_are_refused_where_there_are_none(run, prepared, tmp_path):
+    rest = r".*\), and ten does not say which sentences are of one; change that to a number of .*, or a window of 0"
+    window = {"system": "plmarker", "settings": {"relation_window": 128}}
+    for asked, what in (
+        ({"recipe": RECIPE | {"batch_size": "document"}}, "batch_size: do"),
+        (window, "relation_window: 1"),
+    ):
+        with pytest.raises(UserError, match=rf"needs documents \({what}{rest}"):
+            train.train_run(spec(run | asked), prepared, tmp_path / "out", tmp_path / "state")
 
 
 @pytest.mark.parametrize("every, looks", [(0.1, [10, 20, 30]), (1, [105, 210]), (2, [210, 420]), (0.5, [52, 104, 157])])

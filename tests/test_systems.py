@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from baselines import table_sequence, unire
+from baselines import plmarker, table_sequence, unire
 from sinet import machine, systems
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.data.sentence import read_sentences
@@ -24,7 +24,7 @@ from sinet.model.spans import gold_tensors
 from sinet.model.weights import write_weights
 from sinet.train.optimiser import parameter_groups
 from sinet.train.steps import batch_parts, new_optimizer, train_step
-from tests.conftest import ARCHITECTURES, CORPUS, LABELS, recipe_of, set_on
+from tests.conftest import ARCHITECTURES, CORPUS, LABELS, NO_PAIR_MASK, NO_POSITION_IDS, recipe_of, set_on
 
 CPU = torch.device("cpu")
 DEFAULTS = recipe_of()
@@ -146,6 +146,10 @@ def test_survives_odd_sentences(system, tiny_encoder):
 def test_runs_on_every_architecture(kind, system, fresh_encoder, tmp_path):
     """Learns, predicts of each sentence the same alone and beside longer ones, and is read back from a run's files."""
     sentences = read_sentences(CORPUS)[:4]
+    if system is plmarker.System and kind in NO_PAIR_MASK | NO_POSITION_IDS:
+        with pytest.raises(ValueError, match=f"{kind} .*; take an encoder such as BERT"):
+            build(system, fresh_encoder(kind))
+        return
     # two steps: where the last layer begins at zero (UniRE) the first reaches nothing below it
     model = learn(build(system, fresh_encoder(kind)), sentences, 2)
     gradients = [p.grad for name, p in model.named_parameters() if name.startswith(model.encoders)]
@@ -343,7 +347,7 @@ def in_training(model: Extractor) -> Extractor:
 
 
 SCORED = [pytest.param("sinet", {"interaction": i}, id=i) for i in get_args(Interaction)]
-MEANS = ("table_sequence", "unire")  # whose scores are means over cells: below
+MEANS = ("table_sequence", "unire", "plmarker")  # whose scores are means over cells, or of both directions: below
 SCORED += [pytest.param(n, {}, id=n) for n in sorted(systems.sources()) if n not in ("sinet", *MEANS)]
 
 
@@ -356,7 +360,7 @@ def test_every_decoded_score_is_one_that_is_trained_on(name, settings, given, ti
     torch.manual_seed(1)
     model = in_training(system(replace(LABELS, symmetric=frozenset()), tiny_encoder, **system.test_settings | settings))
     set_on(model, threshold=0.0)  # of those that have one: every relation is decoded
-    torch.manual_seed(3)
+    torch.manual_seed(6)
     with torch.no_grad():
         for parameter_name, parameter in model.named_parameters():
             if not parameter_name.startswith("encoder."):
@@ -445,6 +449,36 @@ def test_unire_decodes_the_probabilities_that_it_is_trained_on(tiny_encoder, mon
     assert {r.type for r in relations} & LABELS.symmetric and {e.end - e.start for p in found for e in p.entities} > {1}
 
 
+def test_plmarker_decodes_the_probabilities_that_it_is_trained_on(tiny_encoder):
+    """A relation has the geometric mean of those of both directions; one whose head stands behind its tail, that of the
+    same type from the first to the second, as released."""
+    sentences = read_sentences(CORPUS)
+    model = learn(build(plmarker.System, tiny_encoder), sentences, 60).eval()
+    found = [
+        s.with_labels(p.entities, p.relations)
+        for s, p in zip(sentences, predict(model, sentences, CPU, "float32"), strict=True)
+    ]
+    batch = model.training_batch(found)
+    with torch.no_grad():
+        spans = model.entity_scores(batch, batch["spans"], batch["span_pass"]).softmax(-1)
+        related = (batch["gold_spans"], batch["gold_types"], batch["pairs"], batch["pair_pass"])
+        pairs = model.relation_scores(batch, *related)[0].softmax(-1)
+    labelled = batch["span_labels"].nonzero().squeeze(1)
+    expected = spans[labelled, batch["span_labels"][labelled]].tolist()
+    entities = [e for s in found for e in sorted(s.entities, key=lambda e: (e.start, e.end))]
+    assert len(entities) > 9 and [e.score for e in entities] == pytest.approx(expected, abs=1e-5)
+    place, begin, backward = {pair: i for i, pair in enumerate(map(tuple, batch["pairs"].tolist()))}, 0, 0
+    for sentence in found:
+        for r in sentence.relations:
+            first, second = sorted((begin + r.head, begin + r.tail))
+            backward += r.head > r.tail
+            kind = model.class_of[LABELS.relation_types.index(r.type)]
+            both = pairs[place[first, second], kind] * pairs[place[second, first], model.mirror_of[kind]]
+            assert r.score == pytest.approx(both.sqrt().item(), abs=1e-5)
+        begin += len(sentence.entities)
+    assert backward > 2 and backward < sum(len(s.relations) for s in found)
+
+
 def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
     """Only in systems that say so; the others predict as ever."""
     sentences = read_sentences(CORPUS)
@@ -455,7 +489,7 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
         predictions = model.decode(batch)
     gold = [{(e.type, e.start, e.end) for e in s.entities if e.end - e.start <= 4} for s in sentences]
     found = [{(e.type, e.start, e.end) for e in p.entities} for p in predictions]
-    takes_entities = {"sinet", "spert", "span_multihead", "pure", "dygiepp"}
+    takes_entities = {"sinet", "spert", "span_multihead", "pure", "plmarker", "dygiepp"}
     assert system.Settings.takes_entities == (system.__module__.rsplit(".", 1)[1] in takes_entities)
     if system.Settings.takes_entities:
         assert found == gold

@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +48,11 @@ UNCOUNTED = frozenset(
         # element-wise
         "abs add add_ addcmul addcmul_ lerp sub rsub mul mul_ div div_ neg exp frexp log pow sqrt tanh sigmoid",
         "sigmoid_ softmax gelu gelu_ relu elu ceil clamp clamp_min clamp_max minimum maximum eq ne lt le gt ge where",
-        "sign sin cos masked_fill masked_fill_ fill_",
+        "log_softmax sign sin cos masked_fill masked_fill_ fill_",
         "dropout logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
         # reductions and searches without products
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
-        "scatter_reduce topk any all",
+        "scatter_reduce topk any all _unique2 unique_consecutive",
         # making and moving data
         "arange triu_indices",
         "randn tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
@@ -150,7 +151,11 @@ class _Encoding(nn.Module):
         self.encoder = encoder
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.encoder.transformer(input_ids, attention_mask).last_hidden_state
+        # markers share the places of pieces: there may be more in a row than the encoder has places
+        place = torch.arange(input_ids.shape[1], device=input_ids.device) % self.encoder.max_pieces
+        more = input_ids.shape[1] > self.encoder.max_pieces
+        places = place.expand_as(input_ids) if more else None
+        return self.encoder.transformer(input_ids, attention_mask, places).last_hidden_state
 
 
 ENCODER_COUNTS: dict[tuple[str, str, torch.Size], Counter[str]] = {}
@@ -239,8 +244,10 @@ def count_sentences(
     # torch's counter fails where a weight that learns goes into a module, as DeBERTa's table of distances does
     model.eval().requires_grad_(False)
     groups = defaultdict(list)
-    for sentence, pieces in zip(sentences, model.encoder.piece_counts(sentences), strict=True):
-        groups[pieces, len(sentence.tokens)].append(sentence if given else sentence.without_labels())
+    for sentence in sentences:
+        alone = sentence if given else sentence.without_labels()
+        read = tuple(t.shape[1] for name, t in model.collate([alone]).tensors.items() if name.endswith("input_ids"))
+        groups[read, len(sentence.tokens)].append(alone)
     totals: dict[str, Counter[str]] = {"encoder": Counter(), "heads": Counter()}
     middle = sorted(groups)[len(groups) // 2]
     for lengths in tqdm(sorted(groups), desc=progress, unit="length", disable=progress is None, mininterval=2):
@@ -252,7 +259,7 @@ def count_sentences(
     return {
         "unit": "multiply-adds per sentence, mean",
         "sentences": len(sentences),
-        "word_pieces": sum((pieces + 2) * len(g) for (pieces, _), g in groups.items()) / len(sentences),
+        "word_pieces": sum(read[0] * len(g) for (read, _), g in groups.items()) / len(sentences),
         "encoder": mean["encoder"],
         "heads": mean["heads"],
         "total": mean["encoder"] + mean["heads"],
@@ -330,10 +337,14 @@ def count_lengths(
 def count_run(
     model: Extractor, name: str, sentences: Sequence[Sentence], everything: Sequence[Sentence], lengths: Sequence[int]
 ) -> dict:
-    """Both forms over some `sentences` of a split, ours also `by_words`, over sentences made of all of it."""
+    """Both forms over some `sentences` of a split; ours also `by_words`, over sentences made of all of it, and, of a
+    system that reads the document around a sentence, the total `without_context`."""
     forms = count_forms(model, functools.partial(count_sentences, model, sentences, f"FLOPs of {name}"))
-    by_words = count_lengths(model, everything, lengths, min(OF_EACH_LENGTH, len(sentences)))
-    return forms | {"ours": forms["ours"] | {"by_words": by_words}}
+    more: dict[str, Any] = {"by_words": count_lengths(model, everything, lengths, min(OF_EACH_LENGTH, len(sentences)))}
+    if any(getattr(model.settings, window) for window in model.Settings.windows):
+        alone = [replace(sentence, text=()) for sentence in sentences]
+        more["without_context"] = count_sentences(model, alone, f"FLOPs of {name}, sentences alone")["total"]
+    return forms | {"ours": forms["ours"] | more}
 
 
 def count_grid(plan: Plan, dataset: str, encoder: str, out: Path) -> None:

@@ -12,7 +12,7 @@ import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -77,14 +77,22 @@ class EncoderInputs:
         }
 
 
+class Window(NamedTuple):
+    """What of its document is read around a sentence: as many `words` in all (`Sentence.context`), or as many word
+    `pieces` in all, [CLS] and [SEP] counted, of which the side that has fewer gets at most half of what room is left
+    and the other side the rest (PL-Marker). Nothing by default."""
+
+    words: int = 0
+    pieces: int = 0
+
+
 class Encoder(nn.Module):
     """A Hugging Face encoder with its tokenizer.
 
-    `context_window`: with more than 0, sentences are read with the words around them in their document, up to so many
-    words in all (`Sentence.context`).
+    `window`: what is read around a sentence.
     """
 
-    context_window = 0
+    window = Window()
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
@@ -97,6 +105,7 @@ class Encoder(nn.Module):
         self._words: dict[str, tuple[int, ...]] = {}
         self._packed: PackedEncoder | None = None
         self._least_width = 0
+        self._last_text: tuple[tuple[str, ...], list[int], list[int]] = ((), [], [0])
 
     @property
     def packs(self) -> bool:
@@ -235,11 +244,14 @@ class Encoder(nn.Module):
     def forget_words(self) -> None:
         """Cut every word anew from now on; for measuring what that takes."""
         self._words.clear()
+        self._last_text = ((), [], [0])
 
-    def piece_counts(self, sentences: Sequence[Sentence]) -> list[int]:
-        """Word pieces of each sentence and its context, [CLS] and [SEP] not counted, however many the encoder reads."""
-        words = [(*before, *s.tokens, *after) for s in sentences for before, after in [s.context(self.context_window)]]
-        return [sum(map(len, self.word_pieces(text))) for text in words]
+    def piece_counts(self, sentences: Sequence[Sentence], window: Window | None = None) -> list[int]:
+        """Word pieces of each sentence, however many the encoder reads, and of the context that it reads, [CLS] and
+        [SEP] not counted; `window` takes the place of the encoder's own."""
+        counts = [sum(map(len, self.word_pieces(s.tokens))) for s in sentences]
+        contexts = [self._context(s, n, window or self.window) for s, n in zip(sentences, counts, strict=True)]
+        return [n + len(before) + len(after) for n, (before, after) in zip(counts, contexts, strict=True)]
 
     @contextlib.contextmanager
     def padded_to(self, pieces: int) -> Iterator[None]:
@@ -250,23 +262,22 @@ class Encoder(nn.Module):
         finally:
             self._least_width = 0
 
-    def collate(self, sentences: Sequence[Sentence], longest_words: int | None = None) -> EncoderInputs:
+    def collate(
+        self, sentences: Sequence[Sentence], longest_words: int | None = None, window: Window | None = None
+    ) -> EncoderInputs:
         """[CLS] pieces [SEP], padded to the longest sentence, of which at most `longest_words` are read.
 
         A sentence with more pieces than the encoder has positions keeps the words that fit; what lies beyond cannot
         be predicted and counts as missed by the scorer; `truncated_words` counts it. Context words fill what room is
-        left: at most half of it those before, the nearest first.
+        left: at most half of it those before, the nearest first. `window` takes the place of the encoder's own.
         """
         cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
         rows, offsets = [], []
         for sentence in sentences:
             words = self._read(sentence.tokens[:longest_words])
-            context = sentence.context(self.context_window)
-            used = 2 + sum(map(len, words))
-            before = self._read(context[0][::-1], used + (self.max_pieces - used + 1) // 2)[::-1]
-            after = self._read(context[1], used + sum(map(len, before)))
-            ends = list(itertools.accumulate(map(len, words), initial=1 + sum(map(len, before))))
-            rows.append([cls, *itertools.chain(*before, *words, *after), sep])
+            before, after = self._context(sentence, sum(map(len, words)), window or self.window)
+            ends = list(itertools.accumulate(map(len, words), initial=1 + len(before)))
+            rows.append([cls, *before, *itertools.chain(*words), *after, sep])
             offsets.append(ends)
         width = max(self._least_width, *map(len, rows))
         pad = self.tokenizer.pad_token_id
@@ -277,6 +288,37 @@ class Encoder(nn.Module):
             torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[1:]], dtype=torch.long),
             [len(ends) - 1 for ends in offsets],
         )
+
+    def _context(self, sentence: Sentence, own: int, window: Window) -> tuple[list[int], list[int]]:
+        """The pieces that are read before and after the `own` ones of a sentence. Of words all pieces are read; where
+        pieces are counted, a word may be cut."""
+        own = min(own, self.max_pieces - 2)
+        if window.pieces and sentence.text:
+            pieces, ends = self._text_pieces(sentence.text)
+            begin, end = ends[sentence.offset], ends[sentence.offset + len(sentence.tokens)]
+            left, right, room = begin, len(pieces) - end, max(0, min(window.pieces, self.max_pieces) - 2 - own)
+            if left < right:
+                left = min(left, room // 2)
+                right = min(right, room - left)
+            else:
+                right = min(right, room // 2)
+                left = min(left, room - right)
+            return pieces[begin - left : begin], pieces[end : end + right]
+        before, after = sentence.context(window.words)
+        used = 2 + own
+        pieces_before = self._read(before[::-1], used + (self.max_pieces - used + 1) // 2)[::-1]
+        pieces_after = self._read(after, used + sum(map(len, pieces_before)))
+        return list(itertools.chain(*pieces_before)), list(itertools.chain(*pieces_after))
+
+    def _text_pieces(self, text: tuple[str, ...]) -> tuple[list[int], list[int]]:
+        """The pieces of a document, and how many of them its first 0, 1, ... words have; that of the last one asked for
+        is remembered."""
+        known = self._last_text
+        if known[0] is not text:
+            words = self.word_pieces(text)
+            ends = list(itertools.accumulate(map(len, words), initial=0))
+            known = self._last_text = (text, list(itertools.chain(*words)), ends)
+        return known[1:]
 
     def _read(self, words: Sequence[str], used: int = 2) -> list[tuple[int, ...]]:
         """The pieces of the first words, as many as fit where so many pieces are `used`."""

@@ -433,13 +433,14 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
 def _check_training(config: Config, where: str, recipe_name: str, model: str, dataset: str) -> None:
     """Refuse a training that its dataset does not allow."""
     recipe, settings = _spelled_out(config, recipe_name, model, dataset)
-    validated(systems.settings(config.models[model].system), settings, f"{where}settings: ")
-    if any(t.batch_size == "document" for _, t in recipe.trainings) and (
-        config.datasets[dataset].format in ("spert", "table_sequence")
+    system = config.models[model].system
+    validated(systems.settings(system), settings, f"{where}settings: ")
+    if config.datasets[dataset].format in ("spert", "table_sequence") and (
+        what := recipes.needs_documents(recipe, system, settings)
     ):
         raise UserError(
-            f"{where}it trains on whole documents, and the files of {dataset} do not say which sentences "
-            "belong to one; use another form of it (such as scierc-documents)"
+            f"{where}it needs documents ({what}), and the files of {dataset} do not say which sentences belong to one; "
+            "use another form of it (such as scierc-documents)"
         )
     by_relations = any(t.selection == "dev_rel" for _, t in recipe.trainings)
     if by_relations and not config.datasets[dataset].relation_types:

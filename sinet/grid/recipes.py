@@ -60,6 +60,14 @@ def _of_each(recipe: Recipe, what: Callable[[TrainingRecipe], str]) -> str:
     return ", ".join(f"{part} {what(t)}" if part else what(t) for part, t in recipe.trainings)
 
 
+def needs_documents(recipe: Recipe, system: str, settings: dict[str, Any]) -> str | None:
+    """What of a recipe, or of a system's settings, asks for documents, as it stands in a file; None if nothing does."""
+    if any(t.batch_size == "document" for _, t in recipe.trainings):
+        return "batch_size: document"
+    of = systems.settings(system)(**settings)
+    return next((f"{name}: {window}" for name in of.windows if (window := getattr(of, name))), None)
+
+
 def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
     """What does not go together in the recipe of a system: the key and what would be right."""
     of = systems.settings(system)

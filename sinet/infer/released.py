@@ -294,16 +294,20 @@ def _readme(made: dict, model: Extractor) -> str:
         ]
     else:
         types = list(model.labels.entity_types)
-        task = "--task TASK --context_window 0 --do_eval --eval_test"
+        task = "--task TASK --do_eval --eval_test --context_window"
+        script, batched = "run_relation.py", ""
+        if settings.markers == "batched":
+            script, batched = "run_relation_approx.py", " --batch_computation"
         lower = " --do_lower_case" if lowercase else ""
         longest = min(settings.max_sequence_length, _relation_encoder(model).max_pieces)
         how = (
             f"In shared/const.py set task_ner_labels[TASK] = {types}\n"
             f"and task_rel_labels[TASK] = {list(model.labels.relation_types)}; then\n\n"
-            f"    python run_entity.py {task} --data_dir DATA --output_dir THIS_FOLDER/entity --model "
-            f"THIS_FOLDER/entity --max_span_length {settings.max_span_width}\n"
-            f"    python run_relation.py {task} --output_dir THIS_FOLDER/relation --model THIS_FOLDER/relation "
-            f"--entity_output_dir THIS_FOLDER/entity --max_seq_length {longest}{lower}"
+            f"    python run_entity.py {task} {settings.entity_window} --data_dir DATA --output_dir THIS_FOLDER/entity "
+            f"--model THIS_FOLDER/entity --max_span_length {settings.max_span_width}\n"
+            f"    python {script} {task} {settings.relation_window} --output_dir THIS_FOLDER/relation "
+            f"--model THIS_FOLDER/relation --entity_output_dir THIS_FOLDER/entity "
+            f"--max_seq_length {longest}{lower}{batched}"
         )
         sizes = settings.hidden_size, settings.width_size
         if sizes != (150, 150):

@@ -31,6 +31,8 @@ class Settings(Strict):
     there are missed."""
     takes_entities: ClassVar[bool] = False
     """Whether it decides relations between given entities (`sinet.contract.Batch.gold_entities`)."""
+    windows: ClassVar[tuple[str, ...]] = ()
+    """Its settings that, above 0, ask for a sentence's document around it."""
     trains_encoder: ClassVar[bool] = True
     """Whether the encoder learns, and a recipe has to give its rate."""
 

@@ -217,6 +217,8 @@ def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> Itera
             for words, of in {"": counts, **counts.get("by_words", {})}.items():
                 for part, name in (("encoder", "Encoder"), ("heads", "Head"), ("total", "Total")):
                     figures[f"{name} FLOPs (M){said}" + f", {words} words" * bool(words)] = of[part] / 1e6
+            if "without_context" in counts:
+                figures["Total FLOPs (M), sentences alone"] = counts["without_context"] / 1e6
             if reference and reference.forms:
                 figures[f"FLOPs {over}{said}"] = ratio = counts["total"] / reference.forms[form]["total"]
                 cells[head, RATIO] = number(ratio)
@@ -237,7 +239,7 @@ def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> Itera
 
 
 def _notes(grid: Grid, places: dict) -> list[str]:
-    forms, lost = {}, {}
+    forms, lost, alone = {}, {}, {}
     for (_, encoder), (flops, _) in places.items():
         architectures = flops["architectures"].items()
         for name, systems in ((encoder, flops["systems"]), *((kind, of["systems"]) for kind, of in architectures)):
@@ -246,7 +248,10 @@ def _notes(grid: Grid, places: dict) -> list[str]:
                 if "not_counted" in counted:
                     lost[f"{title} with {grid.title('encoders', name)}"] = counted["not_counted"]
                 else:
-                    forms[title] = counted["released_form"]
+                    forms[title], ours = counted["released_form"], counted["ours"]
+                    if "without_context" in ours:
+                        figure = f"{ours['without_context'] / 1e6:.1f} of {ours['total'] / 1e6:.1f}"
+                        alone[f"{title} with {grid.title('encoders', name)}"] = figure
     differ = "; ".join(f"{title}: {text}" for title, text in forms.items() if text)
     same = ", ".join(title for title, text in forms.items() if not text)
     return [
@@ -257,6 +262,15 @@ def _notes(grid: Grid, places: dict) -> list[str]:
         "Inference (s): median [quartiles] of one pass over the sentences timed, token ids to triples, float32, the "
         f"batch that is fastest. {RANDOM_WEIGHTS.capitalize()}: the encoder's sizes alone, relations between gold "
         "entities, sentence by sentence.",
+        *(
+            [
+                "FLOPs (M) of sentences alone, without the context that is read: "
+                + "; ".join(f"{what} {figure}" for what, figure in alone.items())
+                + "."
+            ]
+            if alone
+            else []
+        ),
         *(f"{NOT_COUNTED.text.capitalize()}: {what}: {why}." for what, why in lost.items()),
         *(note for place, (_, timing) in places.items() for note in _place_notes(grid, place, timing)),
     ]

@@ -25,7 +25,7 @@ from sinet.encoders.pretrained import load_encoder, save_encoder
 from sinet.errors import UserError
 from sinet.evaluate.metrics import METRICS, score
 from sinet.files import link_or_copy, read_sealed, write_sealed, write_sum
-from sinet.grid.recipes import SELECTIONS
+from sinet.grid.recipes import SELECTIONS, needs_documents
 from sinet.infer.finished import run_sums
 from sinet.infer.predict import predict
 from sinet.model.weights import write_weights
@@ -131,10 +131,12 @@ def _train(
     elif not data.dev and any(t.selection != "last" for _, t in stages):
         raise UserError(f"{run.dataset} has no dev sentences to select on; set selection: last in the recipe")
     named = {s.document for s in data.train}
-    if any(t.batch_size == "document" for _, t in stages) and (None in named or len(named) == len(data.train)):
+    if (None in named or len(named) == len(data.train)) and (
+        what := needs_documents(run.recipe, run.system, run.settings)
+    ):
         raise UserError(
-            f"{run.dataset} does not say which sentences are of one document; batch_size should be a number, or "
-            "take a dataset with documents such as scierc-documents"
+            f"{run.model} needs documents ({what}), and {run.dataset} does not say which sentences are of one; change "
+            "that to a number of sentences, or a window of 0, or take a dataset with documents such as scierc-documents"
         )
     encoder = load_encoder(run.encoder, located)
     unknown = encoder.unknown_share(word for sentence in data.train for word in sentence.tokens)
