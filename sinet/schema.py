@@ -560,6 +560,8 @@ class Efficiency(Strict):
     """Test sentences that inference is timed on, at even steps of length; null for all."""
     timed_seconds: Annotated[float, Field(gt=0, le=86_400)]
     """Least time that each system, batch and precision is timed for, in seconds; five passes at least."""
+    timed_bfloat16: bool
+    """Whether inference is timed in bfloat16 too, for the CSV, where the device multiplies it in hardware."""
     architectures: Distinct
     """Declared encoders without weights in which every measured system is counted too, where the grid measures none
     with that encoder."""

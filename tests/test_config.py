@@ -249,8 +249,10 @@ def test_adding_a_system_to_a_grid_is_one_word():
         "config/speed.yaml",
     ):
         config = load_config(ROOT / overlay)
-        config["grid"] = [config["grid"][0] | {"models": list(config["models"])}]
-        assert {run.split("/")[2] for run in resolve(config).runs} == set(config["models"]), overlay
+        # what reads a document is refused on the sentences of these grids
+        known = {name for name, made in config["models"].items() if "entity_window" not in made.get("settings", {})}
+        config["grid"] = [config["grid"][0] | {"models": sorted(known)}]
+        assert {run.split("/")[2] for run in resolve(config).runs} == known, overlay
 
 
 def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch):

@@ -278,7 +278,7 @@ def time_grid(plan: Plan, dataset: str, encoder: str, out: Path) -> None:
     ]
     runs = {model: plan.file(run, "") for model, run in plan.systems_at(dataset, encoder).items()}
     test = plan.results / "data" / dataset / "test.jsonl"
-    time_runs(runs, test, out, asked.timed_sentences, asked.timed_seconds, untrained)
+    time_runs(runs, test, out, asked.timed_sentences, asked.timed_seconds, untrained, asked.timed_bfloat16)
 
 
 def time_runs(
@@ -288,6 +288,7 @@ def time_runs(
     count: int | None = None,
     seconds: float = SECONDS,
     untrained: Sequence[tuple[EncoderSpec, int | None]] = (),
+    bfloat16: bool = False,
 ) -> None:
     """Time finished runs (model name -> folder) on `count` sentences of a test split, or on all of it, each system,
     batch and precision for `seconds` at least.
@@ -295,6 +296,7 @@ def time_runs(
     Args:
         untrained: declared encoder architectures, and on how many of those sentences (None for all) every run's system
             is timed with random weights.
+        bfloat16: beside float32, where the device multiplies it in hardware.
 
     Raises:
         UserError: runs with different encoders, of which none is the limit of all.
@@ -308,7 +310,7 @@ def time_runs(
     everything = read_sentences(test)
     first = next(iter(models.values()))
     sentences = sample_by_length(everything, first.encoder.piece_counts(everything), count)
-    precisions, reason = precisions_of(device)
+    precisions, reason = precisions_of(device) if bfloat16 else (["float32"], None)
     with machine.OtherWork() as others:
         timed = {
             "tokenising_s": {name: tokenising(model, sentences, device) for name, model in models.items()},

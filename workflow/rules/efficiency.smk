@@ -51,7 +51,7 @@ rule time_inference:
         **GRID.resources(cpus=8, mem_mb=16000, runtime=120, gpu=True, exclusive=True),
     params:
         plan=PLAN_FILE,
-        asked=GRID.efficiency("timed_sentences", "timed_seconds", "timed_architectures"),
+        asked=GRID.efficiency("timed_sentences", "timed_seconds", "timed_bfloat16", "timed_architectures"),
         code=GRID.measured_code("time_inference"),
     shell:
         "python -m sinet step time --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
