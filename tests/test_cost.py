@@ -140,9 +140,10 @@ def test_the_command_prints_a_table_and_what_it_rests_on(tmp_path, capsys, monke
     config = {
         "results": str(tmp_path / "r"),
         "grid": grid,
-        "mirrors": [str(DATASETS.resolve())],
+        "mirrors": [str(tmp_path)],
         "case_study": {"model": "spert"},
     }
+    (tmp_path / "conll04").symlink_to((DATASETS / "conll04").resolve())
     overlay.write_text(json.dumps(config))
     given = ["plan", "--cost", "--config", str(overlay)]
     assert main([*given, "--peak-tflops", "20", "--memory-gb", "0.1"]) == 0
@@ -152,4 +153,12 @@ def test_the_command_prints_a_table_and_what_it_rests_on(tmp_path, capsys, monke
     assert math.isclose(float(line[6]), 0.0044, rel_tol=0.15)
     assert "In all, 2 runs" in out and "20 TFLOP/s x 0.3" in out
     assert main([*given, "--records", str(tmp_path)]) == 2
-    assert "no finished training below" in capsys.readouterr().err
+    assert f"here below {tmp_path} to calibrate on; state the device" in capsys.readouterr().err
+    assert main([*given, "--records", str(SHOWN / "scierc" / "minilm" / "spert" / "0")]) == 0
+    (remark,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("- ")]
+    assert remark.startswith("- scierc is not here: ")
+    assert remark.endswith(" (of the trainings that the device is fitted to)")
+    monkeypatch.setattr(cost, "encoder_at_hand", lambda config, name: name == "minilm")
+    others = SHOWN / "scierc" / "all-mpnet-base-v2"
+    assert main([*given, "--records", str(others)]) == 2, "an encoder that is not here is not asked for"
+    assert f"here below {others} to calibrate on" in capsys.readouterr().err

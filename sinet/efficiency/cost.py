@@ -317,7 +317,7 @@ class Material:
             return Data.read(prepared)
         declared, mirrors = self.config.datasets[name], self.config.mirrors
         folder, files = declared.folder or name, declared.files.all()
-        if absent_files(name, declared, mirrors) or not all(find_file(folder, f.path, mirrors) for f in files):
+        if not all(find_file(folder, f.path, mirrors) for f in files) or absent_files(name, declared, mirrors):
             return None
         with tempfile.TemporaryDirectory() as made:
             prepare(name, declared, mirrors, Path(made) / name)
@@ -391,11 +391,12 @@ def fit(place: str, works: Sequence[Work], seconds: Sequence[float]) -> Device:
 
 
 def calibrate(folders: Sequence[Path], material: Material) -> Device | None:
-    """A device fitted to the finished trainings below some folders: of the place that has most of them one of each
-    system, the least disturbed. None where there are none."""
+    """A device fitted to the finished trainings below some folders, with encoders that are here: of the place that has
+    most of them one of each system, the least disturbed. None where there are none."""
     finished = [Finished.read(path) for folder in folders for path in sorted(folder.glob("**/training.json"))]
-    known = material.config.datasets, material.config.encoders
-    finished = [f for f in finished if f.run.dataset in known[0] and f.run.encoder_name in known[1]]
+    datasets = material.config.datasets
+    encoders = {name for name in material.config.encoders if encoder_at_hand(material.config, name)}
+    finished = [f for f in finished if f.run.dataset in datasets and f.run.encoder_name in encoders]
     if not finished:
         return None
     place = collections.Counter(f.place for f in finished).most_common(1)[0][0]
@@ -484,7 +485,8 @@ def print_costs(plan: Plan, device: Device | None, records: Sequence[Path], memo
     material = Material(plan.config)
     if device is None and (device := calibrate(records, material)) is None:
         folders = ", ".join(map(str, records))
-        raise UserError(f"no finished training below {folders} to calibrate on; state the device: --peak-tflops N")
+        lacking = f"no finished training with an encoder that is here below {folders} to calibrate on"
+        raise UserError(f"{lacking}; state the device: --peak-tflops N")
     asked = [run for run in (*plan.runs, *plan.skipped) if not plan.predictions(run)]
     costs = grid_costs([plan.spec(run) for run in asked], material)
     print(table(costs, device, memory_gb))
@@ -495,5 +497,6 @@ def print_costs(plan: Plan, device: Device | None, records: Sequence[Path], memo
         "Figures are of one run. PFLOP and hours: with evaluations on dev. Sizes in GB: memory on the device in "
         "float32, without what torch itself takes; state while it trains; disk afterwards."
     )
-    for remark in material.remarks.values():
-        print(f"- {remark}")
+    planned = {name for run in asked for name in run.split("/")[:2]}
+    for name, remark in material.remarks.items():
+        print(f"- {remark}{'' if name in planned else ' (of the trainings that the device is fitted to)'}")
