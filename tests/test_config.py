@@ -72,7 +72,7 @@ MISTAKES = {
     "encoders: {scibert-sizes: {tokenizer: nowhere}}": r"encoders.scibert-sizes.tokenizer: 'nowhere' is not a declared",
     "case_study: {model: sinnet}": r"case_study.model: 'sinnet' is not declared, did you mean 'sinet'\?",
     "reference: sinnet": r"reference: 'sinnet' is not declared, did you mean 'sinet'\?",
-    "published: nowhere.yaml": r"published: nowhere.yaml: No such file",
+    "published: confg.yaml": r"published: confg.yaml: No such file or directory, did you mean 'config.yaml'\?",
     "case_study: {sentences: 3}": r"case_study.sentences: 3 is a number, should be a list",
     "case_study: {triples: [[his, buddies]]}": r"triples\[0\]: \['his', 'buddies'\] should be a head's words, a ",
     "case_study: {triples: [[a, Usedfor, b]]}": r"'Usedfor' is not a relation type of any dataset, did you",

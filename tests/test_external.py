@@ -124,7 +124,7 @@ def test_a_model_given_by_predictions_stands_with_the_seeds_it_has_and_is_not_tr
     "change, said",
     [
         ("grid: [{seeds: [0, 1]}]", r"models.gpt.predictions.ten: no file of seed 1, which the grid asks for"),
-        ("models: {gpt: {predictions: {ten: {'0': nowhere}}}}", r"predictions.ten.0: nowhere: No such file"),
+        ("models: {gpt: {predictions: {ten: {'0': config.yml}}}}", r"ten.0: config.yml: No such file .* 'config.yaml'"),
         ("models: {gpt: {predictions: {tne: {'0': x}}}}", r"predictions: 'tne' is not declared, did you mean 'ten'\?"),
         ("models: {gpt: {predictions: {ten: {first: x}}}}", r"'first' is not valid, expected: a seed in quotes"),
         ("models: {gpt: {system: sinet}}", r"models.gpt: has a system; date belongs to a model that is given by"),

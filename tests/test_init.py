@@ -66,10 +66,10 @@ def test_files_of_scierc_become_a_configuration_that_plans_one_run(here, capsys)
 def test_one_file_is_divided_by_document_and_nothing_is_written_over(here, capsys):
     assert main(["init", str(DOCUMENTS), "--out", "below/own.yaml", "--seed", "3"]) == 0
     said = capsys.readouterr().out.splitlines()[0]
-    parts = [read_sentences(Path(f"below/own-{split}.jsonl")) for split in ("train", "dev", "test")]
-    sizes = ", ".join(
-        f"below/own-{n} {len(of)}" for n, of in zip(("train.jsonl", "dev.jsonl", "test.jsonl"), parts, strict=True)
-    )
+    files = [Path(f"data/mirror/own/{split}.jsonl") for split in ("train", "dev", "test")]
+    parts = [*map(read_sentences, files)]
+    sizes = ", ".join(f"{file} {len(of)}" for file, of in zip(files, parts, strict=True))
+    assert [path.name for path in here.iterdir() if path.is_file()] == []
     assert said == f"{DOCUMENTS}: 275 sentences divided by document, seed 3: {sizes}"
     assert sum(map(len, parts)) == 275 and all(27 <= len(of) <= 40 for of in parts[1:])
     documents = [{sentence.document for sentence in of} for of in parts]
@@ -77,14 +77,26 @@ def test_one_file_is_divided_by_document_and_nothing_is_written_over(here, capsy
     config = read_config("below/own.yaml")
     prepare("own", config.datasets["own"], config.mirrors, here / "prepared")
 
+    files[1].rename("data/mirror/own/dve.jsonl")
+    assert main(["plan", "--config", "below/own.yaml"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    absent = "dev.jsonl is in none of the mirrors"
+    searched = "data/mirror/own, data/mirror, ../shared/datasets"
+    right = f"datasets.own.files: {absent} ({searched}), did you mean 'data/mirror/own/dve.jsonl'?"
+    assert line.endswith(f"sinet plan: {right}")
+    licensed = load_config("below/own.yaml")
+    licensed["datasets"]["own"]["licence"] = "LDC1"
+    assert resolve(licensed).skipped == {"own/minilm/sinet/0": f"licensed corpus absent: own (LDC1): {absent}"}
+    Path("data/mirror/own/dve.jsonl").rename(files[1])
+
     again = "below/own.yaml: is there already; --force writes it anew, --out names another file"
     assert refused(capsys, DOCUMENTS, "--out", "below/own.yaml") == again
     Path("below/own.yaml").unlink()
-    assert "below/own-train.jsonl: is there already" in refused(capsys, DOCUMENTS, "--out", "below/own.yaml")
-    own = "below/own-train.jsonl: would be written over the data"
-    assert own in refused(capsys, "below/own-train.jsonl", "--out", "below/own.yaml", "--force")
+    assert "data/mirror/own/train.jsonl: is there already" in refused(capsys, DOCUMENTS, "--out", "below/own.yaml")
+    own = "data/mirror/own/train.jsonl: would be written over the data"
+    assert own in refused(capsys, "data/mirror/own/train.jsonl", "--out", "below/own.yaml", "--force")
     assert main(["init", str(DOCUMENTS), "--out", "below/own.yaml", "--force"]) == 0
-    assert read_sentences(Path("below/own-train.jsonl")) != parts[0], "another seed"
+    assert read_sentences(Path("data/mirror/own/train.jsonl")) != parts[0], "another seed"
 
 
 def test_every_split_has_a_unit_and_the_words_say_of_what():
@@ -178,7 +190,8 @@ def test_entities_alone_are_trained_on_scored_and_tabulated(tiny_mirror, tmp_pat
     recipe = {"epochs": 2, "batch_size": 4}
     grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": recipe, "spert": recipe})
     block = {"datasets": ["mine"], "encoders": ["tiny"], "models": ["sinet", "spert"], "recipe": "tiny"}
-    small = {key: grid[key] for key in ("encoders", "recipes")} | {"mirrors": [".", tiny_mirror], "grid": [block]}
+    small = {key: grid[key] for key in ("encoders", "recipes")} | {"grid": [block]}
+    small["mirrors"] = ["data/mirror/mine", tiny_mirror]
     (project / "tiny.yaml").write_text(yaml.safe_dump(small))
 
     with warm_python(project, tmp_path / "warm") as environment:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sinet.errors import MESSAGE, UserError, plain, quoted
+from sinet.files import similar_path
 
 REPLACEMENT = "\ufffd"
 """What `read_with_faults` puts in the place of bytes that are not UTF-8."""
@@ -55,7 +56,7 @@ def _bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise UserError(f"{path}: {error.strerror}{similar_path(path)}") from None
     if data[:2] in ZLIB:
         raise UserError(f"{path}: compressed, as spaCy's DocBin is; `sinet convert FILE --out DIR` reads that")
     return data
@@ -75,7 +76,7 @@ def utf8_lines(path: Path) -> Iterator[tuple[int, str]]:
                 except UnicodeDecodeError as error:
                     raise UserError(f"{path}:{number}: {NOT_UTF8.format(error.start + 1)}") from None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise UserError(f"{path}: {error.strerror}{similar_path(path)}") from None
 
 
 def decoded(line: str, where: str) -> object:

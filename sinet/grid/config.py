@@ -142,15 +142,23 @@ def cells(config: Config, block: Block) -> Iterator[tuple[str, str, str, list[in
 
 
 def absent_files(name: str, declared: Dataset, mirrors: list[str]) -> str | None:
-    """Why a dataset is not to be had; None where it is. Begins with what is absent, in short, up to a colon."""
+    """Why a licensed corpus is not to be had; None where a dataset is. Begins with what is absent, in short, up to a
+    colon. Raises `UserError` for a file of any other dataset that is neither in a mirror nor published."""
     folder = declared.folder or name
     if declared.format == "ace" and not release_folders(declared.release or "", mirrors):
         what = f"{declared.release}/ with *.apf.xml is in none of the mirrors"
         return f"licensed corpus absent: {declared.title} ({declared.licence}): {what}"
     for file in declared.files.all():
-        if not file.url and not find_file(folder, file.path, mirrors):
-            lacking, why = ("licensed corpus", declared.licence) if declared.licence else ("files", "no public URL")
-            return f"{lacking} absent: {declared.title} ({why}): {folder}/{file.path} is in none of the mirrors"
+        if file.url or find_file(folder, file.path, mirrors):
+            continue
+        place = Path(folder) / file.path
+        absent = f"{place} is in none of the mirrors"
+        if declared.licence:
+            return f"licensed corpus absent: {declared.title} ({declared.licence}): {absent}"
+        where = f"{declared.fold_of}.folds" if declared.fold_of else f"{name}.files"
+        searched = mirror_folders(mirrors)
+        right = next(filter(None, (similar_path(mirror / place) for mirror in searched)), "; put it into one")
+        raise UserError(f"datasets.{where}: {absent} ({', '.join(map(str, searched))}){right}")
     return None
 
 
@@ -331,7 +339,7 @@ def _published_mistakes(config: Config) -> Iterator[str]:
     try:
         own = published.own_rows(Path(config.published)) if config.published else []
     except OSError as error:
-        yield f"published: {config.published}: {error.strerror}"
+        yield f"published: {config.published}: {error.strerror}{similar_path(Path(config.published or ''))}"
     except UserError as error:
         yield f"published: {error}"
     datasets = [*published.DATASETS, *dict.fromkeys(d.fold_of or name for name, d in config.datasets.items())]

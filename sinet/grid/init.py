@@ -19,6 +19,7 @@ from sinet.data.sentence import Labels, Sentence, absences, ask_absence, write_s
 from sinet.errors import UserError, counted, quoted
 from sinet.files import write_atomically
 from sinet.grid.config import load_config, read_config
+from sinet.mirrors import DOWNLOADS
 
 SPLITS = ("train", "dev", "test")
 HELD_OUT = 0.1
@@ -36,7 +37,7 @@ and this share keeps its types when head and tail change places (SciERC's Compar
 
 def init(paths: Sequence[Path], output: Path, name: str, seed: int, force: bool) -> str:
     """Write a configuration that declares files in a known form (`sinet.data.formats`) as dataset `name`, and a grid of
-    SINET on it. One file alone is divided into three, written beside the configuration.
+    SINET on it. One file alone is divided into three, written into `data/mirror/NAME/`.
 
     Returns:
         what was written, a line each.
@@ -67,7 +68,7 @@ def init(paths: Sequence[Path], output: Path, name: str, seed: int, force: bool)
     if len(paths) == 1:
         form = "jsonl"
         splits, how = divided(everything, seed)
-        files = {split: output.parent / f"{name}-{split}.jsonl" for split in SPLITS}
+        files = {split: DOWNLOADS / name / f"{split}.jsonl" for split in SPLITS}
         written = {files[split]: splits[split] for split in SPLITS}
         each = ", ".join(f"{files[split]} {len(splits[split])}" for split in SPLITS)
         said.append(f"{paths[0]}: {counted(len(everything), 'sentence')} divided {how}, seed {seed}: {each}")
@@ -93,6 +94,7 @@ def init(paths: Sequence[Path], output: Path, name: str, seed: int, force: bool)
 
     write_atomically(output, write_checked)
     for path, of in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, functools.partial(write_sentences, sentences=of))
     types = (
         f"{counted(len(labels.entity_types), 'entity type')}, {counted(len(labels.relation_types), 'relation type')}"
