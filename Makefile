@@ -15,8 +15,12 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: tables report results docs archive quick bench tune setup test slurm test-slurm test-gpu rehearsal lint format lock
+TARGETS := tables report results docs archive quick bench tune setup test slurm test-slurm test-gpu rehearsal lint format lock
+.PHONY: $(TARGETS)
 .DELETE_ON_ERROR:
+
+$(foreach unknown,$(filter-out $(TARGETS) .venv/.ready,$(MAKECMDGOALS)),$(error $(unknown) is no target; there are: $(TARGETS)))
+$(if $(strip $(CONFIG)),,$(error CONFIG is empty; name a configuration, such as CONFIG=mine.yaml))
 
 tables: setup
 	@python -m sinet plan --config $(CONFIG) > /dev/null
