@@ -105,7 +105,9 @@ def test_an_export_becomes_sentences_of_exact_words(form, tmp_path, capsys):
     assert sentence.entities == (Entity("Person", 1, 2), Entity("Place", 4, 5), Entity("Place", 10, 11))
     assert sentence.relations == (Relation("left", 0, 2),)
     assert sentence.document == {"brat": "x", "doccano": "7", "label-studio": "5"}.get(form, "x.prodigy-0")
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "the sentence from 'She' at 29: sentences joined to others for a mention or relation\n" in err
+    assert "'Koreans' at 38: words divided at the edge of a mention\n" in err
     assert f"({form}) -> " in out and "1 document, 1 sentence, 3 entities, 1 relation; lost: " in out
     assert out.endswith(
         "; changed: sentences joined to others for a mention or relation (1), "
@@ -140,7 +142,7 @@ def test_what_brat_has_besides_is_counted_and_listed(tmp_path, capsys):
     assert f"{source}:4: 'sang 1999': discontinuous mentions" in err
     assert f"{source}:6: did of T4: relations without an entity as argument" in err
     converted(tmp_path, source, "--limit", "2")
-    assert "... and 3 more; --limit shows them" in capsys.readouterr().err
+    assert "... and 5 more; --limit shows them" in capsys.readouterr().err
 
 
 def test_a_folder_of_brat_is_one_file_of_documents(tmp_path, capsys):
@@ -454,7 +456,9 @@ def test_what_tools_cannot_hold_is_said(tmp_path, capsys):
     scored = Sentence("a", ("Kim",), (Entity("Person", 0, 1, 0.5),), (), "d", ((0, 1, 0),))
     write_sentences(source, [scored])
     assert main(["convert", str(source), "--to", "doccano", "--out", str(tmp_path / "out")]) == 0
-    assert "lost: mentions of coreference (1), scores (1)\n" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "lost: mentions of coreference (1), scores (1)\n" in said.out
+    assert "a: 'Kim': mentions of coreference\n" in said.err and "a: 0.5 of Person: scores\n" in said.err
     for wrong, message in (
         (Sentence("a/b", ("Kim",)), "'a/b': brat has a file a document"),
         (Sentence("a", ("Kim",), (Entity("a person", 0, 1),)), "'a': type 'a person' holds a blank"),

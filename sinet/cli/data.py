@@ -104,10 +104,10 @@ def convert(
     limit: Annotated[int, Option("places listed at most of what is lost or changed", "N")] = 50,
 ) -> None:
     """Convert what annotation tools export into JSON lines, or sentences into a tool's form. `check` and `predict` read
-    the lines. Words and sentences are those of `predict`; a word is divided at the edge of a mention, sentences are
-    joined where a mention or relation crosses them, and what cannot be converted is counted and listed. `--to brat` is
-    the way back; what it writes is read again, word by word, with --tokenized. Example: sinet convert admin.jsonl --out
-    data/mine"""
+    the lines. Words and sentences are those of `predict`; a word is divided at the edge of a mention, and sentences are
+    joined where a mention or relation crosses them. What cannot be converted, and what is changed so, is counted and
+    listed. `--to brat` is the way back; what it writes is read again, word by word, with --tokenized. Example: sinet
+    convert admin.jsonl --out data/mine"""
     from sinet.data.convert import Account, checked_form, recognised
     from sinet.data.convert import convert as read_any
     from sinet.data.exchange import checked_target, write
@@ -124,8 +124,9 @@ def convert(
         of = form or recognised(path)
         sentences = read_any(path, of, tokenized, lines, account, language)
         written = write(path, to, sentences, out, account)
-        for n, place in enumerate(account.places[: limit + 1]):
-            more = f"... and {len(account.places) - limit} more; --limit shows them"
+        places = account.places
+        for n, place in enumerate(places[: limit + 1]):
+            more = f"... and {len(places) - limit} more; --limit shows them"
             logging.getLogger("sinet").warning("%s", place if n < limit else more)
         documents = len({s.document or s.id for s in sentences})
         entities, relations = (sum(len(getattr(s, part)) for s in sentences) for part in ("entities", "relations"))
@@ -145,7 +146,8 @@ def init(
 ) -> None:
     """Write a configuration for data of your own: their declaration, and a grid of SINET on them. `make tables
     CONFIG=mine.yaml` runs it. Files are in any form that `check` reads. One file alone is divided into train, dev and
-    test, by document where it names documents. Example: sinet init annotated.jsonl --out mine.yaml"""
+    test, in data/mirror/NAME/, by document where it names documents. Example: sinet init annotated.jsonl --out
+    mine.yaml"""
     readable(*(path for path in files if not path.is_dir()))
     from sinet.grid.init import init
 

@@ -62,26 +62,32 @@ class Account:
 
     lost: Counter = field(default_factory=Counter)
     changed: Counter = field(default_factory=Counter)
-    places: list[str] = field(default_factory=list)
+    _lost_at: list[str] = field(default_factory=list)
+    _changed_at: list[str] = field(default_factory=list)
+
+    @property
+    def places(self) -> list[str]:
+        """A line for each: first what is lost."""
+        return [*self._lost_at, *self._changed_at]
 
     def lose(self, where: str, reason: str, what: str) -> None:
         """Count and list what is not converted."""
         self.lost[reason] += 1
-        self.places.append(f"{where}: {plain(what, 200)}: {reason}")
+        self._lost_at.append(f"{where}: {plain(what, 200)}: {reason}")
 
     def change(self, where: str, how: str, what: str) -> None:
         """Count and list what is converted otherwise than it stands there."""
         self.changed[how] += 1
-        self.places.append(f"{where}: {plain(what, 200)}: {how}")
+        self._changed_at.append(f"{where}: {plain(what, 200)}: {how}")
 
     def summary(self) -> str:
         """Both counts in a line."""
         said = [f"lost: {_reasons(self.lost) or 'nothing'}"]
-        return "; ".join(said + [f"changed: {_reasons(self.changed)}"] * bool(+self.changed))
+        return "; ".join(said + [f"changed: {_reasons(self.changed)}"] * bool(self.changed))
 
 
 def _reasons(counts: Counter) -> str:
-    return ", ".join(f"{reason} ({n:,})" for reason, n in counts.items() if n)
+    return ", ".join(f"{reason} ({n:,})" for reason, n in counts.items())
 
 
 # -- documents into sentences --------------------------------------------------------------------------------------
@@ -106,8 +112,12 @@ def convert(
     for document in READERS[form](path, account):
         given = tokenized or document.tokenized
         made = document_sentences(resolved(document, given, account), _words(document.text, given, lines, language))
-        account.changed["sentences joined to others for a mention or relation"] += made.joined
-        account.changed["words divided at the edge of a mention"] += made.cut
+        for word in made.joined:
+            what = f"the sentence from {quoted(word.text)} at {word.start}"
+            account.change(document.where, "sentences joined to others for a mention or relation", what)
+        for word in made.cut:
+            what = f"{quoted(word.text)} at {word.start}"
+            account.change(document.where, "words divided at the edge of a mention", what)
         found += [
             parse_sentence(sentence_to_json(sentence), document.where, sentence.id) for sentence in made.sentences
         ]

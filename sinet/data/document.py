@@ -26,12 +26,12 @@ class Document:
 
 
 class Divided(NamedTuple):
-    """The sentences of a document, how many were joined to another for a mention or a relation, and how many words were
-    divided at the edge of a mention."""
+    """The sentences of a document, the first word of each that was joined to the one before, for a mention or a
+    relation, and the words that were divided at the edge of a mention."""
 
     sentences: list[Sentence]
-    joined: int
-    cut: int
+    joined: list[Word]
+    cut: list[Word]
 
 
 def document_sentences(document: Document, divided: Iterable[list[Word]]) -> Divided:
@@ -41,11 +41,13 @@ def document_sentences(document: Document, divided: Iterable[list[Word]]) -> Div
         divided: its words by sentences; they hold every character of the mentions' edges.
     """
     edges = sorted({edge for _, start, end in document.mentions for edge in (start, end)})
-    split, cuts = [], 0
+    split: list[list[Word]] = []
+    divided_words: list[Word] = []
     for words in divided:
         first, last = bisect.bisect_left(edges, words[0].start), bisect.bisect_right(edges, words[-1].end)
         split.append(cut(words, set(edges[first:last])))
-        cuts += len(split[-1]) - len(words)
+        whole = {*split[-1]}
+        divided_words += [word for word in words if word not in whole]
     spans = [(start, end) for _, start, end in document.mentions]
     joined = [*spans]
     for _, head, tail in document.relations:
@@ -84,7 +86,8 @@ def document_sentences(document: Document, divided: Iterable[list[Word]]) -> Div
     for what, n, of in zip(("mentions", "relations"), kept, (document.mentions, document.relations), strict=True):
         if n != len(of):
             raise RuntimeError(f"{document.name}: {len(of) - n} {what} got lost between text and sentences")
-    return Divided(made, len(split) - len(merged), cuts)
+    first_words = {*begins}
+    return Divided(made, [words[0] for words in split if words[0].start not in first_words], divided_words)
 
 
 def _merged(split: list[list[Word]], joined: Sequence[tuple[int, int]]) -> list[list[Word]]:

@@ -57,9 +57,12 @@ def _documents(sentences: Sequence[Sentence], account: Account) -> Iterator[Anno
                 start, end = begins[entity.start], begins[entity.end - 1] + len(sentence.tokens[entity.end - 1])
                 spans.append(Span(n, entity.type, start, end, sentence.id, text[start:end]))
             arcs += [Arc(r.type, first + r.head, first + r.tail, sentence.id) for r in sentence.relations]
-            account.lost["mentions of coreference"] += len(sentence.coreference)
-            scores = [*(e.score for e in sentence.entities), *(r.score for r in sentence.relations)]
-            account.lost["scores"] += sum(score is not None for score in scores)
+            for start, end, _ in sentence.coreference:
+                account.lose(sentence.id, "mentions of coreference", quoted(" ".join(sentence.tokens[start:end])))
+            scores = [(item.type, item.score) for of in (sentence.entities, sentence.relations) for item in of]
+            for kind, score in scores:
+                if score is not None:
+                    account.lose(sentence.id, "scores", f"{score:g} of {kind}")
         yield Annotated(name, text, spans, arcs, name, tokenized=True)
 
 
