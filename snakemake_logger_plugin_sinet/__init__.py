@@ -23,7 +23,8 @@ from rich.text import Text
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from sinet.errors import printable, uncaught
+from sinet.errors import nearest, printable, shown, uncaught
+from sinet.provenance import ROOT
 from sinet.report.missing import last_word
 
 SNAKEMAKE = str(Path(snakemake.__file__).parent)
@@ -31,10 +32,20 @@ STEP = re.compile(r"^[\d:]{8} (?P<stage>\w+ )?step (?P<step>\d+) of (?P<steps>\d
 """How `Training.report` tells the progress of a training."""
 OF_JOBS = re.compile(r"CalledProcessError|At least one job did not complete")
 """Errors that say once more that a job has failed."""
+NO_RULE = re.compile(r"No rule to produce (\S+) \(if you use input functions")
+"""Error of a target that is neither a rule nor a file of one."""
+RULE = re.compile(r"^rule (\w+):(.+?)(?=^\S|\Z)", re.MULTILINE | re.DOTALL)
 SCORED = ("evaluate", "external")
 """Rules that end a run."""
 TAIL = 1 << 14
 """Bytes read of the end of a log."""
+
+
+def targets() -> list[str]:
+    """The rules that can be asked for by name: those without wildcards, which would stand in the name of the log."""
+    files = [ROOT / "Snakefile", *(ROOT / "workflow" / "rules").glob("*.smk")]
+    found = [rule for file in files for rule in RULE.findall(file.read_text(encoding="utf-8"))]
+    return [name for name, body in found if f"/{name}/{{{{" not in body]
 
 
 def duration(seconds: float) -> str:
@@ -78,6 +89,10 @@ class Job:
     logs: list[Path]
     began: float = field(default_factory=time.time)
 
+    def __str__(self) -> str:
+        """Its rule, and where there are several of one rule which."""
+        return f"{self.rule} {self.name}".rstrip()
+
 
 class LogHandler(LogHandlerBase):
     """Snakemake's events -> the display, or lines."""
@@ -114,15 +129,17 @@ class LogHandler(LogHandlerBase):
             name = "/".join(about["wildcards"].values())
             self.failed.pop(about["jobid"], None)  # a cluster's job is sent again
             self.running[about["jobid"]] = job = Job(about["rule_name"], name, [*map(Path, about["log"])])
-            self.line(f"started {job.rule} {job.name}")
+            self.line(f"started {job}")
         elif event == LogEvent.JOB_FINISHED and (ended := self.running.pop(about["job_id"], None)):
             self.took.setdefault(ended.rule, []).append(time.time() - ended.began)
-            self.line(f"finished {ended.rule} {ended.name} in {duration(self.took[ended.rule][-1])}{self.steps()}")
+            self.line(f"finished {ended} in {duration(self.took[ended.rule][-1])}{self.steps()}")
         elif event == LogEvent.JOB_ERROR and (lost := self.running.pop(about["jobid"], None)) and not self.interrupted:
             self.failed[about["jobid"]] = lost
             why = next(filter(None, map(last_word, filter(Path.is_file, lost.logs))), "ended without a message")
             where = ", ".join(map(str, lost.logs))
-            self.say(f"failed {lost.rule} {lost.name}: {why}{'' if where in why else f' ({where})'}")
+            self.say(f"failed {lost}: {why}{'' if where in why else f' ({where})'}")
+        elif event == LogEvent.ERROR and (unknown := NO_RULE.search(record.msg)):
+            self.say(f"{shown(unknown[1])} is no rule, nor a file of one, {nearest(unknown[1], targets())}")
         elif event == LogEvent.ERROR and not (self.interrupted or OF_JOBS.search(record.msg)):
             # the name of the exception, and where in the workflow's files it was raised, help nobody
             lines = [line for line in record.msg.splitlines() if not line.startswith('  File "')]

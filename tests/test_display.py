@@ -16,12 +16,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.exceptions import MissingRuleException
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from sinet.provenance import ROOT
 from snakemake_logger_plugin_sinet import SNAKEMAKE, Job, LogHandler, Progress, progress
 from tests.conftest import copy_project, tiny_grid
 
+NO_RULE = str(MissingRuleException("reportpage"))
 CALL = ["python", "-m", "sinet.grid", "--cores", "2", "--configfile", "tiny.yaml"]
 RECIPE = {"batch_size": 4, "weight_decay": 0.01, "selection": "dev_rel_plus", "encoder_lr": 3e-3, "head_lr": 3e-3}
 
@@ -132,6 +134,8 @@ def test_without_a_terminal_each_event_is_a_line(tmp_path, capsys):
             "msg": 'LockException:\nError: locked\n  File "S", line 1',
         },
         {"msg": "skipped: x", "level": logging.WARNING, "pathname": "/workflow/rules/common.smk"},
+        {"event": LogEvent.JOB_INFO, "jobid": 3, "rule_name": "compare", "log": [str(log)], "wildcards": {}},
+        {"event": LogEvent.ERROR, "exception": "MissingRuleException", "msg": NO_RULE},
     )
     assert written.splitlines() == [
         "started train d/1",
@@ -140,6 +144,8 @@ def test_without_a_terminal_each_event_is_a_line(tmp_path, capsys):
         rf"failed train d/2: a fault of ours in train: ValueError: a\x1b[2Jb; its log: {log}",
         "Error: locked",
         "skipped: x",
+        "started compare",
+        "'reportpage' is no rule, nor a file of one, did you mean 'report_page'?",
     ]
 
 
