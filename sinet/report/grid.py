@@ -28,10 +28,9 @@ METRICS = metrics.TITLES
 PUBLISHED_METRICS = dict(zip(metrics.METRICS, ("ent", "rel", "rel_strict"), strict=True))
 PUBLISHED_ENCODERS = {"Bb": "BERT", "SciB": "SciBERT", "ALB": "ALBERT"}
 NONE = "\u2013"
-NOT_REPORTED, NOT_RUN, SKIPPED, FAILED, NO_GOLD, NO_TYPES = map(
-    Cell, ("n.r.", "not run", "skipped", "failed", "no gold", NONE)
+NOT_REPORTED, NOT_RUN, SKIPPED, FAILED, NO_GOLD, NO_TYPES, NOT_DECIDED = map(
+    Cell, ("n.r.", "not run", "skipped", "failed", "no gold", "no types", NONE)
 )
-NOT_DECIDED = NO_TYPES
 UNREPORTED = f"{NOT_REPORTED}: the source reports no such figure."
 WHY_EMPTY = (
     f"{NOT_RUN}: not in this grid. {SKIPPED}, {FAILED}: in this grid, but some or all of its runs have no result, for "

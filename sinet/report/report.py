@@ -166,8 +166,8 @@ def _runs(grid: Grid) -> dict:
             else NONE,
             **{name: _f1(run, metric, run["scores"]["symmetric"][metric]["f1"]) for metric, name in METRICS.items()},
             "Dev Rel+": _f1(run, "rel_plus", run["dev"]["rel_plus"]) if "rel_plus" in run["dev"] else NO_FIGURE,
-            "Training (min)": number(run["seconds"]["train"] / 60, 1) if is_trained(run) else NO_TYPES,
-            "Parameters (M)": number(run["parameters"] / 1e6, 1) if is_trained(run) else NO_TYPES,
+            "Training (min)": number(run["seconds"]["train"] / 60, 1) if is_trained(run) else Cell(NONE),
+            "Parameters (M)": number(run["parameters"] / 1e6, 1) if is_trained(run) else Cell(NONE),
             "Precision": run.get("precision", NONE),
         }
         for run in grid.runs
