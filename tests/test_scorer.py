@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
 from sinet.errors import UserError
 from sinet.evaluate.metrics import METRICS, facts, score
-from sinet.evaluate.relaxed import relaxed_scores
+from sinet.evaluate.relaxed import relaxed_scores, symmetric_twice
 from tests.reference import missing, stored
 
 STORED = stored("scoring.json")
@@ -180,6 +180,18 @@ def test_relaxed_figures_by_hand():
     partly = relaxed_scores([gold, gold], [predicted, one([], [])], ())["ent"]["partial"]
     counts = {"gold": 6, "predicted": 2, "correct": 1.5}
     assert partly == pytest.approx({"precision": 75, "recall": 25, "f1": 37.5} | counts)
+
+
+def test_symmetric_relations_count_twice_by_hand():
+    entities = [("Task", 0, 1), ("Method", 2, 3), ("Metric", 4, 5)]
+    gold = one(entities, [("Compare", 0, 1), ("Compare", 1, 2), ("Used-for", 0, 2)])
+    predicted = one(entities, [("Compare", 1, 0), ("Used-for", 0, 2), ("Used-for", 2, 0)])
+    counts = {"gold": 5, "predicted": 4, "correct": 3}
+    twice = symmetric_twice([gold, one([], [])], [predicted, one([], [])], SYMMETRIC)
+    assert twice["rel"] == twice["rel_plus"] == pytest.approx({"precision": 75, "recall": 60, "f1": 600 / 9} | counts)
+    wrong = one([("Method", 0, 1), *entities[1:]], [("Compare", 0, 1)])
+    assert [symmetric_twice([gold], [wrong], SYMMETRIC)[m]["correct"] for m in ("rel", "rel_plus")] == [2, 0]
+    assert symmetric_twice([gold], [predicted], ()) == {}
 
 
 def credit(matching: str, symmetric: frozenset[str], g: tuple, p: tuple) -> float:

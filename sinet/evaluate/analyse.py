@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sinet.data.sentence import Labels, Sentence
 from sinet.evaluate.errors import KINDS, Claim, Error, sentence_errors
 from sinet.evaluate.metrics import check_same_sentences
-from sinet.evaluate.relaxed import relaxed_scores
+from sinet.evaluate.relaxed import relaxed_scores, symmetric_twice
 from sinet.evaluate.slices import slice_figures, without_gold_relations, without_seen
 
 EXAMPLES = 3
@@ -19,7 +19,8 @@ def analyse(
 
     Returns:
         `{"sentences": n, "errors": {kind: {"count": n, "examples": [...]}}, "slices": ..., "relaxed": ...,
-        "without_gold_relations": ...}`, where train is given `without_seen` too; symmetric types direction-free.
+        "symmetric_twice": ..., "without_gold_relations": ...}`, where train is given `without_seen` too; symmetric types
+        direction-free.
 
     Raises:
         UserError: when the two lists are not the same sentences.
@@ -41,6 +42,7 @@ def analyse(
         },
         "slices": slice_figures(*of),
         "relaxed": relaxed_scores(*of),
+        "symmetric_twice": symmetric_twice(*of),
         "without_gold_relations": without_gold_relations(*of),
         **({} if train is None else {"without_seen": without_seen(*of, train)}),
     }

@@ -1,5 +1,6 @@
-"""Relaxed scores beside the strict ones, under the names of SemEval-2013 Task 9 (Segura-Bedmar et al., 2013).
+"""Scores beside the strict ones: relaxed, and with symmetric relations counted twice.
 
+The relaxed ones stand under the names of SemEval-2013 Task 9 (Segura-Bedmar et al., 2013).
 A gold and a predicted entity agree under *exact* when their boundaries are equal, of whatever type they are; under
 *partial* when they share a word, of whatever type, which counts one half where the boundaries differ; under *type* when
 they share a word and have the same type. Relations agree when their types are equal and their arguments agree one by
@@ -31,6 +32,20 @@ def relaxed_scores(gold: Sequence[Sentence], predicted: Sequence[Sentence], symm
             for matching, credit in zip(MATCHINGS, _credits(*sides, symmetric), strict=True):
                 correct[matching] += credit
         scores[metric] = {matching: precision_recall(true, claimed, correct[matching]) for matching in MATCHINGS}
+    return scores
+
+
+def symmetric_twice(gold: Sequence[Sentence], predicted: Sequence[Sentence], symmetric: Collection[str]) -> dict:
+    """Micro figures of `rel` and `rel_plus` as PL-Marker's scorer has them (Ye et al., ACL 2022): a relation of a
+    symmetric type counts twice in gold, in predictions and where both agree; empty where no type is symmetric."""
+    scores = {}
+    for metric in ("rel", "rel_plus") if symmetric else ():
+        pairs = [
+            (facts(g, metric, symmetric), facts(p, metric, symmetric)) for g, p in zip(gold, predicted, strict=True)
+        ]
+        sides = (claims for g, p in pairs for claims in (g, p, g & p))
+        counts = [sum(1 + (claim[0] in symmetric) for claim in claims) for claims in sides]
+        scores[metric] = precision_recall(sum(counts[::3]), sum(counts[1::3]), sum(counts[2::3]))
     return scores
 
 

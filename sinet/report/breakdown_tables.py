@@ -39,7 +39,8 @@ def relaxed_table(grid: Grid) -> Table:
         f"Micro F1 x 100{_pooled(grid)}; symmetric types direction-free. Matchings as in SemEval-2013 Task 9: strict, "
         "boundaries and types of entities, as in the main table; exact, boundaries, any type; partial, a shared word, "
         "any type, one half where the boundaries differ; type, a shared word and the type. A relation needs its own "
-        "type, and both arguments so. A claim is paired with one other at most, as many as can be.",
+        "type, and both arguments so. A claim is paired with one other at most, as many as can be. Symmetric "
+        "twice: strict, a relation of a symmetric type counted twice, as in PL-Marker's scorer.",
         *([] if made else ["Empty: runs were analysed by a version that did not count this."]),
         NOT_TESTED,
     )

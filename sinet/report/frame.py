@@ -68,8 +68,12 @@ def _figures(run: dict, held: Set[str]) -> Iterator[tuple]:
             yield from (_f1(m, slicing, label, of[m], of.get("sentences", NO_COUNT)) for m in METRICS if m in of)
     for kind, errors in analysis.get("errors", {}).items():
         yield TEST, ERROR, ERROR, kind, errors["count"], *[NO_COUNT] * 4
-    for metric, relaxed in analysis.get("relaxed", {}).items():
-        matchings = {"strict": run["scores"]["symmetric"][metric]} | relaxed
+    for metric in METRICS:
+        matchings = dict(analysis.get("relaxed", {}).get(metric, {}))
+        if twice := analysis.get("symmetric_twice", {}).get(metric):
+            matchings["symmetric twice"] = twice
+        if matchings:
+            matchings = {"strict": run["scores"]["symmetric"][metric]} | matchings
         yield from (_f1(metric, MATCHING, matching, figures) for matching, figures in matchings.items())
     if of := analysis.get("without_gold_relations"):
         for label in ("relations", "predicted_in"):
