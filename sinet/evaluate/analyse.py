@@ -19,8 +19,8 @@ def analyse(
 
     Returns:
         `{"sentences": n, "errors": {kind: {"count": n, "examples": [...]}}, "slices": ..., "relaxed": ...,
-        "symmetric_twice": ..., "without_gold_relations": ...}`, where train is given `without_seen` too; symmetric types
-        direction-free.
+        "symmetric_twice": ..., "without_gold_relations": ...}`, where train is given `without_seen` too; types that are
+        symmetric have no direction.
 
     Raises:
         UserError: when the two lists are not the same sentences.
