@@ -88,7 +88,7 @@ class PURE(Settings):
     """Pairs drawn for each sentence of a step where both models are trained side by side; 0 for all."""
     pair_batch: Long = 64
     """Pairs encoded at once in prediction, with inserted markers."""
-    pairs_at_once: Long = 32
+    pairs_at_once: Long = 16
     """Pairs in one pass in prediction, with batched markers."""
     pieces_at_once: Long = 8192
     """Word pieces and markers encoded at once, with batched markers; of a longer pass all."""

@@ -120,8 +120,7 @@ class Encoder(nn.Module):
     @contextlib.contextmanager
     def packed(self, dtype: torch.dtype) -> Iterator[None]:
         """Within it, the weights of this moment in `dtype` (`sinet.encoders.fast`), without gradients; an
-        architecture that is not known there runs as it is, and so does a pass with a mask of three dimensions or with
-        position ids."""
+        architecture that is not known there runs as it is."""
         self._packed = PackedEncoder(self.model, dtype) if self.packs else None
         try:
             yield
@@ -139,9 +138,10 @@ class Encoder(nn.Module):
         Raises:
             ValueError: the architecture does not take such a mask or position ids (`require`).
         """
-        if self._packed is not None and attention_mask.dim() == 2 and position_ids is None:
-            return self._packed(input_ids, attention_mask)[0][-1]
         self.require(pair_mask=attention_mask.dim() == 3, position_ids=position_ids is not None)
+        if self._packed is not None:
+            places = None if position_ids is None else position_ids + first_position(self.model)
+            return self._packed(input_ids, attention_mask, places)[0][-1]
         return self.transformer(input_ids, attention_mask, position_ids).last_hidden_state
 
     def transformer(

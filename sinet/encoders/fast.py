@@ -239,17 +239,20 @@ class PackedEncoder:
 
     @torch.no_grad()
     def __call__(
-        self, input_ids: Tensor, attention_mask: Tensor, keep: bool = False
+        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, keep: bool = False
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Hidden states (batch, pieces, hidden) in `dtype`, and attentions (batch, heads, pieces, pieces).
 
         Of both only the last state unless `keep`, which gives the embeddings, every layer and every attention.
-        Cells of padding hold figures that mean nothing.
+        Cells of padding hold figures that mean nothing. A mask (batch, pieces, pieces) says what each piece (row) sees;
+        one that sees nothing is padding. `position_ids` (batch, pieces) are the model's own.
         """
-        packing = _Packing(attention_mask, by_length=input_ids.device.type == "cpu" and not keep)
+        of_pairs = attention_mask.dim() == 3
+        real = attention_mask.any(2) if of_pairs else attention_mask
+        packing = _Packing(real, by_length=input_ids.device.type == "cpu" and not keep and not of_pairs)
         with torch.autocast(input_ids.device.type, enabled=False):
-            embedded = self.model.embeddings(input_ids=input_ids)
-            mask = self._mask(attention_mask, embedded, packing.full or packing.blocks is not None)
+            embedded = self.model.embeddings(input_ids=input_ids, position_ids=position_ids)
+            mask = self._mask(attention_mask, embedded, (packing.full and not of_pairs) or packing.blocks is not None)
             rows = packing.packed(embedded).to(self.dtype)
             if self.mapping is not None:
                 rows = self.mapping(rows)
@@ -290,6 +293,7 @@ class PackedEncoder:
             mask = self.model.encoder.compute_position_bias(embedded[:1]).to(self.dtype)  # the same for all sentences
         if not full:
             floor = torch.zeros_like(attention_mask, dtype=self.dtype)
-            floor = floor.masked_fill_(attention_mask == 0, torch.finfo(self.dtype).min)[:, None, None]
+            floor = floor.masked_fill_(attention_mask == 0, torch.finfo(self.dtype).min)
+            floor = floor[:, None] if floor.dim() == 3 else floor[:, None, None]
             mask = floor if mask is None else torch.maximum(mask + floor, floor.new_tensor(torch.finfo(self.dtype).min))
         return mask
