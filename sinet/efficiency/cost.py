@@ -193,11 +193,11 @@ class Counted:
 
     def step(self, items: Sequence, recipe: TrainingRecipe) -> tuple[Work, float]:
         """The work of a step on training items, the optimiser's own arithmetic apart, and the bytes that its backward
-        pass needs."""
+        pass needs, of a batch in parts (`micro_batch_size`) that of a mean one, as each is freed before the next."""
         parts = batch_parts(self.model, items, recipe)
         with _Counter(self.model.parameters()) as counter:
             train_step(self.model, parts, self._into_encoders, self._into_encoders, recipe, CPU, "float32")
-        return Work(counter.flops, counter.operators), counter.saved
+        return Work(counter.flops, counter.operators), counter.saved / len(parts)
 
     def mean_step(self, steps: Steps) -> tuple[Work, Work, float]:
         """The mean work of a step in the first epoch and in a later one, for which a system may remember the states of
