@@ -27,10 +27,12 @@ warnings.filterwarnings("ignore", "Initializing zero-element tensors")
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of one sentence: typed spans, and relations that index into them."""
+    """What a model says of one sentence: typed spans, and relations that index into them; of a system that reads
+    documents also its part of their clusters (`Sentence.coreference`)."""
 
     entities: tuple[Entity, ...] = ()
     relations: tuple[Relation, ...] = ()
+    coreference: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass
@@ -85,8 +87,6 @@ class Extractor(nn.Module):
     """Prefixes of the parameters that learn at the encoder's rate."""
     stage: str | None = None
     """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
-    whole_documents: ClassVar[bool] = False
-    """Whether a batch is a whole document, its sentences in their order; a recipe then says `batch_size: document`."""
     released_form: ClassVar[str | None] = None
     """What the authors' released code multiplies for the same figures that is not multiplied here; None where nothing
     is known to differ. With `released` set on a system and its modules (`sinet.efficiency.flops.as_released`), for

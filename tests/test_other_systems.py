@@ -15,6 +15,7 @@ from sinet.data.sentence import read_sentences, write_sentences
 from sinet.efficiency.cost import Work, run_cost
 from sinet.errors import Interrupted, UserError
 from sinet.infer.predict import predict_file
+from sinet.model.settings import Settings
 from sinet.train.trainer import Data, train_run
 from tests.conftest import spec, tiny_run
 
@@ -56,10 +57,18 @@ def test_a_system_without_training_predicts_and_is_scored(prepared, tiny_mirror,
     assert cost.work == Work() and cost.steps == 0
 
 
+class WholeDocuments(Settings):
+    """Of a system that reads documents."""
+
+    @property
+    def whole_documents(self) -> bool:
+        return True
+
+
 class Documents(Dictionary):
     """The same, of a document at a time."""
 
-    whole_documents = True
+    Settings = WholeDocuments
     seen: ClassVar[list] = []
 
     def decode(self, batch):

@@ -351,6 +351,13 @@ def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:
         yield from (replace(s, text=text, offset=offset) for s, offset in zip(whole, offsets, strict=False))
 
 
+def by_document(documents: Sequence[str | None]) -> list[list[int]]:
+    """Positions of the sentences of each document, in the order of the data: of those that follow each other under one
+    name; a sentence of no document is one by itself."""
+    runs = itertools.groupby(enumerate(documents), key=lambda item: item[0] if item[1] is None else item[1])
+    return [[i for i, _ in run] for _, run in runs]
+
+
 def read_sentences(path: Path) -> list[Sentence]:
     """All sentences of a JSON-lines file."""
     return list(iter_sentences(path))

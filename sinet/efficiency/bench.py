@@ -70,7 +70,8 @@ def bench(
     test = read_sentences(data / "test.jsonl")
     labels = Labels.read(data / "labels.json")
     first = next(iter(models.values()))
-    sentences = sample_by_length(test, first.encoder.piece_counts(test), count)
+    whole = any(model.settings.whole_documents for model in models.values())
+    sentences = sample_by_length(test, first.encoder.piece_counts(test), count, whole)
     precisions, reason = timing.precisions_of(device)
     counts = first.encoder.piece_counts(sentences)
     multiply_adds, in_maps = (
@@ -116,7 +117,7 @@ def bench(
         },
     }
     train = read_sentences(data / "train.jsonl")
-    some = sample_by_length(train, first.encoder.piece_counts(train), TRAINING_SENTENCES)
+    some = sample_by_length(train, first.encoder.piece_counts(train), TRAINING_SENTENCES, whole)
     read = torch.tensor(sorted({p for s in train for word in first.encoder.word_pieces(s.tokens) for p in word}))
     with machine.OtherWork() as others:
         for name in models:
@@ -180,17 +181,18 @@ def training_speed(
     batch_size: int,
 ) -> dict:
     """Training steps (collate, loss, backward, clipping, optimiser) and the encoder's forward and backward over the
-    same batches: the median of `TRAINING_REPEATS` passes each, in shuffled turns, after a warm-up.
+    same batches: the median of `TRAINING_REPEATS` passes each, in shuffled turns, after a warm-up. The batches of a
+    model of whole documents are documents, whatever the size.
 
     Args:
         read: word pieces that count as read before, those of the whole split, as after its first epoch.
     """
-    recipe = run.recipe.trainings[0][1].model_copy(
-        update={"batch_size": batch_size, "order": "bucketed", "micro_batch_size": None}
-    )
     model = new_model(run, labels, load_encoder(run.encoder, locate_encoder(run.encoder, mirrors)), device)
+    made_of = {"batch_size": "document"} if model.settings.whole_documents else {"batch_size": batch_size}
+    recipe = run.recipe.trainings[0][1].model_copy(update={"order": "bucketed", "micro_batch_size": None} | made_of)
     precision = machine.resolve_precision(recipe.precision, device)
-    positions = training_batches(model.encoder.piece_counts(sentences), recipe, 0, 1)
+    documents = [sentence.document for sentence in sentences]
+    positions = training_batches(model.encoder.piece_counts(sentences), recipe, 0, 1, documents)
     chosen = [[sentences[i] for i in batch] for batch in positions]
     batches = [model.collate(batch).to(device) for batch in chosen]
     optimizer = new_optimizer(model, recipe)

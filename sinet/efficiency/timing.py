@@ -155,6 +155,11 @@ def best_batch(model: Extractor, sentences: Sequence[Sentence], device: torch.de
     return min(seconds, key=seconds.__getitem__, default=1)
 
 
+def encoder_pass(model: Extractor, size: int) -> str:
+    """What a pass of the bare encoder over a model's batches of this size is called."""
+    return "encoder documents" if model.settings.whole_documents else f"encoder {size}"
+
+
 def time_precision(
     models: dict[str, Extractor],
     sentences: Sequence[Sentence],
@@ -176,19 +181,20 @@ def time_precision(
             stack.enter_context(inference(model, device, precision))
         sizes = {}
         for name, model in models.items():
-            sizes[name] = {"batch_1": 1, "best": best_batch(model, sentences, device)}
+            documents = model.settings.whole_documents  # whatever the size, a batch is a document
+            sizes[name] = {"batch_1": 1, "best": 1 if documents else best_batch(model, sentences, device)}
             log.info("%s: %s is fastest in batches of %d", precision, name, sizes[name]["best"])
         passes: dict[str, Callable[[], object]] = {}
         for name, model in models.items():
             for kind, size in sizes[name].items():
                 passes[f"{name} {kind}"], encode = passes_over(model, collated(model, sentences, size), device)
                 # one architecture, the same batches: the encoder is timed once for each size of them
-                passes.setdefault(f"encoder {size}", encode)
+                passes.setdefault(encoder_pass(model, size), encode)
         if limits:
             first = next(iter(models.values()))
             own = best_batch(first, sentences, device, encoder=True)
             batches = collated(first, sentences, own)
-            passes.setdefault(f"encoder {own}", passes_over(first, batches, device)[1])
+            passes.setdefault(encoder_pass(first, own), passes_over(first, batches, device)[1])
             if first.encoder.packs:
                 maps = [first.encoder.maps_alone(batch["attention_mask"]) for batch in batches]
                 passes[MAPS] = lambda: [run() for run in maps]
@@ -201,7 +207,7 @@ def time_precision(
             kinds["best"], described[f"{name} best"] = 1, described[f"{name} batch_1"]
     found: dict[str, dict] = {
         name: {
-            kind: {"batch": size, **described[f"{name} {kind}"], "encoder": described[f"encoder {size}"]}
+            kind: {"batch": size, **described[f"{name} {kind}"], "encoder": described[encoder_pass(models[name], size)]}
             for kind, size in kinds.items()
         }
         for name, kinds in sizes.items()
@@ -209,7 +215,7 @@ def time_precision(
     if limits:
         peak = operations / described[PRODUCT]["median_s"] / 1e9
         found[LIMITS] = {
-            "encoder": {"batch": own, **described[f"encoder {own}"]},
+            "encoder": {"batch": own, **described[encoder_pass(first, own)]},
             "maps": described.get(MAPS),
             "matmul_peak_gflops": peak,
         }
@@ -247,7 +253,7 @@ def time_untrained(
     }
 
     def timed(model: Extractor, encoder_alone: bool) -> Callable[[], float]:
-        batches = [model.collate([sentence]) for sentence in sentences]
+        batches = [model.collate([sentences[i] for i in batch]) for batch in inference_batches(model, sentences, 1)]
         for batch in batches:
             batch.gold_entities = True
         run = passes_over(model, batches, device)[encoder_alone]
@@ -309,7 +315,8 @@ def time_runs(
     models = {name: model for name, (model, _) in loaded.items()}
     everything = read_sentences(test)
     first = next(iter(models.values()))
-    sentences = sample_by_length(everything, first.encoder.piece_counts(everything), count)
+    whole = any(model.settings.whole_documents for model in models.values())
+    sentences = sample_by_length(everything, first.encoder.piece_counts(everything), count, whole)
     precisions, reason = precisions_of(device) if bfloat16 else (["float32"], None)
     with machine.OtherWork() as others:
         timed = {
@@ -317,7 +324,9 @@ def time_runs(
             "systems": by_system({p: time_precision(models, sentences, device, p, seconds) for p in precisions}),
             "architectures": {
                 declared.name: {
-                    "sentences": len(sample := sample_by_length(sentences, first.encoder.piece_counts(sentences), n)),
+                    "sentences": len(
+                        sample := sample_by_length(sentences, first.encoder.piece_counts(sentences), n, whole)
+                    ),
                     "systems": time_untrained(
                         declared, {n: d for n, (_, d) in loaded.items()}, first.labels, sample, device, seconds
                     ),

@@ -434,7 +434,12 @@ def _check_training(config: Config, where: str, recipe_name: str, model: str, da
     """Refuse a training that its dataset does not allow."""
     recipe, settings = _spelled_out(config, recipe_name, model, dataset)
     system = config.models[model].system
-    validated(systems.settings(system), settings, f"{where}settings: ")
+    declared = validated(systems.settings(system), settings, f"{where}settings: ")
+    if declared.whole_documents and any(t.batch_size != "document" or t.micro_batch_size for _, t in recipe.trainings):
+        raise UserError(
+            f"{where}{model} reads whole documents; recipe {recipe_name} should say batch_size: document and "
+            "micro_batch_size: null"
+        )
     if config.datasets[dataset].format in ("spert", "table_sequence") and (
         what := recipes.needs_documents(recipe, system, settings)
     ):

@@ -79,7 +79,8 @@ def predict(
     with inference(model, device, precision), prefetched(collate, batches, device) as prepared:
         for positions, (batch,) in prepared:
             for i, prediction in zip(positions, model.decode(batch.to(device)), strict=True):
-                found[i] = sentences[i].with_labels(prediction.entities, prediction.relations)
+                said = replace(sentences[i], coreference=prediction.coreference)  # not the gold clusters
+                found[i] = said.with_labels(prediction.entities, prediction.relations)
                 if gold_entities:
                     found[i] = _between(sentences[i].entities, found[i])
     return [found[i] for i in range(len(sentences))]
@@ -239,9 +240,17 @@ def predict_file(
         raise UserError(f"--gold-entities: {made['system']} decides no relations between given entities")
     also_gold_entities = also_gold_entities and model.settings.takes_entities
     labelled = gold_entities or also_gold_entities
-    total = 0  # a fault is told now, not after hours
+    total = alone = 0  # a fault is told now, not after hours
     for total, sentence in enumerate(iter_sentences(source, labelled), 1):
+        alone += sentence.document is None
         check_types(sentence.with_labels(sentence.entities, ()), model.labels, f"{source}: sentence {total}")
+    if alone and model.settings.whole_documents:
+        log.warning(
+            "%s: %d sentences name no document, of which %s reads them; each is read by itself",
+            source,
+            alone,
+            made["system"],
+        )
     chunk, unread = chunk or CHUNK, 0
 
     def records(given: list[Sentence]) -> list[dict]:
@@ -256,7 +265,7 @@ def predict_file(
         nonlocal unread
         written = 0
         with tqdm(total=total, initial=done, unit="sent", desc="predict", mininterval=2) as bar:
-            for given in _chunks(iter_sentences(source, labelled), chunk, model.whole_documents):
+            for given in _chunks(iter_sentences(source, labelled), chunk, model.settings.whole_documents):
                 first = max(0, done - written)
                 written += len(given)
                 if written <= done:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from sinet.contract import Extractor, Sentence
+from sinet.data.sentence import by_document
 from sinet.schema import TrainingRecipe
 
 POOL = 40
@@ -20,17 +21,9 @@ def by_length(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 def inference_batches(model: Extractor, sentences: Sequence[Sentence], size: int) -> list[list[int]]:
     """Positions of the sentences of each batch: of like length, or documents where the model reads those whole."""
-    if model.whole_documents:
+    if model.settings.whole_documents:
         return by_document([sentence.document for sentence in sentences])
     return by_length(model.encoder.piece_counts(sentences), size)
-
-
-def by_document(documents: Sequence[str | None]) -> list[list[int]]:
-    """Batches of whole documents, in the order of the data; a sentence of no document is one by itself."""
-    batches: dict[str | int, list[int]] = {}
-    for i, document in enumerate(documents):
-        batches.setdefault(i if document is None else document, []).append(i)
-    return list(batches.values())
 
 
 def training_batches(
@@ -68,10 +61,16 @@ def _shuffled(batches: list[list[int]], generator: torch.Generator) -> list[list
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def sample_by_length(sentences: Sequence[Sentence], lengths: Sequence[int], count: int | None) -> list[Sentence]:
+def sample_by_length(
+    sentences: Sequence[Sentence], lengths: Sequence[int], count: int | None, whole_documents: bool = False
+) -> list[Sentence]:
     """`count` sentences at even steps through the split sorted by length, so that lengths are spread as in all of it;
-    the whole split for None or where it has no more."""
+    the whole split for None or where it has no more. With `whole_documents` as many documents as hold about so many
+    sentences, at least one, at even steps of their lengths."""
     if count is None or count >= len(sentences):
         return list(sentences)
-    order = sorted(range(len(sentences)), key=lambda i: (lengths[i], i))
-    return [sentences[order[(2 * k + 1) * len(order) // (2 * count)]] for k in range(count)]
+    units = by_document([s.document if whole_documents else None for s in sentences])
+    number = max(1, count * len(units) // len(sentences))
+    order = sorted(units, key=lambda unit: sum(lengths[i] for i in unit))
+    chosen = (order[(2 * k + 1) * len(order) // (2 * number)] for k in range(number))
+    return [sentences[i] for unit in chosen for i in unit]

@@ -36,6 +36,12 @@ class Settings(Strict):
     trains_encoder: ClassVar[bool] = True
     """Whether the encoder learns, and a recipe has to give its rate."""
 
+    @property
+    def whole_documents(self) -> bool:
+        """Whether a batch is a whole document, its sentences in their order, in training, prediction, counting and
+        timing; a recipe then says `batch_size: document`."""
+        return False
+
 
 class SpanBasedSettings(Settings):
     """What SpERT and SINET share."""

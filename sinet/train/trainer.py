@@ -314,7 +314,7 @@ def new_model(run: RunSpec, labels: Labels, encoder: Encoder, device: torch.devi
         model = systems.load(run.system)(labels, encoder, **run.settings).to(device)
         for model.stage, training in run.recipe.trainings:
             parameter_groups(model, training)
-            if model.whole_documents and (training.batch_size != "document" or training.micro_batch_size):
+            if model.settings.whole_documents and (training.batch_size != "document" or training.micro_batch_size):
                 raise ValueError("it reads whole documents; write batch_size: document and micro_batch_size: null")
         model.stage = None
     except ValueError as error:
