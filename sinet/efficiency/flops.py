@@ -34,7 +34,7 @@ from sinet.errors import UserError
 from sinet.files import write_sealed
 from sinet.grid.plan import Plan
 from sinet.infer.predict import load_run
-from sinet.model.batches import sample_by_length
+from sinet.model.batches import inference_batches, sample_by_length
 from sinet.schema import EncoderSpec
 
 log = logging.getLogger("sinet")
@@ -57,7 +57,7 @@ UNCOUNTED = frozenset(
         "arange triu_indices",
         "randn tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
         "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
-        "narrow unflatten movedim flip index index_select index_copy index_copy_ index_put_",
+        "narrow unfold unflatten movedim flip index index_select index_copy index_copy_ index_put_",
         "index_put gather scatter scatter_ index_add index_add_",
         "reshape_as repeat repeat_interleave broadcast_tensors expand expand_as pad constant_pad_nd embedding",
     )
@@ -235,7 +235,8 @@ def count_batch(model: Extractor, batch: Batch, checked: bool = True) -> dict[st
 def count_sentences(
     model: Extractor, sentences: Sequence[Sentence], progress: str | None = None, given: bool = False
 ) -> dict:
-    """Mean multiply-adds per sentence, decoded in batches of equal numbers of pieces and words: nothing is padded.
+    """Mean multiply-adds per sentence, decoded in batches of equal numbers of pieces and words: nothing is padded. Of a
+    model that reads whole documents these are the batches, and their sentences are padded to the longest.
 
     What a batch does once for all is counted once (in SINET the product of the width table with the classifiers, less
     than a thousandth of the total). torch's own counter is held against the batch in the middle. `given`: relations are
@@ -243,28 +244,37 @@ def count_sentences(
     """
     # torch's counter fails where a weight that learns goes into a module, as DeBERTa's table of distances does
     model.eval().requires_grad_(False)
-    groups = defaultdict(list)
-    for sentence in sentences:
-        alone = sentence if given else sentence.without_labels()
-        read = tuple(t.shape[1] for name, t in model.collate([alone]).tensors.items() if name.endswith("input_ids"))
-        groups[read, len(sentence.tokens)].append(alone)
+    seen = [sentence if given else sentence.without_labels() for sentence in sentences]
+    read = [
+        tuple(t.shape[1] for name, t in model.collate([sentence]).tensors.items() if name.endswith("input_ids"))
+        for sentence in seen
+    ]
+    batches = inference_batches(model, seen, 1) if model.settings.whole_documents else _equal_lengths(seen, read)
     totals: dict[str, Counter[str]] = {"encoder": Counter(), "heads": Counter()}
-    middle = sorted(groups)[len(groups) // 2]
-    for lengths in tqdm(sorted(groups), desc=progress, unit="length", disable=progress is None, mininterval=2):
-        batch = model.collate(groups[lengths])
+    shown = tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=2)
+    for number, positions in enumerate(shown):
+        batch = model.collate([seen[i] for i in positions])
         batch.gold_entities = given
-        for part, counted in count_batch(model, batch, checked=lengths == middle).items():
+        for part, counted in count_batch(model, batch, checked=number == len(batches) // 2).items():
             totals[part].update(counted)
     mean = {part: sum(counted.values()) / len(sentences) for part, counted in totals.items()}
     return {
         "unit": "multiply-adds per sentence, mean",
         "sentences": len(sentences),
-        "word_pieces": sum(read[0] * len(g) for (read, _), g in groups.items()) / len(sentences),
+        "word_pieces": sum(pieces for pieces, *_ in read) / len(sentences),
         "encoder": mean["encoder"],
         "heads": mean["heads"],
         "total": mean["encoder"] + mean["heads"],
         "operators": {p: {op: n / len(sentences) for op, n in sorted(c.items())} for p, c in totals.items()},
     }
+
+
+def _equal_lengths(sentences: Sequence[Sentence], read: Sequence[tuple[int, ...]]) -> list[list[int]]:
+    """Positions of the sentences of equal numbers of pieces that are `read`, and of words, the shortest first."""
+    groups = defaultdict(list)
+    for i, (sentence, pieces) in enumerate(zip(sentences, read, strict=True)):
+        groups[pieces, len(sentence.tokens)].append(i)
+    return [groups[lengths] for lengths in sorted(groups)]
 
 
 @contextlib.contextmanager
@@ -384,7 +394,8 @@ def count_runs(
     counted, made = {}, {}
     for name, folder in runs.items():
         model, made[name] = load_run(folder, torch.device("cpu"))
-        sentences = sample_by_length(everything, model.encoder.piece_counts(everything), count)
+        whole = model.settings.whole_documents
+        sentences = sample_by_length(everything, model.encoder.piece_counts(everything), count, whole)
         counted[name] = count_or_reason(name, functools.partial(count_run, model, name, sentences, everything, lengths))
         labels = model.labels
     write_sealed(
@@ -434,7 +445,8 @@ def count_architecture(
     with torch.device("meta"):
         encoder = load_encoder(declared, located)
     encoder = Sizes(encoder.model, encoder.tokenizer)
-    sentences = sample_by_length(everything, encoder.piece_counts(everything), count)
+    whole = any(systems.settings(made_of["system"])(**made_of["settings"]).whole_documents for made_of in made.values())
+    sentences = sample_by_length(everything, encoder.piece_counts(everything), count, whole)
     counted = {}
     for name, description in made.items():
         model = systems.load(description["system"])(labels, encoder, **description["settings"]).eval()
