@@ -1,31 +1,48 @@
-"""DyGIE++ without coreference: span enumeration, mention-score pruning, pair scores.
+"""DyGIE++: span enumeration, mention-score pruning, pair scores; with coreference between the spans of a document, or
+without.
 
 Wadden et al., EMNLP 2019, section 3; details follow the released code (dwadden/dygiepp, commit
 b55dec4520a7f4cfa560db51ee32e9dd684e558b). A word is the mean of its pieces, a span
 g = [first word ; last word ; width]; entities and mention scores come from feed-forward networks over g, relations from
 one over [g_i ; g_j ; g_i * g_j] of the spans with the best mention scores, the pair of a span with itself among them.
+With `coreference_weight` above 0 a batch is a document, whose coreference is learnt as well; the networks for entities
+and relations then read the g that were updated along it (`baselines._coreference`).
 Labels are as annotated, whether a relation is symmetric or not; of several of one pair the last counts.
 
-What differs from the released configuration for SciERC:
-- No coreference: that configuration propagates it once (`coref_prop: 1`) and trains it with weight 1. This is the
-  light form, equal to the released code with a coreference weight of 0.
-- A relation of a span with itself, or of spans that are no predicted entities, has no place in the common format and
-  is not predicted; both are trained on.
+The released configuration for SciERC propagates coreference once and trains it with weight 1 (its light form: 0). What
+differs: a relation of a span with itself, or of spans that are no predicted entities, has no place in the common format
+and is not predicted; both are trained on. Nothing is predicted of the rows that pad the spans kept of a sentence (the
+released code repeats relations there). A document of one word is read, on which the released code fails.
 """
 
 import functools
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from baselines._coreference import Coreference, Links, clusters, gold_tensors, link_loss
 from baselines.settings import DyGIEpp
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
-from sinet.model.endpoints import FeedForward, span_scores, word_means
+from sinet.model.endpoints import FeedForward, span_scores, span_vectors, word_means
+
+
+class Scores(NamedTuple):
+    """Of a batch: `entity` scores (words, max_span_width, None and types), which spans `fits`, those `kept` for
+    relations (kept, 2), word row and width less one, their ordered `pairs` (pairs, 2), `relation` scores (pairs, none
+    and types), and coreference."""
+
+    entity: Tensor
+    fits: Tensor
+    kept: Tensor
+    pairs: Tensor
+    relation: Tensor
+    links: Links | None
 
 
 class System(Extractor):
@@ -42,68 +59,80 @@ class System(Extractor):
     def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s = self.settings
-        parts = (encoder.hidden_size, encoder.hidden_size, s.width_size)
+        self.sizes = (encoder.hidden_size, encoder.hidden_size, s.width_size)
         network = functools.partial(FeedForward, hidden=s.hidden_size, dropout=s.dropout)
         self.width = nn.Embedding(s.max_span_width, s.width_size)
-        self.entity = network(*parts, outputs=len(labels.entity_types))
-        self.mention = network(*parts, outputs=1)
-        self.relation = network(*3 * [sum(parts)], outputs=len(labels.relation_types))
+        self.entity = network(*self.sizes, outputs=len(labels.entity_types))
+        self.mention = network(*self.sizes, outputs=1)
+        self.relation = network(*3 * [sum(self.sizes)], outputs=len(labels.relation_types))
+        self.coreference = Coreference(self.sizes, s) if s.coreference_weight else None
         for name, weight in self.named_parameters():
             if name.endswith("weight") and not name.startswith("encoder."):
                 nn.init.xavier_normal_(weight)
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
-        return S.collate(sentences, self.encoder, self.labels)
+        """With coreference also `document` and `gold_mentions` (`baselines._coreference.gold_tensors`)."""
+        batch = S.collate(sentences, self.encoder, self.labels)
+        if self.coreference is not None:
+            batch.tensors |= gold_tensors(batch)
+        return batch
 
     # -- the network ---------------------------------------------------------------------------------------
 
-    def prune(self, batch: Batch, mention: Tensor, fits: Tensor) -> Tensor:
-        """Spans with the best mention scores of each sentence, in order of position.
+    def span_scores(self, network: FeedForward, words: Tensor, links: Links | None) -> Tensor:
+        """`network` over every span, (words, max_span_width, outputs), the updated ones among them."""
+        scores = span_scores(network, words, words, self.width.weight)
+        if links is None:
+            return scores
+        updated = network(*links.vectors.split(self.sizes, dim=1))
+        return scores.index_put(links.spans.unbind(1), updated.to(scores.dtype))
 
-        Args:
-            mention: (words, max_span_width); fits: the same, whether the span stays inside its sentence.
+    def span_vectors(self, words: Tensor, spans: Tensor, links: Links | None) -> Tensor:
+        """The representations of `spans` (spans, 2), (spans, size), the updated ones among them."""
+        vectors = span_vectors(words, self.width.weight, spans)
+        if links is None:
+            return vectors
+        grid = torch.Size([len(words), self.settings.max_span_width])
+        updated = S.index_grid(grid, links.spans)[spans.unbind(1)]
+        return torch.where((updated < 0).unsqueeze(1), vectors, links.vectors[updated.clamp(min=0)])
 
-        Returns:
-            (kept, 2) word row and width less one.
-        """
-        keep = (batch["lengths"] * self.settings.spans_per_word).ceil().long().clamp(min=1)
-        row, width = fits.nonzero(as_tuple=True)
-        sentence = batch["word_sentence"][row]
-        by_score = mention[row, width].argsort(descending=True, stable=True)
-        kept = by_score[S.first_per_group(sentence[by_score], keep)].sort().values
-        return torch.stack([row[kept], width[kept]], dim=1)
-
-    def pair_scores(self, words: Tensor, mention: Tensor, kept: Tensor, pairs: Tensor) -> Tensor:
-        """Relation scores, `(pairs, types)`; none has the score 0. `pairs` (pairs, 2) are positions in `kept`."""
-        row, width = kept.unbind(1)
-        spans = torch.cat([words[row], words[row + width], self.width(width).to(words.dtype)], dim=1)
+    def pair_scores(self, spans: Tensor, mention: Tensor, pairs: Tensor) -> Tensor:
+        """Relation scores, `(pairs, types)`; none has the score 0. `pairs` (pairs, 2) are positions in `spans` (kept,
+        size), which have the mention scores `mention` (kept)."""
         head, tail = pairs.unbind(1)
         product = spans.index_select(0, head) * spans.index_select(0, tail)
         scores = self.relation((spans, head), (spans, tail), product)
-        mention = mention[row, width]
         return scores + (mention[head] + mention[tail]).unsqueeze(1)
 
-    def scores(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Entity scores (words, max_span_width, None and types), which spans fit, those kept (kept, 2), their ordered
-        pairs (pairs, 2), and relation scores (pairs, none and types)."""
+    def links(self, words: Tensor, fits: Tensor, batch: Batch) -> Links | None:
+        """Coreference between the spans of the batch's documents; None of the light form."""
+        if self.coreference is None:
+            return None
+        return self.coreference(words, self.width.weight, fits, batch)
+
+    def scores(self, batch: Batch) -> Scores:
+        """What the losses are computed of, and what is decoded."""
         words = word_means(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
         fits = S.span_grid(batch["words_left"], self.settings.max_span_width)
-        mention = span_scores(self.mention, words, words, self.width.weight).squeeze(-1).float()
+        links = self.links(words, fits, batch)
+        mention = self.span_scores(self.mention, words, links).squeeze(-1).float()
         ranked = mention.detach()
         if batch.gold_entities:
             ranked = ranked.masked_fill(S.gold_grid(fits, batch) > 0, torch.inf)  # given ones are not pruned
-        kept = self.prune(batch, ranked, fits)
+        keep = (batch["lengths"] * self.settings.spans_per_word).ceil().long().clamp(min=1)
+        kept = S.best_spans(ranked, fits, batch["word_sentence"], keep)
         counts = torch.bincount(batch["word_sentence"][kept[:, 0]], minlength=len(batch))
         pairs = S.ordered_pairs(counts, itself=True)
-        relation = self.pair_scores(words, mention, kept, pairs)
-        entity = span_scores(self.entity, words, words, self.width.weight)
-        return F.pad(entity.float(), (1, 0)), fits, kept, pairs, F.pad(relation.float(), (1, 0))
+        relation = self.pair_scores(self.span_vectors(words, kept, links), mention[kept.unbind(1)], pairs)
+        entity = self.span_scores(self.entity, words, links)
+        return Scores(F.pad(entity.float(), (1, 0)), fits, kept, pairs, F.pad(relation.float(), (1, 0)), links)
 
     # -- training and prediction ---------------------------------------------------------------------------
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Weighted: cross-entropies summed over all spans and over all pairs of kept spans."""
-        entity, fits, kept, pairs, relation = self.scores(batch)
+        """Weighted: cross-entropies summed over all spans and over all pairs of kept spans, and the loss of
+        coreference."""
+        entity, fits, kept, pairs, relation, links = self.scores(batch)
         gold = batch["gold_spans"]
         target = S.gold_grid(fits, batch)
         entity_loss = self.settings.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
@@ -120,12 +149,16 @@ class System(Extractor):
         table = torch.zeros(len(kept), len(kept), dtype=torch.long, device=fits.device)
         table[arguments[found].unbind(1)] = triples[found, 2] + 1
         labels = table[pairs.unbind(1)]
-        return {"entity": entity_loss, "relation": F.cross_entropy(relation, labels, reduction="sum")}
+        losses = {"entity": entity_loss, "relation": F.cross_entropy(relation, labels, reduction="sum")}
+        if links is not None:
+            losses["coreference"] = self.settings.coreference_weight * link_loss(links, fits, batch)
+        return losses
 
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:
-        """The best type of every span, and the best relation of every pair of kept spans that are entities."""
-        entity, fits, kept, pairs, relation = self.scores(batch)
+        """The best type of every span, the best relation of every pair of kept spans that are entities, and the
+        clusters of spans that are linked to their best antecedents."""
+        entity, fits, kept, pairs, relation, links = self.scores(batch)
         types = S.gold_grid(fits, batch) if batch.gold_entities else entity.argmax(-1).masked_fill(~fits, 0)
         found = types.nonzero()
         start, width = found.unbind(1)
@@ -134,7 +167,7 @@ class System(Extractor):
         best = relation.argmax(-1)
         arguments = number[kept.unbind(1)][pairs]
         linked = (best > 0) & (arguments >= 0).all(1) & (pairs[:, 0] != pairs[:, 1])
-        return S.build_packed_predictions(
+        predictions = S.build_packed_predictions(
             self.labels,
             batch,
             torch.stack([start, start + width + 1], dim=1),
@@ -143,3 +176,6 @@ class System(Extractor):
             torch.cat([arguments[linked], best[linked].unsqueeze(1) - 1], dim=1),
             relation[linked].softmax(-1).amax(1),
         )
+        if links is None:
+            return predictions
+        return [replace(p, coreference=c) for p, c in zip(predictions, clusters(links, batch), strict=True)]

@@ -143,6 +143,19 @@ class DyGIEpp(Settings):
     """Share of the length of a sentence that is kept for relations, in spans."""
     entity_weight: NotNegative = 0.2
     """Weight of the entity loss; that of the relation loss is 1."""
+    coreference_weight: NotNegative = 0.0
+    """Weight of the coreference loss. With 0 there is no coreference, and sentences are read one by one; with more, 1
+    as released for SciERC, they are read as whole documents."""
+    coreference_rounds: Natural = 1
+    """How often the representations of spans are updated from their antecedents."""
+    coreference_spans_per_word: Annotated[float, Field(ge=0.01, le=100)] = 0.3
+    """Share of the length of a document that is kept for coreference, in spans."""
+    max_antecedents: Long = 100
+    """Kept spans before a span among which its antecedent is sought, the nearest."""
+
+    @property
+    def whole_documents(self) -> bool:
+        return self.coreference_weight > 0
 
 
 class SpanMultiHead(Settings):

@@ -119,7 +119,7 @@ def test_dygiepp_follows_its_equations(number, tiny_encoder):
     entity, kept, relation, loss = dygie_by_hand(model, sentence)
     batch = model.collate([sentence])
     with torch.no_grad():
-        ours, fits, ours_kept, pairs, scores = model.scores(batch)
+        ours, fits, ours_kept, pairs, scores, _ = model.scores(batch)
         assert float(model.loss(batch)) == pytest.approx(loss, rel=1e-4)
     assert [(a, a + k + 1) for a, k in fits.nonzero().tolist()] == list(entity)
     assert np.allclose(ours[fits].numpy(), np.stack(list(entity.values())), atol=1e-4)

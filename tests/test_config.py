@@ -45,6 +45,12 @@ MISTAKES = {
     "recipes: {own: {pure: {datasets: {scierc: {stages: {entiti: {epochs: 3}}}}}}}": r"'entiti' is not a stage",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [dygiepp], recipe: own}]": r"documents \(batch_size: doc",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [plmarker], recipe: own}]": r"documents \(entity_window:",
+    "grid: [{datasets: [conll04], encoders: [minilm], models: [dygiepp-coref], recipe: own}]": (
+        r"conll04/minilm/dygiepp-coref: it needs documents \(batch_size: document\), and the files of conll04 do not say"
+    ),
+    "grid: [{datasets: [scierc-documents], encoders: [minilm], models: [dygiepp-coref], recipe: short}]": (
+        r"dygiepp-coref reads whole documents; recipe short should say batch_size: document"
+    ),
     "recipes: {short: {sinet: {epochs: -3}}}": r"recipes.short.sinet.epochs: -3 should be at least 1",
     "recipes: {short: {sinet: {epochs: 2.5}}}": r"epochs: 2.5 is a number, should be a whole number",
     "recipes: {short: {sinet: {clip: 0}}}": r"clip: 0 should be above 0",
@@ -250,7 +256,12 @@ def test_adding_a_system_to_a_grid_is_one_word():
     ):
         config = load_config(ROOT / overlay)
         # what reads a document is refused on the sentences of these grids
-        known = {name for name, made in config["models"].items() if "entity_window" not in made.get("settings", {})}
+        known = {
+            name
+            for name, made in config["models"].items()
+            if not (of := systems.settings(made["system"])(**made.get("settings", {}))).whole_documents
+            and not any(getattr(of, window) for window in of.windows)
+        }
         config["grid"] = [config["grid"][0] | {"models": sorted(known)}]
         assert {run.split("/")[2] for run in resolve(config).runs} == known, overlay
 

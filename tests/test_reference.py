@@ -1,12 +1,14 @@
 """Our systems against the figures of their authors' released code, within the tolerances of the reference's README."""
 
 import contextlib
+from collections.abc import Iterator
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from baselines import pfn, plmarker, pure, spert, table_sequence, unire
+from baselines import dygiepp, pfn, plmarker, pure, spert, table_sequence, unire
+from baselines._coreference import antecedents
 from sinet.contract import Batch, Entity, Labels, Relation, Sentence
 from sinet.efficiency.flops import as_released
 from sinet.infer.released import PFN_NAMES, PURE_ENTITY_NAMES, PURE_RELATION_NAMES, SINET_NAMES, SPERT_NAMES, renamed
@@ -517,6 +519,177 @@ def test_context_of_words_equals_the_released_code():
                 assert text[first:end] == (*before, *own, *after)
                 ours = [first, end, len(before), len(before) + length]
                 assert ours == reference[f"{group}/window{window}"][row].tolist()
+
+
+# -- DyGIE++ with coreference ----------------------------------------------------------------------------------------
+
+# {}: the data set's name
+DYGIE_NAMES = {
+    "_embedder.token_embedder_bert._matched_embedder.transformer_model": "encoder.model",
+    "_endpoint_span_extractor._span_width_embedding": "width",
+    "_ner._ner_scorers.{}__ner_labels.0._module._linear_layers.0": "entity.first",
+    "_ner._ner_scorers.{}__ner_labels.0._module._linear_layers.1": "entity.second",
+    "_ner._ner_scorers.{}__ner_labels.1._module": "entity.output",
+    "_relation._mention_pruners.{}__relation_labels._scorer.0._module._linear_layers.0": "mention.first",
+    "_relation._mention_pruners.{}__relation_labels._scorer.0._module._linear_layers.1": "mention.second",
+    "_relation._mention_pruners.{}__relation_labels._scorer.1._module": "mention.output",
+    "_relation._relation_feedforwards.{}__relation_labels._linear_layers.0": "relation.first",
+    "_relation._relation_feedforwards.{}__relation_labels._linear_layers.1": "relation.second",
+    "_relation._relation_scorers.{}__relation_labels": "relation.output",
+}
+COREFERENCE_NAMES = {
+    "_coref._mention_pruner._scorer.0._module._linear_layers.0": "coreference.mention.first",
+    "_coref._mention_pruner._scorer.0._module._linear_layers.1": "coreference.mention.second",
+    "_coref._mention_pruner._scorer.1._module": "coreference.mention.output",
+    "_coref._antecedent_feedforward._module._linear_layers.0": "coreference.antecedent.first",
+    "_coref._antecedent_feedforward._module._linear_layers.1": "coreference.antecedent.second",
+    "_coref._antecedent_scorer._module": "coreference.antecedent.output",
+    "_coref._distance_embedding": "coreference.distance",
+    "_coref._f_network._linear_layers.0": "coreference.gate",
+}
+
+
+def dygie_documents(reference: Reference) -> list[list[Sentence]]:
+    """The stored documents with their gold; a cluster's number is its place in the file."""
+    documents = []
+    for d, gold in enumerate(reference.config["gold"]):
+        sentences = []
+        for k, (entities, relations) in enumerate(zip(gold["entities"], gold["relations"], strict=True)):
+            name = f"document{d}/sentence{k}"
+            words = words_of(reference[f"{name}/input_ids"], reference[f"{name}/word_offsets"])
+            spans = [(a, e) for a, e, _ in entities]
+            related = tuple(Relation(t, spans.index(tuple(h)), spans.index(tuple(x))) for h, x, t in relations)
+            clusters = enumerate(gold["clusters"])
+            mentions = tuple((a, e, c) for c, cluster in clusters for sentence, a, e in cluster if sentence == k)
+            found = tuple(Entity(t, a, e) for a, e, t in entities)
+            sentences.append(Sentence(name, words, found, related, f"document{d}", mentions))
+        documents.append(sentences)
+    return documents
+
+
+def dygie_model(reference: Reference, **settings: object) -> dygiepp.System:
+    """DyGIE++ of the file's sizes and weights, with the released weights of the losses."""
+    config = reference.config
+    model = dygiepp.System(
+        Labels(tuple(config["entity_types"]), tuple(config["relation_types"]), frozenset()),
+        stored_encoder(config),
+        max_span_width=config["max_span_width"],
+        width_size=config["feature_size"],
+        hidden_size=config["feedforward_hidden"],
+        spans_per_word=config["relation_spans_per_word"],
+        entity_weight=config["loss_weights"]["ner"],
+        coreference_spans_per_word=config["coref_spans_per_word"],
+        max_antecedents=config["max_antecedents"],
+        **settings,
+    )
+    names = DYGIE_NAMES if not model.settings.coreference_weight else DYGIE_NAMES | COREFERENCE_NAMES
+    names = {released.format(config["dataset"]): ours for released, ours in names.items()}
+    stored = {n: v for n, v in reference.weights().items() if n.startswith(tuple(names))}
+    model.load_state_dict(renamed(stored, names), strict=True)
+    return model.eval()
+
+
+@contextlib.contextmanager
+def outputs(*modules: torch.nn.Module) -> Iterator[list[list[torch.Tensor]]]:
+    """What each of some modules puts out at each call within it."""
+    found: list[list[torch.Tensor]] = [[] for _ in modules]
+    with contextlib.ExitStack() as stack:
+        for module, seen in zip(modules, found, strict=True):
+            stack.callback(module.register_forward_hook(lambda _, __, out, seen=seen: seen.append(out)).remove)
+        yield found
+
+
+@pytest.fixture(scope="module")
+def dygie_figures() -> list[tuple[Reference, dygiepp.System, str]]:
+    """The model by rounds of propagation."""
+    reference = Reference("dygiepp.npz")
+    settings = {"coreference_weight": reference.config["loss_weights"]["coref"]}
+    rounds = reference.config["propagations"]
+    return [(reference, dygie_model(reference, coreference_rounds=n, **settings), f"prop{n}") for n in rounds]
+
+
+def test_dygiepp_propagates_coreference_as_the_released_code(dygie_figures):
+    for reference, model, rounds in dygie_figures:
+        for d, sentences in enumerate(dygie_documents(reference)):
+            document, stored = f"document{d}", f"document{d}/{rounds}"
+            batch = model.collate(sentences)
+            with torch.no_grad(), outputs(model.coreference.mention, model.coreference.gate) as (mentions, gates):
+                words = dygiepp.word_means(model.encoder(batch["input_ids"], batch["attention_mask"]), batch)
+                _, fits, _, _, _, links = model.scores(batch)
+                spans = fits.nonzero()
+                table = model.span_vectors(words, spans, links)
+                relation_mention = model.span_scores(model.mention, words, links)[fits].squeeze(-1)
+            sentence, start = batch["word_sentence"][spans[:, 0]], batch["word_index"][spans[:, 0]]
+            theirs = reference[f"{document}/spans"]
+            assert torch.equal(torch.stack([sentence, start, start + spans[:, 1] + 1], dim=1), theirs)
+            kept = reference[f"{document}/coref_kept"]
+            assert torch.equal(links.spans, spans[kept])
+            before, known = antecedents(torch.zeros(len(kept), dtype=torch.long), model.settings.max_antecedents)
+            real = reference[f"{document}/antecedent_mask"].bool()
+            assert torch.equal(known.flip(1), real), "ours has the nearest last"
+            assert torch.equal(before.flip(1)[real], reference[f"{document}/antecedents"][real])
+            last = mentions[-1] if gates else mentions[0][links.spans.unbind(1)]
+            figures = {
+                f"{document}/coref_mention_scores": mentions[0][fits].squeeze(-1),
+                f"{stored}/kept_mention_scores": last.squeeze(-1),
+                f"{stored}/kept_representation": links.vectors,
+                f"{stored}/coref_scores": torch.cat([links.scores[:, :1], links.scores[:, 1:].flip(1)], dim=1),
+                f"{stored}/span_representation": table,
+                f"{stored}/relation_mention_scores": relation_mention,
+            }
+            if gates:
+                figures[f"{stored}/gate"] = gates[-1].sigmoid()
+            assert len(gates) == model.settings.coreference_rounds
+            for name, ours in figures.items():
+                torch.testing.assert_close(ours, reference[name], atol=2e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_dygiepp_reads_what_was_propagated_as_the_released_code(dygie_figures):
+    for reference, model, rounds in dygie_figures:
+        for d, sentences in enumerate(dygie_documents(reference)):
+            stored, numbers = f"document{d}/{rounds}", range(len(sentences))
+            batch = model.collate(sentences)
+            with torch.no_grad():
+                entity, fits, kept, _, relation, _ = model.scores(batch)
+                terms = {name: float(term) for name, term in model.losses(batch).items()}
+            torch.testing.assert_close(entity[fits], reference[f"{stored}/ner_scores"], atol=2e-5, rtol=0)
+            assert torch.equal(kept, fits.nonzero()[reference[f"{stored}/relation_kept"]])
+            theirs = torch.cat([reference[f"{stored}/sentence{k}/relation_scores"].flatten(0, 1) for k in numbers])
+            torch.testing.assert_close(relation, theirs, atol=2e-5, rtol=0)
+            weights = reference.config["loss_weights"]
+            losses = {name: float(reference[f"{stored}/loss_{name}"]) for name in weights}
+            assert terms == {
+                "entity": pytest.approx(weights["ner"] * losses["ner"], abs=2e-4),
+                "relation": pytest.approx(losses["relation"], abs=2e-4),
+                "coreference": pytest.approx(weights["coref"] * losses["coref"], abs=2e-4),
+            }
+            whole = float(reference[f"{stored}/loss"]) + (1 - weights["relation"]) * losses["relation"]
+            assert sum(terms.values()) == pytest.approx(whole, abs=2e-4)
+
+
+def test_dygiepp_decodes_documents_as_the_released_code(dygie_figures):
+    for reference, model, rounds in dygie_figures:
+        documents = dygie_documents(reference)
+        decoded = [stored[rounds] for stored in reference.config["decoded"]]
+        apart = [p for s in documents for p in model.decode(model.collate([x.without_labels() for x in s]))]
+        together = model.decode(model.collate([x.without_labels() for s in documents for x in s]))
+        for found in (apart, together):  # the documents of a batch know nothing of each other
+            of_sentences = iter(found)
+            for stored in decoded:
+                clusters: dict[int, set] = {}
+                for k, theirs in enumerate(stored["sentences"]):
+                    ours = next(of_sentences)
+                    entities = {(e.start, e.end, e.type): pytest.approx(e.score, abs=2e-5) for e in ours.entities}
+                    assert entities == {(a, e, t): p for a, e, t, _, p in theirs["entities"]}
+                    spans = [(e.start, e.end) for e in ours.entities]
+                    released = {(tuple(h), tuple(t), kind): p for h, t, kind, _, p in theirs["relations"]}
+                    placed = {r: p for r, p in released.items() if r[0] != r[1] and r[0] in spans and r[1] in spans}
+                    related = {(spans[r.head], spans[r.tail], r.type): r.score for r in ours.relations}
+                    assert related == {r: pytest.approx(p, abs=2e-5) for r, p in placed.items()}
+                    for start, end, cluster in ours.coreference:
+                        clusters.setdefault(cluster, set()).add((k, start, end))
+                expected = sorted(sorted(map(tuple, cluster)) for cluster in stored["clusters"])
+                assert sorted(map(sorted, clusters.values())) == expected
 
 
 # -- UniRE ---------------------------------------------------------------------------------------------------------

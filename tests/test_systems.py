@@ -30,9 +30,15 @@ CPU = torch.device("cpu")
 DEFAULTS = recipe_of()
 
 
-@pytest.fixture(params=sorted(systems.sources()))
+FORMS = {"dygiepp with coreference": ("dygiepp", {"coreference_weight": 1.0})}
+"""Forms of a system that are models of their own: whose, and its settings."""
+
+
+@pytest.fixture(params=[*sorted(systems.sources()), *FORMS])
 def system(request) -> type[Extractor]:
-    return systems.load(request.param)
+    name, settings = FORMS.get(request.param, (request.param, {}))
+    known = systems.load(name)
+    return type("System", (known,), {"test_settings": known.test_settings | settings, "__module__": known.__module__})
 
 
 def build(system: type[Extractor], encoder: Encoder, labels: Labels = LABELS) -> Extractor:
@@ -273,8 +279,8 @@ def test_gold_labels_are_not_seen_when_predicting(system, tiny_encoder):
     seen: list[Batch] = []
     collate = model.collate
     model.collate = lambda sentences: seen.append(sentences) or collate(sentences)
-    predict(model, read_sentences(CORPUS), CPU, "float32")
-    assert seen and all(not s.entities and not s.relations for batch in seen for s in batch)
+    predict(model, [replace(s, coreference=((0, 1, 0),)) for s in read_sentences(CORPUS)], CPU, "float32")
+    assert seen and all(not (s.entities or s.relations or s.coreference) for batch in seen for s in batch)
 
 
 def test_trains_in_half_precision(system, tiny_encoder):
@@ -348,6 +354,7 @@ def in_training(model: Extractor) -> Extractor:
 
 SCORED = [pytest.param("sinet", {"interaction": i}, id=i) for i in get_args(Interaction)]
 MEANS = ("table_sequence", "unire", "plmarker")  # whose scores are means over cells, or of both directions: below
+SCORED += [pytest.param(*form, id=name) for name, form in FORMS.items()]
 SCORED += [pytest.param(n, {}, id=n) for n in sorted(systems.sources()) if n not in ("sinet", *MEANS)]
 
 
@@ -495,4 +502,5 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
         assert found == gold
         batch = model.collate([s.without_labels() for s in sentences])
         batch.gold_entities = True
-        assert model.decode(batch) == [Prediction()] * len(sentences), "none is given"
+        decoded = [replace(p, coreference=()) for p in model.decode(batch)]
+        assert decoded == [Prediction()] * len(sentences), "none is given"

@@ -32,6 +32,8 @@ from tests.test_reference import (
     PURE_RELATION_NAMES,
     SINET_NAMES,
     SPERT_NAMES,
+    dygie_documents,
+    dygie_model,
     pure_model,
     renamed,
     table_sequence_labels,
@@ -472,50 +474,11 @@ def test_table_sequence_is_trained_at_the_released_rates():
 
 # -- DyGIE++ without coreference -------------------------------------------------------------------------------------
 
-# {}: the data set's name
-DYGIE_NAMES = {
-    "_embedder.token_embedder_bert._matched_embedder.transformer_model": "encoder.model",
-    "_endpoint_span_extractor._span_width_embedding": "width",
-    "_ner._ner_scorers.{}__ner_labels.0._module._linear_layers.0": "entity.first",
-    "_ner._ner_scorers.{}__ner_labels.0._module._linear_layers.1": "entity.second",
-    "_ner._ner_scorers.{}__ner_labels.1._module": "entity.output",
-    "_relation._mention_pruners.{}__relation_labels._scorer.0._module._linear_layers.0": "mention.first",
-    "_relation._mention_pruners.{}__relation_labels._scorer.0._module._linear_layers.1": "mention.second",
-    "_relation._mention_pruners.{}__relation_labels._scorer.1._module": "mention.output",
-    "_relation._relation_feedforwards.{}__relation_labels._linear_layers.0": "relation.first",
-    "_relation._relation_feedforwards.{}__relation_labels._linear_layers.1": "relation.second",
-    "_relation._relation_scorers.{}__relation_labels": "relation.output",
-}
-
 
 @pytest.fixture(scope="module")
 def dygie() -> tuple[Reference, dygiepp.System, list[list[Sentence]]]:
     reference = Reference("dygiepp.npz")
-    config = reference.config
-    labels = Labels(tuple(config["entity_types"]), tuple(config["relation_types"]), frozenset())
-    model = dygiepp.System(
-        labels,
-        stored_encoder(config),
-        max_span_width=config["max_span_width"],
-        width_size=config["feature_size"],
-        hidden_size=config["feedforward_hidden"],
-        spans_per_word=config["relation_spans_per_word"],
-        entity_weight=config["loss_weights"]["ner"],
-    )
-    names = {released.format(config["dataset"]): ours for released, ours in DYGIE_NAMES.items()}
-    stored = {n: v for n, v in reference.weights().items() if n.startswith(tuple(names))}
-    model.load_state_dict(renamed(stored, names), strict=True)
-    documents = []
-    for d, gold in enumerate(config["gold"]):
-        sentences = []
-        for k, (entities, relations) in enumerate(zip(gold["entities"], gold["relations"], strict=True)):
-            name = f"document{d}/sentence{k}"
-            words = words_of(reference[f"{name}/input_ids"], reference[f"{name}/word_offsets"])
-            spans = [(a, e) for a, e, _ in entities]
-            related = tuple(Relation(t, spans.index(tuple(h)), spans.index(tuple(x))) for h, x, t in relations)
-            sentences.append(Sentence(name, words, tuple(Entity(t, a, e) for a, e, t in entities), related))
-        documents.append(sentences)
-    return reference, model.eval(), documents
+    return reference, dygie_model(reference), dygie_documents(reference)
 
 
 def test_dygiepp_equals_the_released_code_without_coreference(dygie):
@@ -528,7 +491,7 @@ def test_dygiepp_equals_the_released_code_without_coreference(dygie):
             hidden = model.encoder(batch["input_ids"], batch["attention_mask"])
             words = [reference[f"{s.id}/word_representation"] for s in sentences]
             torch.testing.assert_close(dygiepp.word_means(hidden, batch), torch.cat(words), atol=2e-5, rtol=0)
-            entity, fits, kept, _, relation = model.scores(batch)
+            entity, fits, kept, _, relation, _ = model.scores(batch)
             terms = model.losses(batch)
         spans = [[k, a, e] for k, a, e in reference[f"document{d}/spans"].tolist()]
         ours = [(first[k] + a, e - a - 1) for k, a, e in spans]

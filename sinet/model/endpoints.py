@@ -42,6 +42,16 @@ def word_means(hidden: Tensor, batch: Batch) -> Tensor:
     return sums / pieces.unsqueeze(1)
 
 
+def span_vectors(words: Tensor, widths: Tensor, spans: Tensor) -> Tensor:
+    """[first ; last ; width] of spans (spans, 2), word row and width less one: (spans, 2 hidden + width_size).
+
+    Args:
+        words: (words, hidden); widths: (max_span_width, width_size).
+    """
+    row, width = spans.unbind(1)
+    return torch.cat([words[row], words[row + width], F.embedding(width, widths).to(words.dtype)], dim=1)
+
+
 def span_scores(network: FeedForward, first: Tensor, last: Tensor, widths: Tensor) -> Tensor:
     """`network` over [first ; last ; width] of every span, `(words, max_span_width, outputs)`.
 

@@ -83,6 +83,21 @@ def first_per_group(group: Tensor, limit: Tensor) -> Tensor:
     return order[rank < limit[group[order]]]
 
 
+def best_spans(scores: Tensor, fits: Tensor, group: Tensor, limit: Tensor) -> Tensor:
+    """The `limit[g]` spans of each group g with the best scores, in order of position.
+
+    Args:
+        scores: (words, max_width); fits: the same, which spans there are; group: (words).
+
+    Returns:
+        (spans, 2) word row and width less one.
+    """
+    row, width = fits.nonzero(as_tuple=True)
+    by_score = scores[row, width].argsort(descending=True, stable=True)
+    best = by_score[first_per_group(group[row[by_score]], limit)].sort().values
+    return torch.stack([row[best], width[best]], dim=1)
+
+
 def sample_per_group(group: Tensor, limit: Tensor) -> Tensor:
     """Positions of at most `limit[g]` random items of each group g, drawn without replacement by torch's generator."""
     shuffled = torch.randperm(len(group), device=group.device)

@@ -1,0 +1,208 @@
+"""DyGIE++ with coreference: what a document decides, what it must not see, what it costs."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from baselines import dygiepp
+from baselines._coreference import Links, clusters, gold_tensors, link_loss
+from sinet.cli import main
+from sinet.contract import Batch, Sentence
+from sinet.data.sentence import read_sentences, write_sentences
+from sinet.efficiency import flops
+from sinet.errors import UserError
+from sinet.evaluate.metrics import score
+from sinet.infer.predict import predict
+from sinet.model.batches import by_document, inference_batches, sample_by_length
+from sinet.model.spans import span_grid
+from sinet.train.trainer import train_run
+from tests.conftest import CORPUS, LABELS, spec, tiny_run
+from tests.test_systems import CPU, learn
+
+SETTINGS = dygiepp.System.test_settings | {"coreference_weight": 1.0, "coreference_spans_per_word": 1.0}
+DOCUMENTS = ("a", "a", "a", None, None, "b", "b", "c", "c", "c")
+
+
+def documents() -> list[Sentence]:
+    """The corpus in three documents and two single sentences: what is annotated alike in a document is one cluster."""
+    numbers: dict = {}
+    found = []
+    for sentence, document in zip(read_sentences(CORPUS), DOCUMENTS, strict=True):
+        mentions = tuple(
+            (e.start, e.end, numbers.setdefault((document, e.type), len(numbers))) for e in sentence.entities
+        )
+        found.append(replace(sentence, document=document, coreference=mentions if document else ()))
+    return found
+
+
+def model_of(encoder, **settings) -> dygiepp.System:
+    torch.manual_seed(1)
+    return dygiepp.System(LABELS, encoder, **SETTINGS | settings)
+
+
+def test_learns_the_clusters_of_documents_and_predicts_them(tiny_encoder):
+    sentences = documents()
+    model = learn(model_of(tiny_encoder, dropout=0.0), sentences, 150)
+    found = predict(model, sentences, CPU, "float32")
+    figures = score(sentences, found, LABELS)["symmetric"]
+    assert figures["ent"]["f1"] == figures["rel_plus"]["f1"] == 100
+    for document in by_document([s.document for s in sentences]):
+        partitions = []
+        for annotated in (sentences, found):
+            numbered: dict[int, set] = {}
+            for i in document:
+                for start, end, cluster in annotated[i].coreference:
+                    numbered.setdefault(cluster, set()).add((i, start, end))
+            # a mention that nothing refers to is no cluster of the prediction
+            partitions.append({frozenset(c) for c in numbered.values() if len(c) > 1})
+        assert partitions[0] == partitions[1]
+
+
+def test_the_clusters_of_the_gold_are_not_seen(tiny_encoder):
+    """Nothing of a prediction, its clusters included, depends on the gold clusters."""
+    sentences = documents()
+    model = learn(model_of(tiny_encoder), sentences, 5)
+    without = [replace(s, coreference=()) for s in sentences]
+    assert predict(model, sentences, CPU, "float32") == predict(model, without, CPU, "float32")
+    light = dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.test_settings)
+    assert not any(s.coreference for s in predict(light, sentences, CPU, "float32")), "nor copied"
+
+
+def test_a_sentence_is_read_with_its_document_alone(tiny_encoder):
+    sentences = documents()
+    model = learn(model_of(tiny_encoder), sentences, 5)
+    batches = inference_batches(model, sentences, 1)
+    assert batches == [[0, 1, 2], [3], [4], [5, 6], [7, 8, 9]]
+    found = predict(model, sentences, CPU, "float32")
+    for document in batches:
+        alone = predict(model, [sentences[i] for i in document], CPU, "float32")
+        assert alone == [found[i] for i in document]
+
+    def entity(sentence: Sentence, batch: list[Sentence]) -> torch.Tensor:
+        with torch.no_grad():
+            scores = model.eval().scores(model.collate(batch))
+        ends = [0, *torch.tensor([len(s.tokens) for s in batch]).cumsum(0).tolist()]
+        place = batch.index(sentence)
+        return scores.entity.masked_fill(~scores.fits.unsqueeze(-1), 0)[ends[place] : ends[place + 1]]
+
+    first, second, other = sentences[0], sentences[1], sentences[5]
+    torch.testing.assert_close(entity(first, [first, other]), entity(first, [first]), atol=1e-5, rtol=0)
+    assert not torch.allclose(entity(second, [first, second]), entity(second, [second]), atol=1e-5), (
+        "its own changes it"
+    )
+
+
+def test_gold_antecedents_that_are_no_candidates_leave_none():
+    """Kept spans with one candidate each: in its cluster, too wide for one, in a cluster that lies farther away."""
+    spans = torch.tensor([[0, 0], [1, 0], [2, 0], [3, 0]])
+    scores = torch.tensor([[0.0, -torch.inf], [0.0, 1.0], [0.0, 2.0], [0.0, 3.0]])
+    mentions = torch.tensor([[0, 1, 7], [1, 2, 7], [3, 4, 7], [2, 9, 7]])  # the last is wider than any span
+    batch = Batch([], {"gold_mentions": mentions})
+    loss = link_loss(Links(spans, torch.zeros(4, 2), scores), torch.ones(4, 2, dtype=torch.bool), batch)
+    probability = scores.softmax(1)
+    expected = -(probability[1, 1].log() + probability[2, 0].log() + probability[3, 0].log())
+    assert float(loss) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_links_join_to_clusters():
+    """0 <- 1 <- 3 across two sentences, 2 alone; of the next document 4 <- 5."""
+    reach = 3
+    scores = torch.full((6, 1 + reach), -torch.inf)
+    scores[:, 0] = 0.0
+    for head, tail in ((1, 0), (3, 1), (5, 4)):
+        scores[head, 1 + reach - (head - tail)] = 1.0
+    spans = torch.tensor([[0, 0], [1, 1], [3, 0], [4, 0], [5, 0], [6, 0]])
+    sentences = [
+        Sentence("0", ("a",) * 3, document="x"),
+        Sentence("1", ("b",) * 2, document="x"),
+        Sentence("2", ("c",) * 2),
+    ]
+    batch = Batch(sentences, {"lengths": torch.tensor([3, 2, 2])})
+    batch.tensors |= {
+        "word_sentence": torch.tensor([0, 0, 0, 1, 1, 2, 2]),
+        "word_index": torch.tensor([0, 1, 2, 0, 1, 0, 1]),
+    }
+    batch.tensors |= gold_tensors(batch)
+    found = clusters(Links(spans, torch.zeros(6, 2), scores), batch)
+    assert found == [((0, 1, 0), (1, 3, 0)), ((1, 2, 0),), ((0, 1, 0), (1, 2, 0))]
+
+
+@pytest.mark.parametrize("words, kept", [(1, 1), (2, 2), (50, 15), (51, 16)])
+def test_a_share_of_the_words_is_kept_two_spans_at_least(words, kept, tiny_encoder):
+    model = model_of(tiny_encoder, coreference_spans_per_word=0.3)
+    with torch.no_grad():
+        links = model.scores(model.collate([Sentence("", ("parsers",) * words)])).links
+    assert len(links.spans) == kept
+
+
+def test_memory_grows_with_the_words_of_a_document_not_with_their_square(tiny_encoder):
+    """No tensor holds more than a few numbers for each word and antecedent."""
+    largest = {}
+    model = model_of(tiny_encoder, max_antecedents=10).eval()
+    for repeats in (20, 80):
+        long = [replace(s, id=f"{n}", document="long") for n in range(repeats) for s in read_sentences(CORPUS)]
+        batch = model.collate(long)
+        with torch.no_grad(), _Largest() as seen:
+            model.coreference(
+                torch.randn(len(batch["document"]), tiny_encoder.hidden_size),
+                model.width.weight,
+                span_grid(batch["words_left"], SETTINGS["max_span_width"]),
+                batch,
+            )
+        largest[repeats] = seen.bytes
+    assert largest[80] < 5 * largest[20]
+
+
+class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """The bytes of the largest tensor that any operator makes within it."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **kwargs or {})
+        if isinstance(out, torch.Tensor):
+            self.bytes = max(self.bytes, out.untyped_storage().nbytes())
+        return out
+
+
+def test_counting_and_sampling_keep_documents_whole(tiny_encoder):
+    sentences = documents()
+    counts = tiny_encoder.piece_counts(sentences)
+    for count in range(1, 10):
+        sample = sample_by_length(sentences, counts, count, whole_documents=True)
+        names = {s.document or s.id for s in sample}
+        assert sample == [s for s in sentences if (s.document or s.id) in names] or len(names) > 1
+        assert len(sample) == sum((s.document or s.id) in names for s in sentences)
+    model = model_of(tiny_encoder)
+    seen: list[list[str]] = []
+    collate = model.collate
+    model.collate = lambda chosen: seen.append([s.id for s in chosen]) or collate(chosen)
+    figures = flops.count_sentences(model, sentences)
+    assert seen == [[sentences[i].id for i in document] for document in by_document(DOCUMENTS)]
+    apart = sum(flops.count_sentences(model, [s])["heads"] for s in sentences)
+    assert figures["heads"] * len(sentences) > apart, "mentions have antecedents in other sentences"
+
+
+def test_trains_on_documents_and_is_refused_without(prepared, tiny_mirror, tmp_path, capsys):
+    run = tiny_run(SETTINGS, 0, epochs=2, batch_size="document", order="shuffled")
+    run |= {"system": "dygiepp", "model": "dygiepp-coref"}
+    with pytest.raises(
+        UserError, match="ten does not say which sentences are of one document, and dygiepp-coref is tr"
+    ):
+        train_run(spec(run), prepared, tmp_path / "none", tmp_path / "none-state", [tiny_mirror])
+    data = tmp_path / "data"
+    shutil.copytree(prepared, data)
+    for split in ("train", "dev", "test"):
+        write_sentences(data / f"{split}.jsonl", [replace(s, document=s.document or "d") for s in documents()])
+    train_run(spec(run), data, tmp_path / "run", tmp_path / "state", [tiny_mirror])
+    out = tmp_path / "p.jsonl"
+    argument = ["predict", "--run", str(tmp_path / "run"), "--out", str(out), "--input"]
+    assert main([*argument, str(data / "test.jsonl")]) == 0
+    assert len(out.read_text().splitlines()) == 10 and "no document" not in capsys.readouterr().err
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text("".join(json.dumps({"tokens": s.tokens}) + "\n" for s in documents()), encoding="utf-8")
+    assert main([*argument, str(raw)]) == 0
+    assert "10 sentences name no document, of which dygiepp reads them" in capsys.readouterr().err
