@@ -14,6 +14,7 @@ from sinet.contract import Batch, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
 from sinet.efficiency import flops
 from sinet.errors import UserError
+from sinet.evaluate.coreference import MEASURES, coreference_scores
 from sinet.evaluate.metrics import score
 from sinet.infer.predict import predict
 from sinet.model.batches import by_document, inference_batches, sample_by_length
@@ -171,6 +172,41 @@ def test_memory_hardly_grows_with_the_pairs_of_a_document(tiny_encoder):
     assert largest[80] < 2 * largest[20]
 
 
+def clustered(*of_documents: list[str]) -> list[Sentence]:
+    """A sentence of ten words a document, whose clusters are words by letter: "abc" has three mentions of one word."""
+    return [
+        Sentence(
+            f"{n}",
+            tuple("abcdefghij"),
+            document=f"{n}",
+            coreference=tuple(
+                (place, place + 1, number)
+                for number, letters in enumerate(words)
+                for place in map("abcdefghij".index, letters)
+            ),
+        )
+        for n, words in enumerate(of_documents)
+    ]
+
+
+def test_clusters_are_scored_as_published():
+    """Figures 1 and 5 to 7 of Pradhan et al. (ACL 2014); a second document counts with its own numbers."""
+    gold, predicted = clustered(["abc", "defg"]), clustered(["ab", "cd", "fghi"])
+    found = coreference_scores(gold, predicted)["coreference"]
+    figures = {m: tuple(round(found[m][f] / 100, 2) for f in ("recall", "precision")) for m in MEASURES}
+    assert figures == {"muc": (0.4, 0.4), "b_cubed": (0.42, 0.5), "ceaf_e": (0.65, 0.43)}
+    assert found["b_cubed"]["f1"] == pytest.approx(100 * 5 / 11), "of 35/84 and 1/2"
+    assert found["f1"] == pytest.approx(sum(found[measure]["f1"] for measure in MEASURES) / 3)
+    both = coreference_scores(
+        [*gold, *clustered(["abc"], ["ab", "j"])[1:]], [*predicted, *clustered([""], ["ab", "ij"])[1:]]
+    )
+    muc, exact = both["coreference"]["muc"], 100 * 3 / 7
+    assert muc["precision"] == pytest.approx(exact) and muc["recall"] == pytest.approx(100 * 3 / 6)
+    assert coreference_scores(gold, gold)["coreference"]["f1"] == 100
+    assert coreference_scores(clustered(["abc", "defg", "j"]), predicted) == coreference_scores(gold, predicted)
+    assert coreference_scores(gold, clustered([])) == coreference_scores(clustered([]), gold) == {}
+
+
 class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
     """The bytes of the largest tensor that any operator makes within it."""
 
@@ -219,5 +255,9 @@ def test_trains_on_documents_and_is_refused_without(prepared, tiny_mirror, tmp_p
     assert len(out.read_text().splitlines()) == 10 and "no document" not in capsys.readouterr().err
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps({"tokens": s.tokens}) + "\n" for s in documents()), encoding="utf-8")
+    (tmp_path / "labels.json").write_text(json.dumps(LABELS.to_json()))
+    files = ["--gold", str(data / "test.jsonl"), "--predictions", str(data / "test.jsonl")]
+    assert main(["score", *files, "--labels", str(tmp_path / "labels.json")]) == 0
+    assert json.loads(capsys.readouterr().out)["coreference"]["f1"] == 100
     assert main([*argument, str(raw)]) == 0
     assert "10 sentences name no document, of which dygiepp reads them" in capsys.readouterr().err

@@ -19,10 +19,11 @@ def score(
     errors: Annotated[bool, Option("count errors by kind instead, with examples, and figures by slice")] = False,
     out: Annotated[Path | None, Option("write the JSON here instead of printing it")] = None,
 ) -> None:
-    """Score predictions against gold: Ent, Rel, Rel+, and relaxed (exact, partial, type); prints JSON. Example: sinet
-    score --gold test.jsonl --predictions predicted.jsonl --labels labels.json"""
+    """Score predictions against gold: Ent, Rel, Rel+, relaxed (exact, partial, type), coreference where there is any;
+    prints JSON. Example: sinet score --gold test.jsonl --predictions predicted.jsonl --labels labels.json"""
     readable(gold, predictions)
     from sinet.evaluate.analyse import analyse
+    from sinet.evaluate.coreference import coreference_scores
     from sinet.evaluate.metrics import score
     from sinet.evaluate.record import read_pair
     from sinet.evaluate.relaxed import relaxed_scores
@@ -32,6 +33,7 @@ def score(
         made = analyse(wanted, found, of)
     else:
         made = score(wanted, found, of) | {"relaxed": relaxed_scores(wanted, found, of.symmetric)}
+        made |= coreference_scores(wanted, found)
     text = json.dumps(made, indent=2, ensure_ascii=False)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)

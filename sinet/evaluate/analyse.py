@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from sinet.data.sentence import Labels, Sentence
+from sinet.evaluate.coreference import coreference_scores
 from sinet.evaluate.errors import KINDS, Claim, Error, sentence_errors
 from sinet.evaluate.metrics import check_same_sentences
 from sinet.evaluate.relaxed import relaxed_scores, symmetric_twice
@@ -19,8 +20,8 @@ def analyse(
 
     Returns:
         `{"sentences": n, "errors": {kind: {"count": n, "examples": [...]}}, "slices": ..., "relaxed": ...,
-        "symmetric_twice": ..., "without_gold_relations": ...}`, where train is given `without_seen` too; types that are
-        symmetric have no direction.
+        "symmetric_twice": ..., "without_gold_relations": ...}`, where train is given `without_seen` too, where clusters are
+        annotated and predicted `coreference`; types that are symmetric have no direction.
 
     Raises:
         UserError: when the two lists are not the same sentences.
@@ -45,6 +46,7 @@ def analyse(
         "symmetric_twice": symmetric_twice(*of),
         "without_gold_relations": without_gold_relations(*of),
         **({} if train is None else {"without_seen": without_seen(*of, train)}),
+        **coreference_scores(gold, predicted),
     }
 
 
