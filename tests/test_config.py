@@ -46,7 +46,7 @@ MISTAKES = {
     "grid: [{datasets: [scierc], encoders: [minilm], models: [dygiepp], recipe: own}]": r"documents \(batch_size: doc",
     "grid: [{datasets: [scierc], encoders: [minilm], models: [plmarker], recipe: own}]": r"documents \(entity_window:",
     "grid: [{datasets: [conll04], encoders: [minilm], models: [dygiepp-coref], recipe: own}]": (
-        r"conll04/minilm/dygiepp-coref: it needs documents \(batch_size: document\), and the files of conll04 do not say"
+        r"conll04/minilm/dygiepp-coref: it needs documents \(batch_size: document\), and the files of conll04 do not"
     ),
     "grid: [{datasets: [scierc-documents], encoders: [minilm], models: [dygiepp-coref], recipe: short}]": (
         r"dygiepp-coref reads whole documents; recipe short should say batch_size: document"
