@@ -16,6 +16,8 @@ from sinet.efficiency import flops
 from sinet.errors import UserError
 from sinet.evaluate.coreference import MEASURES, coreference_scores
 from sinet.evaluate.metrics import score
+from sinet.infer import extract
+from sinet.infer.extract import Predictor
 from sinet.infer.predict import predict
 from sinet.model.batches import by_document, inference_batches, sample_by_length
 from sinet.model.spans import span_grid
@@ -237,7 +239,7 @@ def test_counting_and_sampling_keep_documents_whole(tiny_encoder):
     assert figures["heads"] * len(sentences) > apart, "mentions have antecedents in other sentences"
 
 
-def test_trains_on_documents_and_is_refused_without(prepared, tiny_mirror, tmp_path, capsys):
+def test_trains_on_documents_and_is_refused_without(prepared, tiny_mirror, tmp_path, capsys, monkeypatch):
     run = tiny_run(SETTINGS, 0, epochs=2, batch_size="document", order="shuffled")
     run |= {"system": "dygiepp", "model": "dygiepp-coref"}
     with pytest.raises(
@@ -253,6 +255,20 @@ def test_trains_on_documents_and_is_refused_without(prepared, tiny_mirror, tmp_p
     argument = ["predict", "--run", str(tmp_path / "run"), "--out", str(out), "--input"]
     assert main([*argument, str(data / "test.jsonl")]) == 0
     assert len(out.read_text().splitlines()) == 10 and "no document" not in capsys.readouterr().err
+    predictor, seen = Predictor(tmp_path / "run"), []
+    collate = predictor.model.collate
+    predictor.model.collate = lambda batch: seen.append([s.tokens[0] for s in batch]) or collate(batch)
+    texts = [
+        ("x", 0, "We parse news text. Kernels are used."),
+        ("x", 40, "Beam search helps."),
+        ("y", 0, "Nothing is known."),
+    ]
+    monkeypatch.setattr(extract, "CHUNK", 1)
+    whole = list(predictor.stream(texts))
+    assert [s.document for s in whole] == ["x", "x", "x", "y"] and seen == [["We", "Kernels", "Beam"], ["Nothing"]]
+    seen.clear()
+    assert [s.as_json() for s in predictor.stream(texts, skip=2)] == [s.as_json() for s in whole[2:]]
+    assert seen == [["We", "Kernels", "Beam"], ["Nothing"]], "a document is read from its beginning"
     raw = tmp_path / "raw.jsonl"
     raw.write_text("".join(json.dumps({"tokens": s.tokens}) + "\n" for s in documents()), encoding="utf-8")
     (tmp_path / "labels.json").write_text(json.dumps(LABELS.to_json()))

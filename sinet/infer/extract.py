@@ -24,7 +24,7 @@ from sinet.errors import UserError
 from sinet.files import json_line, write_atomically, write_lines
 from sinet.infer import draw
 from sinet.infer.finished import run_labels
-from sinet.infer.predict import Thresholds, load_run, predict, what_determines
+from sinet.infer.predict import Thresholds, chunks, load_run, predict, what_determines
 
 log = logging.getLogger("sinet")
 
@@ -194,20 +194,23 @@ class Predictor:
         pdf: bool = False,
         skip: int = 0,
     ) -> Iterator[ExtractedSentence]:
-        """The same for parts of documents (document, offset of its first character, text), a chunk at a time, without
-        the first `skip` sentences."""
+        """The same for parts of documents (document, offset of its first character, text), a chunk at a time, or with a
+        model of whole documents at least one, without the first `skip` sentences."""
         split = (
             (document, [Word(w.text, w.start + offset, w.end + offset) for w in words])
             for document, offset, text in parts
             for words in sentences(text, lines, language, pdf)
         )
         numbered = (
-            (document, words, Sentence(str(n), tuple(w.text for w in words)))
+            (document, words, Sentence(str(n), tuple(w.text for w in words), document=document))
             for n, (document, words) in enumerate(split)
         )
-        wanted = itertools.islice(numbered, skip, None)
-        for number, chunk in enumerate(iter(lambda: list(itertools.islice(wanted, CHUNK)), [])):
-            if not number and foreign([word.text for _, words, _ in chunk for word in words], language):
+        whole, done = self.model.settings.whole_documents, 0
+        for chunk in chunks(numbered, CHUNK, (lambda item: item[0]) if whole else None):
+            first, done = max(0, skip - done), done + len(chunk)
+            if done <= skip:
+                continue
+            if done - len(chunk) <= skip and foreign([word.text for _, words, _ in chunk for word in words], language):
                 why = "the text has hardly a frequent word of --language %s; little is found in another than the run's"
                 log.warning(why, language)
             read = [windows(self.model, sentence) for _, _, sentence in chunk]
@@ -217,9 +220,11 @@ class Predictor:
                 for start, end in parts
             ]
             found = iter(predict(self.model, given, self.device, self.precision))
-            for (document, words, sentence), places in zip(chunk, read, strict=True):
-                of_windows = list(itertools.islice(found, len(places)))
-                yield ExtractedSentence(document, words, joined(sentence, places, of_windows))
+            made = (
+                ExtractedSentence(document, words, joined(sentence, places, list(itertools.islice(found, len(places)))))
+                for (document, words, sentence), places in zip(chunk, read, strict=True)
+            )
+            yield from itertools.islice(made, first, None)
 
 
 def windows(model: Extractor, sentence: Sentence) -> list[tuple[int, int]]:

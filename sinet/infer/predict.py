@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors.torch import load_file
@@ -32,6 +33,7 @@ BATCH = 32
 """Sentences a batch; they are sorted by length."""
 CHUNK = 4096
 """Sentences of a file that are in memory at once."""
+T = TypeVar("T")
 Thresholds = float | Path | str | None
 """Of relations: one for all types, a file that `sinet thresholds` wrote, or the system's own."""
 
@@ -199,12 +201,17 @@ def what_determines(model: Extractor, made: dict, source: Path, *others: object)
     return [made["files"], made["precision"], thresholds, file_sha256(source), code, *others]
 
 
-def _chunks(sentences: Iterable[Sentence], size: int, whole_documents: bool) -> Iterator[list[Sentence]]:
-    """Lists of so many sentences; with `whole_documents` a list goes on to the end of a document."""
-    given: list[Sentence] = []
+def chunks(items: Iterable[T], size: int, document: Callable[[T], str | None] | None) -> Iterator[list[T]]:
+    """Lists of so many items; with `document`, which names that of an item, a list goes on to the end of one."""
+    given: list[T] = []
     number = itertools.count()
-    for _, together in itertools.groupby(sentences, lambda s: (whole_documents and s.document) or next(number)):
-        given += together
+
+    def together(item: T) -> str | int:
+        name = document(item) if document else None
+        return next(number) if name is None else name
+
+    for _, run in itertools.groupby(items, together):
+        given += run
         if len(given) >= size:
             yield given
             given = []
@@ -265,7 +272,8 @@ def predict_file(
         nonlocal unread
         written = 0
         with tqdm(total=total, initial=done, unit="sent", desc="predict", mininterval=2) as bar:
-            for given in _chunks(iter_sentences(source, labelled), chunk, model.settings.whole_documents):
+            whole = model.settings.whole_documents
+            for given in chunks(iter_sentences(source, labelled), chunk, (lambda s: s.document) if whole else None):
                 first = max(0, done - written)
                 written += len(given)
                 if written <= done:
