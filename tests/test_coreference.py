@@ -234,7 +234,8 @@ def test_counting_and_sampling_keep_documents_whole(tiny_encoder):
     collate = model.collate
     model.collate = lambda chosen: seen.append([s.id for s in chosen]) or collate(chosen)
     figures = flops.count_sentences(model, sentences)
-    assert seen == [[sentences[i].id for i in document] for document in by_document(DOCUMENTS)]
+    alone = [[s.id] for s in sentences]  # whose pieces are counted
+    assert seen == [*alone, *([sentences[i].id for i in document] for document in by_document(DOCUMENTS))]
     apart = sum(flops.count_sentences(model, [s])["heads"] for s in sentences)
     assert figures["heads"] * len(sentences) > apart, "mentions have antecedents in other sentences"
 
@@ -243,7 +244,7 @@ def test_trains_on_documents_and_is_refused_without(prepared, tiny_mirror, tmp_p
     run = tiny_run(SETTINGS, 0, epochs=2, batch_size="document", order="shuffled")
     run |= {"system": "dygiepp", "model": "dygiepp-coref"}
     with pytest.raises(
-        UserError, match="ten does not say which sentences are of one document, and dygiepp-coref is tr"
+        UserError, match=r"dygiepp-coref needs documents \(batch_size: document\), and ten does not say"
     ):
         train_run(spec(run), prepared, tmp_path / "none", tmp_path / "none-state", [tiny_mirror])
     data = tmp_path / "data"
