@@ -12,7 +12,7 @@ from baselines._coreference import Links, clusters, gold_tensors, link_loss
 from sinet.cli import main
 from sinet.contract import Batch, Sentence
 from sinet.data.sentence import read_sentences, write_sentences
-from sinet.efficiency import flops
+from sinet.efficiency import flops, timing
 from sinet.errors import UserError
 from sinet.evaluate.coreference import MEASURES, coreference_scores
 from sinet.evaluate.metrics import score
@@ -238,6 +238,24 @@ def test_counting_and_sampling_keep_documents_whole(tiny_encoder):
     assert seen == [*alone, *([sentences[i].id for i in document] for document in by_document(DOCUMENTS))]
     apart = sum(flops.count_sentences(model, [s])["heads"] for s in sentences)
     assert figures["heads"] * len(sentences) > apart, "mentions have antecedents in other sentences"
+
+
+def test_timing_takes_documents_and_the_encoder_over_the_same(tiny_encoder, monkeypatch):
+    """Beside a system of sentences: each over its own batches, and the bare encoder over either."""
+    full, light = model_of(tiny_encoder), dygiepp.System(LABELS, tiny_encoder, **dygiepp.System.test_settings)
+    seen: dict[str, list[int]] = {"full": [], "light": []}
+    for name, model in (("full", full), ("light", light)):
+        decode = model.decode
+        monkeypatch.setattr(model, "decode", lambda b, name=name, decode=decode: seen[name].append(len(b)) or decode(b))
+    encoded: list[int] = []
+    tiny_encoder.register_forward_pre_hook(lambda _, inputs: encoded.append(len(inputs[0])))
+    monkeypatch.setattr(timing, "measure", lambda passes, seconds: {name: 2 * [run()] for name, run in passes.items()})
+    found = timing.time_precision({"full": full, "light": light}, documents(), CPU, "float32", 0.0)
+    whole = [len(document) for document in by_document(DOCUMENTS)]
+    assert seen["full"] == 2 * whole, "no size of batch is tried"
+    assert set(seen["light"]) >= {1, 8} and found["full"]["best"]["batch"] == 1
+    bare = [run for run in (encoded[i : i + len(whole)] for i in range(len(encoded))) if run == whole]
+    assert len(bare) == 3, "twice with what is decoded, once alone"
 
 
 def test_trains_on_documents_and_is_refused_without(prepared, tiny_mirror, tmp_path, capsys, monkeypatch):
