@@ -26,7 +26,7 @@ from sinet.train import trainer as train
 from sinet.train.checkpoints import StateFolder
 from tests.conftest import CORPUS, LABELS, spec, tiny_run
 from tests.pretend_device import PretendTensor, pretend_device
-from tests.test_systems import build, learn, without_scores
+from tests.test_systems import FORMS, build, learn, load, without_scores
 
 pytestmark = pytest.mark.filterwarnings("ignore:for .* copying from a non-meta parameter")
 CPU = torch.device("cpu")
@@ -107,10 +107,10 @@ def test_the_pretended_device_draws_numbers_of_its_own(pretended):
     assert not torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.fixture
-def learned(name, tiny_encoder) -> Extractor:
+@pytest.fixture(params=[*sorted(systems.sources()), *FORMS])
+def learned(request, tiny_encoder) -> Extractor:
     """A system that finds something, without dropout."""
-    model = learn(build(systems.load(name), tiny_encoder), SENTENCES, 60)
+    model = learn(build(load(request.param), tiny_encoder), SENTENCES, 60)
     for module in model.modules():
         if hasattr(module, "dropconnect"):
             module.dropconnect = 0.0

@@ -29,16 +29,20 @@ from tests.conftest import ARCHITECTURES, CORPUS, LABELS, NO_PAIR_MASK, NO_POSIT
 CPU = torch.device("cpu")
 DEFAULTS = recipe_of()
 
-
 FORMS = {"dygiepp with coreference": ("dygiepp", {"coreference_weight": 1.0})}
 """Forms of a system that are models of their own: whose, and its settings."""
 
 
+def load(name: str) -> type[Extractor]:
+    """A system by its name, or one of the `FORMS`."""
+    of, settings = FORMS.get(name, (name, {}))
+    known = systems.load(of)
+    return type("System", (known,), {"test_settings": known.test_settings | settings, "__module__": known.__module__})
+
+
 @pytest.fixture(params=[*sorted(systems.sources()), *FORMS])
 def system(request) -> type[Extractor]:
-    name, settings = FORMS.get(request.param, (request.param, {}))
-    known = systems.load(name)
-    return type("System", (known,), {"test_settings": known.test_settings | settings, "__module__": known.__module__})
+    return load(request.param)
 
 
 def build(system: type[Extractor], encoder: Encoder, labels: Labels = LABELS) -> Extractor:
