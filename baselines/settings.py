@@ -157,6 +157,10 @@ class DyGIEpp(Settings):
     def whole_documents(self) -> bool:
         return self.coreference_weight > 0
 
+    @property
+    def learns_clusters(self) -> bool:
+        return self.coreference_weight > 0
+
 
 class SpanMultiHead(Settings):
     """SPAN Multi-Head; the defaults are the paper's."""

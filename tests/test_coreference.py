@@ -268,8 +268,12 @@ def test_trains_on_documents_and_is_refused_without(prepared, tiny_mirror, tmp_p
         train_run(spec(run), prepared, tmp_path / "none", tmp_path / "none-state", [tiny_mirror])
     data = tmp_path / "data"
     shutil.copytree(prepared, data)
+    written = [replace(s, document=s.document or "d") for s in documents()]
+    write_sentences(data / "train.jsonl", [replace(s, coreference=()) for s in written])
+    with pytest.raises(UserError, match="dygiepp-coref is trained on coreference, and ten annotates none"):
+        train_run(spec(run), data, tmp_path / "none", tmp_path / "none-state", [tiny_mirror])
     for split in ("train", "dev", "test"):
-        write_sentences(data / f"{split}.jsonl", [replace(s, document=s.document or "d") for s in documents()])
+        write_sentences(data / f"{split}.jsonl", written)
     train_run(spec(run), data, tmp_path / "run", tmp_path / "state", [tiny_mirror])
     out = tmp_path / "p.jsonl"
     argument = ["predict", "--run", str(tmp_path / "run"), "--out", str(out), "--input"]

@@ -42,6 +42,11 @@ class Settings(Strict):
         timing; a recipe then says `batch_size: document`."""
         return False
 
+    @property
+    def learns_clusters(self) -> bool:
+        """Whether it is trained on coreference, which the training split then has to annotate."""
+        return False
+
 
 class SpanBasedSettings(Settings):
     """What SpERT and SINET share."""

@@ -138,6 +138,12 @@ def _train(
             f"{run.model} needs documents ({what}), and {run.dataset} does not say which sentences are of one; change "
             "that to a number of sentences, or a window of 0, or take a dataset with documents such as scierc-documents"
         )
+    learns = systems.settings(run.system)(**run.settings).learns_clusters
+    if learns and not any(sentence.coreference for sentence in data.train):
+        raise UserError(
+            f"{run.model} is trained on coreference, and {run.dataset} annotates none; take a dataset with clusters "
+            "such as scierc-documents"
+        )
     encoder = load_encoder(run.encoder, located)
     unknown = encoder.unknown_share(word for sentence in data.train for word in sentence.tokens)
     if unknown > MOST_UNKNOWN:
