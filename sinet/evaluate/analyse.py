@@ -20,8 +20,8 @@ def analyse(
 
     Returns:
         `{"sentences": n, "errors": {kind: {"count": n, "examples": [...]}}, "slices": ..., "relaxed": ...,
-        "symmetric_twice": ..., "without_gold_relations": ...}`, where train is given `without_seen` too, where clusters are
-        annotated and predicted `coreference`; types that are symmetric have no direction.
+        "symmetric_twice": ..., "without_gold_relations": ...}`, where train is given `without_seen` too, and
+        `coreference` where clusters are annotated and predicted; types that are symmetric have no direction.
 
     Raises:
         UserError: when the two lists are not the same sentences.
