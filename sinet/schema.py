@@ -578,7 +578,7 @@ class CaseStudy(Strict):
     model: str
     """Declared model whose attention is studied."""
     sentences: Names
-    """Rules that find a test sentence each (only-right, out-of-triple, hard-failure), or ids of sentences."""
+    """Rules that find a sentence of dev each (only-right, out-of-triple, hard-failure), or ids, of any split."""
     triples: list[Annotated[list[str], AfterValidator(_triple)]]
     """Gold triples (words of the head, relation type, words of the tail) that find a sentence each, in any split of any
     dataset on which the model runs."""

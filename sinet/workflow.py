@@ -37,8 +37,7 @@ STEPS = {
     "time_inference": ("sinet.efficiency.timing.time_grid",),
     "draw_flops": ("sinet.report.figures.draw_flops",),
     "draw_speed": ("sinet.report.figures.draw_speed",),
-    "choose_cases": ("sinet.evaluate.cases.chosen_cases",),
-    "find_triples": ("sinet.infer.triples.find_triples",),
+    "find_cases": ("sinet.infer.case_study.find_cases",),
     "draw_attention": ("sinet.report.attention.draw_cases",),
     "measure_attention_mass": ("sinet.evaluate.attention_mass.write_attention_mass",),
     "score_in_triple_ner": ("sinet.evaluate.in_triple.score_in_triple_ner",),
@@ -180,11 +179,11 @@ class Workflow:
         """These parts of the plan, their order included."""
         return provenance.digest_of(json.dumps([self.plan.declared[key] for key in keys]))
 
-    def triples(self) -> str:
-        """The gold triples that are searched for, where, and beside which runs."""
-        triples = self.plan.config.case_study.triples if self.plan.config.case_study else []
-        places = [self.plan.study_title(case) for case in self.plan.triple_studies()]
-        return provenance.digest_of([triples, places])
+    def cases(self) -> str:
+        """What the case study shows, where, and beside which runs."""
+        asked = self.plan.config.case_study
+        places = [self.plan.study_title(case) for case in self.plan.attended_studies()]
+        return provenance.digest_of([asked.model_dump_json() if asked else "", places])
 
     def planned_at(self, w: Any) -> str:
         """What figures show of one dataset and encoder."""

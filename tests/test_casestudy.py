@@ -14,14 +14,16 @@ import yaml
 
 from sinet.data.sentence import Entity, Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
+from sinet.evaluate.attention_mass import _figures as _mass_figures
 from sinet.evaluate.attention_mass import _paired, sentence_mass, uniform_mass, word_groups, write_attention_mass
 from sinet.evaluate.cases import LONGEST, choose, chosen_cases, holds_triple, outcome
 from sinet.evaluate.in_triple import argument_entities, in_triple_counts, score_in_triple_ner
 from sinet.evaluate.metrics import figures, score
 from sinet.evaluate.stats import intervals
 from sinet.files import read_sealed, write_sealed
+from sinet.grid.plan import Plan
 from sinet.infer.attend import attend
-from sinet.infer.triples import find_triples
+from sinet.infer.case_study import find_cases
 from sinet.report import attention_mass as report
 from sinet.report.attention import draw_cases
 from sinet.report.attention_mass import draw_attention_mass
@@ -188,11 +190,30 @@ def test_the_paired_interval_draws_seeds_and_sentences():
     mass = np.zeros((1 + 3, 50, 3))
     for seed, part in enumerate((0.3, 0.5, 0.7), 1):
         mass[seed] = part, 1 - part, 0
-    found = _paired(mass, np.full((50, 3), [0.5, 0.5, 0]), np.arange(3))
+    found = _paired(mass, np.full((50, 3), [0.5, 0.5, 0]), np.arange(50), np.arange(3))
     values = [np.log(part / (1 - part)) for part in (0.3, 0.5, 0.7)]
     assert found[0]["value"] == pytest.approx(0, abs=1e-12) and found[0]["sentences"] == 50
     assert found[0]["interval"] == pytest.approx([values[0], values[2]], rel=0.4), "seeds differ, sentences do not"
     assert found[0]["interval"][0] < -0.5 and found[1]["interval"] == pytest.approx([values[0]] * 2)
+
+
+def test_intervals_draw_whole_documents():
+    mass, documents = np.zeros((1 + 1, 60, 3)), np.repeat(np.arange(6), 10)
+    mass[:, :, 0] = np.repeat([0.3, 0.4, 0.5, 0.5, 0.6, 0.7], 10)
+    mass[:, :, 1] = 1 - mass[:, :, 0]
+    flat, one_seed = np.full((60, 3), [0.5, 0.5, 0]), np.zeros(1, dtype=int)
+
+    def width(found: dict) -> float:
+        return found["interval"][1] - found["interval"][0]
+
+    alone, together = (
+        [_paired(mass, flat, d, one_seed)[1], _mass_figures(mass, flat, d)[1]["in_triple"]["share"]]
+        for d in (np.arange(60), documents)
+    )
+    for one, other in zip(alone, together, strict=True):
+        assert one["value"] == other["value"]
+        # sentences of a document are alike: ten of them say as much as one
+        assert width(other) == pytest.approx(width(one) * 10**0.5, rel=0.15)
 
 
 def test_a_head_that_never_looks_at_words_has_no_shares(tmp_path, recwarn):
@@ -206,7 +227,7 @@ def test_a_head_that_never_looks_at_words_has_no_shares(tmp_path, recwarn):
 def test_the_csv_of_groups_has_the_deviation_of_a_sample():
     three = {f: {"values": {"0": 60.0, "1": 62.0, "2": 64.0}, "interval": [50.0, 70.0]} for f in report.FIGURE_TITLES}
     groups = {group: three | {"gold": 7} for group in report.ENTITY_TITLES}
-    scores = {"resamples": 10, "family": 0, "studied": "sinet", "models": {"sinet": groups}}
+    scores = {"resamples": 10, "unit": "sentence", "family": 0, "studied": "sinet", "models": {"sinet": groups}}
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32", "split": "test"}
     run = machine | {"dataset": "ten", "encoder": "tiny", "model": "sinet", "seed": 0, "test_sentences": 10}
     run |= {"recipe": recorded_recipe("odd", epochs=2, selection="last")}
@@ -255,22 +276,22 @@ def test_attention_is_written_for_every_sentence(studied, prepared):
 def test_figures_and_captions_set_gold_beside_the_systems(studied, prepared, tmp_path):
     found = cases(studied, prepared, "sinet", "only-right", "hard-failure", read_sentences(CORPUS)[0].id)
     assert ["gold" in case for case in found] == [True, False, True]
-    draw_cases([studied / "cases.json"], TITLES, tmp_path)
+    draw_cases(studied / "cases.json", TITLES, tmp_path)
     caption = (tmp_path / "attention_1.md").read_text()
     assert "| **gold** |" in caption and "| SINET | ✓ " in caption and "| SINET Base | none | none |" in caption
     assert "found by a rule only-right" in caption and "✗" not in caption.split("|\n|---")[1]
     assert "no sentence meets the rule hard-failure" in (tmp_path / "attention_2.md").read_text()
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
-    draw_cases([studied / "cases.json"], TITLES, tmp_path)
+    draw_cases(studied / "cases.json", TITLES, tmp_path)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before and len(before) == 9
 
 
 def test_a_model_without_attention_is_named_so(studied, prepared, tmp_path):
     cases(studied, prepared, "sinet-base", "hard-failure")
-    draw_cases([studied / "cases.json"], TITLES, tmp_path)
+    draw_cases(studied / "cases.json", TITLES, tmp_path)
     assert "no sentence meets" in (tmp_path / "attention_1.md").read_text()
     cases(studied, prepared, "sinet-base", read_sentences(CORPUS)[0].id)
-    draw_cases([studied / "cases.json"], TITLES, tmp_path)
+    draw_cases(studied / "cases.json", TITLES, tmp_path)
     assert "n/a: SINET Base has no cross-task attention" in (tmp_path / "attention_1.md").read_text()
 
 
@@ -301,18 +322,50 @@ def two_datasets(folder: Path, prepared: Path) -> None:
             write_sentences(folder / name / f"{split}.jsonl", sentences)
 
 
-def test_triples_are_found_in_any_split_of_any_dataset_and_what_is_in_none_is_said(studied, prepared, tmp_path, caplog):
-    two_datasets(tmp_path / "data", prepared)
-    everywhere = ["neural parsers", "Used-for", "semantic parsing"]
-    case = {"model": "sinet", "sentences": ["only-right"], "triples": [NAMED, UNKNOWN, everywhere]}
+def planned(folder: Path, studied: Path, prepared: Path, **case: list) -> Plan:
+    """A case study of both runs on both datasets."""
+    two_datasets(folder / "data", prepared)
     runs = {f"{name}/tiny/{model}/0": "tiny" for name in ("ten", "more") for model in ("sinet", "sinet-base")}
-    plan = tiny_plan(tmp_path, runs, {"ten": "Ten", "more": "More", "sinet": "SINET"}, case_study=case)
+    titles = {"ten": "Ten", "more": "More", "sinet": "SINET"}
+    plan = tiny_plan(folder, runs, titles, case_study={"model": "sinet"} | case)
     for run in runs:
         plan.file(run, "").parent.mkdir(parents=True, exist_ok=True)
         plan.file(run, "").symlink_to(studied / run.split("/")[2])
-    find_triples(plan, tmp_path / "triples.json")
-    draw_cases([tmp_path / "triples.json"], TITLES, tmp_path)
-    found, absent, first = [(tmp_path / f"attention_{n}.md").read_text() for n in (1, 2, 3)]
+    return plan
+
+
+def test_rules_choose_from_dev_and_an_id_is_found_in_any_split(studied, prepared, tmp_path):
+    ids = {split: f"{split}-0" for split in ("test", "dev", "train")}
+    asked = [ids["train"], "out-of-triple", ids["test"]]
+    plan = planned(tmp_path, studied, prepared, sentences=asked, triples=[])
+    for split, name in ids.items():  # all of them fulfil the rule
+        write_sentences(tmp_path / f"data/ten/{split}.jsonl", [sentence(name, AB), sentence(f"{name}-too", AB, BC)])
+    find_cases(plan, tmp_path / "cases.json")
+    found = read_sealed(tmp_path / "cases.json")["cases"]
+    assert [case["gold"]["id"] for case in found] == [ids["train"], ids["dev"], ids["test"]]
+    places = ["train split (trained on by SINET, sinet-base)", "dev split", "test split"]
+    for case, where in zip(found, places, strict=True):
+        assert case["measured"].startswith(f"SINET on Ten, tiny, seed 0, recipe tiny, {where}; attention in float32")
+        assert case["predicted"].keys() == {"sinet", "sinet-base"}
+    plan = planned(tmp_path / "unknown", studied, prepared, sentences=["only-wrong"], triples=[])
+    with pytest.raises(UserError, match=r"'only-wrong' is no id such as 'ten-0'; rules: only-right"):
+        find_cases(plan, tmp_path / "unknown.json")
+
+
+def test_archived_runs_have_no_weights_to_predict_dev_with(studied, prepared, tmp_path):
+    plan = planned(tmp_path, studied, prepared, sentences=["only-right", "hard-failure"], triples=[])
+    find_cases(replace(plan, archived=plan.trained), tmp_path / "cases.json")
+    draw_cases(tmp_path / "cases.json", TITLES, tmp_path)
+    said = "n/a: no sentence is chosen: archived runs have no weights to predict dev with (hard-failure)."
+    assert (tmp_path / "attention_2.md").read_text().startswith(said)
+
+
+def test_triples_are_found_in_any_split_of_any_dataset_and_what_is_in_none_is_said(studied, prepared, tmp_path, caplog):
+    everywhere = ["neural parsers", "Used-for", "semantic parsing"]
+    plan = planned(tmp_path, studied, prepared, sentences=["ten-0"], triples=[NAMED, UNKNOWN, everywhere])
+    find_cases(plan, tmp_path / "cases.json")
+    draw_cases(tmp_path / "cases.json", TITLES, tmp_path)
+    found, absent, first = [(tmp_path / f"attention_{n}.md").read_text() for n in (2, 3, 4)]
     assert "Cross-task attention, SINET on More, tiny, seed 0, recipe tiny, dev split; attention in float32" in found
     assert "sentence ten-3" in found and "⟨kernels, Compare, graph kernels⟩" in found and "| SINET Base |" in found
     assert "such sentences: 1 in More dev, 1 in More train)" in found
@@ -320,7 +373,7 @@ def test_triples_are_found_in_any_split_of_any_dataset_and_what_is_in_none_is_sa
     assert absent.startswith(f"n/a: {said}") and said in caplog.text
     assert "SINET on Ten, tiny, seed 0, recipe tiny, test split" in first
     assert "1 in Ten test, 1 in Ten dev, 1 in Ten train, 1 in More test)" in first
-    (case, _, _) = json.loads((tmp_path / "triples.json").read_text())["cases"]
+    (_, case, _, _) = json.loads((tmp_path / "cases.json").read_text())["cases"]
     attended = json.loads((studied / "sinet.json").read_text())["sentences"][3]["attention"]
     for direction, heads in case["attention"].items():
         np.testing.assert_allclose(heads, attended[direction], rtol=1e-2, atol=1e-6)
@@ -363,10 +416,10 @@ def test_the_workflow_draws_a_figure_for_every_triple(studied, prepared, tiny_mi
 
     runs = {f"{dataset}/tiny/{model}/0": model for dataset, model in product(("ten", "more"), ("sinet", "sinet-base"))}
     del runs["ten/tiny/sinet-base/0"]
-    planned = snakemake("-n")
-    (search,) = [rule for rule in planned.split("rule ") if rule.startswith("find_triples:")]
+    dry = snakemake("-n")
+    (search,) = [rule for rule in dry.split("rule ") if rule.startswith("find_cases:")]
     assert all(f"runs/{run}/model.safetensors" in search and f"data/{run[:3]}" in search for run in runs)
-    assert "figures/attention_3.pdf" in planned and "attention_4" not in planned
+    assert "figures/attention_3.pdf" in dry and "attention_4" not in dry
 
     two_datasets(results / "data", prepared)  # from here on what is trained is not trained again
     (results / "encoders").mkdir()
@@ -374,15 +427,13 @@ def test_the_workflow_draws_a_figure_for_every_triple(studied, prepared, tiny_mi
     for run, model in runs.items():
         shutil.copytree(studied / model, results / "runs" / run, copy_function=shutil.copyfile)
         (results / "runs" / run / "tokenizer").touch()
-    attend(studied / "sinet", results / "data" / "ten" / "test.jsonl", results / "runs/ten/tiny/sinet/0/attention.json")
-    shutil.copy(results / "data" / "ten" / "test.jsonl", results / "runs/ten/tiny/sinet/0/predictions.jsonl")
     made = snakemake("--", "draw_attention")
-    assert set(re.findall(r"^(?:local)?rule (\w+):", made, re.M)) == {"choose_cases", "find_triples", "draw_attention"}
+    assert set(re.findall(r"^(?:local)?rule (\w+):", made, re.M)) == {"find_cases", "draw_attention"}
     ruled, found, absent = [(results / f"figures/attention_{n}.md").read_text() for n in (1, 2, 3)]
-    assert "SINET on Ten, tiny, seed 0, recipe tiny, test split" in ruled
+    assert "SINET on Ten, tiny, seed 0, recipe tiny, dev split" in ruled
     assert "SINET on More, tiny, seed 0, recipe tiny, dev split" in found and found.count("\n| SINET") == 2
     assert absent.startswith("n/a: no sentence holds") and "(searched: Ten, More; test, dev, train)" in absent
-    assert "⟨Kernels, Compare" in (results / "logs" / "find_triples.log").read_text()
+    assert "⟨Kernels, Compare" in (results / "logs" / "find_cases.log").read_text()
 
 
 def test_predictions_of_other_sentences_are_refused(studied, prepared):

@@ -109,7 +109,7 @@ def test_a_file_of_another_kind_is_refused_by_every_option(step, capsys):
 
 
 def test_paths_of_named_options_are_judged_too(capsys):
-    for step in ("in-triple-ner", "find-triples"):
+    for step in ("in-triple-ner", "case-study"):
         assert "pipe: a pipe or device" in refused(["step", step, "--plan", "pipe", "--out", "o"], capsys)
 
 

@@ -25,7 +25,7 @@ AGGREGATING = (
     "compare",
     "tabulate",
     "draw_results",
-    "choose_cases",
+    "find_cases",
     "measure_attention_mass",
     "score_in_triple_ner",
     "draw_attention_mass",
@@ -175,7 +175,7 @@ def test_a_grid_without_case_study_efficiency_or_reference(underscored, null):
     project = underscored(["pfn", "spert"], **dict.fromkeys(null))
     results = project / "results" / "tiny"
     planned = snakemake(project, "-n")
-    assert not any(word in planned for word in ("attend", "choose_cases", "localrules"))
+    assert not any(word in planned for word in ("attend", "find_cases", "localrules"))
     assert ("count_flops" in planned) == (not null)
     if not null:
         return

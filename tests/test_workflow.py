@@ -31,7 +31,7 @@ EVERYTHING = {
     "attend",
     "tabulate",
 } | FIGURES
-CASE_STUDY = {"choose_cases", "draw_attention", "measure_attention_mass", "score_in_triple_ner", "draw_attention_mass"}
+CASE_STUDY = {"find_cases", "draw_attention", "measure_attention_mass", "score_in_triple_ner", "draw_attention_mass"}
 
 
 def jobs(folder: Path, *arguments: str) -> set[str]:

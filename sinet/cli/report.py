@@ -55,7 +55,7 @@ def tables(
 @command
 def plot_attention(
     plan: PlanFile,
-    cases: Annotated[list[Path], Option("what `case-study`, `find-triples` wrote")],
+    cases: Annotated[Path, Option("what `case-study` wrote")],
     out: Annotated[Path, Option("folder for attention_1.pdf and so on", "DIR")],
 ) -> None:
     """Draw the case study (pdf, png), each sentence with its caption."""

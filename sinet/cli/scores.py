@@ -80,45 +80,31 @@ def compare(
 
 @command
 def case_study(plan: PlanFile, out: Json) -> None:
-    """Find the sentences of the case study by rules, with every system's predictions."""
-    from sinet.evaluate.cases import chosen_cases
-    from sinet.files import write_sealed
+    """Find the sentences of the case study: by rules on dev, by ids, by gold triples; attend and predict them. A rule
+    that no sentence meets, or a triple that no prepared dataset holds, is reported."""
+    from sinet.infer.case_study import find_cases
 
-    read = read_plan(plan)
-    case = read.studied()
-    data = read.results / "data" / case.dataset
-    predictions = {model: read.file(run, "predictions.jsonl") for model, run in case.systems.items()}
-    files = data / "test.jsonl", data / "labels.json", read.file(case.studied, "attention.json"), predictions
-    what = f"{read.study_title(case)}, test split"
-    write_sealed(out, {"cases": chosen_cases(*files, case.model, case.sentences, what)})
-
-
-@command
-def find_triples(plan: PlanFile, out: Json) -> None:
-    """Find the sentences of the case study by gold triples, attend and predict them. Searches all splits of the
-    prepared datasets; a triple that none of them holds is reported."""
-    from sinet.infer.triples import find_triples
-
-    find_triples(read_plan(plan), out)
+    find_cases(read_plan(plan), out)
 
 
 @command
 def attention_mass(plan: PlanFile, out: Json) -> None:
     """Mass of cross-task attention on words of in-triple entities, of out-of-triple entities, on other words. By
-    direction and head, against uniform attention, with bootstrap intervals over sentences."""
+    direction and head, against uniform attention, with bootstrap intervals over documents where they are known."""
     from sinet.evaluate.attention_mass import write_attention_mass
 
     read = read_plan(plan)
     case = read.studied()
     runs = read.at(case.dataset, case.encoder, case.model)
     attention = {run.split("/")[3]: read.file(run, "attention.json") for run in runs}
-    write_attention_mass(read.results / "data" / case.dataset / "test.jsonl", attention, out)
+    gold = read.results / "data" / case.dataset / "test.jsonl"
+    write_attention_mass(gold, attention, out, read.test_documents(case.dataset))
 
 
 @command
 def in_triple_ner(plan: PlanFile, out: Json) -> None:
     """Score NER on in-triple and on out-of-triple entities: precision, recall, F1. Mean over the seeds of each model,
-    with bootstrap intervals over sentences, and tested against the studied model."""
+    with bootstrap intervals over documents where they are known, and tested against the studied model."""
     from sinet.evaluate.in_triple import score_in_triple_ner
 
     read = read_plan(plan)
@@ -127,4 +113,5 @@ def in_triple_ner(plan: PlanFile, out: Json) -> None:
     for run in read.at(case.dataset, case.encoder):
         *_, model, seed = run.split("/")
         predictions.setdefault(model, {})[seed] = read.file(run, "predictions.jsonl")
-    score_in_triple_ner(read.results / "data" / case.dataset / "test.jsonl", predictions, case.model, out)
+    gold = read.results / "data" / case.dataset / "test.jsonl"
+    score_in_triple_ner(gold, predictions, case.model, out, read.test_documents(case.dataset))

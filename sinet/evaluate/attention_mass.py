@@ -11,15 +11,16 @@ of out-of-triple); above 0 a piece of an in-triple entity gets more.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
+from sinet.evaluate.compare import documents_of, unit
 from sinet.evaluate.in_triple import argument_entities
-from sinet.evaluate.stats import RESAMPLES, intervals
+from sinet.evaluate.stats import RESAMPLES, by_document, intervals
 from sinet.files import read_sealed, write_sealed
 
 GROUPS = ("in_triple", "out_of_triple", "other")
@@ -55,14 +56,18 @@ def uniform_mass(groups: np.ndarray, pieces: np.ndarray) -> np.ndarray:
     return np.bincount(groups, weights=pieces, minlength=len(GROUPS)) / pieces.sum()
 
 
-def write_attention_mass(gold_path: Path, attended: Mapping[str, Path], out: Path) -> None:
+def write_attention_mass(
+    gold_path: Path, attended: Mapping[str, Path], out: Path, lengths: Sequence[int] | None = None
+) -> None:
     """Write `attention_mass.json`: by direction the mean attention of heads and seeds, and each head of each seed, with
     intervals.
 
     Args:
         attended: `attention.json` by seed; a model without attention gives no directions.
+        lengths: sentences of each document in order, where the dataset declares them.
     """
     gold = read_sentences(gold_path)
+    documents = documents_of(gold, lengths)
     records = {seed: read_sealed(path) for seed, path in attended.items()}
     for seed, record in records.items():
         if [a["id"] for a in record["sentences"]] != [s.id for s in gold]:
@@ -93,7 +98,8 @@ def write_attention_mass(gold_path: Path, attended: Mapping[str, Path], out: Pat
                 "paired": both,
             }
             for (head, seed), on_special, blank, figures, both in zip(
-                *(names, apart.mean(axis=1), blanks, _figures(mass, uniform), _paired(mass, uniform, of_seeds)),
+                *(names, apart.mean(axis=1), blanks),
+                *(_figures(mass, uniform, documents), _paired(mass, uniform, documents, of_seeds)),
                 strict=True,
             )
         ]
@@ -102,17 +108,19 @@ def write_attention_mass(gold_path: Path, attended: Mapping[str, Path], out: Pat
         "sentences": len(gold),
         "seeds": list(records),
         "resamples": RESAMPLES,
+        "unit": unit(documents),
         "uniform": dict(zip(GROUPS, uniform.mean(axis=0).tolist(), strict=True)),
         "directions": directions,
     }
     write_sealed(out, record)
 
 
-def _figures(mass: np.ndarray, uniform: np.ndarray) -> list[dict]:
+def _figures(mass: np.ndarray, uniform: np.ndarray, documents: np.ndarray) -> list[dict]:
     """Of each row the mean share of each group and its ratio to that of uniform attention, with their intervals.
 
     Args:
         mass: (rows, sentences, 3), NaN where a row has none of a sentence. uniform: (sentences, 3).
+        documents: the number of each sentence's document, which is drawn again as a whole.
     """
     known = ~np.isnan(mass)
     parts = [np.where(known, part, 0) for part in (mass, uniform, 1)]
@@ -125,7 +133,7 @@ def _figures(mass: np.ndarray, uniform: np.ndarray) -> list[dict]:
         return np.divide(share[..., None], over, out=np.full(over.shape, np.nan), where=over > 0)
 
     figures = statistic(values.sum(axis=0))
-    low, high = intervals(values[:, :, present], statistic)
+    low, high = intervals(by_document(values[:, :, present], documents), statistic)
     place = np.cumsum(present) - 1
 
     def described(row: int, group: int, figure: int) -> dict | None:
@@ -143,14 +151,15 @@ def _figures(mass: np.ndarray, uniform: np.ndarray) -> list[dict]:
     ]
 
 
-def _paired(mass: np.ndarray, uniform: np.ndarray, of_seeds: np.ndarray) -> list[dict | None]:
+def _paired(mass: np.ndarray, uniform: np.ndarray, documents: np.ndarray, of_seeds: np.ndarray) -> list[dict | None]:
     """Of each row the mean log ratio within sentences that hold both groups, its interval, and how many they are.
 
     The first row, the mean of all heads and seeds, has the mean over seeds, each of which is the mean of its heads' log
-    ratios; its interval is over sentences and seeds, both drawn again. The others' are over sentences.
+    ratios; its interval is over documents and seeds, both drawn again. The others' are over documents.
 
     Args:
-        mass: (rows, sentences, 3). uniform: (sentences, 3). of_seeds: the number of the seed of each row but the first.
+        mass: (rows, sentences, 3). uniform: (sentences, 3). documents: as in `_figures`.
+        of_seeds: the number of the seed of each row but the first.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         over_uniform = np.log(mass[1:, :, :2] / uniform[:, :2])
@@ -171,7 +180,9 @@ def _paired(mass: np.ndarray, uniform: np.ndarray, of_seeds: np.ndarray) -> list
         return np.concatenate([mean, heads], axis=-1)
 
     figures = of_rows(parts.sum(axis=0)[None], seeds[None])[0]
-    low, high = intervals(parts, lambda sums: of_rows(sums, random.choice(seeds, (len(sums), len(seeds)))))
+    low, high = intervals(
+        by_document(parts, documents), lambda sums: of_rows(sums, random.choice(seeds, (len(sums), len(seeds))))
+    )
     sentences = [int(known.any(axis=0).sum()), *known.sum(axis=1).tolist()]
     return [
         None if np.isnan(value) else {"value": value, "interval": [low[row].item(), high[row].item()], "sentences": n}

@@ -1,4 +1,4 @@
-"""The sentences of the case study: found by rules in the predictions of all systems of a grid, or named by their ids.
+"""The sentences of the case study: found by rules in the predictions of the systems compared, or named by their ids.
 
 Triples count as right under Rel+ with symmetric types direction-free. Among the sentences that fulfil a rule the
 legible ones (`LONGEST` words at most) come first; no sentence is shown twice.
@@ -48,7 +48,7 @@ class Rule:
 
 RULES = {
     "only-right": Rule(
-        "a triple that only the studied system gets right, of all systems of the grid; most such triples, fewest wrong",
+        "a triple that only the studied system gets right, of all systems compared; most such triples, fewest wrong",
         lambda o: bool(o.others) and bool(o.only),
         lambda o: (len(o.only), -len(o.own - o.gold)),
     ),
@@ -59,7 +59,7 @@ RULES = {
         lambda o: (len(o.gold & o.own), -len(o.own - o.gold)),
     ),
     "hard-failure": Rule(
-        "no system of the grid gets any of its triples right; most gold triples, most wrong ones of the studied system",
+        "no system compared gets any of its triples right; most gold triples, most wrong ones of the studied system",
         lambda o: bool(o.gold) and not o.gold & o.own.union(*o.others),
         lambda o: (len(o.gold), len(o.own - o.gold)),
     ),
@@ -119,7 +119,7 @@ def chosen_cases(
     system's prediction.
 
     Args:
-        predictions: of every system of the grid on the same split, by model name.
+        predictions: of every system compared, on the same sentences, by model name.
         model: the studied one of them, of which the attention is.
         what: whose attention this is, for captions.
     """

@@ -59,6 +59,11 @@ def documents_of(sentences: Sequence[Sentence], lengths: Sequence[int] | None) -
     return np.array([number[name] for name in names], dtype=int)
 
 
+def unit(documents: NDArray) -> str:
+    """What is drawn again: a "document", or a "sentence" where each is a document by itself."""
+    return "sentence" if len(set(documents.tolist())) == len(documents) else "document"
+
+
 def read_runs(records: Sequence[Path], data: Path, declared: Mapping[str, dict]) -> list[Scored]:
     """The runs of `records` with the predictions beside them, against `data/DATASET/test.jsonl`.
 
@@ -89,8 +94,7 @@ def read_runs(records: Sequence[Path], data: Path, declared: Mapping[str, dict])
             )
         place = dataset, record["encoder"], record["recipe"]["name"]
         drawn = stats.by_document(counts.swapaxes(0, 1), documents).swapaxes(0, 1)
-        unit = "sentence" if drawn.shape == counts.shape else "document"
-        runs.append(Scored(*place, record["model"], record["seed"], drawn, unit))
+        runs.append(Scored(*place, record["model"], record["seed"], drawn, unit(documents)))
     return runs
 
 

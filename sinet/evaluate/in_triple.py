@@ -16,6 +16,7 @@ import numpy as np
 from sinet.data.sentence import Sentence, read_sentences
 from sinet.errors import UserError
 from sinet.evaluate import stats
+from sinet.evaluate.compare import documents_of, unit
 from sinet.evaluate.metrics import FIGURES, facts, figures
 from sinet.files import write_sealed
 
@@ -51,21 +52,28 @@ def in_triple_counts(gold: Sequence[Sentence], predicted: Sequence[Sentence]) ->
 
 
 def score_in_triple_ner(
-    gold_path: Path, predictions: Mapping[str, Mapping[str, Path]], studied: str, out: Path
+    gold_path: Path,
+    predictions: Mapping[str, Mapping[str, Path]],
+    studied: str,
+    out: Path,
+    lengths: Sequence[int] | None = None,
 ) -> None:
-    """Write `in_triple_ner.json`: NER by group of each model, mean over seeds, with intervals over sentences; and the
+    """Write `in_triple_ner.json`: NER by group of each model, mean over seeds, with intervals over documents; and the
     difference of recall and F1 to the studied model, tested as systems are (`sinet.evaluate.stats`), Holm over all.
 
     Args:
         predictions: by model name and seed.
+        lengths: sentences of each document in order, where the dataset declares them.
     """
     gold = read_sentences(gold_path)
+    documents = documents_of(gold, lengths)
     # by model, group and figure: of each seed the figure (seeds,), and in the same resamples (seeds, resamples)
     of_seeds: dict[str, np.ndarray] = {}
     resampled: dict[str, np.ndarray] = {}
     for model, seeds in predictions.items():
-        counts = np.stack([in_triple_counts(gold, read_predicted(path, gold, gold_path)) for path in seeds.values()])
-        counts = np.moveaxis(counts, 2, 0)  # (groups, seeds, sentences, 3)
+        of_seed = [in_triple_counts(gold, read_predicted(path, gold, gold_path)) for path in seeds.values()]
+        counts = np.stack([stats.by_document(of, documents) for of in of_seed])
+        counts = np.moveaxis(counts, 2, 0)  # (groups, seeds, documents, 3)
         of_seeds[model] = np.moveaxis(figures(counts.sum(axis=2)), -1, 1)
         resampled[model] = np.stack([stats.resampled_figures(of).transpose(2, 1, 0) for of in counts])
     totals = {group: int(sum(len(argument_entities(s)[g]) for s in gold)) for g, group in enumerate(GROUPS)}
@@ -90,5 +98,11 @@ def score_in_triple_ner(
                     tested.append(described["difference"])
     for difference, adjusted in zip(tested, stats.holm([t["p"] for t in tested]), strict=True):
         difference["p_holm"] = adjusted
-    about = {"sentences": len(gold), "resamples": stats.RESAMPLES, "split": gold_path.stem, "studied": studied}
+    about = {
+        "sentences": len(gold),
+        "unit": unit(documents),
+        "resamples": stats.RESAMPLES,
+        "split": gold_path.stem,
+        "studied": studied,
+    }
     write_sealed(out, about | {"family": len(tested), "models": models})

@@ -57,7 +57,7 @@ class CaseStudy:
     systems: dict[str, str]
     """The run of each model there, of the studied model's seed where there is one."""
     sentences: list[str]
-    """Rules that find a test sentence each, or ids of sentences."""
+    """Rules that find a dev sentence each, or ids of sentences."""
 
     @property
     def studied(self) -> str:
@@ -244,17 +244,21 @@ class Plan:
             found.append(CaseStudy(model, dataset, encoder, systems, self.config.case_study.sentences))
         return found
 
-    def triple_studies(self) -> list[CaseStudy]:
-        """Where sentences are looked for by gold triples: they are predicted anew, so with weights at hand."""
-        if self.config.case_study is None or not self.config.case_study.triples:
-            return []
-        return self.case_studies(run for run in self.trained if run not in self.archived)
+    def attended_studies(self) -> list[CaseStudy]:
+        """Where sentences are looked for, by rules and ids in the first alone: predicted anew, so with weights at
+        hand."""
+        found = self.case_studies(run for run in self.trained if run not in self.archived)
+        return found if self.config.case_study and self.config.case_study.triples else found[:1]
 
     def studied(self) -> CaseStudy:
         """The case study; raises `UserError` where there is none."""
         if self.case_study is None:
             raise UserError(f"{self.results}: this grid has no case study")
         return self.case_study
+
+    def test_documents(self, dataset: str) -> list[int] | None:
+        """Sentences of each document of the test split, where the dataset declares them."""
+        return (self.config.datasets[dataset].documents or {}).get("test")
 
     def _first_folds(self, runs: Iterable[str]) -> list[str]:
         first: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """The figures of the case study: cross-task attention of both directions, all heads, over the words of a sentence; and
 captions that set gold beside what each system predicts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -18,15 +18,15 @@ from sinet.markup import markdown
 from sinet.report.style import COLUMN_INCHES, DIRECTIONS, GROUP_COLORS, PAGE_INCHES, absent, save, use_style
 
 
-def draw_cases(files: Sequence[Path], titles: Mapping[str, str], out: Path) -> None:
-    """Draw every sentence of the files of cases as `attention_N`.pdf and .png in `out`, N from 1, with its caption as
+def draw_cases(cases: Path, titles: Mapping[str, str], out: Path) -> None:
+    """Draw every sentence of a file of cases as `attention_N`.pdf and .png in `out`, N from 1, with its caption as
     .md.
 
     A rule that no sentence fulfils, a triple that none holds, or a model without cross-task attention, gives a figure
     that says so.
     """
     use_style()
-    for number, case in enumerate((case for path in files for case in read_sealed(path)["cases"]), 1):
+    for number, case in enumerate(read_sealed(cases)["cases"], 1):
         stem = out / f"attention_{number}"
         if "gold" not in case:
             save(absent(case["choice"]), stem, f"n/a: {case['choice']} ({case['measured']}).")

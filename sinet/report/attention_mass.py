@@ -82,14 +82,14 @@ def mass_table(attention: dict, grid: Grid) -> Table:
         f"{_measured(attention)}. Attention mass on words, in per cent, mean over sentences; what falls on the task's "
         "own [CLS] and on [SEP] stands apart. In-triple: argument of a gold relation. Uniform: the same weight on "
         "every word piece.",
-        f"[95 % interval]: bootstrap over sentences, {attention['resamples']:,} resamples. Heads of different seeds "
-        "have nothing in common but their number; mean: of the mean attention of all heads and seeds, so that a head "
-        "weighs as much as it gives to words.",
+        f"[95 % interval]: bootstrap over {attention['unit']}s, {attention['resamples']:,} resamples. Heads of "
+        "different seeds have nothing in common but their number; mean: of the mean attention of all heads and seeds, "
+        "so that a head weighs as much as it gives to words.",
         "Log ratio: within the sentences that hold both groups"
         f"{_counted(attention)}, the mean of the natural logarithm of the in-triple mass over its share of word pieces "
         "against the same of the out-of-triple mass; above 0, a piece of an in-triple entity gets more. Mean: over "
-        "seeds, of each the mean of its heads; its interval draws seeds and sentences again, which with few seeds is "
-        "too narrow.",
+        f"seeds, of each the mean of its heads; its interval draws seeds and {attention['unit']}s again, which with "
+        "few seeds is too narrow.",
         "Skipped: sentences on which a head leaves nothing for words, not even in float32; its figures are means "
         "over the others.",
         *_remark(grid),
@@ -143,10 +143,10 @@ def in_triple_table(scores: dict, grid: Grid) -> Table:
     notes = (
         f"{'. '.join(grid.caption())} NER precision, recall and F1 x 100, mean ± standard deviation over n seeds "
         f"where n > 1. {GROUP_RULE}.",
-        f"[95 % interval]: bootstrap over sentences of the mean over seeds, {scores['resamples']:,} resamples.",
+        f"[95 % interval]: bootstrap over {scores['unit']}s of the mean over seeds, {scores['resamples']:,} resamples.",
         f"- {_title(scores, grid)}'s: difference of the means; with three or more seeds on each side [95 % t "
-        "interval], tested like the figures of systems (paired bootstrap over sentences plus what seeds add), Holm "
-        f"over the {scores['family']} differences tested here. Bold: adjusted p < {LEVEL:g}.",
+        f"interval], tested like the figures of systems (paired bootstrap over {scores['unit']}s plus what seeds add), "
+        f"Holm over the {scores['family']} differences tested here. Bold: adjusted p < {LEVEL:g}.",
         *_remark(grid),
     )
     tidy = pd.DataFrame(lines, columns=columns)
@@ -196,7 +196,7 @@ def draw(attention: dict, scores: dict, grid: Grid, out: Path) -> None:
         "point: "
         f"none); in {_measured(attention)}; in brackets what of the whole attention falls on words and not on [CLS] "
         f"and [SEP]. Right: NER recall and F1 of each group, mean over seeds. {GROUP_RULE}. Bars: 95 % bootstrap "
-        f"interval over sentences. {measured_on}"
+        f"interval over {attention['unit']}s. {measured_on}"
     )
     save(figure, out, " ".join([caption, *_remark(grid)]))
 

@@ -2,7 +2,6 @@
 
 
 localrules:
-    choose_cases,
     draw_attention,
     measure_attention_mass,
     score_in_triple_ner,
@@ -36,47 +35,24 @@ rule attend:
 CASE = PLAN.case_study
 CASE_STUDIED = PLAN.at(CASE.dataset, CASE.encoder, CASE.model)
 CASE_BESIDE = PLAN.at(CASE.dataset, CASE.encoder)
-TRIPLE_STUDIES = PLAN.triple_studies()
-TRIPLE_RUNS = [run for study in TRIPLE_STUDIES for run in study.systems.values()]
+ATTENDED = PLAN.attended_studies()
+ATTENDED_RUNS = [run for study in ATTENDED for run in study.systems.values()]
 CASE_DATA = f"{RESULTS}/data/{CASE.dataset}"
 
 
-rule choose_cases:
-    input:
-        gold=f"{CASE_DATA}/test.jsonl",
-        labels=f"{CASE_DATA}/labels.json",
-        attention=f"{RESULTS}/runs/{CASE.studied}/attention.json",
-        predictions=GRID.of_runs("predictions.jsonl", runs=[*CASE.systems.values()]),
-    output:
-        cases=f"{RESULTS}/case_study/cases.json",
-    log:
-        f"{LOGS}/choose_cases.log",
-    benchmark:
-        f"{LOGS}/choose_cases.benchmark.tsv"
-    conda:
-        ENVIRONMENT
-    params:
-        plan=PLAN_FILE,
-        planned=GRID.planned("case_study"),
-        sentences=PLAN.config.case_study.sentences,
-        code=GRID.code("choose_cases"),
-    shell:
-        "python -m sinet step case-study --plan {params.plan:q} --out {output.cases:q} 2> {log:q}"
-
-
-rule find_triples:
+rule find_cases:
     input:
         data=GRID.of_datasets(
             *("train.jsonl", "dev.jsonl", "test.jsonl", "labels.json"),
-            datasets=[study.dataset for study in TRIPLE_STUDIES],
+            datasets=[study.dataset for study in ATTENDED],
         ),
-        weights=GRID.of_runs("model.safetensors", runs=TRIPLE_RUNS),
+        weights=GRID.of_runs("model.safetensors", runs=ATTENDED_RUNS),
     output:
-        cases=f"{RESULTS}/case_study/triples.json",
+        cases=f"{RESULTS}/case_study/cases.json",
     log:
-        f"{LOGS}/find_triples.log",
+        f"{LOGS}/find_cases.log",
     benchmark:
-        f"{LOGS}/find_triples.benchmark.tsv"
+        f"{LOGS}/find_cases.benchmark.tsv"
     conda:
         ENVIRONMENT
     threads: GRID.cores_each
@@ -84,18 +60,15 @@ rule find_triples:
         **GRID.resources(cpus=8, mem_mb=8000, runtime=30, gpu=True),
     params:
         plan=PLAN_FILE,
-        planned=GRID.triples(),
-        code=GRID.code_of_runs("find_triples", runs=TRIPLE_RUNS),
+        planned=GRID.cases(),
+        code=GRID.code_of_runs("find_cases", runs=ATTENDED_RUNS),
     shell:
-        "python -m sinet step find-triples --plan {params.plan:q} --out {output.cases:q} 2> {log:q}"
+        "python -m sinet step case-study --plan {params.plan:q} --out {output.cases:q} 2> {log:q}"
 
 
 rule draw_attention:
     input:
-        cases=[
-            f"{RESULTS}/case_study/{name}.json"
-            for name in ["cases"] + ["triples"] * bool(PLAN.config.case_study.triples)
-        ],
+        cases=f"{RESULTS}/case_study/cases.json",
     output:
         pdf=expand(f"{RESULTS}/figures/{{figure}}.pdf", figure=PLAN.case_figures),
         png=report(
@@ -134,7 +107,7 @@ rule measure_attention_mass:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=GRID.planned("case_study"),
+        planned=GRID.planned("datasets", "case_study"),
         code=GRID.code("measure_attention_mass"),
     shell:
         "python -m sinet step attention-mass --plan {params.plan:q} --out {output.mass:q} 2> {log:q}"
@@ -154,7 +127,7 @@ rule score_in_triple_ner:
         ENVIRONMENT
     params:
         plan=PLAN_FILE,
-        planned=GRID.planned("case_study"),
+        planned=GRID.planned("datasets", "case_study"),
         code=GRID.code("score_in_triple_ner"),
     shell:
         "python -m sinet step in-triple-ner --plan {params.plan:q} --out {output.in_triple:q} 2> {log:q}"
