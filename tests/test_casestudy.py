@@ -21,7 +21,8 @@ from sinet.evaluate.in_triple import argument_entities, in_triple_counts, score_
 from sinet.evaluate.metrics import figures, score
 from sinet.evaluate.stats import intervals
 from sinet.files import read_sealed, write_sealed
-from sinet.grid.plan import Plan
+from sinet.grid.config import load_config
+from sinet.grid.plan import Plan, resolve
 from sinet.infer.attend import attend
 from sinet.infer.case_study import find_cases
 from sinet.report import attention_mass as report
@@ -195,6 +196,12 @@ def test_the_paired_interval_draws_seeds_and_sentences():
     assert found[0]["value"] == pytest.approx(0, abs=1e-12) and found[0]["sentences"] == 50
     assert found[0]["interval"] == pytest.approx([values[0], values[2]], rel=0.4), "seeds differ, sentences do not"
     assert found[0]["interval"][0] < -0.5 and found[1]["interval"] == pytest.approx([values[0]] * 2)
+
+
+def test_documents_are_those_that_the_dataset_declares():
+    plan = resolve(load_config("config/shown.yaml"))
+    lengths = plan.test_documents("scierc")
+    assert (len(lengths), sum(lengths), plan.test_documents("conll04")) == (100, 551, None)
 
 
 def test_intervals_draw_whole_documents():
@@ -479,9 +486,11 @@ def test_in_triple_ner_is_tested_against_the_studied_model(studied, prepared, tm
 
 @pytest.mark.parametrize("model, rows", [("sinet", 2 * (1 + 2)), ("sinet-base", 0)])
 def test_attention_mass_and_in_triple_ner_are_tabulated_and_drawn(studied, prepared, tmp_path, model, rows):
-    write_attention_mass(prepared / "test.jsonl", {"0": studied / f"{model}.json"}, tmp_path / "attention_mass.json")
+    lengths = {"lengths": [4, 6]}
+    attended = {"0": studied / f"{model}.json"}
+    write_attention_mass(prepared / "test.jsonl", attended, tmp_path / "attention_mass.json", **lengths)
     predictions = {"sinet": {"0": studied / "right.jsonl", "1": studied / "nothing.jsonl"}}
-    score_in_triple_ner(prepared / "test.jsonl", predictions, "sinet", tmp_path / "in_triple_ner.json")
+    score_in_triple_ner(prepared / "test.jsonl", predictions, "sinet", tmp_path / "in_triple_ner.json", **lengths)
     declared = DECLARED | {"case_study": {"model": model}}
     files = tmp_path / "attention_mass.json", tmp_path / "in_triple_ner.json"
     machine = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32"}
@@ -499,6 +508,7 @@ def test_attention_mass_and_in_triple_ner_are_tabulated_and_drawn(studied, prepa
         for head in heads:
             assert sum(g["share"]["value"] for g in head["groups"].values() if g["share"]) == pytest.approx(1)
     groups = (tmp_path / "tables" / "in_triple_ner.md").read_text()
+    assert all("bootstrap over documents" in table for table in (mass, groups))
     assert "50.00 ± 70.71" in groups, "recall of all and of nothing, over two seeds"
     caption = (tmp_path / "figures" / "attention_mass.md").read_text()
     measured_on = (
