@@ -3,7 +3,8 @@
 An archived run is `FOLDER/DATASET/ENCODER/MODEL/SEED/` with what its training measured (`training.json`, `log.csv`),
 its predictions of the test split and, of the studied model, its attention (both compressed). From these a grid whose
 configuration names the folder (`archive:`) makes, scored anew and without training, all tables and figures but those of
-a clock. Any other run is trained as ever, so a grid too long for one machine or one night is made in pieces.
+a clock and the sentences of the case study. Any other run is trained as ever, so a grid too long for one machine or one
+night is made in pieces.
 
 An archived run has the settings that the configuration asks for; the code may have changed since, so the tables name
 the commit that it was trained at.
