@@ -129,7 +129,7 @@ def test_only_a_run_that_is_whole_and_has_the_same_settings_is_taken(plan, resul
     (kept / "log.csv").unlink()
     assert found() == ([], [lacks.format("log.csv")])
     changed = read_sealed(kept / "training.json")
-    changed["run"]["recipe"]["epochs"] += 1
+    changed["run"]["recipe"]["steps"] += 1
     write_sealed(kept / "training.json", changed)
     assert found() == ([], [f"{kept}: archived under other settings than the configuration's; it is trained anew"])
 
