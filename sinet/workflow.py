@@ -51,6 +51,8 @@ FIRST = 20_000
 """Priority of datasets and downloads, ahead of any training: their faults are reported first."""
 FINISHED = 10_000
 """Priority above every training's: what is trained is predicted and scored before the next begins."""
+LONGEST = FINISHED / 2
+"""More than any training takes, by `Workflow.duration`."""
 SENTENCES = 1861
 """Of SciERC's training split: a training whose length is in steps has as many epochs as they are there."""
 
@@ -213,14 +215,16 @@ class Workflow:
 
     def duration(self, w: Any) -> float:
         """How long a training takes beside others of its dataset and encoder: its epochs, each times its model's share;
-        of equal ones a little more for those that FLOPs are counted of, which can go on beside the others."""
+        of equal ones a little more for those that FLOPs are counted of, which can go on beside the others. The model
+        that others are compared with comes first all the same, as its row soon shows whether all is well."""
         run = self.plan.spec(f"{w.dataset}/{w.encoder}/{w.model}/{w.seed}")
         counted = (w.dataset, w.encoder) in self.plan.measured and run.path in self._counted(w.dataset, w.encoder)
         epochs = 0.0
         for _, training in run.recipe.trainings:
             size = training.batch_size if isinstance(training.batch_size, int) else 1
             epochs += training.epochs or (training.steps or 0) * size / SENTENCES
-        return epochs * self.plan.config.models[run.model].relative_cost + 0.1 * counted
+        first = LONGEST if run.model == self.plan.config.reference else 0
+        return first + epochs * self.plan.config.models[run.model].relative_cost + 0.1 * counted
 
     @functools.cache  # noqa: B019 - lives as long as the process
     def _counted(self, dataset: str, encoder: str) -> set[str]:
