@@ -359,6 +359,25 @@ def test_rules_choose_from_dev_and_an_id_is_found_in_any_split(studied, prepared
         find_cases(plan, tmp_path / "unknown.json")
 
 
+def test_a_sentence_is_predicted_with_its_document_around_it(studied, prepared, tmp_path, monkeypatch):
+    plan = planned(tmp_path, studied, prepared, sentences=["test-2"], triples=[NAMED])
+    ten, places = read_sentences(CORPUS), [(0, "a"), (3, "a"), (1, "b"), (2, "b")]
+    test = [replace(ten[i], id=f"test-{n}", document=name) for n, (i, name) in enumerate(places)]
+    write_sentences(tmp_path / "data/ten/test.jsonl", test)
+    given = []
+
+    def predict_file(run: Path, source: Path, out: Path) -> None:
+        given.append([s.id for s in read_sentences(source)])
+        shutil.copy(source, out)
+
+    monkeypatch.setattr("sinet.infer.case_study.predict_file", predict_file)
+    find_cases(plan, tmp_path / "cases.json")
+    by_id, by_triple = read_sealed(tmp_path / "cases.json")["cases"]
+    assert by_id["gold"]["id"] == by_id["predicted"]["sinet"]["id"] == "test-2"
+    assert by_triple["gold"]["id"] == by_triple["predicted"]["sinet"]["id"] == "test-1"
+    assert given == 2 * [["test-2", "test-3"]] + 2 * [["test-0", "test-1"]]
+
+
 def test_archived_runs_have_no_weights_to_predict_dev_with(studied, prepared, tmp_path):
     plan = planned(tmp_path, studied, prepared, sentences=["only-right", "hard-failure"], triples=[])
     find_cases(replace(plan, archived=plan.trained), tmp_path / "cases.json")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from sinet.data.sentence import Labels, Sentence, read_sentences, write_sentences
+from sinet.data.sentence import Labels, Sentence, by_document, read_sentences, write_sentences
 from sinet.evaluate.cases import chosen_cases, holds_triple
 from sinet.files import write_sealed
 from sinet.grid.plan import CaseStudy, Plan
@@ -41,8 +41,7 @@ def _by_rule_or_id(plan: Plan) -> list[dict]:
     for split, sentences in splits.items():
         names = [name for name in case.sentences if split_of.get(name, "dev") == split]
         if names:
-            read = sentences if split == "dev" else [s for s in sentences if s.id in names]
-            found |= zip(names, _cases(plan, case, split, read, names), strict=True)
+            found |= zip(names, _cases(plan, case, split, sentences, names), strict=True)
     return [found[name] for name in case.sentences]
 
 
@@ -66,7 +65,7 @@ def _by_triple(plan: Plan) -> list[dict]:
         where = ", ".join(f"{count} in {title} {split}" for (title, split), count in counts.items())
         choice = {"choice": f"the first sentence that holds the golden triple {shown}; such sentences: {where}"}
         case, split, sentence = found[0]
-        cases.append(_cases(plan, case, split, [sentence], [sentence.id])[0] | choice)
+        cases.append(_cases(plan, case, split, _sentences(plan, case, split), [sentence.id])[0] | choice)
     return cases
 
 
@@ -80,7 +79,11 @@ def _sentences(plan: Plan, case: CaseStudy, split: str) -> list[Sentence]:
 
 
 def _cases(plan: Plan, case: CaseStudy, split: str, sentences: Sequence[Sentence], wanted: Sequence[str]) -> list[dict]:
-    """`chosen_cases` among these sentences of a split, attended and predicted by every run of its place."""
+    """`chosen_cases` among these sentences of a split, attended and predicted by every run of its place; of ids alone
+    among the documents of these, which a system may read around them."""
+    if {*wanted} <= {s.id for s in sentences}:
+        documents = by_document([s.document for s in sentences])
+        sentences = [sentences[i] for of in documents if any(sentences[k].id in wanted for k in of) for i in of]
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         gold, attention = folder / "gold", folder / "attention"
