@@ -172,7 +172,7 @@ class System(TwoModels):
         """
         sentence, extent = extents(batch, spans, "relation_")
         lengths, pad = batch["relation_attention_mask"].sum(1), self.encoder.tokenizer.pad_token_id
-        longest = self._relation_room() + 2
+        longest = self.relation_encoder.max_pieces
         found, order = [], []
         for part in packed(number, lengths[sentence[pairs[:, 1]]], 2, self.settings.pieces_at_once):
             subject, object = pairs[part.items].unbind(1)

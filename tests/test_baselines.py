@@ -1,5 +1,6 @@
 """Systems without released figures, against short calculations written from the equations in NumPy, by loops."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from sinet.contract import Extractor, Labels, Sentence
 from sinet.data.sentence import Entity, read_sentences
 from sinet.efficiency import flops
 from sinet.efficiency.flops import as_released
+from sinet.encoders.encoder import Encoder
 from tests.conftest import CORPUS, LABELS
 
 PFN_THRESHOLDS = ("entity_threshold", "threshold")
@@ -651,3 +653,19 @@ def test_plmarker_reads_the_document_around_a_sentence_and_no_other_split(tiny_e
             model.entity_scores(model.collate([s]), spans, torch.tensor([0])) for s in (first, replace(first, text=()))
         )
     assert not torch.allclose(beside, alone, atol=1e-4)
+
+
+def test_plmarker_reads_a_sentence_longer_than_its_window_to_its_end(tiny_encoder):
+    entities = tuple(Entity("Method", i, i + 1) for i in (2, 45, 50, 55))
+    long = Sentence("long", ("graph", "kernels") * 30, entities, text=("graph", "kernels") * 40)
+    scores = []
+    for window in (0, 40):
+        torch.manual_seed(0)
+        settings = plmarker.System.test_settings | {"relation_window": window, "objects_at_once": 4}
+        model = plmarker.System(LABELS, Encoder(copy.deepcopy(tiny_encoder.model), tiny_encoder.tokenizer), **settings)
+        batch = model.eval().collate([long])
+        pairs = torch.cartesian_prod(torch.arange(4), torch.arange(4))
+        with torch.no_grad():
+            found = model.relation_scores(batch, batch["gold_spans"], batch["gold_types"], pairs, pairs[:, 0])
+        scores.append(torch.cat(found, dim=1))
+    torch.testing.assert_close(scores[1], scores[0])
