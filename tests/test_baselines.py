@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines import dygiepp, pfn, plmarker, span_multihead, table_sequence, unire
+from baselines import dygiepp, pfn, plmarker, pure, span_multihead, table_sequence, unire
 from baselines._cache import TensorCache
 from baselines._partition_recurrence import sweep as partition_sweep
 from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
@@ -18,6 +18,7 @@ from sinet.data.sentence import Entity, read_sentences
 from sinet.efficiency import flops
 from sinet.efficiency.flops import as_released
 from sinet.encoders.encoder import Encoder
+from sinet.infer import extract
 from tests.conftest import CORPUS, LABELS
 
 PFN_THRESHOLDS = ("entity_threshold", "threshold")
@@ -669,3 +670,23 @@ def test_plmarker_reads_a_sentence_longer_than_its_window_to_its_end(tiny_encode
             found = model.relation_scores(batch, batch["gold_spans"], batch["gold_types"], pairs, pairs[:, 0])
         scores.append(torch.cat(found, dim=1))
     torch.testing.assert_close(scores[1], scores[0])
+
+
+def test_raw_text_is_read_with_the_document_around_a_sentence(tiny_encoder, monkeypatch):
+    settings = pure.System.test_settings | {"entity_window": 12, "relation_window": 12}
+    predictor = object.__new__(extract.Predictor)
+    predictor.model = pure.System(LABELS, tiny_encoder, **settings).eval()
+    predictor.device, predictor.precision = torch.device("cpu"), "float32"
+    seen: list[Sentence] = []
+    collate = predictor.model.collate
+    predictor.model.collate = lambda batch: seen.extend(batch) or collate(batch)
+    monkeypatch.setattr(extract, "CHUNK", 1)
+    long = "graph " * tiny_encoder.max_pieces
+    list(predictor.stream([("x", 0, "Graph kernels. Neural parsers."), ("x", 40, "Parsing."), ("y", 0, long)]))
+    assert {(s.tokens[0], s.context(12)) for s in seen if s.document == "x"} == {
+        ("Graph", ((), ("Neural", "parsers", ".", "Parsing", "."))),
+        ("Neural", (("Graph", "kernels", "."), ("Parsing", "."))),
+        ("Parsing", (("kernels", ".", "Neural", "parsers", "."), ())),
+    }
+    windows = [s for s in seen if s.document == "y"]
+    assert len(windows) > 1 and all(s.text[s.offset :][: len(s.tokens)] == s.tokens for s in windows)

@@ -341,11 +341,16 @@ def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:
                     record |= {"entities": [], "relations": []}
                 yield parse_sentence(record, f"{path}:{number}", default_id=str(number - 1))
 
-    for document, sentences in itertools.groupby(alone(), key=lambda sentence: sentence.document):
+    yield from in_documents(alone())
+
+
+def in_documents(sentences: Iterable[Sentence]) -> Iterator[Sentence]:
+    """The sentences with the text of their document: of those that follow each other under one name."""
+    for document, together in itertools.groupby(sentences, key=lambda sentence: sentence.document):
         if document is None:
-            yield from sentences
+            yield from together
             continue
-        whole = list(sentences)
+        whole = list(together)
         text = tuple(word for sentence in whole for word in sentence.tokens)
         offsets = itertools.accumulate((len(sentence.tokens) for sentence in whole), initial=0)
         yield from (replace(s, text=text, offset=offset) for s, offset in zip(whole, offsets, strict=False))

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from sinet import machine
 from sinet.contract import Extractor
 from sinet.data.decode import decoded, utf8_lines
-from sinet.data.sentence import Entity, Labels, Relation, Sentence, parse_sentence
+from sinet.data.sentence import Entity, Labels, Relation, Sentence, in_documents, parse_sentence
 from sinet.data.text import Word, foreign, sentences
 from sinet.errors import UserError
 from sinet.files import json_line, write_atomically, write_lines
@@ -195,7 +195,7 @@ class Predictor:
         skip: int = 0,
     ) -> Iterator[ExtractedSentence]:
         """The same for parts of documents (document, offset of its first character, text), a chunk at a time, or with a
-        model of whole documents at least one, without the first `skip` sentences."""
+        model that reads beyond a sentence whole documents, without the first `skip` sentences."""
         split = (
             (document, [Word(w.text, w.start + offset, w.end + offset) for w in words])
             for document, offset, text in parts
@@ -205,7 +205,8 @@ class Predictor:
             (document, words, Sentence(str(n), tuple(w.text for w in words), document=document))
             for n, (document, words) in enumerate(split)
         )
-        whole, done = self.model.settings.whole_documents, 0
+        settings, done = self.model.settings, 0
+        whole = settings.whole_documents or any(getattr(settings, window) for window in settings.windows)
         for chunk in chunks(numbered, CHUNK, (lambda item: item[0]) if whole else None):
             first, done = max(0, skip - done), done + len(chunk)
             if done <= skip:
@@ -215,8 +216,8 @@ class Predictor:
                 log.warning(why, language)
             read = [windows(self.model, sentence) for _, _, sentence in chunk]
             given = [
-                replace(sentence, tokens=sentence.tokens[start:end])
-                for (_, _, sentence), parts in zip(chunk, read, strict=True)
+                replace(sentence, tokens=sentence.tokens[start:end], offset=sentence.offset + start)
+                for sentence, parts in zip(in_documents(sentence for _, _, sentence in chunk), read, strict=True)
                 for start, end in parts
             ]
             found = iter(predict(self.model, given, self.device, self.precision))
