@@ -54,17 +54,22 @@ class PFN(Settings):
     """Words of a sentence that are read; entities and relations beyond are not trained on, nor found."""
 
 
-class PURE(Settings):
+class TwoModelsSettings(Settings):
+    """What PURE and PL-Marker share."""
+
+    judged_by: ClassVar = {"entity": "ent", "relation": "rel"}
+    one_type: ClassVar = ("span", "pair")
+    takes_entities: ClassVar = True
+    windows: ClassVar = ("entity_window", "relation_window")
+
+
+class PURE(TwoModelsSettings):
     """PURE."""
 
     parts: ClassVar = {
         "entity": ("encoder.", "width.", "entity_model."),
         "relation": ("relation_encoder.", "relation_model."),
     }
-    judged_by: ClassVar = {"entity": "ent", "relation": "rel"}
-    one_type: ClassVar = ("span", "pair")
-    takes_entities: ClassVar = True
-    windows: ClassVar = ("entity_window", "relation_window")
     max_span_width: MaxSpanWidth = 8
     width_size: WidthSize = 150
     entity_window: Window = 0
@@ -95,17 +100,13 @@ class PURE(Settings):
     max_arguments: MaxArguments = 40
 
 
-class PLMarker(Settings):
+class PLMarker(TwoModelsSettings):
     """PL-Marker; the defaults are those of SciERC, without context."""
 
     parts: ClassVar = {
         "entity": ("encoder.", "entity_model."),
         "relation": ("relation_encoder.", "relation_model."),
     }
-    judged_by: ClassVar = {"entity": "ent", "relation": "rel"}
-    one_type: ClassVar = ("span", "pair")
-    takes_entities: ClassVar = True
-    windows: ClassVar = ("entity_window", "relation_window")
     max_span_width: MaxSpanWidth = 8
     dropout: Dropout = 0.1
     """Dropout on the states of both encoders."""

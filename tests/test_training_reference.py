@@ -32,6 +32,7 @@ from tests.test_reference import (
     PURE_RELATION_NAMES,
     SINET_NAMES,
     SPERT_NAMES,
+    assert_dygie_predictions,
     dygie_documents,
     dygie_model,
     pure_model,
@@ -516,14 +517,7 @@ def test_dygiepp_decodes_as_the_released_code(dygie):
     for sentences, decoded in zip(documents, reference.config["decoded"], strict=True):
         predictions = model.decode(model.collate([s.without_labels() for s in sentences]))
         for ours, theirs in zip(predictions, decoded["prop0"]["sentences"], strict=True):
-            entities = {(e.start, e.end, e.type): pytest.approx(e.score, abs=2e-5) for e in ours.entities}
-            assert entities == {(a, e, t): p for a, e, t, _, p in theirs["entities"]}
-            spans = [(e.start, e.end) for e in ours.entities]
-            released = {(tuple(h), tuple(t), kind): p for h, t, kind, _, p in theirs["relations"]}
-            # without what the common format has no place for: a span with itself, spans that are no entities
-            placed = {r: p for r, p in released.items() if r[0] != r[1] and r[0] in spans and r[1] in spans}
-            related = {(spans[r.head], spans[r.tail], r.type): r.score for r in ours.relations}
-            assert related == {r: pytest.approx(p, abs=2e-5) for r, p in placed.items()}
+            assert_dygie_predictions(ours, theirs)
 
 
 def test_dygiepp_labels_the_released_pairs(dygie, monkeypatch):

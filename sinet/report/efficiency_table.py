@@ -254,6 +254,7 @@ def _notes(grid: Grid, places: dict) -> list[str]:
                         alone[f"{title} with {grid.title('encoders', name)}"] = figure
     differ = "; ".join(f"{title}: {text}" for title, text in forms.items() if text)
     same = ", ".join(title for title, text in forms.items() if not text)
+    without = "; ".join(f"{what} {figure}" for what, figure in alone.items())
     return [
         "Ours: FLOPs are multiply-adds per sentence (unit: one multiply-add = 1), mean over the sentences counted, at "
         "even steps of length where they are not the whole test split, counted by fvcore under eager attention, "
@@ -262,15 +263,7 @@ def _notes(grid: Grid, places: dict) -> list[str]:
         "Inference (s): median [quartiles] of one pass over the sentences timed, token ids to triples, float32, the "
         f"batch that is fastest. {RANDOM_WEIGHTS.capitalize()}: the encoder's sizes alone, relations between gold "
         "entities, sentence by sentence.",
-        *(
-            [
-                "FLOPs (M) of sentences alone, without the context that is read: "
-                + "; ".join(f"{what} {figure}" for what, figure in alone.items())
-                + "."
-            ]
-            if alone
-            else []
-        ),
+        *([f"FLOPs (M) of sentences alone, without the context that is read: {without}."] * bool(alone)),
         *(f"{NOT_COUNTED.text.capitalize()}: {what}: {why}." for what, why in lost.items()),
         *(note for place, (_, timing) in places.items() for note in _place_notes(grid, place, timing)),
     ]
