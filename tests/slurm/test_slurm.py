@@ -81,7 +81,7 @@ def test_a_grid_through_slurm_makes_the_local_tables(cluster, tiny_mirror, tmp_p
     runs = resolve(load_config(through_slurm / "tiny.yaml")).runs
     # as many CPUs as a step has in the local run, in which several go on side by side
     each = cores_each(CPUS, len(runs), gpu_here())
-    fewer = [f"{rule}:cpus_per_task={each}" for rule in ("train", "predict", "attend")]
+    fewer = [f"{rule}:cpus_per_task={each}" for rule in ("train", "predict", "attend", "find_cases")]
     start = {"capture_output": True, "text": True}
     with warm_python(local, tmp_path / "warm") as environment:
         call = ["snakemake", "--cores", "all", "--configfile", "tiny.yaml"]
@@ -96,6 +96,7 @@ def test_a_grid_through_slurm_makes_the_local_tables(cluster, tiny_mirror, tmp_p
         "rule_count_flops_wildcards_ten_tiny": "1:30:00",
         "rule_time_inference_wildcards_ten_tiny": "1:30:00",
         "rule_attend_wildcards_ten_tiny_sinet_0": "30:00",
+        "rule_find_cases": "30:00",
     }
     for run in runs:
         name = run.replace("/", "_")
@@ -166,7 +167,7 @@ def test_a_job_gets_the_gpu_that_it_asks_for(cluster, tiny_project):
 # -- disturbed -----------------------------------------------------------------------------------------------------
 
 UNDISTURBED, CANCELLED, WARNED, TOO_LONG, TOO_LARGE, REQUEUED, ORPHANED = SEEDS = tuple(range(7))
-RECIPE = {"epochs": 40, "batch_size": 2, "weight_decay": 0.01, "selection": "last"}
+RECIPE = {"epochs": 120, "batch_size": 2, "weight_decay": 0.01, "selection": "last"}
 
 
 @pytest.fixture
