@@ -216,6 +216,10 @@ class UniRE(Settings):
     """UniRE."""
 
     one_type: ClassVar = ("span", "pair")
+    windows: ClassVar = ("window",)
+    window: Window = 0
+    """Words of the document that are read, those of the sentence counted, half of the rest from either side; 0 for the
+    sentence alone."""
     hidden_size: Size = 150
     """Of a word as head and as tail of a cell."""
     dropout: Dropout = 0.4

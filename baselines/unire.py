@@ -5,8 +5,8 @@ details follow the released code (Receiling/UniRE, commit 4f59bea). A cell of th
 label: None, an entity type inside the square of an entity, a relation type in the rectangle head x tail.
 
 What differs from the released code:
-- A sentence is read alone, as [CLS] words [SEP]; the released input is [CLS] left right [SEP] sentence [SEP], with up
-  to 200 words of context before the sentence and token type 1 on it.
+- The words around a sentence are read before it, as [CLS] left right [SEP] sentence [SEP] with token type 1 on the
+  sentence, where `window` is above 0 (released: 200, as in the recipe `own`); without it [CLS] words [SEP].
 - A symmetric relation that is found both ways round is one, as everywhere here.
 - Spans of a batch are made, typed and related in one pass; the released code loops over them in NumPy.
 - The recipe `own` has torch's second moment (0.999) and one rate for all layers of the encoder; released are 0.9, and
@@ -24,7 +24,7 @@ from torch.nn.utils.rnn import pad_sequence
 from baselines.settings import UniRE
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
-from sinet.encoders.encoder import Encoder
+from sinet.encoders.encoder import Encoder, Window
 from sinet.model import spans as S
 from sinet.model.weights import initialise_normal
 
@@ -55,6 +55,7 @@ class System(Extractor):
     def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s = self.settings
+        encoder.window = Window(words=s.window, leading=s.window > 0)
         self.head = Role(encoder.hidden_size, s.hidden_size, s.dropout)
         self.tail = Role(encoder.hidden_size, s.hidden_size, s.dropout)
         self.relation_start = 1 + len(labels.entity_types)
@@ -88,7 +89,8 @@ class System(Extractor):
 
     def encode(self, batch: Batch) -> Tensor:
         """States of the words' first pieces, (words, hidden)."""
-        hidden = self.encoder(batch["input_ids"], batch["attention_mask"])
+        types = batch["token_type_ids"] if self.encoder.window.leading else None
+        hidden = self.encoder(batch["input_ids"], batch["attention_mask"], token_type_ids=types)
         return hidden.flatten(0, 1).index_select(0, batch["word_start"])
 
     def scores(self, words: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:

@@ -439,6 +439,10 @@ class TrainingRecipe(Strict):
     """What is trained on; with train+dev the last weights are selected."""
     selection: Literal["last", "dev_ent", "dev_rel", "dev_rel_plus", "dev_ent_rel", "dev_ent_rel_plus"]
     """Which weights are selected: the last, or those with the highest sum of these F1 on dev."""
+    select_after: Natural = 0
+    """Dev is not evaluated, and nothing selected, in the first so many epochs, or steps if the length is in steps."""
+    patience: Count | None = None
+    """Training ends when so many epochs, or steps if the length is in steps, have selected nothing; null for never."""
     matching: Literal["symmetric", "directed"]
     """How relations are matched for the selection; scores are always reported both ways."""
     precision: Literal["auto", "float32", "bfloat16"]

@@ -38,6 +38,8 @@ MISTAKES = {
     "recipes: {short: {sinet: {encoder_lr: 1e-5}}}": r"'1e-5' is text, .*finite number or null; .* write 1.0e-5",
     "recipes: {short: {spert: {encoder_lr: null}}}": r"spert trains its encoder; give a rate, not nu",
     "recipes: {short: {spert: {warmup_steps: 5}}}": r"warmup_steps and decay_rate belong to inverse_time",
+    "recipes: {own: {unire: {select_after: 200}}}": r"select_after: 200 should be less than 200 epochs",
+    "recipes: {own: {spert: {patience: 3}}}": r"last selects nothing on dev; select_after should be 0 and",
     "recipes: {own: {table_sequence: {warmup_steps: 20000}}}": r"should be less than the 20000 steps",
     "recipes: {own: {dygiepp: {order: bucketed}}}": r"order: bucketed is by length, not for documents",
     "recipes: {own: {pure: {stages: {entity: {selection: dev_rel}}}}}": r"dev_rel does not measure the entity model",

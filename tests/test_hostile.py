@@ -245,7 +245,9 @@ def test_a_make_of_a_configuration_that_is_not_there_is_one_line():
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2 and line.endswith("sinet plan: config/nosuch.yaml: No such file or directory")
     for mistake, said in (("table", "table is no target; there are: tables "), ("CONFIG=", "CONFIG is empty; ")):
-        done = subprocess.run(["make", "--no-print-directory", "--dry-run", mistake], cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            ["make", "--no-print-directory", "--dry-run", mistake], cwd=ROOT, capture_output=True, text=True
+        )
         (line,) = done.stderr.splitlines()
         assert done.returncode == 2 and said in line and done.stdout == ""
 

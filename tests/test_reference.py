@@ -1,7 +1,9 @@
 """Our systems against the figures of their authors' released code, within the tolerances of the reference's README."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +13,7 @@ from baselines import dygiepp, pfn, plmarker, pure, spert, table_sequence, unire
 from baselines._coreference import antecedents
 from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 from sinet.efficiency.flops import as_released
+from sinet.encoders.fast import fast_inference
 from sinet.infer.released import PFN_NAMES, PURE_ENTITY_NAMES, PURE_RELATION_NAMES, SINET_NAMES, SPERT_NAMES, renamed
 from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
@@ -716,8 +719,8 @@ def unire_name(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def unire_figures() -> tuple[Reference, unire.System, list[Sentence]]:
-    """The model and the stored sentences with their gold. The encoder's input of some holds context, in a form that is
-    not ours: of a batch with `states` these are the words' states."""
+    """The model and the stored sentences with their gold. Some are read with context and others alone, so that both can
+    be of one batch `states` takes the place of the encoder's."""
     reference = Reference("unire.npz")
     config = reference.config
     symmetric = frozenset(config["symmetric_relation_labels"])
@@ -744,12 +747,28 @@ def unire_batch(model: unire.System, reference: Reference, sentences: list[Sente
     return batch
 
 
-def test_unire_reads_words_as_the_released_code(unire_figures):
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("form", ["alone", "in a document"])
+def test_unire_reads_words_as_the_released_code(form, packed, unire_figures):
     reference, model, sentences = unire_figures
-    alone = [s for s in sentences if not reference[f"{s.id}/token_type_ids"].any()]
-    with torch.no_grad():
-        ours = unire.System.encode(model, model.collate(alone))
-    torch.testing.assert_close(ours, unire_batch(model, reference, alone)["states"], atol=1e-4, rtol=0)
+    of_document = [sentences[i] for i in reference.config["document"]["sentences"]]
+    window = reference.config["document"]["window_words"] if form == "in a document" else 0
+    model = unire.System(model.labels, model.encoder, hidden_size=reference.config["mlp_size"], window=window).eval()
+    if window:
+        text = tuple(word for s in of_document for word in s.tokens)
+        starts = itertools.accumulate((len(s.tokens) for s in of_document), initial=0)
+        chosen = [replace(s, text=text, offset=start) for s, start in zip(of_document, starts, strict=False)]
+    else:
+        chosen = [s for s in sentences if s not in of_document]
+    batch = model.collate(chosen)
+    with torch.no_grad(), fast_inference(model, torch.float32) if packed else contextlib.nullcontext():
+        ours = model.encode(batch)
+    torch.testing.assert_close(ours, unire_batch(model, reference, chosen)["states"], atol=1e-4, rtol=0)
+    for row, sentence in enumerate(chosen):
+        stored, n = reference[f"{sentence.id}/input_ids"], len(reference[f"{sentence.id}/input_ids"])
+        assert torch.equal(batch["input_ids"][row, :n], stored) and int(batch["attention_mask"][row].sum()) == n
+        types = batch["token_type_ids"][row] if window else torch.zeros_like(batch["input_ids"][row])
+        assert torch.equal(types[:n], reference[f"{sentence.id}/token_type_ids"]) and not types[n:].any()
 
 
 def test_unire_tables_equal_the_released_code(unire_figures):

@@ -205,10 +205,51 @@ def test_documents_are_refused_where_there_are_none(run, prepared, tmp_path):
 def test_dev_is_looked_at_as_often_as_the_recipe_says(every, looks):
     """A share of an epoch is counted in whole steps within each epoch, as PURE does."""
     self = SimpleNamespace(recipe=recipe_of(evaluate_every=every), steps_per_epoch=105)
-    found = [step for step in range(1, 421) if training.Training.evaluates(self, step)]
+    found = [step for step in range(1, 421) if training.Training.ends_round(self, step)]
     assert found[: len(looks)] == looks
     if every == 0.1:
         assert found[9:12] == [100, 115, 125]
+
+
+@pytest.mark.parametrize(
+    "length", [{"epochs": 8, "select_after": 2, "patience": 2}, {"steps": 24, "evaluate_every": 3}]
+)
+def test_selection_begins_late_and_training_ends_where_nothing_better_comes(
+    length, run, prepared, tmp_path, monkeypatch
+):
+    """Dev F1 is given here; epochs have three steps."""
+    length = {"epochs": None, "select_after": 6, "patience": 6} | length if "steps" in length else length
+    run |= {"recipe": RECIPE | {"selection": "dev_ent"} | length}
+    f1 = iter((10.0, 20.0, 15.0, 15.0, 99.0, 99.0))
+    original = train.score
+
+    def scored(*arguments):
+        figures = original(*arguments)
+        figures["symmetric"]["ent"]["f1"] = next(f1)
+        return figures
+
+    monkeypatch.setattr(train, "score", scored)
+    train.train_run(spec(run), prepared, tmp_path / "whole", tmp_path / "state-whole")
+    rows = list(csv.DictReader((tmp_path / "whole" / "log.csv").read_text().splitlines()))
+    assert [row["dev_ent"] for row in rows] == ["", "", "10", "20", "15", "15"], "the first 2 epochs, the last 2"
+    measured = json.loads((tmp_path / "whole" / "training.json").read_text())
+    assert measured["selected_epoch"] == 4 and measured["dev"]["ent"] == 20
+
+    f1 = iter((10.0, 20.0, 15.0, 15.0, 99.0, 99.0))
+    save = state.StateFolder.save
+
+    def save_and_die(self, stage, step, saved):
+        save(self, stage, step, saved)
+        if step in (6, 18):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(state.StateFolder, "save", save_and_die)
+    for _ in range(2):  # before dev is evaluated, and at the end, which a later process sees for itself
+        with pytest.raises(KeyboardInterrupt):
+            train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / "state")
+    train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / "state")
+    assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
+    assert next(f1) == 99.0
 
 
 def test_running_out_of_memory_names_the_micro_batch(run, prepared, tmp_path, monkeypatch):

@@ -422,7 +422,7 @@ class Sizes(Encoder):
     def _states(self, input_ids: Tensor) -> Tensor:
         return torch.randn(*input_ids.shape, self.hidden_size, generator=torch.Generator().manual_seed(0))
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *_: Tensor | None, **__: Tensor | None) -> Tensor:
         return self._states(input_ids)
 
     def all_layers(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

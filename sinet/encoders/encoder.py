@@ -47,7 +47,8 @@ class EncoderInputs:
 
     `input_ids`, `attention_mask`: (batch, pieces). `word_start`, `word_end`: (words), the rows [start, end) of each
     word's pieces in the flattened (batch * pieces) axis; context words have none. `lengths`: the number of words of
-    each sentence that are read.
+    each sentence that are read. `token_type_ids` (batch, pieces): 1 on a sentence that stands behind its context and on
+    its [SEP], 0 elsewhere; None where all are 0.
     """
 
     input_ids: Tensor
@@ -55,6 +56,7 @@ class EncoderInputs:
     word_start: Tensor
     word_end: Tensor
     lengths: list[int]
+    token_type_ids: Tensor | None = None
 
     def tensors(self) -> dict[str, Tensor]:
         """As entries of a `Batch`, with for every word (words) its sentence, `word_sentence`, its position there,
@@ -63,7 +65,8 @@ class EncoderInputs:
         words = [(b, i, length - i) for b, length in enumerate(self.lengths) for i in range(length)]
         sentence, place, room = torch.tensor(words, dtype=torch.long).view(-1, 3).unbind(1)
         later_pieces, later_words = pieces_after_the_first(self.word_start, self.word_end)
-        return {
+        types = {} if self.token_type_ids is None else {"token_type_ids": self.token_type_ids}
+        return types | {
             "input_ids": self.input_ids,
             "attention_mask": self.attention_mask,
             "word_start": self.word_start,
@@ -80,19 +83,16 @@ class EncoderInputs:
 class Window(NamedTuple):
     """What of its document is read around a sentence: as many `words` in all (`Sentence.context`), or as many word
     `pieces` in all, [CLS] and [SEP] counted, of which the side that has fewer gets at most half of what room is left
-    and the other side the rest (PL-Marker). Nothing by default."""
+    and the other side the rest (PL-Marker). Nothing by default. `leading`: what stands before and after the sentence is
+    read before it, as many words of either, as [CLS] before after [SEP] sentence [SEP] (UniRE)."""
 
     words: int = 0
     pieces: int = 0
+    leading: bool = False
 
 
 class Encoder(nn.Module):
-    """A Hugging Face encoder with its tokenizer.
-
-    `window`: what is read around a sentence.
-    """
-
-    window = Window()
+    """A Hugging Face encoder with its tokenizer."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
@@ -102,6 +102,7 @@ class Encoder(nn.Module):
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size
         self.max_pieces: int = max_pieces(model)
+        self._window = Window()
         self._words: dict[str, tuple[int, ...]] = {}
         self._packed: PackedEncoder | None = None
         self._least_width = 0
@@ -113,9 +114,25 @@ class Encoder(nn.Module):
         return PackedEncoder.supports(self.model)
 
     @property
+    def window(self) -> Window:
+        """What is read around a sentence."""
+        return self._window
+
+    @window.setter
+    def window(self, window: Window) -> None:
+        self._window = window
+        self.forget_words()  # which were cut to the room that there was
+
+    @property
     def rows(self) -> int:
         """Rows of the embedding of word pieces."""
         return len(self.model.get_input_embeddings().get_parameter("weight"))
+
+    @functools.cached_property
+    def token_types(self) -> int:
+        """How many token types the architecture tells apart: MPNet and DistilBERT one, BERT two."""
+        known = "token_type_ids" in inspect.signature(self.model.forward).parameters
+        return max(1, self.model.config.type_vocab_size) if known else 1
 
     @contextlib.contextmanager
     def packed(self, dtype: torch.dtype) -> Iterator[None]:
@@ -127,22 +144,33 @@ class Encoder(nn.Module):
         finally:
             self._packed = None
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
         """Last hidden state, `(batch, pieces, hidden)`.
 
         Args:
             input_ids: (batch, pieces).
             attention_mask: 0/1, (batch, pieces), or (batch, pieces, pieces): what each piece (row) sees (column).
             position_ids: (batch, pieces), counted from 0; by default pieces are numbered in their order.
+            token_type_ids: (batch, pieces), 0 by default; an architecture that tells no types apart (`token_types`)
+            reads all alike.
 
         Raises:
             ValueError: the architecture does not take such a mask or position ids (`require`).
         """
         self.require(pair_mask=attention_mask.dim() == 3, position_ids=position_ids is not None)
+        if self.token_types < 2:
+            token_type_ids = None
         if self._packed is not None:
             places = None if position_ids is None else position_ids + first_position(self.model)
-            return self._packed(input_ids, attention_mask, places)[0][-1]
-        return self.transformer(input_ids, attention_mask, position_ids).last_hidden_state
+            return self._packed(input_ids, attention_mask, places, token_type_ids)[0][-1]
+        options = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        return self.transformer(input_ids, attention_mask, position_ids, **options).last_hidden_state
 
     def transformer(
         self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, **options: bool | Tensor
@@ -230,7 +258,7 @@ class Encoder(nn.Module):
                     self._words.clear()
                     new = list(dict.fromkeys(words))
                 ids = self.tokenizer(new, add_special_tokens=False)["input_ids"]
-                unknown, room = (self.tokenizer.unk_token_id,), self.max_pieces - 2
+                unknown, room = (self.tokenizer.unk_token_id,), self.max_pieces - self._special(self.window)
                 self._words.update(
                     (word, tuple(pieces[:room]) or unknown) for word, pieces in zip(new, ids, strict=True)
                 )
@@ -272,27 +300,41 @@ class Encoder(nn.Module):
         left: at most half of it those before, the nearest first. `window` takes the place of the encoder's own.
         """
         cls, sep = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
+        window = window or self.window
         rows, offsets = [], []
         for sentence in sentences:
-            words = self._read(sentence.tokens[:longest_words])
-            before, after = self._context(sentence, sum(map(len, words)), window or self.window)
-            ends = list(itertools.accumulate(map(len, words), initial=1 + len(before)))
-            rows.append([cls, *before, *itertools.chain(*words), *after, sep])
-            offsets.append(ends)
+            words = self._read(sentence.tokens[:longest_words], self._special(window))
+            before, after = self._context(sentence, sum(map(len, words)), window)
+            head = [cls, *before, *after, sep] if window.leading else [cls, *before]
+            rows.append([*head, *itertools.chain(*words), *(() if window.leading else after), sep])
+            offsets.append(list(itertools.accumulate(map(len, words), initial=len(head))))
         width = max(self._least_width, *map(len, rows))
         pad = self.tokenizer.pad_token_id
+        types = None
+        if window.leading:
+            begins = [ends[0] for ends in offsets]
+            types = torch.tensor(
+                [[int(at <= i < len(ids)) for i in range(width)] for at, ids in zip(begins, rows, strict=True)]
+            )
         return EncoderInputs(
             torch.tensor([ids + [pad] * (width - len(ids)) for ids in rows]),
             torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in rows]),
             torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[:-1]], dtype=torch.long),
             torch.tensor([b * width + end for b, ends in enumerate(offsets) for end in ends[1:]], dtype=torch.long),
             [len(ends) - 1 for ends in offsets],
+            types,
         )
+
+    @staticmethod
+    def _special(window: Window) -> int:
+        """How many pieces stand beside those of words."""
+        return 3 if window.leading else 2
 
     def _context(self, sentence: Sentence, own: int, window: Window) -> tuple[list[int], list[int]]:
         """The pieces that are read before and after the `own` ones of a sentence. Of words all pieces are read; where
         pieces are counted, a word may be cut."""
-        own = min(own, self.max_pieces - 2)
+        special = self._special(window)
+        own = min(own, self.max_pieces - special)
         if window.pieces and sentence.text:
             pieces, ends = self._text_pieces(sentence.text)
             begin, end = ends[sentence.offset], ends[sentence.offset + len(sentence.tokens)]
@@ -304,8 +346,9 @@ class Encoder(nn.Module):
                 right = min(right, room // 2)
                 left = min(left, room - right)
             return pieces[begin - left : begin], pieces[end : end + right]
-        before, after = sentence.context(window.words)
-        used = 2 + own
+        even = window.leading and (window.words - len(sentence.tokens)) % 2
+        before, after = sentence.context(window.words - even)
+        used = special + own
         pieces_before = self._read(before[::-1], used + (self.max_pieces - used + 1) // 2)[::-1]
         pieces_after = self._read(after, used + sum(map(len, pieces_before)))
         return list(itertools.chain(*pieces_before)), list(itertools.chain(*pieces_after))
@@ -320,7 +363,7 @@ class Encoder(nn.Module):
             known = self._last_text = (text, list(itertools.chain(*words)), ends)
         return known[1:]
 
-    def _read(self, words: Sequence[str], used: int = 2) -> list[tuple[int, ...]]:
+    def _read(self, words: Sequence[str], used: int) -> list[tuple[int, ...]]:
         """The pieces of the first words, as many as fit where so many pieces are `used`."""
         pieces = self.word_pieces(words) if words else []
         ends = list(itertools.accumulate(map(len, pieces), initial=used))
@@ -328,7 +371,9 @@ class Encoder(nn.Module):
 
     def truncated_words(self, sentences: Sequence[Sentence], longest_words: int | None = None) -> int:
         """How many words of the sentences do not fit the encoder, or lie beyond the `longest_words` that are read."""
-        return sum(len(s.tokens) - len(self._read(s.tokens[:longest_words])) for s in sentences)
+        return sum(
+            len(s.tokens) - len(self._read(s.tokens[:longest_words], self._special(self.window))) for s in sentences
+        )
 
 
 def _nothing(difference: Tensor, effect: Tensor) -> bool:

@@ -239,19 +239,26 @@ class PackedEncoder:
 
     @torch.no_grad()
     def __call__(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor | None = None, keep: bool = False
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        keep: bool = False,
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Hidden states (batch, pieces, hidden) in `dtype`, and attentions (batch, heads, pieces, pieces).
 
         Of both only the last state unless `keep`, which gives the embeddings, every layer and every attention.
         Cells of padding hold figures that mean nothing. A mask (batch, pieces, pieces) says what each piece (row) sees;
-        one that sees nothing is padding. `position_ids` (batch, pieces) are the model's own.
+        one that sees nothing is padding. `position_ids` (batch, pieces) are the model's own, `token_type_ids`
+        of a model that has types.
         """
         of_pairs = attention_mask.dim() == 3
         real = attention_mask.any(2) if of_pairs else attention_mask
         packing = _Packing(real, by_length=input_ids.device.type == "cpu" and not keep and not of_pairs)
         with torch.autocast(input_ids.device.type, enabled=False):
-            embedded = self.model.embeddings(input_ids=input_ids, position_ids=position_ids)
+            types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+            embedded = self.model.embeddings(input_ids=input_ids, position_ids=position_ids, **types)
             mask = self._mask(attention_mask, embedded, (packing.full and not of_pairs) or packing.blocks is not None)
             rows = packing.packed(embedded).to(self.dtype)
             if self.mapping is not None:

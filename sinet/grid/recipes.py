@@ -4,6 +4,7 @@ What a recipe does not name is as `recipe_defaults` of `config/recipes.yaml` has
 what it says of a dataset comes last. Spelled out, a recipe is a `sinet.schema.Recipe`.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -105,6 +106,10 @@ def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
                 yield f"{where}order: {t.order} is by length, not for documents; write shuffled or data"
             if parts:
                 yield f"{where}batch_size: document is for systems of one model; write a number"
+        if t.select_after >= (t.steps or t.epochs or math.inf):
+            yield f"{where}select_after: {t.select_after} should be less than {length_of(t)}"
+        if t.selection == "last" and (t.select_after or t.patience):
+            yield f"{where}selection: last selects nothing on dev; select_after should be 0 and patience null with it"
         figure = of.judged_by.get(name or "", "")
         if not all(metric.startswith(figure) for metric in SELECTIONS[t.selection]):
             yield f"{where}selection: {t.selection} does not measure the {name} model; write dev_{figure}"

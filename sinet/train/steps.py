@@ -32,7 +32,7 @@ REPORT_SECONDS = 10.0
 
 
 class Steps:
-    """Which items each step of a training takes, how many steps there are, and after which dev is looked at.
+    """Which items each step of a training takes, how many steps there are, and after which dev is evaluated.
 
     Args:
         items: what batches are made of (`Extractor.training_items`). recipe: one training, spelled out.
@@ -51,8 +51,16 @@ class Steps:
         """Positions of the items of each batch of an epoch, counted from 1."""
         return training_batches(self._lengths, self.recipe, self.seed, epoch, self._documents)
 
+    def in_steps(self, length: int) -> int:
+        """A length that the recipe gives in epochs, or in steps where its own length is in steps."""
+        return length if self.recipe.steps else length * self.steps_per_epoch
+
     def evaluates(self, step: int) -> bool:
-        """Whether the recipe looks at dev after so many steps: every so many steps or epochs, or so often in an
+        """Whether the recipe looks at dev after so many steps."""
+        return step > self.in_steps(self.recipe.select_after) and self.ends_round(step)
+
+    def ends_round(self, step: int) -> bool:
+        """Whether a row of the log is due after so many steps: every so many steps or epochs, or so often in an
         epoch."""
         every = self.recipe.evaluate_every
         if self.recipe.steps:
@@ -84,7 +92,7 @@ class Training(Steps):
         return whole + begun / self.steps_per_epoch if begun else whole
 
     def next_round(self) -> None:
-        """Begin the steps up to the next look at dev, or the end: no loss, no time."""
+        """Begin the steps up to the next row of the log, or the end: no loss, no time."""
         self.round_steps, self.round_items, self.seconds = 0, 0, 0.0
         self.loss = torch.zeros((), device=self.device)
 
@@ -121,7 +129,7 @@ class Training(Steps):
         self.round_steps, self.round_items = saved["round_steps"], saved["round_items"]
 
     def round(self, save: Callable[[], None], stop: StopSignal) -> float:
-        """The steps that are still to be done up to the next look at dev, or the end; returns the mean loss of a batch.
+        """The steps still to be done up to the next row of the log, or the end; returns the mean loss of a batch.
 
         The state is saved every `SAVE_SECONDS`, and at once when the scheduler asks the job to end.
 
@@ -131,7 +139,7 @@ class Training(Steps):
         self.model.train()
         began, last_saved = time.perf_counter() - self.seconds, time.monotonic()
         last_reported = last_saved
-        while self.step < self.steps and not (self.round_steps and self.evaluates(self.step)):
+        while self.step < self.steps and not (self.round_steps and self.ends_round(self.step)):
             with prefetched(self._parts, self._upcoming(), self.device) as prepared:
                 for items, parts in prepared:
                     terms = self._step(items, parts)
@@ -141,7 +149,7 @@ class Training(Steps):
                     self.round_items += len(items)
                     save_now = bool(stop.asked) or time.monotonic() - last_saved > SAVE_SECONDS
                     # a GPU is asked now and then only, as reading the loss waits for it, and before its work is saved
-                    ends = self.step == self.steps or self.evaluates(self.step)
+                    ends = self.step == self.steps or self.ends_round(self.step)
                     look = self.device.type == "cpu" or self.step % 50 == 0 or ends or save_now
                     if look and not torch.isfinite(self.loss):
                         told = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
@@ -171,13 +179,13 @@ class Training(Steps):
         log.info("%sstep %d of %d: %s", f"{self.model.stage} " * bool(self.model.stage), self.step, self.steps, told)
 
     def _upcoming(self) -> Iterator[list]:
-        """The items of each batch from here on up to the next look at dev, or the end."""
+        """The items of each batch from here on up to the next row of the log, or the end."""
         epoch, batches = 0, []
         for step in range(self.step, self.steps):
             if epoch != (epoch := step // self.steps_per_epoch + 1):
                 batches = self.batches(epoch)
             yield [self.items[i] for i in batches[step % self.steps_per_epoch]]
-            if self.evaluates(step + 1):
+            if self.ends_round(step + 1):
                 return
 
     def _parts(self, items: list) -> list[Batch]:

@@ -41,9 +41,10 @@ OUTPUTS = ("model.safetensors", "log.csv", "model.json")
 
 
 class Selected(TypedDict):
-    """The selected weights' epoch, and their F1 on dev by metric; None before any are."""
+    """The selected weights' epoch and step, and their F1 on dev by metric; None before any are."""
 
     epoch: float
+    step: int
     scores: dict[str, float] | None
 
 
@@ -211,9 +212,9 @@ def _train_stage(
         row: dict = {"stage": stage or "", "epoch": 0, "loss": 0.0, "train_s": 0.0, "sentences_per_s": 0.0}
         rows.append(row | (dev_scores() if data.dev else {}) | {"dev_s": time.perf_counter() - began})
         write_weights(_selected(state, number), model)
-        return {"epoch": 0, "scores": _scores(rows[-1])}
+        return {"epoch": 0, "step": 0, "scores": _scores(rows[-1])}
     training = Training(model, model.training_items(data.train), recipe, run.seed, device, precision)
-    best: Selected = {"epoch": 0, "scores": None}
+    best: Selected = {"epoch": 0, "step": 0, "scores": None}
     if saved is not None:
         training.restore(saved)
         best = saved["best"]
@@ -221,11 +222,17 @@ def _train_stage(
             "resumed in epoch %.4g, step %d of %d from %s", training.epoch, training.step, training.steps, state.folder
         )
 
+    def impatient() -> bool:
+        if recipe.patience is None:
+            return False
+        waited = training.step - max(best["step"], training.in_steps(recipe.select_after))
+        return not training.round_steps and waited >= training.in_steps(recipe.patience)
+
     def save() -> None:
         state.save(number, training.step, training.saved() | {"stage": number, "rows": rows, "best": best})
 
     with StopSignal() as stop:
-        while training.step < training.steps or training.round_steps:
+        while (training.step < training.steps or training.round_steps) and not impatient():
             try:
                 loss = training.round(save, stop)
             except UserError as error:
@@ -242,14 +249,18 @@ def _train_stage(
                 "dev_s": time.perf_counter() - began,
             }
             rows.append(row)
-            # what is not looked at cannot be selected, unless nothing else is there
-            if (looks or not selects or best["scores"] is None) and better(row, best["scores"], recipe.selection):
-                best = {"epoch": row["epoch"], "scores": _scores(row)}
+            # what is not looked at cannot be selected, unless nothing else is there in the end
+            if (looks or not selects or (ends and best["scores"] is None)) and better(
+                row, best["scores"], recipe.selection
+            ):
+                best = {"epoch": row["epoch"], "step": training.step, "scores": _scores(row)}
                 write_weights(_selected(state, number), model)
             training.report(row)
             training.next_round()
             save()
             stop.obey(training.epoch)
+    if training.step < training.steps:
+        log.info("ended after step %d: nothing was selected since epoch %.4g", training.step, best["epoch"])
     return best
 
 
