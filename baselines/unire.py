@@ -9,8 +9,6 @@ What differs from the released code:
   sentence, where `window` is above 0 (released: 200, as in the recipe `own`); without it [CLS] words [SEP].
 - A symmetric relation that is found both ways round is one, as everywhere here.
 - Spans of a batch are made, typed and related in one pass; the released code loops over them in NumPy.
-- The recipe `own` has torch's second moment (0.999) and one rate for all layers of the encoder; released are 0.9, and
-  rates that fall by 0.9 a layer.
 """
 
 from collections.abc import Sequence

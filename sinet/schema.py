@@ -393,6 +393,8 @@ class TrainingRecipe(Strict):
     """Whether transformers_adamw corrects its moments for their start at zero."""
     eps: Positive
     """The optimiser's epsilon."""
+    beta2: Annotated[float, Field(ge=0, le=0.9999)] = 0.999  # as in records from before it could be set
+    """Decay of the optimiser's second moment; that of the first is 0.9."""
     epochs: Count | None
     """Length in passes over the training split; or `steps`."""
     steps: Count | None
@@ -414,6 +416,9 @@ class TrainingRecipe(Strict):
     """Peak learning rate of everything else."""
     lr_of: dict[str, Positive]
     """Peak learning rates of parameters by the prefix of their names."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0  # as in records from before it could be set
+    """Factor of the encoder's rate from each of its layers to the one below; the last layer, embeddings and layers that
+    share their weights (ALBERT) have the whole rate."""
     weight_decay: NotNegative
     """Decay of weights; biases and LayerNorms have none."""
     encoder_weight_decay: NotNegative | None

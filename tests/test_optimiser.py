@@ -9,10 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from sinet import systems
 from sinet.encoders.embedding import RowEmbedding
-from sinet.train.optimiser import RowAdamW
+from sinet.train.optimiser import RowAdamW, parameter_groups
 from sinet.train.schedules import inverse_time, schedule, slanted_triangular
-from tests.conftest import recipe_of
+from sinet.train.steps import new_optimizer
+from tests.conftest import ARCHITECTURES, LABELS, recipe_of
 
 CLOSE = {"atol": 1e-6, "rtol": 1e-6}  # the factor of clipping is float32
 ROWS = [[1, 2, 2], [2, 3], [9, 1], [3], [7, 2]]
@@ -165,14 +167,20 @@ def test_a_resumed_one_goes_on_with_the_same_bits():
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("beta2", [0.9, 0.999])
 @pytest.mark.parametrize("bias_correction", [True, False])
 @pytest.mark.parametrize("decay", [0.0, 0.5])
-def test_the_step_is_transformers_adamw(decay, bias_correction):
+def test_the_step_is_transformers_adamw(decay, bias_correction, beta2):
     """Held against that class's formula, written out; a parameter that no batch reaches has a zero gradient after its
     first one."""
     plain, ours = models()
     optimizer = RowAdamW(
-        groups(ours, decay), [ours.embedding], eps=1e-3, bias_correction=bias_correction, transformers=True
+        groups(ours, decay),
+        [ours.embedding],
+        eps=1e-3,
+        beta2=beta2,
+        bias_correction=bias_correction,
+        transformers=True,
     )
     rates = falling(optimizer)
     moments = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in plain.named_parameters()}
@@ -186,8 +194,8 @@ def test_the_step_is_transformers_adamw(decay, bias_correction):
                 lr, wd = (0.05 / t, decay) if in_table else (0.1 / t, 0.0)
                 m, v = moments[name]
                 m.mul_(0.9).add_(p.grad, alpha=0.1)
-                v.mul_(0.999).addcmul_(p.grad, p.grad, value=0.001)
-                size = lr * ((1 - 0.999**t) ** 0.5 / (1 - 0.9**t) if bias_correction else 1)
+                v.mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+                size = lr * ((1 - beta2**t) ** 0.5 / (1 - 0.9**t) if bias_correction else 1)
                 p.sub_(size * m / (v.sqrt() + 1e-3))
                 p.mul_(1 - lr * wd)
     optimizer.apply_pending_decay()
@@ -213,6 +221,29 @@ def test_without_a_limit_nothing_is_clipped_and_by_one_norm_all_is():
         optimizer.apply_pending_decay()
         for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
             torch.testing.assert_close(one, other, **CLOSE)
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+@pytest.mark.parametrize("system", ["spert", "pure"])
+def test_rates_fall_from_layer_to_layer(system, kind, fresh_encoder):
+    """In every encoder of a system; a rate by name, embeddings and what is no encoder's do not fall."""
+    model = systems.load(system)(LABELS, fresh_encoder(kind))
+    names = {id(p): name for name, p in model.named_parameters()}
+    recipe = recipe_of(encoder_lr=1.0, head_lr=2.0, layer_decay=0.5, lr_of={"width.": 3.0})
+    rates = {names[id(p)]: group["lr"] for group in parameter_groups(model, recipe) for p in group["params"]}
+    for name, rate in rates.items():
+        if not name.startswith(model.encoders):
+            assert rate == (3.0 if name.startswith("width.") else 2.0)
+        else:
+            assert rate == (0.5 if ("layer.0." in name or "layers.0." in name) and kind != "albert" else 1.0), name
+    assert any(rate == 0.5 for rate in rates.values()) == (kind != "albert")
+    plain = {group["lr"] for group in parameter_groups(model, recipe_of(encoder_lr=1.0, head_lr=2.0))}
+    assert plain == {1.0, 2.0}
+
+
+def test_a_recipe_sets_the_second_moment(tiny_encoder):
+    model = systems.load("spert")(LABELS, tiny_encoder)
+    assert {group["betas"] for group in new_optimizer(model, recipe_of(beta2=0.8)).param_groups} == {(0.9, 0.8)}
 
 
 def rates_of(steps: int, **recipe: object) -> list[float]:

@@ -84,6 +84,8 @@ def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
             yield f"{where}epochs: give either epochs or steps"
         if t.encoder_lr is None and of.trains_encoder:
             yield f"{where}encoder_lr: {system} trains its encoder; give a rate, not null"
+        if t.encoder_lr is None and t.layer_decay != 1:
+            yield f"{where}layer_decay: the encoder has no rate that could fall; write 1.0"
         whole = t.evaluate_every == int(t.evaluate_every)
         if t.steps is not None and not whole:
             yield f"{where}evaluate_every: {t.evaluate_every} should be a whole number of steps, as the length is"

@@ -14,6 +14,7 @@ has a zero gradient from its first one on: its moments and its decay move it, as
 released with.
 """
 
+import re
 import weakref
 from collections.abc import Iterable
 
@@ -29,11 +30,16 @@ UNCORRECTED = 1_000_000
 """Steps after which both bias corrections are exactly one: counting from there leaves them out."""
 
 
+LAYER = re.compile(r"\.layers?\.(\d+)\.")
+"""In the name of an encoder's parameter, its layer, counted from 0; layers that share their weights have no number."""
+
+
 def parameter_groups(model: Extractor, recipe: TrainingRecipe) -> list[dict]:
     """The trained parameters of a model, or of its `stage`, by rate, decay and part.
 
     Biases and norms are not decayed; where the recipe says what is `undecayed`, those whose names hold one of its
-    texts, as in released code. `part` is the place in `Settings.parts`.
+    texts, as in released code. An encoder's rate falls from each layer to the one below by `layer_decay`; a rate in
+    `lr_of` does not. `part` is the place in `Settings.parts`.
 
     Raises:
         ValueError: a parameter that belongs to no part or has no rate, or a rate in `lr_of` that is no parameter's.
@@ -43,6 +49,9 @@ def parameter_groups(model: Extractor, recipe: TrainingRecipe) -> list[dict]:
     if idle := [prefix for prefix in recipe.lr_of if not any(name.startswith(prefix) for name in names)]:
         begin = ", ".join(sorted({name.split(".")[0] for name in names}))
         raise ValueError(f"lr_of: no parameter begins with {idle[0]!r}; they begin with {begin}")
+    in_layers = ((name, LAYER.search(name)) for name in names if name.startswith(model.encoders))
+    numbered = {name: int(found[1]) for name, found in in_layers if found}
+    last_layer = max(numbered.values(), default=0)
     decays = recipe.weight_decay if recipe.encoder_weight_decay is None else recipe.encoder_weight_decay
     for name, parameter in model.named_parameters():
         part = next((p for p, prefixes in model.settings.parts.items() if name.startswith(prefixes)), None)
@@ -54,6 +63,7 @@ def parameter_groups(model: Extractor, recipe: TrainingRecipe) -> list[dict]:
         rate, decay = (recipe.encoder_lr, decays) if in_encoder else (recipe.head_lr, recipe.weight_decay)
         if rate is None:
             raise ValueError("encoder_lr: the system trains its encoder; give a rate, not null")
+        rate *= recipe.layer_decay ** (last_layer - numbered.get(name, last_layer))
         rate = next((lr for prefix, lr in recipe.lr_of.items() if name.startswith(prefix)), rate)
         if recipe.undecayed is None:
             # a bias may have dimensions of its own, where several layers are held in one
@@ -71,8 +81,8 @@ class RowAdamW(torch.optim.AdamW):
     """Fused AdamW over parameter groups, of which the weights of `embeddings` are treated row by row on a CPU.
 
     Args:
-        bias_correction: whether the moments are corrected for their start at zero. transformers: whether the step is
-            that of transformers' AdamW instead of torch's.
+        beta2: decay of the second moment. bias_correction: whether the moments are corrected for their start at zero.
+            transformers: whether the step is that of transformers' AdamW instead of torch's.
     """
 
     grad_scale: Tensor | None = None
@@ -82,10 +92,11 @@ class RowAdamW(torch.optim.AdamW):
         groups: list[dict],
         embeddings: Iterable[RowEmbedding],
         eps: float = 1e-8,
+        beta2: float = 0.999,
         bias_correction: bool = True,
         transformers: bool = False,
     ) -> None:
-        super().__init__(groups, eps=eps, fused=True)
+        super().__init__(groups, betas=(0.9, beta2), eps=eps, fused=True)
         self._begin = 0 if bias_correction else UNCORRECTED
         self._transformers = transformers
         trained = {id(p) for group in self.param_groups for p in group["params"]}

@@ -215,6 +215,7 @@ def new_optimizer(model: Extractor, recipe: TrainingRecipe) -> RowAdamW:
         parameter_groups(model, recipe),
         embeddings,
         eps=recipe.eps,
+        beta2=recipe.beta2,
         bias_correction=recipe.bias_correction,
         transformers=recipe.optimizer == "transformers_adamw",
     )
