@@ -1,11 +1,8 @@
 """Coreference between the spans of a document, and their representations propagated along it.
 
-Lee et al., EMNLP 2017 (scores and loss); Wadden et al., EMNLP 2019, section 3 (propagation); details follow the
-released code that `baselines.dygiepp` names. The spans of a document with the best mention scores m are kept. Each may
-refer back to one of the nearest kept spans before it, or to none, which has the score 0:
-s_ij = FFNN([g_i ; g_j ; g_i * g_j ; distance]) + m_i + m_j. A round of propagation takes the softmax P of these scores,
-E_i = sum_j P_ij g_j over the antecedents (what goes to none is lost), f_i = sigmoid(W [g_i ; E_i] + b), and
-g_i <- f_i * g_i + (1 - f_i) * E_i; m and s are computed again of the new g.
+Lee et al., EMNLP 2017 (scores and loss); details follow the released code that `baselines.dygiepp`, `sciie` and `dygie`
+name. The spans of a document with the best mention scores m are kept. Each may refer back to one of the nearest kept
+spans before it, or to none, which has the score 0: s_ij = FFNN([g_i ; g_j ; g_i * g_j ; distance]) + m_i + m_j.
 """
 
 import functools
@@ -16,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines.settings import DyGIEpp
+from baselines.settings import DocumentSpanSettings, DyGIEpp
 from sinet.contract import Batch
 from sinet.model import spans as S
 from sinet.model.batches import by_document
-from sinet.model.concat import ConcatLinear
+from sinet.model.concat import ConcatLinear, WindowMeans
 from sinet.model.endpoints import FeedForward, span_scores, span_vectors
 
 DISTANCES = (1, 2, 3, 4, 5, 8, 16, 32, 64)
@@ -59,35 +56,37 @@ def windows(rows: Tensor, size: int) -> Tensor:
 
 
 class Coreference(nn.Module):
-    """Kept spans, antecedent scores and propagation, over spans that are concatenations of parts of these `sizes`."""
+    """Kept spans and antecedent scores, over spans that are concatenations of parts of these `sizes`."""
 
-    def __init__(self, sizes: tuple[int, ...], settings: DyGIEpp) -> None:
+    def __init__(self, sizes: tuple[int, ...], settings: DocumentSpanSettings) -> None:
         super().__init__()
         self.sizes, self.settings, size = sizes, settings, sum(sizes)
         network = functools.partial(FeedForward, hidden=settings.hidden_size, outputs=1, dropout=settings.dropout)
         self.mention = network(*sizes)
         self.antecedent = network(size, size, size, settings.width_size)
         self.distance = nn.Embedding(len(DISTANCES) + 1, settings.width_size)
-        self.gate = ConcatLinear(size, size, outputs=size)
 
-    def forward(self, words: Tensor, widths: Tensor, fits: Tensor, batch: Batch) -> Links:
-        """Args: words: (words, hidden); widths: (max_span_width, width_size); fits: (words, max_span_width)."""
+    def forward(
+        self, words: Tensor, widths: Tensor, fits: Tensor, batch: Batch, means: WindowMeans | None = None
+    ) -> Links:
+        """Args: words: (words, hidden); widths: (max_span_width, width_size); fits: (words, max_span_width); means: of
+        the words of every span, where they are a part of it."""
         document = batch["document"]
-        mention = span_scores(self.mention, words, words, widths).squeeze(-1).float()
-        # in double precision, as released: 0.3 of 50 words is 15 spans, and more in single
-        keep = (torch.bincount(document).double() * self.settings.coreference_spans_per_word).ceil().long().clamp(min=2)
-        spans = S.best_spans(mention.detach(), fits, document, keep)
-        before, known = antecedents(document[spans[:, 0]], self.settings.max_antecedents)
-        vectors, mention = span_vectors(words, widths, spans), mention[spans.unbind(1)]
-        scores = self.antecedent_scores(vectors, mention, before, known)
-        for _ in range(self.settings.coreference_rounds):
-            share = scores.softmax(1)[:, 1:].to(vectors.dtype)
-            expected = torch.bmm(windows(vectors, share.shape[1]), share.unsqueeze(2)).squeeze(2)
-            gate = self.gate(vectors, expected).sigmoid()
-            vectors = gate * vectors + (1 - gate) * expected
-            mention = self.mention(*vectors.split(self.sizes, dim=1)).squeeze(-1).float()
-            scores = self.antecedent_scores(vectors, mention, before, known)
-        return Links(spans, vectors, scores)
+        mention = span_scores(self.mention, words, words, widths, means).squeeze(-1).float()
+        spans = self.kept(mention.detach(), fits, document)
+        vectors, mention = span_vectors(words, widths, spans, means), mention[spans.unbind(1)]
+        return Links(spans, *self.linked(vectors, mention, document[spans[:, 0]]))
+
+    def kept(self, mention: Tensor, fits: Tensor, document: Tensor) -> Tensor:
+        """The best spans of every document, none of which crosses a better one, (kept, 2), word row and width less
+        one; `mention`, `fits`: (words, max_span_width), `document` (words)."""
+        keep = (torch.bincount(document) * self.settings.coreference_spans_per_word).floor().long().clamp(min=1)
+        return S.best_spans(mention, without_crossing(mention, fits), document, keep)
+
+    def linked(self, vectors: Tensor, mention: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        """`Links.vectors` and `Links.scores` of kept spans (kept, size) with mention scores and documents (kept)."""
+        before, known = antecedents(groups, self.settings.max_antecedents)
+        return vectors, self.antecedent_scores(vectors, mention, before, known)
 
     def antecedent_scores(self, vectors: Tensor, mention: Tensor, before: Tensor, known: Tensor) -> Tensor:
         """`Links.scores` of spans (kept, size) with mention scores (kept); `before`, `known`: of `antecedents`."""
@@ -101,6 +100,65 @@ class Coreference(nn.Module):
             scores.append(scored.squeeze(-1).float() + mention[head] + mention[tail])
         table = mention.new_full(known.shape, -torch.inf).index_put((known,), torch.cat(scores))
         return F.pad(table, (1, 0))
+
+
+class PropagatedCoreference(Coreference):
+    """That of DyGIE++ (Wadden et al., EMNLP 2019, section 3): kept spans may cross, and are updated from their
+    antecedents.
+
+    A round takes the softmax P of the scores, E_i = sum_j P_ij g_j over the antecedents (what goes to none is lost),
+    f_i = sigmoid(W [g_i ; E_i] + b), and g_i <- f_i * g_i + (1 - f_i) * E_i; m and s are computed again of the new g.
+    """
+
+    settings: DyGIEpp
+
+    def __init__(self, sizes: tuple[int, ...], settings: DyGIEpp) -> None:
+        super().__init__(sizes, settings)
+        self.gate = ConcatLinear(sum(sizes), sum(sizes), outputs=sum(sizes))
+
+    def kept(self, mention: Tensor, fits: Tensor, document: Tensor) -> Tensor:
+        # in double precision, as released: 0.3 of 50 words is 15 spans, and more in single
+        keep = (torch.bincount(document).double() * self.settings.coreference_spans_per_word).ceil().long().clamp(min=2)
+        return S.best_spans(mention, fits, document, keep)
+
+    def linked(self, vectors: Tensor, mention: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
+        before, known = antecedents(groups, self.settings.max_antecedents)
+        scores = self.antecedent_scores(vectors, mention, before, known)
+        for _ in range(self.settings.coreference_rounds):
+            share = scores.softmax(1)[:, 1:].to(vectors.dtype)
+            expected = torch.bmm(windows(vectors, share.shape[1]), share.unsqueeze(2)).squeeze(2)
+            gate = self.gate(vectors, expected).sigmoid()
+            vectors = gate * vectors + (1 - gate) * expected
+            mention = self.mention(*vectors.split(self.sizes, dim=1)).squeeze(-1).float()
+            scores = self.antecedent_scores(vectors, mention, before, known)
+        return vectors, scores
+
+
+def without_crossing(scores: Tensor, fits: Tensor) -> Tensor:
+    """Which spans are left when, from the best on, each span is taken that crosses none taken before: boolean, like
+    `scores`, `fits` (words, max_width). Two spans cross that overlap and neither holds the other.
+
+    A span better than all that cross it is taken, those it crosses are dropped, and so on with the rest.
+    """
+    width = fits.shape[1]
+    begin = torch.arange(1 - width, width, device=fits.device).view(1, -1, 1)
+    end = begin + torch.arange(1, width + 1, device=fits.device)
+    own = torch.arange(1, width + 1, device=fits.device).view(-1, 1, 1)  # of a span from 0, its end
+    crosses = ((begin > 0) & (begin < own) & (own < end)) | ((begin < 0) & (end > 0) & (end < own))
+    rank = torch.full_like(fits, -1, dtype=torch.long)
+    place = scores[fits].argsort(descending=True, stable=True).argsort()
+    rank[fits] = len(place) - 1 - place
+    taken = torch.zeros_like(fits)
+
+    def best_crossing(ranks: Tensor) -> Tensor:
+        near = F.pad(ranks, (0, 0, width - 1, width - 1), value=-1).unfold(0, 2 * width - 1, 1).transpose(1, 2)
+        return torch.where(crosses, near.unsqueeze(1), -1).amax((2, 3))
+
+    while (rank >= 0).any():
+        new = (rank >= 0) & (rank > best_crossing(rank))
+        taken = taken | new
+        rank = rank.masked_fill(new | (best_crossing(torch.where(new, rank, -1)) >= 0), -1)
+    return taken
 
 
 def gold_tensors(batch: Batch) -> dict[str, Tensor]:

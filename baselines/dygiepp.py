@@ -24,11 +24,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from baselines._coreference import Coreference, Links, clusters, gold_tensors, link_loss
-from baselines.settings import DyGIEpp
+from baselines._coreference import Coreference, Links, PropagatedCoreference, clusters, gold_tensors, link_loss
+from baselines.settings import DocumentSpanSettings, DyGIEpp
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
+from sinet.model.concat import WindowMeans
 from sinet.model.endpoints import FeedForward, span_scores, span_vectors, word_means
 
 
@@ -48,8 +49,10 @@ class Scores(NamedTuple):
 class System(Extractor):
     """DyGIE++."""
 
-    Settings = DyGIEpp
-    settings: DyGIEpp
+    Settings: ClassVar[type[DocumentSpanSettings]] = DyGIEpp
+    settings: DocumentSpanSettings
+    links_by: ClassVar[type[Coreference]] = PropagatedCoreference
+    """How the spans of a document are linked."""
     released_form = "first layers over the concatenation of every span and pair"
     citation = (
         "Wadden et al., EMNLP 2019: Entity, Relation, and Event Extraction with Contextualized Span Representations"
@@ -59,13 +62,13 @@ class System(Extractor):
     def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s = self.settings
-        self.sizes = (encoder.hidden_size, encoder.hidden_size, s.width_size)
+        self.sizes = self.part_sizes()
         network = functools.partial(FeedForward, hidden=s.hidden_size, dropout=s.dropout)
         self.width = nn.Embedding(s.max_span_width, s.width_size)
         self.entity = network(*self.sizes, outputs=len(labels.entity_types))
         self.mention = network(*self.sizes, outputs=1)
         self.relation = network(*3 * [sum(self.sizes)], outputs=len(labels.relation_types))
-        self.coreference = Coreference(self.sizes, s) if s.coreference_weight else None
+        self.coreference = self.links_by(self.sizes, s) if s.coreference_weight else None
         for name, weight in self.named_parameters():
             if name.endswith("weight") and not name.startswith("encoder."):
                 nn.init.xavier_normal_(weight)
@@ -79,17 +82,29 @@ class System(Extractor):
 
     # -- the network ---------------------------------------------------------------------------------------
 
-    def span_scores(self, network: FeedForward, words: Tensor, links: Links | None) -> Tensor:
+    def part_sizes(self) -> tuple[int, ...]:
+        """Of the parts of a span's representation."""
+        return self.encoder.hidden_size, self.encoder.hidden_size, self.settings.width_size
+
+    def words(self, batch: Batch) -> tuple[Tensor, WindowMeans | None]:
+        """What the ends of spans are read of, (words, hidden), and a mean of the words of every span, if there is."""
+        return word_means(self.encoder(batch["input_ids"], batch["attention_mask"]), batch), None
+
+    def span_scores(
+        self, network: FeedForward, words: Tensor, links: Links | None, means: WindowMeans | None = None
+    ) -> Tensor:
         """`network` over every span, (words, max_span_width, outputs), the updated ones among them."""
-        scores = span_scores(network, words, words, self.width.weight)
+        scores = span_scores(network, words, words, self.width.weight, means)
         if links is None:
             return scores
         updated = network(*links.vectors.split(self.sizes, dim=1))
         return scores.index_put(links.spans.unbind(1), updated.to(scores.dtype))
 
-    def span_vectors(self, words: Tensor, spans: Tensor, links: Links | None) -> Tensor:
+    def span_vectors(
+        self, words: Tensor, spans: Tensor, links: Links | None, means: WindowMeans | None = None
+    ) -> Tensor:
         """The representations of `spans` (spans, 2), (spans, size), the updated ones among them."""
-        vectors = span_vectors(words, self.width.weight, spans)
+        vectors = span_vectors(words, self.width.weight, spans, means)
         if links is None:
             return vectors
         grid = torch.Size([len(words), self.settings.max_span_width])
@@ -104,27 +119,39 @@ class System(Extractor):
         scores = self.relation((spans, head), (spans, tail), product)
         return scores + (mention[head] + mention[tail]).unsqueeze(1)
 
-    def links(self, words: Tensor, fits: Tensor, batch: Batch) -> Links | None:
+    def related(self, spans: Tensor, mention: Tensor, pairs: Tensor, counts: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`pair_scores`, and the representations (kept, size) that entities are scored of after it, if others; `counts`
+        (batch) of `spans`."""
+        return self.pair_scores(spans, mention, pairs), None
+
+    def links(self, words: Tensor, fits: Tensor, batch: Batch, means: WindowMeans | None = None) -> Links | None:
         """Coreference between the spans of the batch's documents; None of the light form."""
         if self.coreference is None:
             return None
-        return self.coreference(words, self.width.weight, fits, batch)
+        return self.coreference(words, self.width.weight, fits, batch, means)
+
+    def kept_counts(self, lengths: Tensor) -> Tensor:
+        """Spans of a sentence that are kept for relations, for `lengths` (batch)."""
+        return (lengths * self.settings.spans_per_word).ceil().long().clamp(min=1)
 
     def scores(self, batch: Batch) -> Scores:
         """What the losses are computed of, and what is decoded."""
-        words = word_means(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
+        words, means = self.words(batch)
         fits = S.span_grid(batch["words_left"], self.settings.max_span_width)
-        links = self.links(words, fits, batch)
-        mention = self.span_scores(self.mention, words, links).squeeze(-1).float()
+        links = self.links(words, fits, batch, means)
+        mention = self.span_scores(self.mention, words, links, means).squeeze(-1).float()
         ranked = mention.detach()
         if batch.gold_entities:
             ranked = ranked.masked_fill(S.gold_grid(fits, batch) > 0, torch.inf)  # given ones are not pruned
-        keep = (batch["lengths"] * self.settings.spans_per_word).ceil().long().clamp(min=1)
-        kept = S.best_spans(ranked, fits, batch["word_sentence"], keep)
+        kept = S.best_spans(ranked, fits, batch["word_sentence"], self.kept_counts(batch["lengths"]))
         counts = torch.bincount(batch["word_sentence"][kept[:, 0]], minlength=len(batch))
         pairs = S.ordered_pairs(counts, itself=True)
-        relation = self.pair_scores(self.span_vectors(words, kept, links), mention[kept.unbind(1)], pairs)
-        entity = self.span_scores(self.entity, words, links)
+        vectors = self.span_vectors(words, kept, links, means)
+        relation, updated = self.related(vectors, mention[kept.unbind(1)], pairs, counts)
+        entity = self.span_scores(self.entity, words, links, means)
+        if updated is not None:
+            scores = self.entity(*updated.split(self.sizes, dim=1))
+            entity = entity.index_put(kept.unbind(1), scores.to(entity.dtype))
         return Scores(F.pad(entity.float(), (1, 0)), fits, kept, pairs, F.pad(relation.float(), (1, 0)), links)
 
     # -- training and prediction ---------------------------------------------------------------------------
@@ -154,12 +181,16 @@ class System(Extractor):
             losses["coreference"] = self.settings.coreference_weight * link_loss(links, fits, batch)
         return losses
 
+    def types(self, entity: Tensor, fits: Tensor, batch: Batch) -> Tensor:
+        """The class of every span, None = 0, like `fits`: the best of its scores."""
+        return entity.argmax(-1).masked_fill(~fits, 0)
+
     @torch.no_grad()
     def decode(self, batch: Batch) -> list[Prediction]:
         """The best type of every span, the best relation of every pair of kept spans that are entities, and the
         clusters of spans that are linked to their best antecedents."""
         entity, fits, kept, pairs, relation, links = self.scores(batch)
-        types = S.gold_grid(fits, batch) if batch.gold_entities else entity.argmax(-1).masked_fill(~fits, 0)
+        types = S.gold_grid(fits, batch) if batch.gold_entities else self.types(entity, fits, batch)
         found = types.nonzero()
         start, width = found.unbind(1)
         kinds = types[start, width]

@@ -129,8 +129,8 @@ class PLMarker(TwoModelsSettings):
     max_arguments: MaxArguments = 40
 
 
-class DyGIEpp(Settings):
-    """DyGIE++."""
+class DocumentSpanSettings(Settings):
+    """What DyGIE++, DyGIE and SciIE share; the defaults are DyGIE++'s."""
 
     one_type: ClassVar = ("span", "pair")
     takes_entities: ClassVar = True
@@ -147,8 +147,6 @@ class DyGIEpp(Settings):
     coreference_weight: NotNegative = 0.0
     """Weight of the coreference loss. With 0 there is no coreference, and sentences are read one by one; with more, 1
     as released for SciERC, they are read as whole documents."""
-    coreference_rounds: Natural = 1
-    """How often the representations of spans are updated from their antecedents."""
     coreference_spans_per_word: Annotated[float, Field(ge=0.01, le=100)] = 0.3
     """Share of the length of a document that is kept for coreference, in spans."""
     max_antecedents: Long = 100
@@ -161,6 +159,54 @@ class DyGIEpp(Settings):
     @property
     def learns_clusters(self) -> bool:
         return self.coreference_weight > 0
+
+
+class DyGIEpp(DocumentSpanSettings):
+    """DyGIE++."""
+
+    coreference_rounds: Natural = 1
+    """How often the representations of spans are updated from their antecedents."""
+
+
+class SciIE(DocumentSpanSettings):
+    """SciIE; the defaults are those released for the entities of SciERC."""
+
+    context_size: Size = 200
+    """Of the BiLSTM, in each direction."""
+    word_dropout: Dropout = 0.5
+    """Dropout on words, before the BiLSTM and before their sum over a span."""
+    context_dropout: Dropout = 0.4
+    """Dropout on the states of the BiLSTM, from step to step and of its output."""
+    spans_per_word: Annotated[float, Field(ge=0.01, le=100)] = 0.3
+    """Share of the length of a sentence that is kept for relations, in spans. Released: 0.3, for relations 0.4."""
+    entity_weight: NotNegative = 0.2
+    """Weight of the entity loss. Released: 0.2, for relations 0."""
+    relation_weight: NotNegative = 0.33
+    """Weight of the relation loss. Released: 0.33, for relations 1."""
+    max_antecedents: Long = 250
+    """Kept spans before a span among which its antecedent is sought, the nearest."""
+
+
+class DyGIE(SciIE):
+    """DyGIE; the defaults are those released for the relations of SciERC."""
+
+    spans_per_word: Annotated[float, Field(ge=0.01, le=100)] = 0.5
+    """Share of the length of a sentence that is kept for relations, in spans."""
+    entity_weight: NotNegative = 1.0
+    """Weight of the entity loss."""
+    relation_weight: NotNegative = 1.0
+    """Weight of the relation loss."""
+    max_antecedents: Long = 250
+    """Kept spans before a span among which its antecedent is sought, those of the best coarse scores."""
+    coreference_rounds: Natural = 1
+    """How often the representations of spans are updated from their antecedents. Released: 1, for entities 2."""
+    relation_rounds: Natural = 2
+    """How often relations are scored, the representations of their spans updated in between; 0 for once, without an
+    update. Released: 2, for entities 3."""
+    relation_updates_entities: bool = True
+    """Whether entities are scored of what was updated along relations. Released: so, for entities not."""
+    gate: Literal["released", "paper"] = "released"
+    """What an update along coreference does: replaces a representation, or is mixed with it by a gate."""
 
 
 class SpanMultiHead(Settings):
@@ -232,10 +278,12 @@ class UniRE(Settings):
 
 SETTINGS: dict[str, type[Settings]] = {
     "sinet": SINET,
+    "dygie": DyGIE,
     "dygiepp": DyGIEpp,
     "pfn": PFN,
     "plmarker": PLMarker,
     "pure": PURE,
+    "sciie": SciIE,
     "span_multihead": SpanMultiHead,
     "spert": SpERT,
     "table_sequence": TableSequence,

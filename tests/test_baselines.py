@@ -3,14 +3,18 @@
 import copy
 import json
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from baselines import dygiepp, pfn, plmarker, pure, span_multihead, table_sequence, unire
+from baselines import _coupled_lstm as coupled_lstm
+from baselines import dygie, dygiepp, pfn, plmarker, pure, sciie, span_multihead, table_sequence, unire
 from baselines._cache import TensorCache
+from baselines._coreference import without_crossing
+from baselines._coupled_lstm import sweep as coupled_sweep
 from baselines._partition_recurrence import sweep as partition_sweep
 from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
 from sinet.contract import Extractor, Labels, Sentence
@@ -54,13 +58,13 @@ class Weights:
         return x
 
 
-def shuffled_weights(model: Extractor) -> Extractor:
+def shuffled_weights(model: Extractor, std: float = 0.3) -> Extractor:
     """Weights large enough that every term of the equations matters."""
     torch.manual_seed(3)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if not name.startswith("encoder."):
-                parameter.normal_(std=0.3)
+                parameter.normal_(std=std)
     return model.eval()
 
 
@@ -690,3 +694,384 @@ def test_raw_text_is_read_with_the_document_around_a_sentence(tiny_encoder, monk
     }
     windows = [s for s in seen if s.document == "y"]
     assert len(windows) > 1 and all(s.text[s.offset :][: len(s.tokens)] == s.tokens for s in windows)
+
+
+# -- SciIE and DyGIE -----------------------------------------------------------------------------------------------
+
+
+def coupled_lstm_by_hand(
+    x: np.ndarray, weight: np.ndarray, bias: np.ndarray, cell: np.ndarray, state: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+    """One direction over the words of a sentence, (words, hidden)."""
+    found = []
+    for word in x:
+        i, j, o = np.split(np.concatenate([word, mask * state]) @ weight + bias, 3)
+        i, o = 1 / (1 + np.exp(-i)), 1 / (1 + np.exp(-o))
+        cell = (1 - i) * cell + i * np.tanh(j)
+        state = np.tanh(cell) * o
+        found.append(state)
+    return np.stack(found)
+
+
+def crossing(one: tuple, other: tuple) -> bool:
+    return one[0] < other[0] < one[1] < other[1] or other[0] < one[0] < other[1] < one[1]
+
+
+def greedily_kept(scores: dict, keep: int) -> list[tuple]:
+    """The best spans of which none crosses a better one, in order of position."""
+    kept: list[tuple] = []
+    for span in sorted(scores, key=lambda s: -scores[s]):
+        if len(kept) < keep and not any(crossing(span, other) for other in kept):
+            kept.append(span)
+    return sorted(kept)
+
+
+def best_flat_set(scores: dict[tuple, float], begin: int, length: int) -> tuple[float, list[tuple]]:
+    """Of all sets of spans that do not overlap, found one after another, that of the greatest sum."""
+    if begin >= length:
+        return 0.0, []
+    best = best_flat_set(scores, begin + 1, length)
+    for (a, b), score in scores.items():
+        if a == begin and score > 0:
+            total, rest = best_flat_set(scores, b, length)
+            best = max(best, (score + total, [(a, b), *rest]), key=lambda found: found[0])
+    return best
+
+
+class LuanByHand:
+    """SciIE and DyGIE over the sentences of one document by the notes' equations, in float64, span by span."""
+
+    def __init__(self, model: sciie.System, sentences: list[Sentence]) -> None:
+        self.w, self.model, self.settings, self.sentences = Weights(model), model, model.settings, sentences
+        self.g, self.lengths, self.gold_clusters, row = {}, [len(s.tokens) for s in sentences], {}, 0
+        for sentence in sentences:
+            self.read(sentence, row)
+            for a, b, cluster in sentence.coreference:
+                self.gold_clusters[row + a, row + b] = cluster
+            row += len(sentence.tokens)
+        self.coreference_loss = self.propagate_coreference() if model.settings.coreference_weight else 0.0
+        self.entity, self.relation, self.kept, row = {}, {}, [], 0
+        for length in self.lengths:
+            self.relate(row, length)
+            row += length
+        for span in self.g:
+            self.entity[span] = np.concatenate([[0.0], self.network("entity", self.g[span])])
+
+    def network(self, name: str, x: np.ndarray) -> np.ndarray:
+        w = self.w
+        return w.linear(f"{name}.output", relu(w.linear(f"{name}.second", relu(w.linear(f"{name}.first", x)))))
+
+    def gated(self, name: str, one: np.ndarray, other: np.ndarray, x: np.ndarray) -> np.ndarray:
+        gate = 1 / (1 + np.exp(-self.w.linear(name, x)))
+        return gate * one + (1 - gate) * other
+
+    def read(self, sentence: Sentence, row: int) -> None:
+        """g of every span of a sentence: both ends of the BiLSTM, width, words by attention."""
+        w, (hidden, pieces) = self.w, sentence_arrays(self.model, sentence)
+        x = np.stack([hidden[a:b].mean(0) for a, b in pieces])
+        weights = [w[f"context.{name}"] for name in ("weight", "bias", "cell", "state")]
+        forward = coupled_lstm_by_hand(x, *(each[0] for each in weights), mask=1.0)
+        backward = coupled_lstm_by_hand(x[::-1], *(each[1] for each in weights), mask=1.0)[::-1]
+        h = np.concatenate([forward, backward], axis=1)
+        for a, b in all_spans(len(x), self.settings.max_span_width):
+            shares = softmax(np.array([w.linear("head", h[k])[0] for k in range(a, b)]))
+            head = sum(share * x[k] for share, k in zip(shares, range(a, b), strict=True))
+            self.g[row + a, row + b] = np.concatenate([h[a], h[b - 1], w["width.weight"][b - a - 1], head])
+
+    def distance(self, rank: int) -> np.ndarray:
+        bucket = rank if rank < 5 else min(9, 5 + int(np.log2(rank)) - 2)
+        return self.w["coreference.distance.weight"][bucket]
+
+    def candidates(self, spans: list, vectors: list, mention: list) -> list[dict[int, float]]:
+        """Of each kept span its antecedents and what their scores have besides the network's: the nearest, or those of
+        the best coarse scores."""
+        limit, found = self.settings.max_antecedents, []
+        for i in range(len(spans)):
+            rough = {j: mention[i] + mention[j] for j in range(i)}
+            if isinstance(self.model, dygie.System):
+                for j in rough:
+                    rough[j] += self.w.linear("coreference.source", vectors[i]) @ vectors[j]
+                chosen = sorted(rough, key=lambda j: -rough[j])[:limit]
+            else:
+                chosen = sorted(rough)[-limit:]
+            found.append({j: rough[j] for j in sorted(chosen)})
+        return found
+
+    def antecedent_scores(self, vectors: list, candidates: list[dict[int, float]]) -> list[np.ndarray]:
+        """Of none and of each antecedent."""
+        found = []
+        for i, known in enumerate(candidates):
+            scores = [0.0]
+            for j, rough in known.items():
+                pair = [vectors[i], vectors[j], vectors[i] * vectors[j], self.distance(i - j)]
+                scores.append(self.network("coreference.antecedent", np.concatenate(pair))[0] + rough)
+            found.append(np.array(scores))
+        return found
+
+    def propagate_coreference(self) -> float:
+        scores = {s: self.network("coreference.mention", self.g[s])[0] for s in self.g}
+        keep = max(1, int(np.floor(self.settings.coreference_spans_per_word * sum(self.lengths) + 1e-9)))
+        self.mentions = spans = greedily_kept(scores, keep)
+        vectors, mention = [self.g[s] for s in spans], [scores[s] for s in spans]
+        candidates = self.candidates(spans, vectors, mention)
+        for _ in range(getattr(self.settings, "coreference_rounds", 0)):
+            updated = []
+            for i, scored in enumerate(self.antecedent_scores(vectors, candidates)):
+                p = softmax(scored)
+                a = p[0] * vectors[i] + sum(q * vectors[j] for q, j in zip(p[1:], candidates[i], strict=True))
+                if self.settings.gate == "paper":
+                    a = self.gated("coreference.gate", vectors[i], a, np.concatenate([vectors[i], a]))
+                updated.append(a)
+            vectors = updated
+            self.g |= dict(zip(spans, vectors, strict=True))
+        if getattr(self.settings, "coreference_rounds", 0):
+            mention = [self.network("coreference.mention", g)[0] for g in vectors]
+            candidates = self.candidates(spans, vectors, mention)
+        loss, self.links = 0.0, []
+        for i, scored in enumerate(self.antecedent_scores(vectors, candidates)):
+            own = self.gold_clusters.get(spans[i])
+            gold = [False, *(own is not None and self.gold_clusters.get(spans[j]) == own for j in candidates[i])]
+            gold[0] = not any(gold)
+            loss -= np.log(softmax(scored)[gold].sum())
+            self.links.append(dict(zip([None, *candidates[i]], scored, strict=True)))
+        return loss
+
+    def relate(self, row: int, length: int) -> None:
+        """Relation scores between the kept spans of a sentence, whose g are updated along them."""
+        spans = [s for s in self.g if row <= s[0] < row + length]
+        score = {s: self.network("mention", self.g[s])[0] for s in spans}
+        keep = max(1, int(np.floor(self.settings.spans_per_word * length + 1e-6)))
+        kept = sorted(sorted(spans, key=lambda s: -score[s])[:keep])
+        self.kept += kept
+        g, rounds = {s: self.g[s] for s in kept}, getattr(self.settings, "relation_rounds", 0)
+        for _ in range(max(1, rounds)):
+            found = {
+                (i, j): self.network("relation", np.concatenate([g[i], g[j], g[i] * g[j]])) + score[i] + score[j]
+                for i in kept
+                for j in kept
+            }
+            if rounds:
+                u = {i: sum(self.w.linear("transition", relu(found[i, j])) * g[j] for j in kept) for i in kept}
+                g = {i: self.gated("relation_gate", u[i], g[i], np.concatenate([u[i], g[i]])) for i in kept}
+        self.relation |= {pair: np.concatenate([[0.0], scores]) for pair, scores in found.items()}
+        if getattr(self.settings, "relation_updates_entities", False):
+            self.g |= g
+
+    def losses(self) -> dict[str, float]:
+        gold, related, row = {}, {}, 0
+        for sentence in self.sentences:
+            placed = [(row + e.start, row + e.end) for e in sentence.entities]
+            for e, span in zip(sentence.entities, placed, strict=True):
+                gold[span] = LABELS.entity_types.index(e.type) + 1
+            for r in sentence.relations:
+                related[placed[r.head], placed[r.tail]] = LABELS.relation_types.index(r.type) + 1
+            row += len(sentence.tokens)
+        s = self.settings
+        terms = {
+            "entity": -s.entity_weight * sum(np.log(softmax(self.entity[x]))[gold.get(x, 0)] for x in self.entity),
+            "relation": -s.relation_weight
+            * sum(np.log(softmax(scores))[related.get(pair, 0)] for pair, scores in self.relation.items()),
+        }
+        return terms | ({"coreference": s.coreference_weight * self.coreference_loss} if s.coreference_weight else {})
+
+    def decoded(self) -> list[tuple[set, set]]:
+        """Of each sentence the typed spans and the relations between them."""
+        found, row = [], 0
+        for length in self.lengths:
+            typed = {s: int(self.entity[s].argmax()) for s in self.entity if row <= s[0] < row + length}
+            typed = {s: kind for s, kind in typed.items() if kind}
+            if not isinstance(self.model, dygie.System):
+                flat = best_flat_set({(a - row, b - row): self.entity[a, b].max() for a, b in typed}, 0, length)[1]
+                typed = {(row + a, row + b): typed[row + a, row + b] for a, b in flat}
+            related = {
+                (i, j, int(scores.argmax()))
+                for (i, j), scores in self.relation.items()
+                if i in typed and j in typed and i != j and scores.argmax()
+            }
+            found.append(({(a, b, kind) for (a, b), kind in typed.items()}, related))
+            row += length
+        return found
+
+
+SCIIE = sciie.System.test_settings | {"spans_per_word": 0.5, "context_size": 6}
+ROUNDS = [(0, False), (1, False), (1, True), (2, True), (3, False)]
+LUAN = [
+    (sciie, {}),
+    (sciie, {"relation_weight": 1.0, "entity_weight": 0.5, "max_span_width": 2, "spans_per_word": 0.3}),
+]
+LUAN += [(dygie, {"relation_rounds": n, "relation_updates_entities": updates}) for n, updates in ROUNDS]
+
+
+def luan_model(encoder: Encoder, system: ModuleType, **settings: object) -> sciie.System:
+    return shuffled_weights(system.System(LABELS, encoder, **SCIIE | settings), 0.15)
+
+
+def check_by_hand(model: sciie.System, documents: list[list[Sentence]]) -> None:
+    """All figures of a batch against those of its documents, each computed alone."""
+    sentences = [sentence for document in documents for sentence in document]
+    batch = model.collate(sentences)
+    by_hand = [LuanByHand(model, document) for document in documents]
+    with torch.no_grad():
+        scores, terms = model.scores(batch), model.losses(batch)
+        decoded = model.decode(batch)
+    expected = {name: sum(found.losses()[name] for found in by_hand) for name in terms}
+    assert {name: float(term) for name, term in terms.items()} == pytest.approx(expected, rel=1e-4)
+    row, places, mentions, kept, entity, relation = 0, [], [], [], [], []
+    for found in by_hand:
+        move = lambda spans, row=row: [(row + a, row + b) for a, b in spans]  # noqa: E731
+        places += move(found.entity)
+        kept += move(found.kept)
+        mentions += move(getattr(found, "mentions", []))
+        entity += found.entity.values()
+        relation += found.relation.values()
+        row += sum(found.lengths)
+    assert [(a, a + k + 1) for a, k in scores.fits.nonzero().tolist()] == places
+    assert [(a, a + k + 1) for a, k in scores.kept.tolist()] == kept
+    assert np.allclose(scores.entity[scores.fits].numpy(), np.stack(entity), atol=1e-4, rtol=1e-4)
+    assert np.allclose(scores.relation.numpy(), np.stack(relation), atol=2e-4, rtol=1e-4)
+    if scores.links is not None:
+        assert [(a, a + k + 1) for a, k in scores.links.spans.tolist()] == mentions
+        links, begin, reach = scores.links.scores, 0, scores.links.scores.shape[1] - 1
+        for found in by_hand:
+            for i, known in enumerate(found.links):
+                expected = np.full(1 + reach, -np.inf)
+                for j, score in known.items():
+                    expected[0 if j is None else 1 + reach - (i - j)] = score
+                assert np.allclose(links[begin + i].numpy(), expected, atol=1e-4, rtol=1e-4)
+            begin += len(found.links)
+    row, of_sentence = 0, iter(decoded)
+    for found in by_hand:
+        row = 0
+        for sentence, (typed, related) in zip(found.sentences, found.decoded(), strict=True):
+            ours = next(of_sentence)
+            spans = [(row + e.start, row + e.end) for e in ours.entities]
+            kinds = [LABELS.entity_types.index(e.type) + 1 for e in ours.entities]
+            assert {(a, b, kind) for (a, b), kind in zip(spans, kinds, strict=True)} == typed
+            # a symmetric relation has the argument that starts first as head, as everywhere here
+            folded = {
+                (j, i, k) if LABELS.relation_types[k - 1] in LABELS.symmetric and j[0] < i[0] else (i, j, k)
+                for i, j, k in related
+            }
+            types = [LABELS.relation_types.index(r.type) + 1 for r in ours.relations]
+            assert {(spans[r.head], spans[r.tail], k) for r, k in zip(ours.relations, types, strict=True)} == folded
+            row += len(sentence.tokens)
+
+
+@pytest.mark.parametrize("system, settings", LUAN)
+def test_sciie_and_dygie_follow_their_equations(system, settings, tiny_encoder):
+    check_by_hand(luan_model(tiny_encoder, system, **settings), [[s] for s in read_sentences(CORPUS)])
+
+
+def luan_documents() -> list[list[Sentence]]:
+    """The corpus in two documents and a single sentence; what is annotated alike in a document is one cluster."""
+    found = []
+    for name, sentences in zip("abc", np.split(np.array(read_sentences(CORPUS), dtype=object), [4, 5]), strict=True):
+        numbers: dict[str, int] = {}
+        document = []
+        for s in sentences:
+            mentions = [(e.start, e.end, numbers.setdefault(e.type, len(numbers))) for e in s.entities]
+            document.append(replace(s, document=name, coreference=tuple(mentions)))
+        found.append(document)
+    return found
+
+
+@pytest.mark.parametrize("max_antecedents", [250, 3])
+@pytest.mark.parametrize(
+    "system, settings",
+    [
+        (sciie, {}),
+        (sciie, {"coreference_weight": 0.5, "coreference_spans_per_word": 1.5}),
+        (dygie, {"coreference_rounds": 0}),
+        (dygie, {"coreference_spans_per_word": 1.0}),
+        (dygie, {"gate": "paper", "coreference_rounds": 1}),
+        (dygie, {"gate": "paper", "coreference_rounds": 2, "relation_rounds": 0}),
+        (dygie, {"coreference_rounds": 2, "relation_updates_entities": False}),
+    ],
+)
+def test_sciie_and_dygie_link_and_propagate_by_their_equations(system, settings, max_antecedents, tiny_encoder):
+    settings = {"coreference_weight": 1.0, "max_antecedents": max_antecedents} | settings
+    check_by_hand(luan_model(tiny_encoder, system, **settings), luan_documents())
+
+
+def test_spans_that_cross_better_ones_are_not_kept():
+    torch.manual_seed(0)
+    for case in range(60):
+        lengths = torch.randint(1, 12, (3,))
+        left = torch.cat([torch.arange(n, 0, -1) for n in lengths.tolist()])
+        fits = torch.arange(5) < left.unsqueeze(1)
+        scores = torch.randn(len(left), 5)
+        if case % 3 == 0:  # each span crosses a better one, which crosses a better one, ...
+            scores = torch.arange(5 * len(left)).view(-1, 5).float()
+        ours = {(a, a + k + 1) for a, k in without_crossing(scores, fits).nonzero().tolist()}
+        by_score = {(a, a + k + 1): float(scores[a, k]) for a, k in fits.nonzero().tolist()}
+        assert ours == set(greedily_kept(by_score, 10**6))
+
+
+def test_entities_of_sciie_are_the_best_that_do_not_overlap():
+    torch.manual_seed(0)
+    for _ in range(40):
+        lengths = torch.randint(1, 9, (4,))
+        scores = torch.randn(int(lengths.sum()), 4)
+        left = torch.cat([torch.arange(n, 0, -1) for n in lengths.tolist()])
+        scores = scores.masked_fill(torch.arange(4) >= left.unsqueeze(1), 0.0)
+        ours, row = sciie.flat_set(scores.clamp(min=0), lengths), 0
+        for n in lengths.tolist():
+            of_sentence = {(a, a + k + 1): float(scores[row + a, k]) for a in range(n) for k in range(4)}
+            found = [(a, a + k + 1) for a, k in ours[row : row + n].nonzero().tolist()]
+            assert found == best_flat_set(of_sentence, 0, n)[1]
+            row += n
+
+
+def test_coupled_lstm_follows_its_equations_and_knows_its_gradient(tiny_encoder):
+    torch.manual_seed(0)
+    steps, count, hidden = 4, 2, 3
+    shapes = (steps, 2, count, 3 * hidden), (2, hidden, 3 * hidden), *2 * [(2, count, hidden)]
+    arguments = [torch.randn(shape, dtype=torch.double, requires_grad=True) for shape in shapes]
+    mask = torch.randint(0, 2, (2, count, hidden)).double() * 2
+    assert torch.autograd.gradcheck(lambda *given: coupled_sweep(*given, mask), arguments)
+    x, recurrent, cell, state = (argument.detach() for argument in arguments)
+    with torch.no_grad():
+        out = coupled_sweep(x, recurrent, cell, state, mask)
+    for way in range(2):
+        weight = np.concatenate([np.eye(3 * hidden), recurrent[way].numpy()])
+        for b in range(count):
+            begin = (each[way, b].numpy() for each in (cell, state, mask))
+            expected = coupled_lstm_by_hand(x[:, way, b].numpy(), weight, np.zeros(3 * hidden), *begin)
+            assert np.allclose(out[:, way, b].numpy(), expected)
+
+
+def test_the_recurrent_mask_of_a_sentence_is_one_for_all_its_words(tiny_encoder, monkeypatch):
+    model = luan_model(tiny_encoder, sciie).train()
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(coupled_lstm, "sweep", lambda *given: seen.append(given[-1]) or coupled_sweep(*given))
+    batch = model.collate(read_sentences(CORPUS))
+    model.scores(batch)
+    (mask,) = seen
+    assert mask.shape == (2, len(batch), SCIIE["context_size"])
+    assert sorted(set(mask.flatten().tolist())) == pytest.approx(
+        [0.0, 1 / (1 - model.settings.context_dropout)], rel=1e-4
+    )
+    model.eval().scores(batch)
+    assert (seen[1] == 1).all()
+
+
+def test_sciie_drops_words_apart_for_context_and_heads(tiny_encoder, monkeypatch):
+    """Half of the words' figures before the BiLSTM, others before the sum over a span; and of the BiLSTM's states."""
+    model, read = luan_model(tiny_encoder, sciie).train(), []
+    model.context.register_forward_hook(lambda _, given, out: read.append((given[0], out)))
+    states, means = model.words(model.collate(read_sentences(CORPUS)))
+    ((words, out),) = read
+    dropped, of_heads = words == 0, means.rows == 0
+    assert 0.4 < float(dropped.float().mean()) < 0.6 and 0.4 < float(of_heads.float().mean()) < 0.6
+    assert (dropped != of_heads).any() and torch.allclose(words[~dropped & ~of_heads], means.rows[~dropped & ~of_heads])
+    assert 0.3 < float((states == 0).float().mean()) < 0.5
+    assert torch.allclose(states[states != 0], out[states != 0] / 0.6, rtol=1e-3)
+
+
+def test_the_gates_of_the_coupled_lstm_begin_orthonormal(tiny_encoder):
+    context = sciie.System(LABELS, tiny_encoder).context
+    for direction in context.weight.detach():
+        for gate in direction.split(context.hidden, dim=1):
+            product = gate.T @ gate if len(gate) >= gate.shape[1] else gate @ gate.T
+            torch.testing.assert_close(product, torch.eye(len(product)), atol=1e-5, rtol=0)
+    assert not context.bias.any() and context.cell.any() and context.state.any()

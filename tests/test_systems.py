@@ -32,6 +32,8 @@ DEFAULTS = recipe_of()
 FORMS = {
     "dygiepp with coreference": ("dygiepp", {"coreference_weight": 1.0}),
     "unire in a document": ("unire", {"window": 40}),
+    "dygie with coreference": ("dygie", {"coreference_weight": 1.0, "gate": "paper", "relation_rounds": 1}),
+    "sciie with coreference": ("sciie", {"coreference_weight": 1.0}),
     "pure with batched markers": ("pure", {"markers": "batched", "pairs_at_once": 3}),
 }
 """Forms of a system that are models of their own: whose, and its settings."""
@@ -506,7 +508,7 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
         predictions = model.decode(batch)
     gold = [{(e.type, e.start, e.end) for e in s.entities if e.end - e.start <= 4} for s in sentences]
     found = [{(e.type, e.start, e.end) for e in p.entities} for p in predictions]
-    takes_entities = {"sinet", "spert", "span_multihead", "pure", "plmarker", "dygiepp"}
+    takes_entities = {"sinet", "spert", "span_multihead", "pure", "plmarker", "dygiepp", "dygie", "sciie"}
     assert system.Settings.takes_entities == (system.__module__.rsplit(".", 1)[1] in takes_entities)
     if system.Settings.takes_entities:
         assert found == gold

@@ -1,6 +1,8 @@
-"""Spans by their endpoints: [first ; last ; width] and a feed-forward network over it.
+"""Spans by their endpoints: [first ; last ; width], where a system has it with a mean of the words, and a feed-forward
+network over it.
 
-What PURE (Zhong and Chen, NAACL 2021, section 3.2) and DyGIE++ (Wadden et al., EMNLP 2019, section 3) share.
+What PURE (Zhong and Chen, NAACL 2021, section 3.2), DyGIE++ (Wadden et al., EMNLP 2019, section 3), DyGIE and SciIE
+share.
 """
 
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 
 from sinet.contract import Batch
 from sinet.encoders.dropout import Dropout
-from sinet.model.concat import ConcatLinear, Part
+from sinet.model.concat import ConcatLinear, Part, WindowMeans
 
 
 class FeedForward(nn.Module):
@@ -42,22 +44,27 @@ def word_means(hidden: Tensor, batch: Batch) -> Tensor:
     return sums / pieces.unsqueeze(1)
 
 
-def span_vectors(words: Tensor, widths: Tensor, spans: Tensor) -> Tensor:
-    """[first ; last ; width] of spans (spans, 2), word row and width less one: (spans, 2 hidden + width_size).
+def span_vectors(words: Tensor, widths: Tensor, spans: Tensor, means: WindowMeans | None = None) -> Tensor:
+    """[first ; last ; width ; mean] of spans (spans, 2), word row and width less one: (spans, size).
 
     Args:
-        words: (words, hidden); widths: (max_span_width, width_size).
+        words: (words, hidden); widths: (max_span_width, width_size); means: of the words of every span (words,
+            max_span_width), or None.
     """
     row, width = spans.unbind(1)
-    return torch.cat([words[row], words[row + width], F.embedding(width, widths).to(words.dtype)], dim=1)
+    parts = [words[row], words[row + width], F.embedding(width, widths).to(words.dtype)]
+    return torch.cat(parts if means is None else [*parts, means.at(row, width)], dim=1)
 
 
-def span_scores(network: FeedForward, first: Tensor, last: Tensor, widths: Tensor) -> Tensor:
-    """`network` over [first ; last ; width] of every span, `(words, max_span_width, outputs)`.
+def span_scores(
+    network: FeedForward, first: Tensor, last: Tensor, widths: Tensor, means: WindowMeans | None = None
+) -> Tensor:
+    """`network` over [first ; last ; width ; mean] of every span, `(words, max_span_width, outputs)`.
 
     Args:
-        first, last: (words, hidden) of `endpoints`; widths: (max_span_width, width_size). Entry [a, k] is the span of
-        k + 1 words from word a; those that run past the last word mean nothing.
+        first, last: (words, hidden) of `endpoints`; widths: (max_span_width, width_size); means: as for `span_vectors`.
+            Entry [a, k] is the span of k + 1 words from word a; those that run past the last word mean nothing.
     """
     end = torch.arange(len(last), device=last.device).unsqueeze(1) + torch.arange(len(widths), device=last.device)
-    return network(first.unsqueeze(1), (last, end.clamp(max=len(last) - 1)), widths)
+    parts = (first.unsqueeze(1), (last, end.clamp(max=len(last) - 1)), widths)
+    return network(*parts, *(() if means is None else (means,)))
