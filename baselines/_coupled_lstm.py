@@ -1,8 +1,9 @@
 """A bidirectional LSTM with coupled gates, with a gradient of its own.
 
-He et al., ACL 2018, section 3.1 and Luan et al., EMNLP 2018, section 4.2: the input gate is one minus the forget gate.
-[i ; j ; o] = [x ; m * h] W + b, c <- (1 - s(i)) * c + s(i) * tanh(j), h <- tanh(c) * s(o), s the sigmoid, with one
-dropout mask m for all steps of a sentence, and first states that are learnt.
+Luan et al., EMNLP 2018, section 4; the cell is that of the released code which `baselines.sciie` names, whose forget
+gate is one minus the input gate. With s the sigmoid, [i ; j ; o] = [x ; m * h] W + b,
+c <- (1 - s(i)) * c + s(i) * tanh(j), h <- tanh(c) * s(o), with one dropout mask m for all steps of a sentence, and
+first states that are learnt.
 
 Automatic differentiation adds each step's gradient of the weights to a tensor of their size. Here the backward sweep is
 written out: everything but the chain of h and c is a factor of it, computed for all steps at once, and the gradient of

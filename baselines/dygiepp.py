@@ -8,6 +8,7 @@ one over [g_i ; g_j ; g_i * g_j] of the spans with the best mention scores, the 
 With `coreference_weight` above 0 a batch is a document, whose coreference is learnt as well; the networks for entities
 and relations then read the g that were updated along it (`baselines._coreference`).
 Labels are as annotated, whether a relation is symmetric or not; of several of one pair the last counts.
+SciIE and DyGIE, of which it came, are made of it (`baselines.sciie`, `baselines.dygie`).
 
 The released configuration for SciERC propagates coreference once and trains it with weight 1 (its light form: 0). What
 differs: a relation of a span with itself, or of spans that are no predicted entities, has no place in the common format

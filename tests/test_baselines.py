@@ -844,17 +844,18 @@ class LuanByHand:
         kept = sorted(sorted(spans, key=lambda s: -score[s])[:keep])
         self.kept += kept
         g, rounds = {s: self.g[s] for s in kept}, getattr(self.settings, "relation_rounds", 0)
-        for _ in range(max(1, rounds)):
+        seen = getattr(self.settings, "relation_updates_entities", False)  # and so the last update
+        for number in range(max(1, rounds)):
             found = {
                 (i, j): self.network("relation", np.concatenate([g[i], g[j], g[i] * g[j]])) + score[i] + score[j]
                 for i in kept
                 for j in kept
             }
-            if rounds:
+            if number < rounds - (not seen):
                 u = {i: sum(self.w.linear("transition", relu(found[i, j])) * g[j] for j in kept) for i in kept}
                 g = {i: self.gated("relation_gate", u[i], g[i], np.concatenate([u[i], g[i]])) for i in kept}
         self.relation |= {pair: np.concatenate([[0.0], scores]) for pair, scores in found.items()}
-        if getattr(self.settings, "relation_updates_entities", False):
+        if seen:
             self.g |= g
 
     def losses(self) -> dict[str, float]:
