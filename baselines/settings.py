@@ -35,23 +35,30 @@ class SpERT(SpanBasedSettings):
     threshold: Threshold = 0.4
 
 
-class PFN(Settings):
-    """PFN."""
+class PairTableSettings(Settings):
+    """What PFN and TCRE share."""
 
     one_type: ClassVar = ()
     hidden_size: Size = 300
-    """Of the recurrence and the tables."""
-    dropconnect: Dropout = 0.1
-    """DropConnect of the recurrent weights."""
+    """Of the task features and the tables."""
     dropout: Dropout = 0.1
-    """Dropout on the encoder's output and in the tables."""
+    """Dropout in the tables."""
     entity_threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
     """Least sigmoid of an entity cell that is predicted."""
     threshold: Threshold = 0.5
     mask_padding: bool = True
-    """Whether training leaves padding out of the global maximum; the released code does not."""
+    """Whether training leaves padding out of what is taken over positions; the released code does not."""
     max_words: Long = 128
     """Words of a sentence that are read; entities and relations beyond are not trained on, nor found."""
+
+
+class PFN(PairTableSettings):
+    """PFN."""
+
+    dropconnect: Dropout = 0.1
+    """DropConnect of the recurrent weights."""
+    dropout: Dropout = 0.1
+    """Dropout on the encoder's output and in the tables."""
 
 
 class TwoModelsSettings(Settings):
@@ -258,6 +265,22 @@ class TableSequence(Settings):
         return self
 
 
+class TCRE(PairTableSettings):
+    """TCRE."""
+
+    interaction: Literal["tcre", "mge"] = "tcre"
+    """What a task takes from the other: through a gate and by attention, and a share of its features (tcre); or through
+    the gate alone (mge), which is MGE as far as its abstract tells."""
+    heads: Heads = 2
+    """Heads of the attention (tcre); must divide hidden_size."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.interaction == "tcre" and self.hidden_size % self.heads:
+            raise mistake(f"{self.heads} attention heads do not divide hidden_size {self.hidden_size}")
+        return self
+
+
 class UniRE(Settings):
     """UniRE."""
 
@@ -287,6 +310,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "span_multihead": SpanMultiHead,
     "spert": SpERT,
     "table_sequence": TableSequence,
+    "tcre": TCRE,
     "unire": UniRE,
 }
 """The settings of each system by its name; a baseline's is its module. What is not named here is no system."""

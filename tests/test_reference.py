@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from baselines import dygiepp, pfn, plmarker, pure, spert, table_sequence, unire
+from baselines import dygiepp, pfn, plmarker, pure, spert, table_sequence, tcre, unire
 from baselines._coreference import antecedents
 from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 from sinet.efficiency.flops import as_released
@@ -358,6 +358,234 @@ def test_table_sequence_decodes_as_the_released_code():
                 assert spans == theirs["entities"]
                 related = sorted([spans[r.head][:2], spans[r.tail][:2], r.type] for r in ours.relations)
                 assert related == sorted(theirs["relations"])
+
+
+# -- TCRE ----------------------------------------------------------------------------------------------------------
+
+TCRE_NAMES = {
+    "feature_extractor.unit.input_transform1": "unit.entity.gates",
+    "feature_extractor.unit.input_transform2": "unit.relation.gates",
+    "feature_extractor.unit.input_transform3": "unit.entity.exchange",
+    "feature_extractor.unit.input_transform4": "unit.relation.exchange",
+    "feature_extractor.unit.att1": "unit.entity.attention",
+    "feature_extractor.unit.att2": "unit.relation.attention",
+} | {released: ours for released, ours in PFN_NAMES.items() if released.startswith(("ner.", "re.", "bert"))}
+TCRE_TASKS = {"ner": "entity", "re": "relation"}
+
+
+def tcre_model(**settings: object) -> tuple[Reference, tcre.System]:
+    """A model of the file's sizes and weights, or of what it has of them."""
+    reference = Reference("tcre.npz")
+    config, weights = reference.config, reference.weights()
+    labels = Labels(tuple(config["entity_types"]), tuple(config["relation_types"]), frozenset())
+    sizes = {"hidden_size": config["hidden_size"], "heads": config["attention_heads"], "dropout": 0.0}
+    thresholds = dict.fromkeys(("threshold", "entity_threshold"), config["threshold"])
+    model = tcre.System(labels, stored_encoder(config), **sizes | thresholds | settings)
+    mixed = {f"weight{k}": weights.pop(f"feature_extractor.unit.weight{k}").T for k in (1, 2)}
+    # ours has the share of its own task first, the released code that of entities
+    fuse = {"unit.entity.fuse.weight": mixed["weight1"], "unit.relation.fuse.weight": mixed["weight2"].flip(0)}
+    weights = renamed({n: w for n, w in weights.items() if not n.startswith("re.r.")}, TCRE_NAMES) | fuse
+    if model.settings.interaction == "tcre":
+        model.load_state_dict(weights, strict=True)
+        assert model.entity_table.norm.eps == model.relation_table.norm.eps == config["layer_norm_eps"]
+    else:
+        model.unit.load_state_dict({n.removeprefix("unit."): w for n, w in weights.items() if ".gates." in n})
+    return reference, model.eval()
+
+
+@pytest.fixture(scope="module")
+def tcre_figures() -> tuple[Reference, tcre.System]:
+    """In training, without dropout, and with padding computed with: as the released code in training and prediction."""
+    reference, model = tcre_model(mask_padding=False)
+    return reference, model.train()
+
+
+def tcre_sentences(reference: Reference, name: str) -> list[Sentence]:
+    """The sentences of a batch with their gold."""
+    found = []
+    for k, (ids, gold) in enumerate(zip(reference[f"{name}/input_ids"], batch_gold(reference, name), strict=True)):
+        place = {(start, end): i for i, (start, end, _) in enumerate(gold["entities"])}
+        entities = tuple(Entity(kind, start, end) for start, end, kind in gold["entities"])
+        relations = (Relation(kind, place[tuple(head)], place[tuple(tail)]) for kind, head, tail in gold["relations"])
+        words = words_of(ids, reference[f"{name}/word_offsets_{k}"])
+        found.append(Sentence(f"{name}-{k}", words, entities, tuple(relations)))
+    return found
+
+
+def batch_gold(reference: Reference, name: str, what: str = "gold") -> list[dict]:
+    return reference.config[what][reference.groups("batch").index(name)]
+
+
+def tcre_unit(model: tcre.System, states: torch.Tensor, mask: torch.Tensor | None) -> dict[str, torch.Tensor]:
+    """Our counterparts of the stored arrays of the unit, batch first."""
+    seen: dict[str, torch.Tensor] = {}
+    hooks = []
+    for theirs, ours in TCRE_TASKS.items():
+
+        def exchanged(_: object, inputs: tuple, out: torch.Tensor, name: str = theirs) -> None:
+            seen[f"interaction_gate_output_{name}"] = inputs[0].chunk(2, dim=-1)[0]
+            seen[f"interaction_{name}"] = out
+
+        def attended(_: object, inputs: tuple, out: tuple, name: str = theirs) -> None:
+            seen[f"attention_output_{name}"], seen[f"attention_weights_{name}"] = out
+
+        def fused(_: object, inputs: tuple, out: torch.Tensor, name: str = theirs) -> None:
+            seen[f"share_{name}"] = out.softmax(-1)[..., 0]
+
+        task = getattr(model.unit, ours)
+        hooks += [task.exchange.register_forward_hook(exchanged), task.attention.register_forward_hook(attended)]
+        hooks.append(task.fuse.register_forward_hook(fused))
+    with torch.no_grad():
+        seen["h_ner"], seen["h_re"] = model.unit(states, mask)
+    for hook in hooks:
+        hook.remove()
+    hidden = model.settings.hidden_size
+    seen |= {f"task_gated_{name}": seen[f"h_{name}"][..., :hidden] for name in TCRE_TASKS}
+    # the term without a gradient, of the share that each task has of itself
+    both = (seen.pop("share_ner") * seen.pop("share_re")).double()
+    return seen | {"loss_fusion": (both.sum().log().abs() / both.numel()).float()}
+
+
+def tcre_scores(model: tcre.System, seen: dict[str, torch.Tensor], mask: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Both tables, batch first, over the unit's features, with their padding."""
+    both, scores = (mask.unsqueeze(2) * mask.unsqueeze(1)).unsqueeze(-1), {}
+    for name, task in TCRE_TASKS.items():
+        table, features = getattr(model, f"{task}_table"), seen[f"h_{name}"]
+        with torch.no_grad():
+            logits = table(features, table.summary(None, features, None), ordered=name == "ner")
+        scores[f"{name}_scores"] = logits.sigmoid() * both
+    return scores
+
+
+def tcre_states(reference: Reference, name: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """The stored states and mask of a batch, batch first."""
+    return reference[f"{name}/embeddings"].transpose(0, 1), reference[f"{name}/mask"].T
+
+
+def test_tcre_equals_the_released_code(tcre_figures):
+    reference, model = tcre_figures
+    for name in reference.groups("batch"):
+        states, mask = tcre_states(reference, name)
+        ours = tcre_unit(model, states, None)
+        ours |= tcre_scores(model, ours, mask)
+        assert len(ours) == 15
+        for what, array in ours.items():
+            stored = reference[f"{name}/{what}"]
+            if stored.ndim and "weights" not in what:
+                stored = pfn_stored(reference, name, what)
+            torch.testing.assert_close(array, stored, atol=1e-5, rtol=0, msg=f"{name}: {what}")
+
+
+def test_tcre_equals_the_released_code_where_its_attention_says_nothing(tcre_figures, monkeypatch):
+    reference, model = tcre_figures
+    for task in (model.unit.entity, model.unit.relation):
+        silent = lambda query, key, value, **options: (torch.zeros_like(query), None)  # noqa: E731
+        monkeypatch.setattr(task.attention, "forward", silent)
+    for name in reference.groups("batch"):
+        ours = tcre_unit(model, tcre_states(reference, name)[0], None)
+        for what in ("h_ner", "h_re", "loss_fusion"):
+            stored = reference[f"{name}/without_attention/{what}"]
+            stored = stored.transpose(0, 1) if stored.ndim else stored
+            torch.testing.assert_close(ours[what], stored, atol=1e-5, rtol=0)
+
+
+def test_tcre_reads_sentences_and_learns_as_the_released_code(tcre_figures):
+    """From words and gold: states, gold cells, and the losses that have a gradient."""
+    reference, model = tcre_figures
+    for name in reference.groups("batch"):
+        batch = model.training_batch(tcre_sentences(reference, name))
+        assert torch.equal(batch["input_ids"], reference[f"{name}/input_ids"])
+        states, mask = tcre_states(reference, name)
+        assert torch.equal(batch["attention_mask"].long(), mask)
+        with torch.no_grad():
+            ours = model.encoder(batch["input_ids"], batch["attention_mask"])
+            losses = model.losses(batch)
+        torch.testing.assert_close(ours, states, atol=2e-5, rtol=0)
+        divisors = model.divisors([batch])
+        assert set(losses) == set(TCRE_TASKS.values())
+        for theirs, task in TCRE_TASKS.items():
+            cells = {"entity": "gold_entities", "relation": "gold_relations"}[task]
+            stored = pfn_stored(reference, name, f"{theirs}_labels")
+            assert sorted(batch[cells].tolist()) == stored.nonzero().tolist()
+            released = reference[f"{name}/loss_{theirs}"]
+            torch.testing.assert_close(losses[task] / divisors[task], released, atol=2e-5, rtol=0)
+
+
+def named_cells(cells: torch.Tensor, types: tuple[str, ...]) -> list[list]:
+    """Cells (cells, 3) as they are stored: two positions and a type's name."""
+    return [[i, j, types[kind]] for i, j, kind in cells.tolist()]
+
+
+def test_tcre_decodes_as_the_released_code(tcre_figures):
+    """All cells of the tables, and their counts by the released metric; of these our decoding has those on first
+    pieces, relations between two entities alone."""
+    reference, model = tcre_figures
+    types, kinds = model.labels.entity_types, model.labels.relation_types
+    for name in reference.groups("batch"):
+        states, mask = tcre_states(reference, name)
+        scores = tcre_scores(model, tcre_unit(model, states, None), mask)
+        counts = {"entities": torch.zeros(3), "triples": torch.zeros(3)}
+        sentences = tcre_sentences(reference, name)
+        predicted = model.decode(model.collate([s.without_labels() for s in sentences]))
+        stored = batch_gold(reference, name, "decoded")
+        for k, (ours, theirs) in enumerate(zip(predicted, stored, strict=True)):
+            entity, relation = (scores[f"{n}_scores"][k] >= reference.config["threshold"] for n in TCRE_TASKS)
+            starts = entity.any(2).any(1)
+            kept = relation & starts[:, None, None] & starts[:, None]
+            assert named_cells(entity.nonzero(), types) == theirs["entity_cells"]
+            assert named_cells(relation.nonzero(), kinds) == theirs["relation_cells_above_threshold"]
+            assert named_cells(kept.nonzero(), kinds) == theirs["relation_cells"]
+            gold, related = (pfn_stored(reference, name, f"{n}_labels")[k].bool() for n in TCRE_TASKS)
+            right = (entity & gold).any(2).any(1)
+            counts["entities"] += torch.stack([x.sum() for x in (entity, gold, entity & gold)])
+            both = right[:, None, None] & right[:, None]
+            counts["triples"] += torch.stack([x.sum() for x in (kept, related, kept & related & both)])
+
+            word = {int(first): w for w, (first, _) in enumerate(reference[f"{name}/word_offsets_{k}"])}
+            cells = [(word[i], word[j] + 1, t) for i, j, t in theirs["entity_cells"] if i in word and j in word]
+            assert sorted((e.start, e.end, e.type) for e in ours.entities) == sorted(cells)
+            begin = [start for start, _, _ in cells]
+            expected = {
+                (word[i], word[j], t)
+                for i, j, t in theirs["relation_cells_above_threshold"]
+                if {i, j} <= word.keys() and begin.count(word[i]) and begin.count(word[j]) > (i == j)
+            }
+            spans = ours.entities
+            assert {(spans[r.head].start, spans[r.tail].start, r.type) for r in ours.relations} == expected
+        assert {what: found.tolist() for what, found in counts.items()} == batch_gold(reference, name, "counts")
+
+
+def test_tcre_with_its_mask_equals_the_released_code_without_padding_and_ignores_padding():
+    reference, model = tcre_model()
+    for name in reference.groups("batch"):
+        sentences = tcre_sentences(reference, name)
+        with torch.no_grad():
+            together = model.encode(model.collate(sentences))
+            for b, sentence in enumerate(sentences):
+                alone, n = model.encode(model.collate([sentence])), int(reference[f"{name}/mask"][:, b].sum())
+                for theirs, one, all_ in zip(TCRE_TASKS, alone, together, strict=True):
+                    torch.testing.assert_close(all_[1][b, :n], one[1][0], atol=1e-5, rtol=0)
+                    torch.testing.assert_close(all_[2][b], one[2][0], atol=1e-5, rtol=0)
+                    if n == len(reference[f"{name}/mask"]):
+                        released = pfn_stored(reference, name, f"h_{theirs}")[b]
+                        torch.testing.assert_close(one[1][0], released, atol=3e-5, rtol=0)
+
+
+def test_mge_is_the_gates_of_tcre_alone():
+    """Of the stored figures both gates; it has no weight but theirs and the tables'."""
+    reference, model = tcre_model(interaction="mge")
+    parts = {
+        n.split(".")[0] + "." + n.split(".")[-2] for n, _ in model.named_parameters() if not n.startswith("encoder.")
+    }
+    tables = {f"{task}_table.{part}" for task in TCRE_TASKS.values() for part in ("pair", "norm", "classify")}
+    assert parts == {"unit.gates"} | tables
+    for name in reference.groups("batch"):
+        with torch.no_grad():
+            found = model.unit(tcre_states(reference, name)[0], None)
+        for theirs, ours in zip(TCRE_TASKS, found, strict=True):
+            gates = [f"task_gated_{theirs}", f"interaction_gate_output_{theirs}"]
+            stored = torch.cat([pfn_stored(reference, name, gate) for gate in gates], dim=-1)
+            torch.testing.assert_close(ours, stored, atol=1e-5, rtol=0)
 
 
 # -- PURE ----------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from baselines import plmarker, table_sequence, unire
+from baselines._pfn_tables import PairTables
 from sinet import machine, systems
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.data.sentence import read_sentences
@@ -34,6 +35,7 @@ FORMS = {
     "unire in a document": ("unire", {"window": 40}),
     "dygie with coreference": ("dygie", {"coreference_weight": 1.0, "gate": "paper", "relation_rounds": 1}),
     "sciie with coreference": ("sciie", {"coreference_weight": 1.0}),
+    "mge": ("tcre", {"interaction": "mge"}),
     "pure with batched markers": ("pure", {"markers": "batched", "pairs_at_once": 3}),
 }
 """Forms of a system that are models of their own: whose, and its settings."""
@@ -391,7 +393,8 @@ def test_every_decoded_score_is_one_that_is_trained_on(name, settings, given, ti
 
     gold, scores = [], []
     for sentence, found in zip(sentences, decoded, strict=True):
-        place = lambda e: e.start if name == "pfn" else (e.start, e.end)  # noqa: E731 of what a relation is scored
+        of_starts = issubclass(system, PairTables)  # what a relation is scored of
+        place = lambda e, s=of_starts: e.start if s else (e.start, e.end)  # noqa: E731
         ends = [place(e) for e in found.entities]
         relations = {(ends[r.head], ends[r.tail], r.type): r for r in found.relations}.values()
         scores += [item.score for item in (*found.entities, *relations)]

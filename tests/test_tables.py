@@ -470,6 +470,24 @@ def test_the_tables_of_own_data_hold_nothing_of_the_paper(tmp_path):
     assert body(tmp_path / "alone" / "tables" / "ablation.md") == []
 
 
+def test_mge_is_held_against_no_published_figure(tmp_path):
+    """It is a reconstruction from an abstract: in every shipped configuration, its row stands by itself."""
+    for overlay in (ROOT / "config").glob("*.yaml"):
+        models = load_config(overlay)["models"]
+        of_mge = {n: m for n, m in models.items() if m.get("settings", {}).get("interaction") == "mge"}
+        assert of_mge == {"mge": of_mge["mge"]} and of_mge["mge"]["title"] == "MGE, reconstructed from its abstract"
+        assert "published" not in of_mge["mge"] and not any(m.get("published") == "MGE" for m in models.values())
+    planned = declared(["ten/tiny/mge/0", "ten/tiny/pfn/0"], [], [])
+    planned["models"] = MODELS | {"mge": of_mge["mge"]}
+    grid = Grid([record("pfn", 0), record("pfn", 0) | {"model": "mge"}], planned, NOT_COMPARED)
+    pairs = published_table(grid, published.tables())
+    assert pairs.frame[("", "System")].map(str).tolist() == ["PFN"] and set(pairs.tidy["system"]) == {"PFN"}
+    shown = main_table(grid, published.tables()["main"], []).frame.map(str)
+    sources = dict(zip(shown[("", "System")], shown[("", "Source")], strict=True))
+    assert {source for name, source in sources.items() if name.startswith("MGE (")} == {"published; no MGE here"}
+    assert list(sources)[-1] == "MGE, reconstructed from its abstract (ours)"
+
+
 def test_published_rows_of_ones_own_stand_in_the_main_table(tmp_path):
     """Of own data and of the paper's columns, under a title of their own; ours of that name stands beneath."""
     (tmp_path / "rows.yaml").write_text(
