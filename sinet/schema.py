@@ -202,7 +202,7 @@ class Dataset(Strict):
     """Catalogue number of a licensed corpus."""
     folder: str | None = None
     """Folder in a mirror; default the dataset's name."""
-    format: Literal["jsonl", "spert", "dygie", "table_sequence", "ace"]
+    format: Literal["jsonl", "spert", "dygie", "table_sequence", "aste", "ace"]
     """Format of the files; `ace` reads lists of documents of a release."""
     release: str | None = None
     """Folder in a mirror that holds a licensed corpus as it was released (format `ace`)."""

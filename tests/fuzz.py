@@ -126,6 +126,7 @@ DYGIE = {
     "relations": [[[2, 4, 0, 0, "Used-for"]], []],
 }
 TWO = [{"tokens": TOKENS, "entities": [[0, 1, "Task"], [2, 5, "Method"]], "relations": [[2, 5, 0, 1, "Used-for"]]}]
+ASTE = "Parsing with trees .####[([0], [2], 'POS'), ([0], [1, 2], 'NEG')]\nGood .####[([1], [0], 'POS')]\n"
 TYPES = {"entity_types": ["Method", "Task"], "relation_types": ["Used-for"], "symmetric": []}
 SITE = {"account": "a", "gpus": 1, "limits": {"cpus": 8, "mem_mb": 64000, "runtime": 1440}, "partitions": {"gpu": "g"}}
 
@@ -203,8 +204,10 @@ class Readers:
         return read_json(self.write("any.json", json_bytes({"a": [1, {"b": None}]}, draw)), "a")
 
     def check(self, name: str, whole: object) -> Callable[[random.Random], object]:
+        made = damaged if isinstance(whole, str) else json_bytes
+
         def read(draw: random.Random) -> object:
-            faults = check_files([self.write(name, json_bytes(whole, draw))], None, None).faults
+            faults = check_files([self.write(name, made(whole, draw))], None, None).faults
             if faults:
                 raise UserError("\n".join(faults))
             return faults
@@ -216,6 +219,7 @@ class Readers:
         named = (*named, "shards", "labels", "sentences", "json_file")
         forms = {"jsonl": ("d.jsonl", JSONL), "spert": ("s.json", SPERT), "dygie": ("g.json", DYGIE)}
         forms["table_sequence"] = ("t.json", TWO)
+        forms["aste"] = ("a.txt", ASTE)
         return {name: getattr(self, name) for name in named} | {
             f"check {form}": self.check(*given) for form, given in forms.items()
         }

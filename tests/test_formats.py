@@ -15,6 +15,7 @@ from sinet.evaluate.metrics import score
 from sinet.grid.config import load_config
 from sinet.grid.plan import resolve
 from tests.conftest import DATASETS, LABELS, dataset
+from tests.reference import stored
 
 DOCUMENT = {
     "doc_key": "D",
@@ -104,6 +105,87 @@ def test_faults_of_other_forms_are_named(tmp_path, form, record, message):
     path.write_text(json.dumps(record if form == "dygie" else [record]), encoding="utf-8")
     with pytest.raises(UserError, match=r"in\.json:1: .*" + message):
         read(path, form)
+
+
+def aste(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_triplets_become_aspects_opinions_and_polarities(tmp_path):
+    figures = stored("aste.json")
+    path = aste(tmp_path / "a.txt", *figures["lines"])
+    assert recognise(read_text(path)) == "aste"
+    found = read(path, None, Labels(tuple(figures["entity_types"]), tuple(figures["relation_types"])))
+    assert [s.id for s in found] == [f"a-{i}" for i in range(len(figures["lines"]))]
+    for sentence, right in zip(found, figures["sentences"], strict=True):
+        spans = [[e.start, e.end] for e in sentence.entities]
+        assert list(sentence.tokens) == right["words"]
+        assert [[*span, e.type] for span, e in zip(spans, sentence.entities, strict=True)] == right["entities"]
+        assert [[r.type, spans[r.head], spans[r.tail]] for r in sentence.relations] == right["relations"]
+
+
+def test_triplets_are_read_as_annotated(tmp_path):
+    """A span that is aspect and opinion is two entities; a repeated triplet a repeated relation; an own separator in
+    the words stays; Span-ASTE's repeated separator is one."""
+    path = aste(
+        tmp_path / "a.txt",
+        "a #### b####[([2], [2], 'NEU'), ([2], [2], 'NEU')]",
+        "",
+        "good food #### #### ####[([1], [0], 'POS')]",
+        "no triplet####[]",
+    )
+    first, second, third = read(path, None)
+    assert first.tokens == ("a", "####", "b")
+    assert first.entities == (Entity("Aspect", 2, 3), Entity("Opinion", 2, 3))
+    assert first.relations == 2 * (Relation("NEU", 0, 1),)
+    assert second == Sentence(
+        "a-1",
+        ("good", "food"),
+        (Entity("Opinion", 0, 1), Entity("Aspect", 1, 2)),
+        (Relation("POS", 1, 0),),
+    )
+    assert third == Sentence("a-2", ("no", "triplet"))
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("no separator", r"no #### in the line; sentence####\[\(\[aspect .* is right"),
+        ("a b####[([0], [1], 'POS')", r"broken list of triplets: .* at column 26"),
+        ("a b####[([0], [1], 'POS') + open('x')]", r"broken list of triplets: .* at column 27"),
+        ("a b####{}", r"triplets: should be a list, is \{\}"),
+        ("a b####", r"broken list of triplets"),
+        ("a b####[([0], [1])]", r"triplets\[0\]: should be \(\[aspect word numbers\], .* is \[\[0\], \[1\]\]"),
+        ("a b####[([0], [1], 'POS'), ([0], 1, 'POS')]", r"triplets\[1\]\[1\]: should be a list of .* is 1"),
+        ("a b####[([], [1], 'POS')]", r"triplets\[0\]\[0\]: should be a list of at least one word number"),
+        ("a b####[([1], [2], 'POS')]", r"triplets\[0\]\[1\]: \[2\] are not all words .*; numbers 0 to 1 are right"),
+        ("a b####[([-1], [1], 'POS')]", r"triplets\[0\]\[0\]: \[-1\] are not all words"),
+        ("a b c####[([0, 2], [1], 'POS')]", r"triplets\[0\]\[0\]: \[0, 2\] is no span: all numbers"),
+        ("a b c####[([0], [2, 1], 'POS')]", r"triplets\[0\]\[1\]: \[2, 1\] is no span"),
+        ("a  b####[([0], [1], 'POS')]", r"tokens\[1\]: should be a word, is ''"),
+        ("a b####[([0], [1], 'BAD')]", r"relations\[0\]\.type: unknown type 'BAD'"),
+    ],
+)
+def test_faults_of_triplets_have_their_place(tmp_path, line, message):
+    path = aste(tmp_path / "a.txt", "a b####[([0], [1], 'POS')]", line)
+    with pytest.raises(UserError, match=r"a\.txt:2: .*" + message):
+        read(path, "aste", Labels(("Aspect", "Opinion"), ("NEG", "NEU", "POS")))
+
+
+TRIPLETS = {  # Xu et al. (2020), ASTE-Data-V2: sentences and triplets of train, dev and test
+    "14lap": ((906, 1460), (219, 346), (328, 543)),
+    "14res": ((1266, 2338), (310, 577), (492, 994)),
+    "15res": ((605, 1013), (148, 249), (322, 485)),
+    "16res": ((857, 1394), (210, 339), (326, 514)),
+}
+
+
+@pytest.mark.parametrize("name", TRIPLETS)
+def test_aspect_sentiment_triplets_are_as_published(name, tmp_path, caplog):
+    card = prepare(name, dataset(load_config()["datasets"][name]), [str(DATASETS)], tmp_path)["splits"]
+    found = [(split["sentences"], sum(split["relations"].values())) for split in card.values()]
+    assert tuple(found) == TRIPLETS[name] and "absence" not in caplog.text
 
 
 @pytest.mark.parametrize("split", ["train", "dev", "test"])

@@ -68,6 +68,21 @@ def test_a_form_declared_for_another_names_the_right_one(form, record, right, tm
         read(write(tmp_path / "x.json", [record]), form)
 
 
+@pytest.mark.parametrize(
+    "form, text, right",
+    [
+        *((form, "good food####[([1], [0], 'POS')]\n", "aste") for form in FORMS if form != "aste"),
+        ("aste", '{"tokens": ["a####[b]"]}\n', "jsonl"),
+        ("aste", '[{"tokens": ["a"]}]\n', "spert"),
+    ],
+)
+def test_lines_of_triplets_are_told_from_other_forms(form, text, right, tmp_path):
+    (tmp_path / "x.txt").write_text(text)
+    with pytest.raises(UserError, match=rf"x\.txt:1: the file is in another form: .*; declare `format: {right}`"):
+        read(tmp_path / "x.txt", form)
+    assert read(tmp_path / "x.txt", None)
+
+
 WORDS = {"tokens": ["Kim", "sang"]}
 DOCUMENT = {"sentences": [["Kim", "sang"]]}
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from sinet.data.formats import ASPECT_OPINION
 from sinet.data.sentence import Entity, Labels, Relation, Sentence
 from sinet.errors import UserError
-from sinet.evaluate.metrics import METRICS, facts, score
+from sinet.evaluate.metrics import FIGURES, METRICS, facts, score
 from sinet.evaluate.relaxed import relaxed_scores, symmetric_twice
 from tests.reference import missing, stored
 
@@ -77,6 +78,49 @@ def test_equals_the_released_scorers(case):
         for metric in METRICS if figures else ():
             for figure in ("precision", "recall", "f1") if stored[metric] else ():
                 assert figures[metric][figure] == pytest.approx(stored[metric][figure], abs=1e-9), (released, metric)
+
+
+TRIPLETS = stored("aste.json")
+
+
+def triplets(words: list[str], items: list) -> Sentence:
+    """[polarity, aspect, opinion] as a sentence: the distinct spans in either role, and the relations between them."""
+    found = sorted({(*span, kind) for _, *spans in items for span, kind in zip(spans, ASPECT_OPINION, strict=True)})
+    relations = (
+        Relation(polarity, found.index((*aspect, "Aspect")), found.index((*opinion, "Opinion")))
+        for polarity, aspect, opinion in items
+    )
+    return Sentence("s", tuple(words), tuple(Entity(kind, a, b) for a, b, kind in found), tuple(relations))
+
+
+def repeats(*sentences: Sentence) -> bool:
+    return any(len(set(s.relations)) < len(s.relations) for s in sentences)
+
+
+@pytest.mark.parametrize("case", TRIPLETS.get("cases", [{}]), ids=lambda case: case.get("title", "missing"))
+def test_equals_the_released_scorers_of_aspect_sentiment_triplets(case):
+    """Triplet F1 is Rel+, of a pair without polarity Rel+ with one type, of aspects and of opinions Ent of the type.
+    Repetitions collapse here and in SCI-Net's scorer, not in Span-ASTE's; SCI-Net's counts terms by their start."""
+    if not case:
+        missing("aste.json")
+    sentences = [TRIPLETS["sentences"][i] for i in case["sentences"]]
+    labels = Labels(tuple(TRIPLETS["entity_types"]), tuple(TRIPLETS["relation_types"]))
+    gold = [triplets(s["words"], s["relations"]) for s in sentences]
+    predicted = [triplets(s["words"], p) for s, p in zip(sentences, case["predicted"], strict=True)]
+    alike = [
+        [s.with_labels(s.entities, (Relation("POS", r.head, r.tail) for r in s.relations)) for s in side]
+        for side in (gold, predicted)
+    ]
+    ours, pairs = (score(*sides, labels)["directed"] for sides in ((gold, predicted), alike))
+    span_aste, sci_net = case["scores"]["span_aste"], case["scores"]["sci_net"]
+    expected = [(ours["ent"]["types"][kind], span_aste[kind.lower()]) for kind in ASPECT_OPINION]
+    expected += [(ours["rel_plus"], sci_net[name]) for name in ("triplet", "triplet_with_types")]
+    if not repeats(*gold, *predicted):
+        expected += [(ours["rel_plus"], span_aste[name]) for name in ("triplet", "original")]
+    if not repeats(*alike[0], *alike[1]):
+        expected.append((pairs["rel_plus"], span_aste["pair"]))
+    for found, right in expected:
+        assert [found[figure] for figure in FIGURES] == pytest.approx(right, abs=1e-9)
 
 
 def one(entities: list[tuple], relations: list[tuple]) -> Sentence:

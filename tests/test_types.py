@@ -57,6 +57,7 @@ def test_names_of_the_absence_of_a_relation():
         )
         == absent
     )
+    assert absences(["POS", "NEG", "NA"]) == ["NA"], "a polarity is no absence"
 
 
 @pytest.mark.parametrize("array", [False, True])

@@ -299,7 +299,8 @@ def _named_again(record: Any, where: str, form: str, named: dict[str, str]) -> I
 
 
 def _suspected_ends(form: str, entities: Sequence[Entity]) -> str | None:
-    """What lets ends be taken for exclusive in DyGIE's form, for inclusive in the others, though every span fits."""
+    """What lets ends be taken for exclusive in DyGIE's form, for inclusive in others, though every span fits. Spans of
+    ASTE-Data-V2 have no end, but all their words."""
     lengths = [entity.end - entity.start for entity in entities]
     if len(lengths) < FEW:
         return None
@@ -308,7 +309,7 @@ def _suspected_ends(form: str, entities: Sequence[Entity]) -> str | None:
             f"none of {len(lengths)} entities is one word; ends are inclusive in this form: if yours are exclusive, "
             "write each less by one"
         )
-    if form != "dygie" and max(lengths) == 1:
+    if form not in ("dygie", "aste") and max(lengths) == 1:
         return (
             f"each of {len(lengths)} entities is one word; ends are exclusive in this form: if yours are inclusive, "
             "write each greater by one"

@@ -199,8 +199,8 @@ def recognised(path: Path) -> str:
     text = read_text(path)
     if tool := tool_of_text(text):
         return CONVERTED[tool]
-    records = [record for _, record in itertools.islice(_json(text), 100) if isinstance(record, dict)]
     other = recognise(text)
+    records = [r for _, r in itertools.islice(FORMS[other].records(text), 100) if isinstance(r, dict)]
     if any(has_words(record, FORMS[other].keys) for record in records):
         return other
     tool = next(filter(None, map(tool_of, records)), None)

@@ -19,6 +19,7 @@ from sinet.data.misread import (
     DOCUMENT,
     SENTENCE,
     SPANS,
+    TRIPLETS,
     Keys,
     convert_hint,
     counted_characters,
@@ -37,6 +38,10 @@ BROKEN = 1000
 """Broken elements of an array after which reading stops: each is found by counting the file's lines."""
 BLANKS = re.compile(r"[ \t\r\n]*")
 MISSING_COMMA = Fault("", "broken JSON: a comma is missing before this object")
+TRIPLET_LINE = re.compile(r".*####[ ]*\[.*\]\s*", re.DOTALL)
+"""A line of ASTE-Data-V2, which is no JSON."""
+PYTHON_TO_JSON = str.maketrans("()'", '[]"')
+"""Lists of ASTE-Data-V2 hold numbers, lists, tuples and names of polarities: as JSON they are the same lists."""
 
 # -- files into records --------------------------------------------------------------------------------------------
 
@@ -114,6 +119,25 @@ def json_array(text: str) -> Iterator[tuple[int, Any]]:
         yield where, Fault("", "broken JSON: a comma or the array's closing bracket is missing")
     elif text[position + 1 :].strip():
         yield where, Fault("", "broken JSON: extra text after the array")
+
+
+def triplet_lines(text: str) -> Iterator[tuple[int, Any]]:
+    """Line number and record, `tokens` and `triplets`, of lines `sentence####[([aspect], [opinion], 'POS'), ...]`, or
+    the fault of a broken line. Words stand between single blanks."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        words, separator, _ = line.rpartition("####")
+        if not separator:
+            yield number, Fault("", f"no #### in the line; {TRIPLETS.shape} is right")
+            continue
+        # read at its place in the line, which a fault then names
+        triplets = decode(" " * len(words + separator) + line[len(words + separator) :].translate(PYTHON_TO_JSON))
+        if isinstance(triplets, Fault):
+            yield number, replace(triplets, what=triplets.what.replace("broken JSON", "broken list of triplets"))
+            continue
+        words = words.removesuffix("#### #### ")  # Span-ASTE's own files repeat the separator
+        yield number, {"tokens": words.rstrip(" ").split(" "), "triplets": triplets}
 
 
 def _next_element(text: str, start: int, broken: int) -> int | None:
@@ -232,6 +256,51 @@ def dygie_sentences(record: Any) -> Iterator[dict | Fault]:
         }
 
 
+def triplet_sentences(record: Any) -> Iterator[dict | Fault]:
+    """ASTE-Data-V2 (Xu et al., EMNLP 2020): a triplet is a relation, its polarity, from an aspect to an opinion, each
+    given by all numbers of its words. The spans of the triplets are the entities, each once under either type, by
+    their place; a triplet that is repeated is a repeated relation."""
+    words, triplets = record["tokens"], record["triplets"]
+    if not isinstance(triplets, list):
+        yield Fault("triplets", f"should be a list, is {triplets!r:.40}")
+        return
+    read: list[tuple[tuple[int, int, str], tuple[int, int, str], str] | Fault] = []
+    for i, item in enumerate(triplets):
+        if not (isinstance(item, list) and len(item) == 3 and isinstance(item[2], str)):
+            what = f"should be ([aspect word numbers], [opinion word numbers], 'POLARITY'), is {item!r:.60}"
+            read.append(Fault(f"triplets[{i}]", what))
+            continue
+        spans = [_span_of(numbers, len(words)) for numbers in item[:2]]
+        wrong = [Fault(f"triplets[{i}][{k}]", span) for k, span in enumerate(spans) if isinstance(span, str)]
+        aspect, opinion = ((*span, kind) for span, kind in zip(spans, ASPECT_OPINION, strict=True))
+        read.append(wrong[0] if wrong else (aspect, opinion, item[2]))
+    found = sorted({entity for item in read if not isinstance(item, Fault) for entity in item[:2]})
+    place = {entity: i for i, entity in enumerate(found)}
+    yield {
+        "tokens": words,
+        "entities": [{"type": kind, "start": start, "end": end} for start, end, kind in found],
+        "relations": [
+            item if isinstance(item, Fault) else {"type": item[2], "head": place[item[0]], "tail": place[item[1]]}
+            for item in read
+        ],
+    }
+
+
+ASPECT_OPINION = ("Aspect", "Opinion")
+
+
+def _span_of(numbers: Any, words: int) -> tuple[int, int] | str:
+    """Start and end (exclusive) of a span given by the numbers of its words, or what is wrong with them."""
+    if not isinstance(numbers, list) or not numbers or not all(map(whole, numbers)):
+        return f"should be a list of at least one word number, is {numbers!r:.60}"
+    start, end = numbers[0], numbers[-1] + 1
+    if not 0 <= min(numbers) <= max(numbers) < words:
+        return f"{numbers!r:.60} are not all words of the sentence; numbers 0 to {words - 1} are right"
+    if numbers != list(range(start, end)):
+        return f"{numbers!r:.60} is no span: all numbers of its words are listed, one after another"
+    return start, end
+
+
 NOWHERE: Mapping[tuple[int, int], int] = {}
 ENTITY, RELATION = ("start", "end", "type"), ("start", "end", "start", "end", "type")
 
@@ -304,6 +373,7 @@ FORMS = {
     "spert": Form("SpERT's JSON array", json_array, spert_sentences, SENTENCE),
     "dygie": Form("DyGIE's and PURE's JSON lines, one document a line", json_lines, dygie_sentences, DOCUMENT),
     "table_sequence": Form("Two are Better than One's JSON array", json_array, two_sentences, SPANS),
+    "aste": Form("ASTE-Data-V2's lines, sentence####[triplets]", triplet_lines, triplet_sentences, TRIPLETS),
 }
 """Format name in a dataset's declaration -> form."""
 
@@ -314,7 +384,12 @@ def _known_forms() -> str:
 
 def recognise(text: str) -> str:
     """The name of the form a file is in, by its first records: of JSON lines by whether most are documents, of arrays
-    by what most entities are."""
+    by what most entities are. Lines of ASTE-Data-V2 are told by their separator."""
+    filled = (line for line in text.split("\n") if line.strip())
+    some_lines = list(itertools.islice(filled, JUDGED))
+    triplets = sum(bool(TRIPLET_LINE.fullmatch(line)) and isinstance(decode(line), Fault) for line in some_lines)
+    if triplets > len(some_lines) - triplets:
+        return "aste"
     array = text.lstrip()[:1] == "["
     records = (record for _, record in (json_array if array else json_lines)(text) if isinstance(record, dict))
     if not array:
@@ -352,6 +427,12 @@ def located(path: Path, form: str, text: str) -> Iterator[tuple[str, dict | Faul
             inside += several
 
 
+def _holds_words(form: str, text: str) -> bool:
+    """Whether a record of a file has words where the form has them."""
+    records = itertools.islice(FORMS[form].records(text), JUDGED)
+    return any(has_words(record, FORMS[form].keys) for _, record in records)
+
+
 class NotThisForm(Fault):
     """The fault of a file that is not in the form it is read in."""
 
@@ -360,6 +441,9 @@ def _of_whole_file(form: str, records: list[tuple[int, Any]], text: str) -> tupl
     """Line and fault of a file whose records are all misread in the same way."""
     keys, legible = FORMS[form].keys, [(line, record) for line, record in records if not isinstance(record, Fault)]
     if not legible:
+        other = recognise(text)
+        if other != form and "aste" in (form, other) and _holds_words(other, text):
+            return 1, NotThisForm("", f"the file is in another form: {FORMS[other].title}; declare `format: {other}`")
         return None
     records = [record for _, record in legible]
     if not any(has_words(record, keys) for record in records):

@@ -40,6 +40,7 @@ DOCUMENT = Keys(
     ("clusters", "doc_key", "doc_id"),
     '{"sentences": [["A", "word"]], "ner": [[[start, end, type]]], "relations": [[[start, end, start, end, type]]]}',
 )
+TRIPLETS = Keys("tokens", "triplets", (), "sentence####[([aspect word numbers], [opinion word numbers], 'POS'), ...]")
 
 TOOLS = (
     ("CrossRE", {"sentence", "ner"}),

@@ -306,8 +306,10 @@ NO_RELATION = re.compile(
 
 
 def absences(types: Iterable[str]) -> list[str]:
-    """The relation types that by their name are the absence of one."""
-    return [kind for kind in types if NO_RELATION.fullmatch(re.sub(r"\(e\d,e\d\)|[\W\d_]", "", kind.lower()))]
+    """The relation types that by their name are the absence of one; a negative beside a positive is a polarity."""
+    letters = {kind: re.sub(r"\(e\d,e\d\)|[\W\d_]", "", kind.lower()) for kind in types}
+    polarities = {"neg", "negative"} if {"pos", "positive"} & set(letters.values()) else set()
+    return [kind for kind, name in letters.items() if NO_RELATION.fullmatch(name) and name not in polarities]
 
 
 def ask_absence(types: Sequence[str]) -> str:

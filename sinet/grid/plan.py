@@ -444,7 +444,7 @@ def _check_training(config: Config, where: str, recipe_name: str, model: str, da
             f"{where}{model} reads whole documents; recipe {recipe_name} should say batch_size: document and "
             "micro_batch_size: null"
         )
-    if config.datasets[dataset].format in ("spert", "table_sequence") and (
+    if config.datasets[dataset].format in ("spert", "table_sequence", "aste") and (
         what := recipes.needs_documents(recipe, system, settings)
     ):
         raise UserError(
