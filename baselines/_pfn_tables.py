@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from baselines.settings import PairTableSettings
+from baselines.settings import TableFillingSettings
 from sinet.contract import Batch, Extractor, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
@@ -74,10 +74,10 @@ class PairTable(nn.Module):
         return self.classify(F.elu(self.dropout(self.norm(pairs))))
 
 
-class PairTables(Extractor):
+class TableFilling(Extractor):
     """A system of one table a task: a subclass makes them by `tables` and says in `encode` what they read."""
 
-    settings: PairTableSettings
+    settings: TableFillingSettings
     test_settings: ClassVar[dict] = {"hidden_size": 32}
     released_form = "both tables over the concatenation of every two word pieces"
     entity_table: PairTable

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines._partition_recurrence import sweep
-from baselines._pfn_tables import PairTable, PairTables
+from baselines._pfn_tables import PairTable, TableFilling
 from baselines.settings import PFN
 from sinet.contract import Batch, Labels
 from sinet.encoders.dropout import Dropout
@@ -53,7 +53,7 @@ class PartitionFilter(nn.Module):
         return entity, relation, share
 
 
-class System(PairTables):
+class System(TableFilling):
     """PFN."""
 
     Settings = PFN

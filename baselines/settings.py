@@ -35,7 +35,7 @@ class SpERT(SpanBasedSettings):
     threshold: Threshold = 0.4
 
 
-class PairTableSettings(Settings):
+class TableFillingSettings(Settings):
     """What PFN and TCRE share."""
 
     one_type: ClassVar = ()
@@ -52,7 +52,7 @@ class PairTableSettings(Settings):
     """Words of a sentence that are read; entities and relations beyond are not trained on, nor found."""
 
 
-class PFN(PairTableSettings):
+class PFN(TableFillingSettings):
     """PFN."""
 
     dropconnect: Dropout = 0.1
@@ -265,7 +265,7 @@ class TableSequence(Settings):
         return self
 
 
-class TCRE(PairTableSettings):
+class TCRE(TableFillingSettings):
     """TCRE."""
 
     interaction: Literal["tcre", "mge"] = "tcre"

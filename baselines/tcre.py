@@ -26,7 +26,8 @@ What differs from TCRE's released code:
   a task's mean loss two epochs back to that of three epochs back; a system here knows of no epochs.
 - The attention is as wide as a task's features; the released one is 300 wide and so runs with 300 features alone.
 - What the released code makes and never reads is not made: the layer `re.r`, dropout of the encoder's output.
-- Loss from logits, cells of first pieces, at most `PER_START` entities linked at a word: as of PFN.
+- As in PFN here the loss is computed from logits, cells of first pieces alone are decoded, and a relation cell links
+  at most `PER_START` entities that start at a word, none with itself.
 """
 
 from typing import Any
@@ -34,7 +35,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from baselines._pfn_tables import PairTable, PairTables
+from baselines._pfn_tables import PairTable, TableFilling
 from baselines.settings import TCRE
 from sinet.contract import Batch, Labels
 from sinet.encoders.encoder import Encoder
@@ -93,7 +94,7 @@ class Unit(nn.Module):
         return self.entity.fused(entities, relations), self.relation.fused(relations, entities)
 
 
-class System(PairTables):
+class System(TableFilling):
     """TCRE."""
 
     Settings = TCRE

@@ -555,8 +555,10 @@ def test_tcre_decodes_as_the_released_code(tcre_figures):
         assert {what: found.tolist() for what, found in counts.items()} == batch_gold(reference, name, "counts")
 
 
-def test_tcre_with_its_mask_equals_the_released_code_without_padding_and_ignores_padding():
-    reference, model = tcre_model()
+@pytest.mark.parametrize("mask_padding, training", [(True, True), (True, False), (False, False)])
+def test_tcre_with_its_mask_equals_the_released_code_without_padding_and_ignores_padding(mask_padding, training):
+    reference, model = tcre_model(mask_padding=mask_padding)
+    model.train(training)
     for name in reference.groups("batch"):
         sentences = tcre_sentences(reference, name)
         with torch.no_grad():

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from baselines import plmarker, table_sequence, unire
-from baselines._pfn_tables import PairTables
+from baselines._pfn_tables import TableFilling
 from sinet import machine, systems
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.data.sentence import read_sentences
@@ -393,9 +393,8 @@ def test_every_decoded_score_is_one_that_is_trained_on(name, settings, given, ti
 
     gold, scores = [], []
     for sentence, found in zip(sentences, decoded, strict=True):
-        of_starts = issubclass(system, PairTables)  # what a relation is scored of
-        place = lambda e, s=of_starts: e.start if s else (e.start, e.end)  # noqa: E731
-        ends = [place(e) for e in found.entities]
+        of_starts = issubclass(system, TableFilling)  # what a relation is scored of
+        ends = [e.start if of_starts else (e.start, e.end) for e in found.entities]
         relations = {(ends[r.head], ends[r.tail], r.type): r for r in found.relations}.values()
         scores += [item.score for item in (*found.entities, *relations)]
         gold.append(sentence.with_labels(found.entities, tuple(relations)))

@@ -1,4 +1,4 @@
-"""PFN, the table-sequence encoders and DyGIE++: what the stored training figures do not show.
+"""PFN, TCRE, the table-sequence encoders and DyGIE++: what the stored training figures do not show.
 
 Where dropout acts, initial weights, odd annotations, cut sentences.
 """
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from baselines import dygiepp, pfn, table_sequence
+from baselines import dygiepp, pfn, table_sequence, tcre
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, Relation, read_sentences
 from sinet.encoders.dropout import Dropout
@@ -101,6 +101,16 @@ def test_pfn_drops_where_the_released_code_does(tiny_encoder, dropped):
     assert kept.dtype == torch.bool and float(kept.float().mean()) == pytest.approx(0.7, abs=0.05)
 
 
+def test_tcre_drops_in_its_tables_alone(tiny_encoder, dropped):
+    model = tcre.System(LABELS, tiny_encoder, **tcre.System.test_settings | {"dropout": 0.1}).train()
+    batch = model.training_batch(read_sentences(CORPUS))
+    b, n = batch["input_ids"].shape
+    hidden = tcre.System.test_settings["hidden_size"]
+    model.losses(batch)
+    assert outside_the_encoder(model, dropped) == [(b, n * (n + 1) // 2, hidden), (b, n, n, hidden)]
+    assert not any(isinstance(m, torch.nn.MultiheadAttention) and m.dropout for m in model.modules())
+
+
 # -- initial weights -----------------------------------------------------------------------------------------------
 
 
@@ -146,6 +156,22 @@ def test_table_sequence_begins_as_released(tiny_encoder):
     assert_uniform(characters.recurrent, (6 / (half + half)) ** 0.5, "recurrent gates")
     for bias in (characters.input.bias.view(2, -1), characters.recurrent_bias.view(2, -1)):
         assert (bias[:, :half] == 1).all() and not bias[:, half:].any()
+
+
+def test_tcre_begins_as_released(tiny_encoder):
+    """The layers as torch makes them; of its fused features a task has half its own."""
+    torch.manual_seed(0)
+    model = tcre.System(LABELS, tiny_encoder)
+    hidden, inputs = 300, tiny_encoder.hidden_size
+    for task in (model.unit.entity, model.unit.relation):
+        assert (task.fuse.weight == 1).all() and task.fuse.bias is None
+        for name, size in (("gates", inputs), ("exchange", 2 * hidden), ("attention.out_proj", hidden)):
+            assert_uniform(task.get_submodule(name).weight, size**-0.5, name)
+        assert_uniform(task.attention.in_proj_weight, (6 / (4 * hidden)) ** 0.5, "attention")
+        assert not task.attention.in_proj_bias.any() and not task.attention.out_proj.bias.any()
+    for table in (model.entity_table, model.relation_table):
+        assert_uniform(table.pair.weight, (12 * hidden) ** -0.5, "pair")
+        assert_uniform(table.classify.weight, hidden**-0.5, "classify")
 
 
 def test_dygiepp_begins_as_released(tiny_encoder):
