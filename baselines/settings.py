@@ -107,6 +107,29 @@ class PURE(TwoModelsSettings):
     max_arguments: MaxArguments = 40
 
 
+class SPE(Settings):
+    """SPE without its pre-training."""
+
+    one_type: ClassVar = ("span", "pair")
+    takes_entities: ClassVar = True
+    kernels: Annotated[list[Annotated[int, Field(ge=1, le=16)]], Field(min_length=1, max_length=16)] = [2, 3, 4]  # noqa: RUF012
+    """Widths of the convolutions over the words of a span or a context."""
+    channels: Size = 100
+    """Channels of each convolution; features of a span, and of a pair, are as many for each width."""
+    attention_size: Size = 500
+    """Of the attention over the segments of a pair."""
+    position_size: Size = 100
+    """Of the embedding of a segment's distance from each of the two spans."""
+    hidden_size: Size = 128
+    """Of the layer before the relation classifier."""
+    dropout: Dropout = 0.1
+    """Dropout on the encoder's output and on features."""
+    gold_epochs: Natural = 6
+    """Epochs whose candidates are gold alone; afterwards boundaries and types of a sentence are drawn."""
+    sampling_decay: Annotated[float, Field(ge=0.01, le=1_000_000)] = 3.0
+    """k of the probability k / (k + e^(n / k)) that they are gold in the n-th epoch afterwards."""
+
+
 class PLMarker(TwoModelsSettings):
     """PL-Marker; the defaults are those of SciERC, without context."""
 
@@ -308,6 +331,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "pure": PURE,
     "sciie": SciIE,
     "span_multihead": SpanMultiHead,
+    "spe": SPE,
     "spert": SpERT,
     "table_sequence": TableSequence,
     "tcre": TCRE,

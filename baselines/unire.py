@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from baselines._dense import Dense
 from baselines.settings import UniRE
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
@@ -27,17 +28,11 @@ from sinet.model import spans as S
 from sinet.model.weights import initialise_normal
 
 
-class Role(nn.Module):
-    """What a word is as head or tail of a cell: linear, GELU, LayerNorm, dropout, then a 1: (..., outputs + 1)."""
-
-    def __init__(self, inputs: int, outputs: int, dropout: float) -> None:
-        super().__init__()
-        self.linear = nn.Linear(inputs, outputs)
-        self.norm = nn.LayerNorm(outputs, eps=1e-12)
-        self.dropout = Dropout(dropout)
+class Role(Dense):
+    """What a word is as head or tail of a cell, with a 1 behind it: (..., outputs + 1)."""
 
     def forward(self, words: Tensor) -> Tensor:
-        return F.pad(self.dropout(self.norm(F.gelu(self.linear(words)))), (0, 1), value=1.0)
+        return F.pad(super().forward(words), (0, 1), value=1.0)
 
 
 class System(Extractor):

@@ -87,6 +87,9 @@ class Extractor(nn.Module):
     """Prefixes of the parameters that learn at the encoder's rate."""
     stage: str | None = None
     """The part that is being trained alone, which the methods below then speak of; None for the whole system."""
+    epoch: int = 0
+    """Whole epochs of the training that lie behind, set before each step. `losses` may depend on it: a resumed training
+    goes on with the same. `training_batch` may not, as it prepares batches ahead."""
     released_form: ClassVar[str | None] = None
     """What the authors' released code multiplies for the same figures that is not multiplied here; None where nothing
     is known to differ. With `released` set on a system and its modules (`sinet.efficiency.flops.as_released`), for

@@ -11,14 +11,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import _coupled_lstm as coupled_lstm
-from baselines import dygie, dygiepp, pfn, plmarker, pure, sciie, span_multihead, table_sequence, unire
+from baselines import dygie, dygiepp, pfn, plmarker, pure, sciie, span_multihead, spe, table_sequence, unire
 from baselines._cache import TensorCache
 from baselines._coreference import without_crossing
 from baselines._coupled_lstm import sweep as coupled_sweep
 from baselines._partition_recurrence import sweep as partition_sweep
+from baselines._segments import SpanConvolutions
 from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
-from sinet.contract import Extractor, Labels, Sentence
-from sinet.data.sentence import Entity, read_sentences
+from sinet.contract import Batch, Extractor, Labels, Sentence
+from sinet.data.sentence import Entity, Relation, read_sentences
 from sinet.efficiency import flops
 from sinet.efficiency.flops import as_released
 from sinet.encoders.encoder import Encoder
@@ -1076,3 +1077,114 @@ def test_the_gates_of_the_coupled_lstm_begin_orthonormal(tiny_encoder):
             product = gate.T @ gate if len(gate) >= gate.shape[1] else gate @ gate.T
             torch.testing.assert_close(product, torch.eye(len(product)), atol=1e-5, rtol=0)
     assert not context.bias.any() and context.cell.any() and context.state.any()
+
+
+@pytest.mark.parametrize("kernels", [(2, 3, 4), (1,), (5, 1)])
+def test_spe_convolutions_are_those_of_each_span_alone(kernels):
+    """Of every span of nine words, empty ones too, without a loop over spans; the gradients as well."""
+    torch.manual_seed(0)
+    words = torch.randn(9, 6, dtype=torch.double, requires_grad=True)
+    spans = torch.tensor([[start, end] for start in range(10) for end in range(start, 10)])
+    convolutions = SpanConvolutions(6, 5, kernels).double()
+    found = convolutions.maxima(convolutions(words), spans)
+    expected = torch.zeros_like(found)
+    for row, (start, end) in enumerate(spans.tolist()):
+        if start < end:
+            reversed_words = words[start:end].flip(0).T
+            maps = [torch.nn.functional.gelu(layer(reversed_words)).amax(1) for layer in convolutions.layers]
+            expected[row] = torch.cat(maps)
+    torch.testing.assert_close(found, expected)
+    of = [words, *convolutions.parameters()]
+    gradients = (torch.autograd.grad(features.square().sum(), of) for features in (found, expected))
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    convolutions.released = True
+    torch.testing.assert_close(convolutions.maxima(convolutions(words), spans), found)
+
+
+def test_spe_spans_of_tags():
+    """B and U open, what follows O opens, I and E after an end open; nothing but O or the next opening closes."""
+    tags = {"BIE": ["012"], "BOE": ["0", "2"], "UIE": ["0", "12"], "IEE": ["01", "2"], "BBI": ["0", "12"]}
+    tags |= {"OPI": ["12"], "BPI": ["012"], "EPU": ["01", "2"], "OOO": [], "IIO": ["01"], "UUE": ["0", "1", "2"]}
+    sentences = [Sentence(name, tuple("abc")) for name in tags]
+    classes = torch.tensor(["PBIEOU".index(tag) for name in tags for tag in name])
+    index = torch.arange(3).repeat(len(sentences))
+    batch = Batch(sentences, {"word_index": index, "word_sentence": index})
+    found = [[] for _ in tags]
+    for start, end in spe.boundaries(classes, batch).tolist():
+        found[start // 3].append("".join(str(word % 3) for word in range(start, end)))
+    assert found == list(tags.values())
+
+
+def spe_sentences() -> list[Sentence]:
+    """Two of which the first has an entity inside another, which a flat sentence has not."""
+    tokens, outer = tuple("abcdef"), (Entity("Task", 0, 1), Entity("Task", 2, 4), Entity("Method", 4, 6))
+    relations = (Relation("Used-for", 2, 0), Relation("Part-of", 0, 2), Relation("Used-for", 1, 1))
+    inside = Sentence("inside", tokens, (*outer, Entity("Task", 3, 4)))
+    return [inside, *(Sentence(f"flat {n}", tokens, outer, relations) for n in range(2))]
+
+
+def test_spe_learns_from_flat_sentences_and_one_label_a_pair(tiny_encoder):
+    model = spe.System(LABELS, tiny_encoder, **spe.System.test_settings)
+    items = model.training_items(spe_sentences())
+    assert [s.id for s in items] == ["flat 0", "flat 1"]
+    batch = model.training_batch(items[:1])
+    assert [spe.TAGS[tag] for tag in batch["tags"].tolist()] == ["U", "O", "B", "E", "B", "E"]
+    assert batch["spans"].tolist() == [[0, 1], [2, 4], [4, 6]] and batch["pairs"].tolist() == [[0, 1], [0, 2], [1, 2]]
+    assert batch["pair_labels"].tolist() == [0, 1 + 2 * 1, 0], "the later of two, left to right; none with itself"
+
+
+def test_spe_draws_boundaries_and_types_of_each_sentence(tiny_encoder, monkeypatch):
+    model = spe.System(LABELS, tiny_encoder, **spe.System.test_settings | {"dropout": 0.0}).train()
+    batch = model.training_batch(model.training_items(spe_sentences()))
+    with torch.no_grad():  # every word a span, which has the first type
+        model.tag.bias[spe.U], model.entity.bias[1] = 100.0, 100.0
+    seen, segments = [], model.segments
+
+    def recorded(windows: list, spans: torch.Tensor, features: torch.Tensor, pairs: torch.Tensor, of: Batch) -> list:
+        seen[:] = [(spans // 6)[:, 0].bincount().tolist(), (spans[pairs[:, 0], 0] // 6).bincount().tolist()]
+        return segments(windows, spans, features, pairs, of)
+
+    monkeypatch.setattr(model, "segments", recorded)
+    model.epoch = 1
+    draws = {((0.0, 0.0), (0.0, 0.0)): [[3, 3], [3, 3]], ((0.0, 1.0), (0.0, 0.0)): [[3, 8], [3, 3]]}
+    draws |= {((1.0, 1.0), (0.0, 1.0)): [[8, 8], [3, 26]]}
+    for drawn, expected in draws.items():
+        monkeypatch.setattr(torch, "rand", lambda *size, device, drawn=drawn: torch.tensor(drawn))
+        model.losses(batch)
+        assert seen == expected
+    model.epoch = 0  # nothing is drawn
+    monkeypatch.setattr(torch, "rand", None)
+    model.losses(batch)
+    assert seen == [[3, 3], [3, 3]]
+
+
+def test_spe_begins_with_the_pretrained_pooler(tiny_encoder):
+    weight, bias = (
+        torch.randn(tiny_encoder.hidden_size, tiny_encoder.hidden_size),
+        torch.randn(tiny_encoder.hidden_size),
+    )
+    assert not spe.System(LABELS, tiny_encoder).pooler.bias.any()
+    tiny_encoder.pooler = weight, bias
+    model = spe.System(LABELS, tiny_encoder).eval()
+    assert torch.equal(model.pooler.weight, weight) and torch.equal(model.pooler.bias, bias)
+    batch = model.collate(read_sentences(CORPUS)[:2])
+    with torch.no_grad():
+        first = model.encoder(batch["input_ids"], batch["attention_mask"])[:, 0]
+        torch.testing.assert_close(model.encode(batch)[1], torch.tanh(first @ weight.T + bias))
+
+
+def test_spe_pairs_in_parts_are_those_of_one_pass(tiny_encoder, monkeypatch):
+    """And a sentence as long as the encoder reads, every word of which is a span, is decoded."""
+    torch.manual_seed(0)
+    model = spe.System(LABELS, tiny_encoder, **spe.System.test_settings).eval()
+    with torch.no_grad():
+        model.tag.bias[spe.U], model.entity.bias[1] = 100.0, 100.0
+    batch = model.collate([Sentence("long", ("parsers",) * 30), *read_sentences(CORPUS)[:2]])
+    whole = model.decode(batch)
+    monkeypatch.setattr(spe, "PAIRS", 7)
+    parts = model.decode(batch)
+    for one, other in zip(whole, parts, strict=True):
+        assert [(r.type, r.head, r.tail) for r in one.relations] == [(r.type, r.head, r.tail) for r in other.relations]
+        assert [r.score for r in one.relations] == pytest.approx([r.score for r in other.relations], abs=1e-5)
+    assert len(whole[0].relations) > 50

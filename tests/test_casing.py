@@ -448,6 +448,21 @@ def test_a_pooler_and_heads_of_pretraining_are_left_out_in_silence(kind, small, 
     assert not caplog.records
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pooler_is_at_hand_where_the_files_have_one_and_no_part_of_the_model(kind, small):
+    folder = small.make(kind, True)
+    stored = load_file(folder / "model.safetensors")
+    drawn = torch.get_rng_state()
+    encoder = small.load(True)
+    ours = [name for name in stored if name.startswith("pooler.")]
+    assert (encoder.pooler is not None) == bool(ours) and not any("pooler" in n for n, _ in encoder.named_parameters())
+    for tensor in encoder.pooler or ():
+        assert any(torch.equal(tensor, stored[name]) for name in ours)
+    change_weights(folder, lambda weights: [weights.pop(name) for name in ours])
+    assert small.load(True).pooler is None
+    assert torch.equal(drawn, torch.get_rng_state()), "what is not there is not drawn at another's expense"
+
+
 @pytest.mark.parametrize("cased", [True, False])
 def test_a_configuration_without_model_type_is_berts(cased, small):
     folder = small.make("bert", cased)

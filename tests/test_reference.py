@@ -9,8 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from baselines import dygiepp, pfn, plmarker, pure, spert, table_sequence, tcre, unire
+from baselines import dygiepp, pfn, plmarker, pure, spe, spert, table_sequence, tcre, unire
 from baselines._coreference import antecedents
+from baselines._segments import OBJECT, SUBJECT
 from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 from sinet.efficiency.flops import as_released
 from sinet.encoders.fast import fast_inference
@@ -752,6 +753,219 @@ def test_context_of_words_equals_the_released_code():
                 assert text[first:end] == (*before, *own, *after)
                 ours = [first, end, len(before), len(before) + length]
                 assert ours == reference[f"{group}/window{window}"][row].tolist()
+
+
+# -- SPE -----------------------------------------------------------------------------------------------------------
+
+SPE_NAMES = {
+    "ent_model.embedding_model.bert_encoder.bert_model.pooler.dense": "pooler",
+    "ent_model.embedding_model.bert_encoder.bert_model": "encoder.model",
+    "ent_model.ent_span_decoder.hidden2label": "tag",
+    "ent_model.cnn_ent_model.entity_span_extractor.cnn_encoder.conv_layer_": "span_convolutions.layers.",
+    "ent_model.cnn_ent_model.ent2hidden": "span_hidden",
+    "ent_model.cnn_ent_model.entity_decoder.hidden2label": "entity",
+    "rel_model.context_span_extractor.cnn_encoder.conv_layer_": "context_convolutions.layers.",
+    "rel_model.context2hidden": "context_hidden",
+    "rel_model.position_embedding": "segment_attention.distance",
+    "rel_model.attention_encoder": "segment_attention",
+    "rel_model.ent_mention_mlp": "pair_hidden.0",
+    "rel_model.mlp": "pair_hidden.1",
+    "rel_model.relation_decoder.hidden2label": "relation",
+}
+
+
+def spe_name(name: str) -> str:
+    """A released name under ours."""
+    theirs = next(prefix for prefix in SPE_NAMES if name.startswith(prefix))
+    rest = name.removeprefix(theirs).replace("layer_norm.", "norm.").replace("feature_linear", "place")
+    return SPE_NAMES[theirs] + rest.replace("_linear", "")
+
+
+class SpeFigures:
+    """The model, the stored sentences with their gold, and what the model computed of a batch by its stored name."""
+
+    def __init__(self) -> None:
+        self.reference = Reference("spe.npz")
+        config = self.reference.config
+        names = [name for name in config["relation_labels"] if name.endswith("@>")]
+        relation_types = tuple(name.removesuffix("@>") for name in names)
+        labels = Labels(tuple(config["entity_labels"][1:]), relation_types, frozenset())
+        of_ours = ["None", *(f"{name}@{way}" for name in relation_types for way in "><")]
+        # in which class of theirs is ours, of tags and of pairs
+        self.tags = torch.tensor([config["boundary_tags"].index(tag) for tag in spe.TAGS])
+        self.relations = torch.tensor([config["relation_labels"].index(name) for name in of_ours])
+        assert config["entity_labels"][0] == "None"
+        places = {"subject_positions": SUBJECT, "object_positions": OBJECT}
+        assert all(config[name] == list(range(7))[place] for name, place in places.items())
+        self.model = spe.System(
+            labels,
+            stored_encoder(config),
+            kernels=config["cnn_kernel_sizes"],
+            channels=config["cnn_channels"],
+            attention_size=config["attention_size"],
+            position_size=config["position_embedding_size"],
+            hidden_size=config["relation_hidden_size"],
+            gold_epochs=config["schedule"]["pretrain_epochs"] + 1,
+            sampling_decay=config["schedule"]["k"],
+            dropout=0.0,
+        )
+        weights = {spe_name(name): weight for name, weight in self.reference.weights().items()}
+        for layer, order in (("tag", self.tags), ("relation", self.relations)):
+            weights |= {f"{layer}.{part}": weights[f"{layer}.{part}"][order] for part in ("weight", "bias")}
+        self.model.load_state_dict(weights, strict=True)
+        norms = [module for module in self.model.modules() if isinstance(module, torch.nn.LayerNorm)]
+        assert {norm.eps for norm in norms} == {config["layer_norm_eps"]}
+        self.model.eval()
+        self.sentences = []
+        for sentence, gold in zip(stored_sentences(self.reference), config["gold"], strict=True):
+            place = {tuple(span): i for i, (*span, _) in enumerate(gold["entities"])}
+            entities = (Entity(kind, start, end) for start, end, kind in gold["entities"])
+            relations = (Relation(kind, place[tuple(h)], place[tuple(t)]) for kind, h, t in gold["relations"])
+            self.sentences.append(sentence.with_labels(tuple(entities), tuple(relations)))
+
+    @contextlib.contextmanager
+    def computed(self, batch: Batch) -> Iterator[dict[str, torch.Tensor]]:
+        """What the model computes within, once it is left."""
+        model, found = self.model, {}
+        of_spans, of_pairs = model.span_convolutions.maxima, model.segments
+
+        def maxima(windows: list, spans: torch.Tensor) -> torch.Tensor:
+            return found.setdefault("span_cnn", of_spans(windows, found.setdefault("spans", spans)))
+
+        def segments(
+            windows: list, spans: torch.Tensor, features: torch.Tensor, pairs: torch.Tensor, of: Batch
+        ) -> list:
+            made = of_pairs(windows, spans, features, pairs, of)
+            found["pairs"] = spans[pairs].flatten(1)
+            found["segments"] = torch.stack([s.rows[s.of_pair] for s in made], dim=1)
+            found["attention"] = model.segment_attention.weights(made, model.encode(of)[1])
+            return made
+
+        model.span_convolutions.maxima, model.segments = maxima, segments
+        layers = {"span_hidden": "span_features", "entity": "entity_logits", "segment_attention": "pair_features"}
+        layers |= {"relation": "relation_logits", "tag": "tag_logits"}
+        hooks = [
+            getattr(model, layer).register_forward_hook(lambda *given, name=name: found.update({name: given[2]}))
+            for layer, name in layers.items()
+        ]
+        try:
+            yield found
+        finally:
+            for hook in hooks:
+                hook.remove()
+            del model.span_convolutions.maxima, model.segments
+
+    def assert_stored(self, found: dict[str, torch.Tensor], batch: Batch, prefix: str) -> None:
+        """What was computed of a batch is what is stored under `prefix`, spans and pairs in the same order."""
+        begin = 0
+        for sentence in batch.sentences:
+            end, stored = begin + len(sentence.tokens), f"{prefix}{sentence.id}/"
+            spans, pairs = found["spans"], found.get("pairs", torch.zeros(0, 4, dtype=torch.long))
+            own = ((spans[:, 0] >= begin) & (spans[:, 0] < end), (pairs[:, 0] >= begin) & (pairs[:, 0] < end))
+            assert torch.equal(spans[own[0]] - begin, self.reference[f"{stored}spans"])
+            assert torch.equal(pairs[own[1]] - begin, self.reference[f"{stored}pairs"])
+            for name, values in found.items():
+                of_pairs = name in ("segments", "attention", "pair_features", "relation_logits", "relation_labels")
+                if name in ("spans", "pairs"):
+                    continue
+                if name == "tag_logits":
+                    ours, theirs = values[begin:end], self.reference[f"{sentence.id}/{name}"][:, self.tags]
+                else:
+                    ours, theirs = values[own[of_pairs]], self.reference[f"{stored}{name}"]
+                if name == "relation_logits":
+                    theirs = theirs[:, self.relations]
+                ours = self.relations[ours] if name == "relation_labels" else ours
+                torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0, msg=lambda m, n=stored + name: f"{n}: {m}")
+            begin = end
+
+
+@pytest.fixture(scope="module")
+def spe_figures() -> SpeFigures:
+    return SpeFigures()
+
+
+def test_spe_reads_words_and_pools_as_the_released_code(spe_figures):
+    model, reference = spe_figures.model, spe_figures.reference
+    batch = model.collate(spe_figures.sentences)
+    with torch.no_grad():
+        words, pooled = model.encode(batch)
+    for sentence, ours, own in zip(spe_figures.sentences, pooled, words.split(batch["lengths"].tolist()), strict=True):
+        first = reference[f"{sentence.id}/word_offsets"][:, 0]
+        theirs = reference[f"{sentence.id}/last_hidden_state"][first]
+        torch.testing.assert_close(own, theirs, atol=1e-4, rtol=0)
+        torch.testing.assert_close(ours, reference[f"{sentence.id}/pooled"], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1, None])
+@pytest.mark.parametrize("released", [False, True])
+def test_spe_decodes_as_the_released_code(released, size, spe_figures):
+    """One sentence at a time and all in one batch, in its own products and in those of the released code."""
+    model, sentences = spe_figures.model, spe_figures.sentences
+    stored = iter(spe_figures.reference.config["decoded"])
+    for part in [sentences] if size is None else [[sentence] for sentence in sentences]:
+        batch = model.collate([sentence.without_labels() for sentence in part])
+        form = as_released(model) if released else contextlib.nullcontext()
+        with spe_figures.computed(batch) as found, form, torch.no_grad():
+            predictions = model.decode(batch)
+        spe_figures.assert_stored(found, batch, "")
+        tags = [spe.TAGS[tag] for tag in found["tag_logits"].argmax(1).tolist()]
+        for sentence, ours in zip(part, predictions, strict=True):
+            theirs, of = next(stored), [[e.start, e.end] for e in ours.entities]
+            assert tags[: len(sentence.tokens)] == theirs["tags"]
+            tags = tags[len(sentence.tokens) :]
+            assert [[e.start, e.end, e.type] for e in ours.entities] == theirs["entities"]
+            relations = [[r.type, of[r.head], of[r.tail]] for r in ours.relations]
+            assert sorted(relations) == sorted(theirs["relations"])
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("stage", ["gold", "predicted"])
+def test_spe_learns_as_the_released_code(stage, training, spe_figures, monkeypatch):
+    """Candidates, targets and losses of both stages; in training every pair has contexts of its own."""
+    model, reference = spe_figures.model, spe_figures.reference
+    model.train(training)
+    monkeypatch.setattr(model, "epoch", 0 if stage == "gold" else 10**6)  # whose draws all take the prediction
+    targets, cross_entropy = [], F.cross_entropy
+    monkeypatch.setattr(F, "cross_entropy", lambda *a, **more: targets.append(a[1]) or cross_entropy(*a, **more))
+    batch = model.training_batch(model.training_items(spe_figures.sentences))
+    assert len(batch) == len(spe_figures.sentences)
+    with spe_figures.computed(batch) as found, torch.no_grad():
+        terms, divisors = model.losses(batch), model.divisors([batch])
+    found |= {"entity_labels": targets[0], "relation_labels": targets[1]}
+    model.eval()
+    spe_figures.assert_stored(found, batch, f"{stage}/")
+    means = {name: term / divisors[name] for name, term in terms.items()}
+    for name, loss in (means | {"": sum(means.values())}).items():
+        torch.testing.assert_close(loss, reference[f"{stage}/loss{'_' * bool(name)}{name}"], atol=1e-4, rtol=0)
+    if stage == "predicted":
+        spe_figures_typed(spe_figures, found, batch)
+
+
+def spe_figures_typed(figures: SpeFigures, found: dict[str, torch.Tensor], batch: Batch) -> None:
+    """The types and labels that candidates get are the stored ones."""
+    first = (batch["lengths"].cumsum(0) - batch["lengths"]).tolist()
+    types, labels = found["entity_logits"].argmax(1).tolist(), found["relation_logits"].argmax(1).tolist()
+    ours = [{"entities": [], "relations": []} for _ in first]
+    for (start, end), kind in zip(found["spans"].tolist(), types, strict=True):
+        n = int(batch["word_sentence"][start])
+        if kind:
+            ours[n]["entities"].append([start - first[n], end - first[n], figures.model.labels.entity_types[kind - 1]])
+    for (*pair,), label in zip(found["pairs"].tolist(), labels, strict=True):
+        n = int(batch["word_sentence"][pair[0]])
+        left, right = ([word - first[n] for word in span] for span in (pair[:2], pair[2:]))
+        if label:
+            name = figures.model.labels.relation_types[(label - 1) // 2]
+            ours[n]["relations"].append([name, *((left, right) if label % 2 else (right, left))])
+    for one, theirs in zip(ours, figures.reference.config["decoded_in_predicted_stage"], strict=True):
+        assert one["entities"] == theirs["entities"]
+        assert sorted(one["relations"]) == sorted(theirs["relations"])
+
+
+def test_spe_takes_gold_as_often_as_the_released_code(spe_figures, monkeypatch):
+    shares = spe_figures.reference.config["schedule"]["gold_probability_by_epoch_counted_from_0"]
+    for epoch, share in shares.items():
+        monkeypatch.setattr(spe_figures.model, "epoch", int(epoch))
+        assert spe_figures.model.gold_share == pytest.approx(share, abs=1e-9)
 
 
 # -- DyGIE++ with coreference ----------------------------------------------------------------------------------------

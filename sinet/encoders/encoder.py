@@ -92,7 +92,13 @@ class Window(NamedTuple):
 
 
 class Encoder(nn.Module):
-    """A Hugging Face encoder with its tokenizer."""
+    """A Hugging Face encoder with its tokenizer.
+
+    `pooler`: weight (hidden, hidden) and bias of tanh(W h + b) over [CLS] as the pretrained files have it, for a system
+    that reads it to begin with; None where they have none.
+    """
+
+    pooler: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()

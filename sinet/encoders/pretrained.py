@@ -47,7 +47,8 @@ ATTENTION = "eager"
 UNUSED = re.compile(
     r"(^|\.)(pooler|cls|\w*lm_head|\w*predictions|vocab_\w+|head|decoder|sop_classifier|position_ids)(\.|$)"
 )
-"""Weights in a checkpoint that no encoder here has: the pooler, heads of pre-training, a buffer of old versions."""
+"""Weights in a checkpoint that no encoder's model here has: the pooler, heads of pre-training, a buffer of old
+versions."""
 CONTROL = re.compile(r"\[.*\]|<.*>")
 """Pieces that stand for no text, such as [CLS] and <mask>."""
 MOST_PARTS = {r"(layers|groups|group_num|heads)$": 1000, "num_labels": 1_000_000}
@@ -73,16 +74,19 @@ def load_encoder(declared: EncoderSpec, located: Located) -> Encoder:
             tokenizer = _declared_tokenizer(where, located)
             bytes_each = [(folder / name).stat().st_size for name in located.sha256 if name.endswith(WEIGHT_ENDINGS)]
             _check_sizes(where, config, max(sum(bytes_each), LEAST_BOUND))
-            model, info = AutoModel.from_pretrained(
-                folder,
-                config=config,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are reported, and refused below by name
-                trust_remote_code=False,
-                **_settings(config),
-            )
+            with torch.random.fork_rng(devices=[]):  # a pooler that the files lack is drawn
+                model, info = AutoModel.from_pretrained(
+                    folder,
+                    config=config,
+                    output_loading_info=True,
+                    ignore_mismatched_sizes=True,  # they are reported, and refused below by name
+                    trust_remote_code=False,
+                    **_settings(config, pooler=True),
+                )
+            pooler = _detach_pooler(model, info)
             _check_weights(where, model, info)
             encoder = Encoder(model, tokenizer)
+            encoder.pooler = pooler
         _check_fit(where, encoder)
         if folder is not None:
             _check_states(where, encoder)
@@ -119,11 +123,23 @@ def _from_config(where: str, sizes: dict) -> PreTrainedModel:
     return AutoModel.from_config(config, trust_remote_code=False, **_settings(config))
 
 
-def _settings(config: PreTrainedConfig) -> dict:
-    """In float32, whatever the files are stored in; without a pooler, where the architecture has one."""
+def _settings(config: PreTrainedConfig, pooler: bool = False) -> dict:
+    """In float32, whatever the files are stored in; with a pooler or without, where the architecture has one."""
     architecture: Any = MODEL_MAPPING[type(config)]  # typed as though it were a pair
     pools = "add_pooling_layer" in inspect.signature(architecture).parameters
-    return {"attn_implementation": ATTENTION, "dtype": torch.float32} | ({"add_pooling_layer": False} if pools else {})
+    return {"attn_implementation": ATTENTION, "dtype": torch.float32} | ({"add_pooling_layer": pooler} if pools else {})
+
+
+def _detach_pooler(model: PreTrainedModel, info: dict) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """The weight and bias of a model's pooler, which it loses; None where its files have none."""
+    pooler: Any = getattr(model, "pooler", None)
+    if pooler is None:
+        return None
+    setattr(model, "pooler", None)  # noqa: B010 - as though built without, to which transformers gives no type
+    missing = {name for name in info["missing_keys"] if name.startswith("pooler.")}
+    info["missing_keys"] -= missing
+    linear = getattr(pooler, "dense", pooler)  # ALBERT's is the layer itself
+    return None if missing else (linear.weight.detach(), linear.bias.detach())
 
 
 def _check_counts(where: str, config: dict) -> None:

@@ -192,6 +192,7 @@ class Training(Steps):
         return batch_parts(self.model, items, self.recipe)
 
     def _step(self, items: list, parts: list[Batch]) -> dict[str, Tensor]:
+        self.model.epoch = self.step // self.steps_per_epoch
         try:
             return train_step(
                 self.model, parts, self.optimizer, self.schedule, self.recipe, self.device, self.precision
