@@ -1,19 +1,23 @@
-"""The features of SPE: convolutions over the words of a span, and attention over the five segments of a pair.
+"""What SPE is made of: spans by tags, convolutions over a span's words, attention over the five segments of a pair.
 
 Wang et al., EMNLP 2020, as released (Receiling/PSPE, commit ffe9110).
 """
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sinet.contract import Batch
 from sinet.model import spans as S
 
+PAD, B, I, E, O, U = range(6)  # noqa: E741 - as the paper writes tags
+TAGS = ("PAD", "B", "I", "E", "O", "U")
+"""Classes of a word; PAD is the released code's label of padding, which no word has and the softmax counts."""
 SUBJECT, OBJECT = slice(2, 7), slice(0, 5)
 """Distances of the five segments from the first and from the second span, -1 to 3 and -3 to 1, as rows of a table."""
 
@@ -47,7 +51,7 @@ class SpanConvolutions(nn.Module):
 
     def forward(self, words: Tensor) -> list[Windows]:
         """The windows over `words` (words, inputs), whose sentences lie end to end, of each kernel."""
-        if self.released:
+        if self.released:  # the words themselves, which `maxima` multiplies for every span
             return [Windows(0, words, words, words)]
         # of each place in each kernel, from the first word of a window to its last, (words, channels)
         layers: list[Any] = [*self.layers]  # convolutions, for which torch has no type of list
@@ -148,3 +152,34 @@ class SegmentAttention(nn.Module):
         weights = self.weights(segments, pooled).unsqueeze(2).unbind(1)
         parts = (weight * s.rows.index_select(0, s.of_pair) for weight, s in zip(weights, segments, strict=True))
         return functools.reduce(torch.add, parts)
+
+
+def tags_of(words: int, spans: Iterable[tuple[int, int]]) -> list[int]:
+    """The tags of so many words with these spans, half-open."""
+    tags = [O] * words
+    for start, end in spans:
+        tags[start:end] = [U] if end - start == 1 else [B, *[I] * (end - start - 2), E]
+    return tags
+
+
+def boundaries(tags: Tensor, batch: Batch) -> Tensor:
+    """The spans (spans, 2) that `tags` (words) give, in word rows.
+
+    One opens at B and U, at I and E after E and U, and at any tag but O after O and where a sentence begins; it goes on
+    until the next opens, or O, or the end of the sentence.
+    """
+    first = batch["word_index"] == 0
+    before = F.pad(tags[:-1], (1, 0), value=O).masked_fill(first, O)
+    after_end = torch.isin(before, tags.new_tensor([E, U])) & torch.isin(tags, tags.new_tensor([I, E]))
+    opens = (tags != O) & ((before == O) | torch.isin(tags, tags.new_tensor([B, U])) | after_end)
+    start, stops = opens.nonzero().squeeze(1), (opens | first | (tags == O)).nonzero().squeeze(1)
+    ends = F.pad(stops, (0, 1), value=len(tags))
+    return torch.stack([start, ends[torch.bucketize(start, stops, right=True)]], dim=1)
+
+
+def merged(gold: Tensor, labels: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`gold` (gold, 2) and `others` (others, 2), each once, in order; the label of each, that of gold (gold) or 0; and
+    where the gold ones are."""
+    found, place = torch.cat([gold, others]).unique(dim=0, return_inverse=True)
+    place = place[: len(gold)]
+    return found, labels.new_zeros(len(found)).index_put((place,), labels), place

@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from baselines._dense import Dense
-from baselines._segments import Segment, SegmentAttention, SpanConvolutions, Windows
+from baselines._segments import TAGS, Segment, SegmentAttention, SpanConvolutions, Windows, boundaries, merged, tags_of
 from baselines.settings import SPE
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
 from sinet.encoders.dropout import Dropout
@@ -39,9 +39,6 @@ from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.weights import initialise_normal
 
-PAD, B, I, E, O, U = range(6)  # noqa: E741 - as the paper writes tags
-TAGS = ("PAD", "B", "I", "E", "O", "U")
-"""Classes of a word; PAD is the released code's label of padding, which no word has and the softmax counts."""
 PAIRS = 8192
 """Pairs in one pass of prediction: those of a sentence grow with the square of its spans."""
 
@@ -113,9 +110,7 @@ class System(Extractor):
                     (e.start, e.end) for e in map(sentence.entities.__getitem__, (relation.head, relation.tail))
                 )
                 related[min(head, tail), max(head, tail)] = labels[relation.type] + (tail < head)
-            tags += [O] * length
-            for start, end in ordered:
-                tags[row + start : row + end] = [U] if end - start == 1 else [B, *[I] * (end - start - 2), E]
+            tags += tags_of(length, ordered)
             for (i, left), (j, right) in itertools.combinations(enumerate(ordered, len(spans)), 2):
                 if left[0] < right[0]:
                     pairs.append((i, j))
@@ -256,26 +251,3 @@ class System(Extractor):
                 used, own = some.unique(return_inverse=True)
                 segments = self.segments(windows, spans[used], features[used], own, batch)
                 yield some, self.relation_scores(segments, pooled).float().softmax(1)
-
-
-def boundaries(tags: Tensor, batch: Batch) -> Tensor:
-    """The spans (spans, 2) that `tags` (words) give, in word rows.
-
-    One opens at B and U, at I and E after E and U, and at any tag but O after O and where a sentence begins; it goes on
-    until the next opens, or O, or the end of the sentence.
-    """
-    first = batch["word_index"] == 0
-    before = F.pad(tags[:-1], (1, 0), value=O).masked_fill(first, O)
-    after_end = torch.isin(before, tags.new_tensor([E, U])) & torch.isin(tags, tags.new_tensor([I, E]))
-    opens = (tags != O) & ((before == O) | torch.isin(tags, tags.new_tensor([B, U])) | after_end)
-    start, stops = opens.nonzero().squeeze(1), (opens | first | (tags == O)).nonzero().squeeze(1)
-    ends = F.pad(stops, (0, 1), value=len(tags))
-    return torch.stack([start, ends[torch.bucketize(start, stops, right=True)]], dim=1)
-
-
-def merged(gold: Tensor, labels: Tensor, others: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`gold` (gold, 2) and `others` (others, 2), each once, in order; the label of each, that of gold (gold) or 0; and
-    where the gold ones are."""
-    found, place = torch.cat([gold, others]).unique(dim=0, return_inverse=True)
-    place = place[: len(gold)]
-    return found, labels.new_zeros(len(found)).index_put((place,), labels), place

@@ -1138,7 +1138,7 @@ def test_spe_draws_boundaries_and_types_of_each_sentence(tiny_encoder, monkeypat
     model = spe.System(LABELS, tiny_encoder, **spe.System.test_settings | {"dropout": 0.0}).train()
     batch = model.training_batch(model.training_items(spe_sentences()))
     with torch.no_grad():  # every word a span, which has the first type
-        model.tag.bias[spe.U], model.entity.bias[1] = 100.0, 100.0
+        model.tag.bias[spe.TAGS.index("U")], model.entity.bias[1] = 100.0, 100.0
     seen, segments = [], model.segments
 
     def recorded(windows: list, spans: torch.Tensor, features: torch.Tensor, pairs: torch.Tensor, of: Batch) -> list:
@@ -1179,7 +1179,7 @@ def test_spe_pairs_in_parts_are_those_of_one_pass(tiny_encoder, monkeypatch):
     torch.manual_seed(0)
     model = spe.System(LABELS, tiny_encoder, **spe.System.test_settings).eval()
     with torch.no_grad():
-        model.tag.bias[spe.U], model.entity.bias[1] = 100.0, 100.0
+        model.tag.bias[spe.TAGS.index("U")], model.entity.bias[1] = 100.0, 100.0
     batch = model.collate([Sentence("long", ("parsers",) * 30), *read_sentences(CORPUS)[:2]])
     whole = model.decode(batch)
     monkeypatch.setattr(spe, "PAIRS", 7)
