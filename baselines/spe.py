@@ -53,13 +53,7 @@ class System(Extractor):
     citation = (
         "Wang et al., EMNLP 2020: Pre-training Entity Relation Encoder with Intra-span and Inter-span Information"
     )
-    test_settings: ClassVar[dict] = {
-        "channels": 12,
-        "attention_size": 16,
-        "position_size": 6,
-        "hidden_size": 16,
-        "gold_epochs": 1,
-    }
+    test_settings: ClassVar[dict] = {"channels": 12, "attention_size": 16, "hidden_size": 16, "gold_epochs": 1}
 
     def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
