@@ -52,7 +52,7 @@ UNCOUNTED = frozenset(
         "dropout logical_and logical_not logical_or bitwise_not __and__ __or__ __iand__ remainder floor_divide",
         # reductions and searches without products
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
-        "scatter_reduce topk any all _unique2 unique_consecutive",
+        "scatter_reduce topk any all _unique2 unique_dim unique_consecutive",
         # making and moving data
         "arange triu_indices",
         "randn tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
