@@ -64,11 +64,12 @@ def extents(batch: Batch, spans: Tensor, of: str = "") -> tuple[Tensor, Tensor]:
     return sentence, ends - (sentence * batch[f"{of}input_ids"].shape[1]).unsqueeze(1)
 
 
-def marker_ids(encoder: Encoder, count: int) -> Tensor:
-    """Ids of so many markers (count): `[unusedN]` pieces, and behind the vocabulary where it has too few, for which the
-    encoder's embedding grows."""
+def marker_ids(encoder: Encoder, count: int, begin: int = 1) -> Tensor:
+    """Ids of so many markers (count): `[unusedN]` pieces, N from `begin` on, and behind the vocabulary where it has too
+    few, for which the encoder's embedding grows."""
     vocabulary = encoder.tokenizer.get_vocab()
-    unused = [vocabulary[piece] for n in range(1, count + 1) if (piece := f"[unused{n}]") in vocabulary]
+    numbers = range(begin, begin + count)
+    unused = [vocabulary[piece] for n in numbers if (piece := f"[unused{n}]") in vocabulary]
     first = max(vocabulary.values()) + 1  # not the embedding's rows: an encoder that is loaded again has the markers'
     added = range(first, first + count - len(unused))
     if added and added.stop > encoder.rows:

@@ -3,6 +3,7 @@
 `SETTINGS` names the systems.
 """
 
+from string import Formatter
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -33,6 +34,62 @@ class SpERT(SpanBasedSettings):
     max_span_width: MaxSpanWidth = 10
     width_size: WidthSize = 25
     threshold: Threshold = 0.4
+
+
+class MultiTurnQA(Settings):
+    """Multi-turn QA."""
+
+    one_type: ClassVar = ()
+    takes_entities: ClassVar = True
+    entity_question: str = "find all {tail} entities in the context."
+    """The question of turn 1 for a type {tail}."""
+    relation_question: str = (
+        "find all {tail} entities in the context that have {article} {relation} relationship with "
+        "{head} entity {mention}."
+    )
+    """The question of turn 2 for a type {tail}; {article} is "an" before a relation that begins with a or o, else "a",
+    {head} the type of the head, {mention} its words. These three may be left out."""
+    names: dict[str, str] = Field(default={})
+    """What types are called in questions, in words; a type that is not named here by its own name in lower case."""
+    least_count: Long = 3
+    """How often a triple (head type, relation, tail type) has to be annotated in the training data for prediction to
+    ask for it. Released: ACE04 3, ACE05 5."""
+    tails_to_the_right: bool = True
+    """Whether training asks in turn 2 only for types of entities that start behind the head, at most `max_distance`
+    word pieces, as released; a relation that points left is else learned only where such a type stands on the right."""
+    max_distance: Long = 45
+    """Word pieces from the start of a head to that of an entity behind it."""
+    negative_questions: Natural = 0
+    """Questions without an answer of each turn that are drawn for a sentence, beside all with one; a step is then of
+    sentences. With 0 it is of questions, of which none is left out, as released."""
+    turn_weight: Annotated[float, Field(ge=0, le=1)] = 0.25
+    """Weight of the loss of turn 1; that of turn 2 has the rest."""
+    dropout: Dropout = 0.1
+    """Dropout on the encoder's output."""
+    max_heads: Annotated[int, Field(ge=1, le=100_000)] = 40
+    """Predicted entities of a sentence about which turn 2 asks, the likeliest."""
+    pieces_at_once: Long = 8192
+    """Word pieces of questions encoded at once; of a longer one all."""
+
+    @model_validator(mode="after")
+    def _questions_ask(self) -> Self:
+        for key, needed, possible in (
+            ("entity_question", ["tail"], ["tail"]),
+            ("relation_question", ["tail", "relation"], ["tail", "relation", "article", "head", "mention"]),
+        ):
+            try:
+                parts = list(Formatter().parse(getattr(self, key)))
+            except ValueError:  # a brace alone
+                parts = [("", "", "", None)]
+            named = sorted(name for _, name, *_ in parts if name is not None)
+            plain = not any(form or conversion for _, _, form, conversion in parts)
+            if not (plain and set(needed) <= set(named) <= set(possible) and len(set(named)) == len(named)):
+                once = " and ".join(f"{{{name}}}" for name in needed)
+                others = ", ".join(f"{{{name}}}" for name in possible if name not in needed)
+                raise mistake(f"{key} should hold {once} once" + f", and may hold {others}" * bool(others))
+        if empty := [name for name, words in self.names.items() if not words.strip()]:
+            raise mistake(f"names: {empty[0]} has no words; write what questions should call it")
+        return self
 
 
 class TableFillingSettings(Settings):
@@ -326,6 +383,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "sinet": SINET,
     "dygie": DyGIE,
     "dygiepp": DyGIEpp,
+    "multi_turn_qa": MultiTurnQA,
     "pfn": PFN,
     "plmarker": PLMarker,
     "pure": PURE,

@@ -1,16 +1,20 @@
 """Our systems against the figures of their authors' released code, within the tolerances of the reference's README."""
 
 import contextlib
+import copy
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import BertTokenizerFast
 
-from baselines import dygiepp, pfn, plmarker, pure, spe, spert, table_sequence, tcre, unire
+from baselines import dygiepp, multi_turn_qa, pfn, plmarker, pure, spe, spert, table_sequence, tcre, unire
 from baselines._coreference import antecedents
+from baselines._questions import BEGIN, END, MIDDLE, NO_TAG, OUTSIDE, SINGLE, Asked, tagged_spans, tags_of
 from baselines._segments import OBJECT, SUBJECT
 from sinet.contract import Batch, Entity, Labels, Prediction, Relation, Sentence
 from sinet.efficiency.flops import as_released
@@ -20,7 +24,7 @@ from sinet.model import sinet
 from sinet.model.spanbased import SpanBased
 from sinet.model.spans import ordered_pairs, range_max
 from tests.conftest import set_on
-from tests.reference import Reference, numbered_labels, stored_encoder, words_of
+from tests.reference import Reference, Vocabulary, numbered_labels, stored_encoder, words_of
 
 
 def document_sentences(config: dict, entities: str = "entities", relations: str = "") -> list[tuple[list, Sentence]]:
@@ -164,6 +168,255 @@ def test_spert_decodes_as_the_released_code(spert_figures):
             assert {
                 (r.type, spans[r.head], spans[r.tail]): pytest.approx(r.score, abs=2e-5) for r in ours.relations
             } == expected
+
+
+# -- Multi-turn QA -------------------------------------------------------------------------------------------------
+
+
+class Phrases(Vocabulary):
+    """Also cuts text, by the file's word pieces."""
+
+    def __init__(self, config: dict, folder: Path) -> None:
+        super().__init__(config)
+        (folder / "vocab.txt").write_text("\n".join(config["vocabulary"]), encoding="utf-8")
+        self.of_text = BertTokenizerFast(str(folder / "vocab.txt"), do_lower_case=True)
+
+    def get_vocab(self) -> dict[str, int]:
+        return self.of_text.get_vocab()
+
+    def __call__(self, words: list[str], add_special_tokens: bool) -> dict:
+        if all(piece.isdigit() for word in words for piece in word.split()):
+            return super().__call__(words, add_special_tokens)
+        return self.of_text(words, add_special_tokens=add_special_tokens)
+
+    def cut(self, text: str) -> list[int]:
+        return self.of_text(text, add_special_tokens=False)["input_ids"]
+
+
+@pytest.fixture(scope="module")
+def multi_turn_figures(tmp_path_factory) -> tuple[Reference, multi_turn_qa.System, list[Sentence]]:
+    """The file, the system, and the sentences without a title, whose pieces are their words."""
+    reference = Reference("multi_turn_qa.npz")
+    config = reference.config
+    encoder = stored_encoder(config)
+    encoder.tokenizer = Phrases(config, tmp_path_factory.mktemp("vocabulary"))
+    encoder.max_pieces = config["max_pieces"]
+    placeholders = {"entity type": "tail", "tail type": "tail", "head type": "head", "head text": "mention"}
+    templates = [config["templates"][turn] for turn in ("turn1", "turn2")]
+    for theirs, ours in placeholders.items():
+        templates = [template.replace(f"{{{theirs}}}", f"{{{ours}}}") for template in templates]
+    labels = Labels(tuple(config["entity_names"]), tuple(config["relation_names"]), frozenset())
+    model = multi_turn_qa.System(
+        labels,
+        encoder,
+        entity_question=templates[0],
+        relation_question=templates[1],
+        names=config["entity_names"] | config["relation_names"],
+        least_count=config["count_threshold"],
+        max_distance=config["max_distance"],
+        turn_weight=config["theta"],
+        max_heads=1000,
+    )
+    assert model.wording.markers.tolist() == [config["head_start_token_id"], config["head_end_token_id"]]
+    assert [config["tags"].index(tag) for tag in "BMESO"] == [BEGIN, MIDDLE, END, SINGLE, OUTSIDE]
+    weights = {n: w for n, w in reference.weights().items() if ".pooler." not in n}
+    stored = renamed(weights, {"bert": "encoder.model", "tag_linear": "tag"})
+    missing, unexpected = model.load_state_dict(stored, strict=False)
+    assert not unexpected and set(missing) == {"counts", "wording.markers"}
+    counts = torch.tensor(config["triple_counts"]).view_as(model.counts)
+    # the released code asks in training, too, only for what is frequent
+    model.counts.copy_(counts.masked_fill(counts < config["count_threshold"], 0))
+    return reference, model.eval(), [multi_turn_sentence(f"{i}", of) for i, of in enumerate(config["plain"])]
+
+
+def multi_turn_sentence(name: str, stored: dict) -> Sentence:
+    entities = tuple(Entity(*entity) for entity in stored["entities"])
+    relations = tuple(Relation(*relation) for relation in stored["relations"])
+    return Sentence(name, tuple(map(str, stored["pieces"])), entities, relations)
+
+
+def multi_turn_asked(model: multi_turn_qa.System, sentences: list[Sentence], rows: list[dict]) -> Asked:
+    """The questions of the rows of one turn."""
+    types, relations = (names.index for names in (model.labels.entity_types, model.labels.relation_types))
+    numbers = [[types(row["type"]) for row in rows]]
+    heads = [row["head"] for row in rows if "head" in row]
+    if heads:
+        numbers += [[relations(row["relation"]) for row in rows], [types(kind) for kind, _, _ in heads]]
+    extent = [torch.tensor([[start + 1, end] for _, start, end in heads])] if heads else []
+    sentence = torch.tensor([row["sentence"] for row in rows])
+    phrases = model.wording(*map(torch.tensor, numbers))
+    return model.wording.asked(model.collate(sentences), sentence, phrases, *extent)
+
+
+def assert_asked(asked: Asked, reference: Reference, prefix: str, rows: list[int] | slice = slice(None)) -> None:
+    """The stored inputs of these rows, which may be padded further."""
+    width = asked.ids.shape[1]
+    mask = reference[f"{prefix}/attention_mask"][rows]
+    assert int(mask.sum(1).max()) == width and torch.equal(asked.mask, mask[:, :width])
+    assert torch.equal(asked.ids * asked.mask, (reference[f"{prefix}/input_ids"][rows] * mask)[:, :width])
+    assert torch.equal(asked.types, reference[f"{prefix}/token_type_ids"][rows][:, :width])
+    read = asked.column >= 0
+    read[:, 0] = True
+    assert torch.equal(read.long(), reference[f"{prefix}/context_mask"][rows][:, :width])
+
+
+@pytest.mark.parametrize("turn", ["plain_turn1", "plain_turn2"])
+def test_multi_turn_qa_asks_as_the_released_code(turn, multi_turn_figures):
+    reference, model, sentences = multi_turn_figures
+    rows = reference.config[turn]["rows"]
+    asked = multi_turn_asked(model, sentences, rows)
+    assert_asked(asked, reference, turn)
+    for i, row in enumerate(rows):
+        question = [model.encoder.tokenizer.cls_token_id, *model.encoder.tokenizer.cut(row["question"])]
+        assert asked.ids[i, : len(question)].tolist() == question
+        assert row["offset"] == len(question) + 1 == int((asked.types[i] == 0).sum())
+
+
+def test_multi_turn_qa_cuts_what_is_too_long_as_the_released_code(multi_turn_figures):
+    """Questions of any wording; a title is read as a part of the question."""
+    reference, model, _ = multi_turn_figures
+    config = reference.config
+    wording, tokenizer = copy.deepcopy(model.wording), model.encoder.tokenizer
+    assert {bool(case["head"]) for case in config["input_cases"]} == {False, True}
+    for case in config["input_cases"]:
+        title = [tokenizer.sep_token_id, *case["title"]] if case["title"] else []
+        question = torch.tensor([[*tokenizer.cut(case["question"]), *title]])
+        wording.phrases, wording.lengths = question, torch.tensor([question.shape[1]])
+        wording.parts, wording.longest = [[("", 0)], [("", 0)]], case["max_pieces"]
+        batch = model.collate([Sentence("case", tuple(map(str, case["context"])))])
+        extent = [torch.tensor([[case["head"][0] + 1, case["head"][1]]])] if case["head"] else []
+        zero = torch.zeros(1, dtype=torch.long)
+        asked = wording.asked(batch, zero, zero.unsqueeze(1), *extent)
+        assert asked.ids.tolist() == [case["input_ids"]] and asked.types.tolist() == [case["token_type_ids"]]
+        tags = tags_of([[(start + 1, end) for start, end in case["answers"]]], asked.column)
+        assert (tags != NO_TAG).long().tolist() == [case["context_mask"]]
+        assert tags.masked_fill(tags == NO_TAG, -1).tolist() == [case["tags"]]
+
+
+def test_multi_turn_qa_tags_as_the_released_code(multi_turn_figures):
+    """All stored questions, with titles and without; answers from the stored tags and from ours."""
+    reference, model, _ = multi_turn_figures
+    for name in ("turn1", "turn2", "plain_turn1", "plain_turn2", "train"):
+        inputs = [reference[f"{name}/{what}"] for what in ("input_ids", "attention_mask", "token_type_ids")]
+        with torch.no_grad():
+            logits = model.tag_logits(*inputs)
+        real = inputs[1].bool()
+        torch.testing.assert_close(logits[real], reference[f"{name}/tag_logits"][real], atol=2e-5, rtol=0)
+        inside = reference[f"{name}/context_mask"].bool()
+        inside[:, 0] = False
+        if name != "train":
+            found: list[list] = [[] for _ in real]
+            for row, first, last in zip(*tagged_spans(logits.argmax(-1), inside), strict=True):
+                found[row].append([int(first), int(last) + 1])
+            assert found == reference.config[name]["spans"]
+
+
+def test_multi_turn_qa_reads_answers_off_tags_as_the_released_code(multi_turn_figures):
+    """Also where other tags stand outside of the sentence."""
+    cases = multi_turn_figures[0].config["decoding_cases"]
+    longest = max(len(case["context"]) for case in cases)
+    for outside in "BMESO":
+        lines = [case["cls"] + outside + case["context"].ljust(longest + 1, outside) for case in cases]
+        inside = [[False, False, *(i < len(case["context"]) for i in range(longest + 1))] for case in cases]
+        tags = torch.tensor([["BMESO".index(tag) for tag in line] for line in lines])
+        found: list[list] = [[] for _ in cases]
+        for row, first, last in zip(*tagged_spans(tags, torch.tensor(inside)), strict=True):
+            found[row].append([int(first) - 2, int(last) - 1])
+        assert found == [case["spans"] for case in cases]
+
+
+def multi_turn_questions(model: multi_turn_qa.System, sentence: Sentence) -> tuple[dict, list[dict]]:
+    """Our training questions of a sentence in the form of the file, the question by its pieces."""
+    words = len(sentence.tokens)
+    answers, turns = model.gold(sentence, words)[1], ({}, {})
+    types, kinds = model.labels.entity_types, model.labels.relation_types
+    for question in model.questions(sentence, words):
+        row = {"sentence": 0, "type": types[question.tail]}
+        head = question.head and [types[question.head[0]], *question.head[1:]]
+        if head:
+            row |= {"relation": kinds[question.relation], "head": head}
+        asked = multi_turn_asked(model, [sentence], [row])
+        pieces = tuple(asked.ids[0, 1 : int((asked.types == 0).sum()) - 1].tolist())
+        turns[bool(head)].setdefault(tuple(head or ()), {})[pieces] = sorted(answers.get(question[1:], []))
+    return turns[0].get((), {}), list(turns[1].items())
+
+
+def test_multi_turn_qa_learns_from_the_released_questions(multi_turn_figures):
+    """Of sentences without a title, by the distance of the tails and without."""
+    reference, model, sentences = multi_turn_figures
+    config, cut = reference.config, model.encoder.tokenizer.cut
+
+    def stored(questions: dict) -> dict:
+        return {tuple(cut(text)): sorted(map(tuple, spans)) for text, spans in questions.items()}
+
+    by_distance = [made for made in config["training_questions"] if not made["title"]]
+    for nearby, listed in ((True, by_distance), (False, config["plain_all_turn2_questions"])):
+        set_on(model, tails_to_the_right=nearby)
+        for sentence, made in zip(sentences, listed, strict=True):
+            assert list(sentence.tokens) == list(map(str, made["context"]))
+            first, second = multi_turn_questions(model, sentence)
+            assert list(first.items()) == list(stored(made["turn1"]).items())
+            expected = [(tuple(of["head"]), stored(of["questions"])) for of in made["turn2"] if of["questions"]]
+            assert [(head, list(of.items())) for head, of in second] == [(h, list(of.items())) for h, of in expected]
+    set_on(model, tails_to_the_right=True)
+
+
+def test_multi_turn_qa_makes_the_released_training_tensors(multi_turn_figures):
+    """The rows of sentences without a title among all."""
+    reference, model, sentences = multi_turn_figures
+    made = reference.config["training_questions"]
+    turn = reference["train/turn"]
+    titled = [bool(of["title"]) for of in made for _ in of["turn1"]]
+    titled += [bool(of["title"]) for of in made for head in of["turn2"] for _ in head["questions"]]
+    assert len(titled) == len(turn)
+    items = [q for sentence in sentences for q in model.questions(sentence, len(sentence.tokens))]
+    batch = model.training_batch(items)
+    for number in (1, 2):
+        rows = [i for i, has in enumerate(titled) if not has and int(turn[i]) == number]
+        width = batch[f"turn{number}_tags"].shape[1]
+        for name in ("input_ids", "attention_mask", "token_type_ids", "tags"):
+            ours, theirs = batch[f"turn{number}_{name}"], reference[f"train/{name}"][rows]
+            real = batch[f"turn{number}_attention_mask"].bool()
+            assert int(reference["train/attention_mask"][rows].sum()) == int(real.sum())
+            ours = ours.masked_fill(ours == NO_TAG, -1) if name == "tags" else ours
+            assert torch.equal(ours[real], theirs[:, :width][real]), name
+
+
+def test_multi_turn_qa_losses_equal_the_released_code(multi_turn_figures):
+    reference, model, _ = multi_turn_figures
+    shares = {"turn1": reference.config["theta"], "turn2": 1 - reference.config["theta"]}
+    assert len({tuple(reference[f"{name}/losses"].bool().tolist()) for name in reference.groups("batch")}) > 1
+    for name in reference.groups("batch"):
+        rows, tensors = reference[f"{name}/rows"], {}
+        for number in (1, 2):
+            chosen = rows[reference["train/turn"][rows] == number]
+            if len(chosen):
+                for what in ("input_ids", "attention_mask", "token_type_ids", "tags"):
+                    tensors[f"turn{number}_{what}"] = reference[f"train/{what}"][chosen]
+                tags = tensors[f"turn{number}_tags"]
+                tags.masked_fill_(tags == -1, NO_TAG)
+        batch = Batch([], tensors)
+        terms, divisors = model.losses(batch), model.divisors([batch])
+        ours = [float(terms[t]) / divisors[t] / share if t in terms else 0.0 for t, share in shares.items()]
+        total, *stored = reference[f"{name}/losses"].tolist()
+        assert ours == pytest.approx(stored, abs=2e-5) and float(model.loss(batch)) == pytest.approx(total, abs=2e-5)
+
+
+@pytest.mark.parametrize("pieces", [1, 100, 10**6])
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "together"])
+def test_multi_turn_qa_decodes_as_the_released_code(together, pieces, multi_turn_figures):
+    """Tails are entities besides those of turn 1; a relation of an entity with itself is none."""
+    reference, model, sentences = multi_turn_figures
+    set_on(model, pieces_at_once=pieces)
+    plain = [sentence.without_labels() for sentence in sentences]
+    found = [p for part in ([plain] if together else [[s] for s in plain]) for p in model.decode(model.collate(part))]
+    theirs = reference.config["plain_predicted"]
+    triples = {(s, tuple(h), name, tuple(t)) for s, h, name, t in theirs["triples"] if h != t}
+    entities = {(s, *entity) for s, *entity in theirs["entities"]} | {(s, *tail) for s, _, _, tail in triples}
+    spans = [[(e.type, e.start, e.end) for e in p.entities] for p in found]
+    assert {(s, *span) for s, of in enumerate(spans) for span in of} == entities
+    ours = [(s, spans[s][r.head], r.type, spans[s][r.tail]) for s, p in enumerate(found) for r in p.relations]
+    assert set(ours) == triples and len(ours) == len(triples) and sum(map(len, spans)) == len(entities)
 
 
 # -- PFN -----------------------------------------------------------------------------------------------------------

@@ -255,7 +255,7 @@ def test_parts_trained_apart_share_no_gradient(system, tiny_encoder):
 def test_micro_batches_have_the_gradient_of_the_whole_batch(mask_padding, system, tiny_encoder):
     """Sizes that leave a rest, parts without a pair, parts of other lengths: the step is that of the whole."""
     sentences = [*read_sentences(CORPUS), Sentence("alone", ("Translation",)), Sentence("long", ("neural",) * 20)]
-    settings = {"negative_spans": 10**6, "negative_pairs": 10**6, "negative_ratio": 10**6}
+    settings = {"negative_spans": 10**6, "negative_pairs": 10**6, "negative_ratio": 10**6, "negative_questions": 10**6}
     known = system.Settings.model_fields
     settings = system.test_settings | {key: value for key, value in settings.items() if key in known}
     torch.manual_seed(1)
@@ -367,7 +367,8 @@ def in_training(model: Extractor) -> Extractor:
 
 
 SCORED = [pytest.param("sinet", {"interaction": i}, id=i) for i in get_args(Interaction)]
-MEANS = ("table_sequence", "unire", "plmarker")  # whose scores are means over cells, or of both directions: below
+# other scores than of one class, or means over cells: below, and in test_questions.py
+MEANS = ("table_sequence", "unire", "plmarker", "multi_turn_qa")
 SCORED += [pytest.param(*form, id=name) for name, form in FORMS.items() if form[0] not in MEANS]
 SCORED += [pytest.param(n, {}, id=n) for n in sorted(systems.sources()) if n not in ("sinet", *MEANS)]
 
@@ -512,6 +513,7 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
     gold = [{(e.type, e.start, e.end) for e in s.entities if e.end - e.start <= 4} for s in sentences]
     found = [{(e.type, e.start, e.end) for e in p.entities} for p in predictions]
     takes_entities = {"sinet", "spert", "span_multihead", "pure", "plmarker", "dygiepp", "dygie", "sciie", "spe"}
+    takes_entities |= {"multi_turn_qa"}
     assert system.Settings.takes_entities == (system.__module__.rsplit(".", 1)[1] in takes_entities)
     if system.Settings.takes_entities:
         assert found == gold

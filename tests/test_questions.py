@@ -1,0 +1,262 @@
+"""Multi-turn QA beyond the released figures: how questions are worded, which are asked, and what their answers are."""
+
+import re
+
+import pytest
+import torch
+
+from baselines import multi_turn_qa
+from baselines._questions import BEGIN, END, NO_TAG, OUTSIDE, SINGLE, called, tags_of
+from baselines.settings import MultiTurnQA
+from sinet.contract import Entity, Labels, Relation, Sentence
+from sinet.data.sentence import read_sentences
+from sinet.grid.mistakes import validated
+from sinet.infer.predict import predict
+from tests.conftest import CORPUS, LABELS, set_on
+from tests.test_systems import build, learn
+
+CPU = torch.device("cpu")
+SENTENCES = read_sentences(CORPUS)
+ASKS = {"negative_questions": 0, "least_count": 1}
+
+
+def new_model(encoder, labels: Labels = LABELS, **settings: object) -> multi_turn_qa.System:
+    torch.manual_seed(1)
+    return multi_turn_qa.System(labels, encoder, **multi_turn_qa.System.test_settings | ASKS | settings)
+
+
+def texts(model: multi_turn_qa.System, batch, turn: str) -> list[str]:
+    """What is read, without padding."""
+    pieces = zip(batch[f"{turn}_input_ids"], batch[f"{turn}_attention_mask"], strict=True)
+    return [model.encoder.tokenizer.decode(ids[mask.bool()]) for ids, mask in pieces]
+
+
+@pytest.mark.parametrize(
+    "key, text",
+    [
+        ("entity_question", "find all entities"),
+        ("entity_question", "find all {tail} entities {tail}"),
+        ("entity_question", "find all {tail} entities of a {head}"),
+        ("entity_question", "find all {tail entities"),
+        ("entity_question", "find all {tail!r} entities"),
+        ("entity_question", "find all {tail:10} entities"),
+        ("relation_question", "find all {tail} entities"),
+        ("relation_question", "find all {relation} of {}"),
+        ("relation_question", "find all {tail} that have {relation} with {word}"),
+    ],
+)
+def test_a_template_that_asks_for_nothing_or_for_what_is_unknown_is_refused(key, text):
+    right = (
+        "{tail} once" if key == "entity_question" else "{tail} and {relation} once, and may hold {article}, {head}, {m"
+    )
+    with pytest.raises(Exception, match=re.escape(f"{key} should hold {right}")) as raised:
+        validated(MultiTurnQA, {key: text})
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_names_without_words_and_names_that_are_alike_are_refused(tiny_encoder):
+    with pytest.raises(Exception, match="names: PER has no words; write what questions should call it"):
+        validated(MultiTurnQA, {"names": {"PER": " "}})
+    with pytest.raises(
+        ValueError, match="types 'Method' and 'Task' are both 'thing' in questions; give one of them other"
+    ):
+        new_model(tiny_encoder, names={"Method": "thing", "Task": "thing"})
+
+
+def test_types_are_called_by_their_names_in_lower_case():
+    types = ["OtherScientificTerm", "Used-for", "Live_In", "ORG", "*"]
+    assert called(types, {"ORG": "organization"}) == [
+        "other scientific term",
+        "used for",
+        "live in",
+        "organization",
+        "*",
+    ]
+
+
+def test_questions_are_worded_by_the_templates(tiny_encoder):
+    names = {"Material": "corpus", "Used-for": "a parser"}
+    model = new_model(tiny_encoder, names=names, relation_question="{tail} {article} {relation} {mention} , {head}")
+    items = [q for q in model.training_items(SENTENCES[:1]) if q.tail == 1]
+    batch = model.training_batch(items)
+    context = " ".join(SENTENCES[0].tokens).lower()
+    first, last = (model.encoder.tokenizer.decode([marker]) for marker in model.wording.markers)
+    cut = model.encoder.tokenizer
+    (one,), (two,) = texts(model, batch, "turn1"), texts(model, batch, "turn2")
+    assert one == cut.decode(cut("find all task entities in the context.", context)["input_ids"])
+    head = " ".join(SENTENCES[0].tokens[2:4]).lower()
+    expected = cut.decode(cut(f"task an a parser {head} , method", context)["input_ids"])
+    # markers that the vocabulary does not have are behind it, and decode to nothing
+    assert re.sub(" +", " ", two) == expected and first == last == ""
+    assert [int(m) for m in model.wording.markers] == [len(cut), len(cut) + 1]
+    assert set(model.wording.markers.tolist()) <= set(batch["turn2_input_ids"][0].tolist())
+
+
+def test_a_template_may_leave_out_the_head(tiny_encoder):
+    model = new_model(tiny_encoder, relation_question="which {tail} has {relation}")
+    (two, *_) = texts(model, model.training_batch(model.training_items(SENTENCES[:1])), "turn2")
+    assert two.startswith("[CLS] which".lower()) or "w h i c h" in two or "which" in two.replace(" ", "")
+    assert model.decode(model.collate(SENTENCES))
+
+
+def test_triples_of_the_training_data_are_counted_asked_for_and_saved(tiny_encoder):
+    model = new_model(tiny_encoder)
+    assert bool((model.counts > 10**9).all()), "every triple, before any data"
+    model.training_items(SENTENCES)
+    model.training_items(SENTENCES)
+    gold = sum(len(s.relations) for s in SENTENCES)
+    assert int(model.counts.sum()) == gold, "counted anew"
+    kinds, relations = LABELS.entity_types.index, LABELS.relation_types.index
+    assert int(model.counts[kinds("Method"), relations("Compare"), kinds("Method")]) == 1
+    again = new_model(tiny_encoder)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.counts, model.counts)
+
+    passes: list[int] = []
+    model.eval().encoder.register_forward_hook(lambda _, inputs, states: passes.append(len(inputs[0])))
+    for least, known in ((1, model.counts > 0), (3, model.counts > 2), (100, model.counts > 99)):
+        set_on(model, least_count=least)
+        del passes[:]
+        batch = model.collate(SENTENCES)
+        batch.gold_entities = True
+        model.decode(batch)
+        heads = {(i, e.type, e.start, e.end) for i, s in enumerate(SENTENCES) for e in s.entities}
+        assert sum(passes) == sum(int(known[kinds(kind)].sum()) for _, kind, _, _ in heads)
+
+
+def test_a_sentence_is_read_once_for_each_type_and_for_each_head_and_triple(tiny_encoder):
+    model = learn(new_model(tiny_encoder, max_heads=1), SENTENCES, 60).eval()
+    model.training_items(SENTENCES)
+    passes: list[int] = []
+    model.encoder.register_forward_hook(lambda _, inputs, states: passes.append(len(inputs[0])))
+    with torch.no_grad():
+        batch = model.collate([SENTENCES[3].without_labels()])
+        model.decode(batch)
+    per_head = [int((of > 0).sum()) for of in model.counts]
+    assert sum(passes) - len(LABELS.entity_types) in per_head, "about the likeliest head alone"
+
+
+def test_a_step_of_sentences_has_all_answers_and_some_other_questions(tiny_encoder):
+    whole = new_model(tiny_encoder)
+    questions = whole.training_items(SENTENCES)
+    everything = whole.training_batch(questions)
+    answered = {turn: int((everything[f"{turn}_tags"][:, 0] == OUTSIDE).sum()) for turn in ("turn1", "turn2")}
+    for negative in (1, 2):
+        model = new_model(tiny_encoder, negative_questions=negative)
+        assert model.training_items(SENTENCES) == SENTENCES
+        batch = model.training_batch(SENTENCES)
+        for turn, found in answered.items():
+            tags = batch[f"{turn}_tags"][:, 0]
+            assert int((tags == OUTSIDE).sum()) == found
+            others = [
+                sum(
+                    bool(q.head) == (turn == "turn2") and q[1:] not in model.gold(s, 99)[1]
+                    for q in whole.questions(s, 99)
+                )
+                for s in SENTENCES
+            ]
+            assert int((tags == SINGLE).sum()) == sum(min(negative, n) for n in others)
+    assert questions[0].sentence is SENTENCES[0] and whole.item_lengths(questions[:1]) == [len(SENTENCES[0].tokens)]
+
+
+def test_relations_to_the_left_are_asked_for_only_without_the_rule_of_the_right(tiny_encoder):
+    """And a symmetric relation of its left argument."""
+    entities = (Entity("Task", 0, 1), Entity("Method", 2, 3), Entity("Method", 4, 5))
+    relations = (Relation("Used-for", 1, 0), Relation("Compare", 2, 1))
+    sentence = Sentence("left", ("parsers", "in", "neural", "and", "nasal"), entities, relations)
+    for right, near, expected in ((False, 45, 3), (True, 45, 2), (True, 1, 0)):
+        model = new_model(tiny_encoder, tails_to_the_right=right, max_distance=near)
+        asked = [q for q in model.training_items([sentence]) if q.head]
+        answers = model.gold(sentence, 5)[1]
+        assert sum(q[1:] in answers for q in asked) == (1 if right and near > 1 else 2 if not right else 0)
+        assert answers[1, 0, (0, 2, 3)] == [(0, 1)] and answers[0, 2, (0, 2, 3)] == [(4, 5)]
+        assert len(asked) == {3: 4, 2: 1, 0: 0}[expected]
+
+
+def test_nested_answers_are_tagged_as_the_longest():
+    column = torch.tensor([[-1, -1, 1, 2, 0, 3, 4, -1]])
+    tags = tags_of([[(1, 2), (1, 4), (3, 3)]], column)
+    assert tags.tolist() == [[OUTSIDE, NO_TAG, BEGIN, 1, OUTSIDE, 1, END, NO_TAG]]
+    assert tags_of([[]], column)[0, 0] == SINGLE
+
+
+def test_an_answer_that_cuts_a_word_is_the_word(tiny_encoder, monkeypatch):
+    model = new_model(tiny_encoder).eval()
+    sentence = Sentence("cut", ("abc", "neural", "abcd"))
+
+    def tagged(ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+        """S on the second piece of the sentence, in turn 1 alone."""
+        logits = torch.nn.functional.one_hot(torch.full_like(ids, OUTSIDE), 5).float()
+        if len(ids) == len(LABELS.entity_types):
+            logits[torch.arange(len(ids)), types.argmax(1) + 1, SINGLE] = 9.0
+        return logits
+
+    monkeypatch.setattr(model, "tag_logits", tagged)
+    (found,) = model.decode(model.collate([sentence]))
+    assert [(e.type, e.start, e.end) for e in found.entities] == [(kind, 0, 1) for kind in LABELS.entity_types]
+
+
+def test_words_behind_the_longest_question_do_not_count_as_read(tiny_encoder):
+    model = new_model(tiny_encoder)
+    questions = texts(model, model.training_batch(model.training_items(SENTENCES[:1])), "turn1")
+    longest = max(
+        len(tiny_encoder.tokenizer(q.split(" [SEP]")[0], add_special_tokens=False)["input_ids"]) for q in questions
+    )
+    del longest
+    types = torch.arange(len(LABELS.entity_types))
+    asked = int(model.wording.lengths[model.wording(types)].sum(1).max())
+    tiny_encoder.max_pieces = asked + 3 + 4
+    assert model.truncated_words([Sentence("long", ("neural",) * 6), Sentence("short", ("neural",) * 4)]) == 2
+    shorter = build(multi_turn_qa.System, tiny_encoder)
+    batch = shorter.collate([Sentence("long", ("neural",) * 6)])
+    phrases = shorter.wording(types)
+    read = shorter.wording.asked(batch, torch.zeros_like(types), phrases).column.max(1).values
+    assert int(read.min()) == 4
+
+
+def test_scores_are_the_probabilities_that_are_trained_on(tiny_encoder):
+    """Of the tags at both ends of an answer; an entity has the best of its answers."""
+    labels = Labels(LABELS.entity_types, LABELS.relation_types)
+    model = learn(new_model(tiny_encoder, labels), SENTENCES, 100).eval()
+    found = predict(model, SENTENCES, CPU, "float32")
+    model.counts.fill_(1)
+    items = [q for s in found for q in model.questions(s, len(s.tokens)) if q[1:] in model.gold(s, 99)[1]]
+    batch, products = model.training_batch(items), []
+    for turn in ("turn1", "turn2"):
+        tags = batch[f"{turn}_tags"]
+        with torch.no_grad():
+            asked = (batch[f"{turn}_{what}"] for what in ("input_ids", "attention_mask", "token_type_ids"))
+            likely = model.tag_logits(*asked).softmax(-1)
+        of_turn: dict[tuple, float] = {}
+        chosen = [q for q in items if bool(q.head) == (turn == "turn2")]
+        for q, row, figures in zip(chosen, tags, likely, strict=True):
+            edges = [
+                (int(row[i]), float(figures[i, row[i]])) for i in range(1, len(row)) if row[i] in (BEGIN, END, SINGLE)
+            ]
+            scores = [p for tag, p in edges if tag == SINGLE]
+            scores += [p * edges[i + 1][1] for i, (tag, p) in enumerate(edges) if tag == BEGIN]
+            of_turn.setdefault((q.sentence.id,), [])
+            of_turn[(q.sentence.id,)] += scores
+        products.append(of_turn)
+    assert sum(len(s.relations) for s in found) > 5
+    for sentence in found:
+        relations = sorted(r.score for r in sentence.relations)
+        assert relations == pytest.approx(sorted(products[1].get((sentence.id,), [])), abs=1e-5)
+        candidates = products[0].get((sentence.id,), []) + products[1].get((sentence.id,), [])
+        for entity in sentence.entities:
+            assert any(entity.score == pytest.approx(p, abs=1e-5) for p in candidates)
+
+
+@pytest.mark.parametrize("kind", ["bert", "albert", "mpnet", "distilbert"])
+def test_token_types_are_told_apart_where_the_architecture_has_them(kind, fresh_encoder):
+    encoder = fresh_encoder(kind).eval()
+    inputs = encoder.collate(SENTENCES[:3])
+    types = (torch.arange(inputs.input_ids.shape[1]) > 3).long().expand_as(inputs.input_ids)
+    real = inputs.attention_mask.bool()
+    with torch.no_grad():
+        plain = encoder(inputs.input_ids, inputs.attention_mask)[real]
+        typed = encoder(inputs.input_ids, inputs.attention_mask, token_type_ids=types)[real]
+        with encoder.packed(torch.float32):
+            packed = encoder(inputs.input_ids, inputs.attention_mask, token_type_ids=types)[real]
+    torch.testing.assert_close(packed, typed, atol=1e-5, rtol=0)
+    assert torch.allclose(plain, typed) == (encoder.token_types == 1) == (kind in ("mpnet", "distilbert"))
