@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines._two_models import marker_ids
 from sinet.contract import Batch, Labels, Sentence
@@ -44,18 +44,15 @@ class Asked(NamedTuple):
     column: Tensor
 
 
-class Wording(nn.Module):
-    """How both turns ask: templates (`entity_question` and `relation_question` of the settings) and words for types."""
+class Wording:
+    """How both turns ask: templates (`entity_question` and `relation_question` of the settings) and words for types.
 
-    phrases: Tensor
-    """Word pieces (phrases, longest): nothing, then types, relations, their articles, and what templates say."""
-    lengths: Tensor
-    """Of each phrase (phrases)."""
-    markers: Tensor
+    `phrases`: word pieces (phrases, longest) of nothing, the types, the relations, their articles, and what templates
+    say; `lengths`: (phrases). They stay on the CPU, where training questions are made.
+    """
 
     def __init__(self, labels: Labels, encoder: Encoder, templates: Sequence[str], names: Mapping[str, str]) -> None:
         """Raises `ValueError` where two types would be called alike."""
-        super().__init__()
         self.cls, self.sep = encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id
         self.pad, self.longest = encoder.tokenizer.pad_token_id, encoder.max_pieces
         types, relations = called(labels.entity_types, names), called(labels.relation_types, names)
@@ -70,12 +67,15 @@ class Wording(nn.Module):
                 phrases.append(literal)
         cut = [list(itertools.chain(*encoder.word_pieces(phrase.split()))) for phrase in phrases]
         widest = max(map(len, cut))
-        table = torch.tensor([pieces + [self.pad] * (widest - len(pieces)) for pieces in cut])
-        self.register_buffer("phrases", table, persistent=False)
-        self.register_buffer("lengths", torch.tensor([len(pieces) for pieces in cut]), persistent=False)
-        self.register_buffer("markers", marker_ids(encoder, 2, begin=0))
+        self.phrases = torch.tensor([pieces + [self.pad] * (widest - len(pieces)) for pieces in cut])
+        self.lengths = torch.tensor([len(pieces) for pieces in cut])
+        self.markers: list[int] = marker_ids(encoder, 2, begin=0).tolist()
 
-    def forward(self, tail: Tensor, relation: Tensor | None = None, head: Tensor | None = None) -> Tensor:
+    def pieces(self, phrases: Tensor) -> Tensor:
+        """Word pieces (questions) of the phrases of questions (questions, parts)."""
+        return self.lengths.to(phrases.device)[phrases].sum(1)
+
+    def __call__(self, tail: Tensor, relation: Tensor | None = None, head: Tensor | None = None) -> Tensor:
         """Phrases of questions (questions, parts), nothing for the mention: for an entity type (questions), in turn 2
         with a relation and a head's type (questions)."""
         named = {"tail": tail, "relation": relation, "article": relation, "head": head}
@@ -99,8 +99,9 @@ class Wording(nn.Module):
         always = torch.ones_like(inside[:, :1])
 
         def worded(numbers: Tensor) -> tuple[Tensor, Tensor]:
-            place = torch.arange(self.phrases.shape[1], device=ids.device)
-            return self.phrases[numbers].flatten(1), (place < self.lengths[numbers].unsqueeze(2)).flatten(1)
+            table, lengths = self.phrases.to(ids.device), self.lengths.to(ids.device)[numbers].unsqueeze(2)
+            real = torch.arange(table.shape[1], device=ids.device) < lengths
+            return table[numbers].flatten(1), real.flatten(1)
 
         if extent is None:
             question, context, columns = [worded(phrases)], [(ids, inside)], column
@@ -147,7 +148,7 @@ def called(types: Sequence[str], names: Mapping[str, str]) -> list[str]:
 def tags_of(answers: Sequence[Sequence[Sequence[int]]], column: Tensor) -> Tensor:
     """Tags (questions, pieces) of questions with these columns (`Asked`), whose answers are given by the columns of
     their first and last piece; a longer answer is tagged over a shorter one."""
-    widest = max([int(column.max()), *(last for spans in answers for _, last in spans)])
+    widest = max([0, int(column.max()), *(last for spans in answers for _, last in spans)])
     tags = torch.full((len(answers), widest + 1), OUTSIDE)
     for row, spans in zip(tags, answers, strict=True):
         for first, last in sorted(spans, key=lambda span: span[1] - span[0]):

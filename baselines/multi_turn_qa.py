@@ -65,8 +65,8 @@ class System(Extractor):
 
     def truncated_words(self, sentences: Sequence[Sentence]) -> int:
         """How many words of the sentences lie beyond what the longest question of turn 1 leaves of the encoder."""
-        questions = self.wording(torch.arange(len(self.labels.entity_types), device=self.counts.device))
-        room = self.encoder.max_pieces - 3 - int(self.wording.lengths[questions].sum(1).max())
+        questions = self.wording(torch.arange(len(self.labels.entity_types)))
+        room = self.encoder.max_pieces - 3 - int(self.wording.pieces(questions).max())
         ends = (itertools.accumulate(map(len, self.encoder.word_pieces(s.tokens))) for s in sentences)
         return sum(end > room for of_sentence in ends for end in of_sentence)
 
@@ -98,12 +98,12 @@ class System(Extractor):
         """All questions of a sentence, of which so many words are read: turn 1, then for each head what has a count;
         with `tails_to_the_right` only for types of entities that start behind it, near enough."""
         before = list(itertools.accumulate(map(len, self.encoder.word_pieces(sentence.tokens)), initial=0))
-        entities, _ = self.gold(sentence, words)
+        entities, counts = self.gold(sentence, words)[0], self.counts.cpu()
         asked = [Question(sentence, kind) for kind in range(len(self.labels.entity_types))]
         for head in entities:
             start, anywhere = before[head[1]], not self.settings.tails_to_the_right
             near = {e[0] for e in entities if start < before[e[1]] <= start + self.settings.max_distance}
-            triples = self.counts[head[0]].nonzero().tolist()
+            triples = counts[head[0]].nonzero().tolist()
             asked += [Question(sentence, tail, r, head) for r, tail in triples if anywhere or tail in near]
         return asked
 
@@ -189,7 +189,7 @@ class System(Extractor):
         """The answers to questions (`Wording.asked`), as many at a time as have `pieces_at_once`, those of equal length
         together: the question of each (answers), its word rows (answers, 2) and score (answers)."""
         sentence, phrases, *extent = asks
-        lengths = batch["attention_mask"].sum(1)[sentence] + 1 + self.wording.lengths[phrases].sum(1)
+        lengths = batch["attention_mask"].sum(1)[sentence] + 1 + self.wording.pieces(phrases)
         lengths = lengths + sum(ends[:, 1] - ends[:, 0] + 3 for ends in extent)
         word = torch.zeros_like(batch["input_ids"])
         word.view(-1)[batch["word_start"]] = torch.arange(len(batch["word_start"]), device=word.device)

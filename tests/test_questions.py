@@ -88,14 +88,14 @@ def test_questions_are_worded_by_the_templates(tiny_encoder):
     expected = cut.decode(cut(f"task an a parser {head} , method", context)["input_ids"])
     # markers that the vocabulary does not have are behind it, and decode to nothing
     assert re.sub(" +", " ", two) == expected and first == last == ""
-    assert [int(m) for m in model.wording.markers] == [len(cut), len(cut) + 1]
-    assert set(model.wording.markers.tolist()) <= set(batch["turn2_input_ids"][0].tolist())
+    assert model.wording.markers == [len(cut), len(cut) + 1]
+    assert set(model.wording.markers) <= set(batch["turn2_input_ids"][0].tolist())
 
 
 def test_a_template_may_leave_out_the_head(tiny_encoder):
     model = new_model(tiny_encoder, relation_question="which {tail} has {relation}")
     (two, *_) = texts(model, model.training_batch(model.training_items(SENTENCES[:1])), "turn2")
-    assert two.startswith("[CLS] which".lower()) or "w h i c h" in two or "which" in two.replace(" ", "")
+    assert "which" in two.replace(" ", "") and two.count("[SEP]") == 2
     assert model.decode(model.collate(SENTENCES))
 
 
@@ -198,13 +198,8 @@ def test_an_answer_that_cuts_a_word_is_the_word(tiny_encoder, monkeypatch):
 
 def test_words_behind_the_longest_question_do_not_count_as_read(tiny_encoder):
     model = new_model(tiny_encoder)
-    questions = texts(model, model.training_batch(model.training_items(SENTENCES[:1])), "turn1")
-    longest = max(
-        len(tiny_encoder.tokenizer(q.split(" [SEP]")[0], add_special_tokens=False)["input_ids"]) for q in questions
-    )
-    del longest
     types = torch.arange(len(LABELS.entity_types))
-    asked = int(model.wording.lengths[model.wording(types)].sum(1).max())
+    asked = int(model.wording.pieces(model.wording(types)).max())
     tiny_encoder.max_pieces = asked + 3 + 4
     assert model.truncated_words([Sentence("long", ("neural",) * 6), Sentence("short", ("neural",) * 4)]) == 2
     shorter = build(multi_turn_qa.System, tiny_encoder)
