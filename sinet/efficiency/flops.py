@@ -54,9 +54,9 @@ UNCOUNTED = frozenset(
         "sum mean max min amax argmax cumsum cumsum_ cummin bincount isin bucketize nonzero nonzero_numpy sort argsort",
         "scatter_reduce topk any all _unique2 unique_dim unique_consecutive",
         # making and moving data
-        "arange triu_indices",
+        "arange triu_indices full_like",
         "randn tril triu triu_ zeros ones full empty new_ones new_zeros new_empty new_full zeros_like ones_like",
-        "empty_like full_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
+        "empty_like rand tensor copy_ clone resolve_conj resolve_neg numpy_T pad_sequence to cat stack split unbind",
         "narrow unfold unflatten movedim flip index index_select index_copy index_copy_ index_put_",
         "index_put gather scatter scatter_ index_add index_add_",
         "reshape_as repeat repeat_interleave broadcast_tensors expand expand_as pad constant_pad_nd embedding",
