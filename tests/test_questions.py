@@ -10,6 +10,7 @@ from baselines._questions import BEGIN, END, NO_TAG, OUTSIDE, SINGLE, called, ta
 from baselines.settings import MultiTurnQA
 from sinet.contract import Entity, Labels, Relation, Sentence
 from sinet.data.sentence import read_sentences
+from sinet.efficiency.flops import count_sentences
 from sinet.grid.mistakes import validated
 from sinet.infer.predict import predict
 from tests.conftest import CORPUS, LABELS, set_on
@@ -255,3 +256,11 @@ def test_token_types_are_told_apart_where_the_architecture_has_them(kind, fresh_
             packed = encoder(inputs.input_ids, inputs.attention_mask, token_type_ids=types)[real]
     torch.testing.assert_close(packed, typed, atol=1e-5, rtol=0)
     assert torch.allclose(plain, typed) == (encoder.token_types == 1) == (kind in ("mpnet", "distilbert"))
+
+
+def test_passes_of_a_sentence_are_counted(tiny_encoder):
+    model = new_model(tiny_encoder).eval()
+    triples = len(LABELS.entity_types) * len(LABELS.relation_types)
+    counted = count_sentences(model, SENTENCES[:4], given=True)
+    assert counted["passes"] == triples * sum(len(s.entities) for s in SENTENCES[:4]) / 4
+    assert set(counted["operators"]) == {"encoder", "heads"}

@@ -207,7 +207,8 @@ def count_batch(model: Extractor, batch: Batch, checked: bool = True) -> dict[st
         checked: torch's own counter is held against fvcore's; it takes longer than the count.
 
     Returns:
-        `encoder` and `heads`, each operator -> multiply-adds; normalisation stands under `layer_norm`.
+        `encoder` and `heads`, each operator -> multiply-adds; normalisation stands under `layer_norm`. And how many
+        `rows` the encoders read, under `passes`.
 
     Raises:
         RuntimeError: naming operators that are neither counted nor known to hold no multiply-adds, or when torch's
@@ -229,7 +230,8 @@ def count_batch(model: Extractor, batch: Batch, checked: bool = True) -> dict[st
                 raise RuntimeError(
                     f"fvcore counts {products} multiply-adds, torch {torch_counter.get_total_flops() / 2}"
                 )
-    return {"encoder": sum((counted for _, counted in by_encoder), Counter()), "heads": heads}
+    encoded = sum((counted for _, counted in by_encoder), Counter())
+    return {"encoder": encoded, "heads": heads, "passes": Counter(rows=sum(shape[0] for _, shape in asked))}
 
 
 def count_sentences(
@@ -250,7 +252,7 @@ def count_sentences(
         for sentence in seen
     ]
     batches = inference_batches(model, seen, 1) if model.settings.whole_documents else _equal_lengths(seen, read)
-    totals: dict[str, Counter[str]] = {"encoder": Counter(), "heads": Counter()}
+    totals: dict[str, Counter[str]] = {"encoder": Counter(), "heads": Counter(), "passes": Counter()}
     shown = tqdm(batches, desc=progress, unit="batch", disable=progress is None, mininterval=2)
     for number, positions in enumerate(shown):
         batch = model.collate([seen[i] for i in positions])
@@ -262,10 +264,13 @@ def count_sentences(
         "unit": "multiply-adds per sentence, mean",
         "sentences": len(sentences),
         "word_pieces": sum(pieces for pieces, *_ in read) / len(sentences),
+        "passes": mean["passes"],
         "encoder": mean["encoder"],
         "heads": mean["heads"],
         "total": mean["encoder"] + mean["heads"],
-        "operators": {p: {op: n / len(sentences) for op, n in sorted(c.items())} for p, c in totals.items()},
+        "operators": {
+            p: {op: n / len(sentences) for op, n in sorted(c.items())} for p, c in totals.items() if p != "passes"
+        },
     }
 
 

@@ -239,7 +239,7 @@ def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> Itera
 
 
 def _notes(grid: Grid, places: dict) -> list[str]:
-    forms, lost, alone = {}, {}, {}
+    forms, lost, alone, passes = {}, {}, {}, {}
     for (_, encoder), (flops, _) in places.items():
         architectures = flops["architectures"].items()
         for name, systems in ((encoder, flops["systems"]), *((kind, of["systems"]) for kind, of in architectures)):
@@ -249,11 +249,14 @@ def _notes(grid: Grid, places: dict) -> list[str]:
                     lost[f"{title} with {grid.title('encoders', name)}"] = counted["not_counted"]
                 else:
                     forms[title], ours = counted["released_form"], counted["ours"]
+                    if (rows := ours.get("passes", 1)) > 1:
+                        passes[f"{title} with {grid.title('encoders', name)}"] = f"{rows:.1f}"
                     if "without_context" in ours:
                         figure = f"{ours['without_context'] / 1e6:.1f} of {ours['total'] / 1e6:.1f}"
                         alone[f"{title} with {grid.title('encoders', name)}"] = figure
     differ = "; ".join(f"{title}: {text}" for title, text in forms.items() if text)
     same = ", ".join(title for title, text in forms.items() if not text)
+    several = "; ".join(f"{what} {figure}" for what, figure in passes.items())
     without = "; ".join(f"{what} {figure}" for what, figure in alone.items())
     return [
         "Ours: FLOPs are multiply-adds per sentence (unit: one multiply-add = 1), mean over the sentences counted, at "
@@ -263,6 +266,7 @@ def _notes(grid: Grid, places: dict) -> list[str]:
         "Inference (s): median [quartiles] of one pass over the sentences timed, token ids to triples, float32, the "
         f"batch that is fastest. {RANDOM_WEIGHTS.capitalize()}: the encoder's sizes alone, relations between gold "
         "entities, sentence by sentence.",
+        *([f"Passes of an encoder a sentence: {several}; of the others one."] * bool(passes)),
         *([f"FLOPs (M) of sentences alone, without the context that is read: {without}."] * bool(alone)),
         *(f"{NOT_COUNTED.text.capitalize()}: {what}: {why}." for what, why in lost.items()),
         *(note for place, (_, timing) in places.items() for note in _place_notes(grid, place, timing)),
