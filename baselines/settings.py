@@ -379,6 +379,26 @@ class UniRE(Settings):
     """Distance of neighbouring words in the table above which another span begins."""
 
 
+class SCINet(SpanBasedSettings):
+    """SCI-Net; the defaults are those of 16res."""
+
+    two_roles: ClassVar = True
+    negative_reverses: ClassVar = True  # type: ignore[misc]  # no field: no type is symmetric
+    max_span_width: MaxSpanWidth = 10
+    width_size: WidthSize = 300
+    heads: Heads = 4
+    """Attention heads of both modules; must divide the encoder's hidden size."""
+    attention_dropout: Dropout = 0.2
+    """Dropout inside the attention."""
+    negative_spans: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    """Negative spans sampled per sentence in training."""
+    negative_pairs: Natural = 200
+    """Negative pairs sampled per sentence in training."""
+    threshold: Threshold = 0.5
+    mask_padding: bool = True
+    """Whether the attention leaves padding out in training; the released code does not. Prediction always does."""
+
+
 SETTINGS: dict[str, type[Settings]] = {
     "sinet": SINET,
     "dygie": DyGIE,
@@ -388,6 +408,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "plmarker": PLMarker,
     "pure": PURE,
     "sciie": SciIE,
+    "scinet": SCINet,
     "span_multihead": SpanMultiHead,
     "spe": SPE,
     "spert": SpERT,

@@ -16,6 +16,7 @@ from filelock import FileLock
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModel, BertTokenizerFast, PreTrainedConfig, PreTrainedTokenizerFast
 
+from sinet import systems
 from sinet.cli import build_parser
 from sinet.contract import Extractor, Labels
 from sinet.data.sentence import read_sentences
@@ -32,13 +33,14 @@ from sinet.systems import sources
 from tests.warm import warm_python
 
 DATASETS = Path(os.environ.get("SINET_TEST_DATASETS", "../shared/datasets"))
-CORPUS = Path(__file__).parent / "data" / "ten.jsonl"
+CORPUS, REVIEWS = (Path(__file__).parent / "data" / name for name in ("ten.jsonl", "reviews.jsonl"))
 SOURCES = ("Snakefile", "config.yaml", "config", "envs", "profiles", "slurm", "workflow", "sinet", "baselines")
 SOURCES += ("snakemake_logger_plugin_sinet",)
 LONG = ("test_slurm", "test_rehearsal", "test_workflow", "test_systems", "test_failures", "test_plan", "test_archive")
 LABELS = Labels(
     ("Method", "Task", "Material"), ("Used-for", "Part-of", "Compare", "Never-seen"), frozenset({"Compare"})
 )
+ROLES = Labels(("Aspect", "Opinion"), ("NEG", "NEU", "POS", "Never-seen"))
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 ARCHITECTURES = {
@@ -70,6 +72,11 @@ def tiny_config(kind: str) -> PreTrainedConfig:
     sizes = {k: v for k, v in SMALL.items() if kind != "distilbert"}
     rows = {"vocab_size": 480 if kind in BYTE_LEVEL else 200, "max_position_embeddings": 160, "pad_token_id": 0}
     return AutoConfig.for_model(kind, **sizes | rows | ARCHITECTURES[kind])
+
+
+def corpus_of(system: str) -> tuple[Labels, Path]:
+    """The ten sentences that a system is tried on, and their labels: of reviews for systems of two roles."""
+    return (ROLES, REVIEWS) if systems.settings(system).two_roles else (LABELS, CORPUS)
 
 
 @pytest.fixture(autouse=True)
@@ -268,13 +275,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory) -> Path:
-    """The hand-made corpus as a prepared dataset: all three splits are the same ten sentences."""
-    folder = tmp_path_factory.mktemp("prepared")
-    for split in ("train", "dev", "test"):
-        (folder / f"{split}.jsonl").write_text(CORPUS.read_text(encoding="utf-8"), encoding="utf-8")
-    (folder / "labels.json").write_text(json.dumps(LABELS.to_json()), encoding="utf-8")
-    return folder
+def prepared_for(tmp_path_factory):
+    """The hand-made corpus of a system as a prepared dataset: all three splits are the same ten sentences."""
+
+    @functools.cache
+    def make(corpus: Path, labels: Labels) -> Path:
+        folder = tmp_path_factory.mktemp("prepared")
+        for split in ("train", "dev", "test"):
+            (folder / f"{split}.jsonl").write_text(corpus.read_text(encoding="utf-8"), encoding="utf-8")
+        (folder / "labels.json").write_text(json.dumps(labels.to_json()), encoding="utf-8")
+        return folder
+
+    return lambda system: make(*reversed(corpus_of(system)))
+
+
+@pytest.fixture(scope="session")
+def prepared(prepared_for) -> Path:
+    return prepared_for("sinet")
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from sinet.provenance import file_sha256
 from sinet.train import steps as training
 from sinet.train import trainer as train
 from sinet.train.checkpoints import StateFolder
-from tests.conftest import CORPUS, LABELS, spec, tiny_run
+from tests.conftest import CORPUS, LABELS, corpus_of, spec, tiny_run
 from tests.pretend_device import PretendTensor, pretend_device
 from tests.test_systems import FORMS, build, learn, load, without_scores
 
@@ -108,9 +108,11 @@ def test_the_pretended_device_draws_numbers_of_its_own(pretended):
 
 
 @pytest.fixture(params=[*sorted(systems.sources()), *FORMS])
-def learned(request, tiny_encoder) -> Extractor:
-    """A system that finds something, without dropout."""
-    model = learn(build(load(request.param), tiny_encoder), SENTENCES, 60)
+def learned(request, tiny_encoder, monkeypatch) -> Extractor:
+    """A system that finds something, without dropout, in `SENTENCES`."""
+    labels, corpus = corpus_of(FORMS.get(request.param, (request.param,))[0])
+    monkeypatch.setitem(globals(), "SENTENCES", read_sentences(corpus))
+    model = learn(build(load(request.param), tiny_encoder, labels), SENTENCES, 60)
     for module in model.modules():
         if hasattr(module, "dropconnect"):
             module.dropconnect = 0.0
@@ -140,11 +142,13 @@ def test_a_system_computes_there_what_the_cpu_does(learned, device):
         torch.testing.assert_close(there.attention(SENTENCES[0])[key].cpu(), attention, atol=1e-4, rtol=0)
 
 
-def test_a_killed_training_goes_on_there_to_the_same_bits(name, device, tiny_mirror, prepared, tmp_path, monkeypatch):
+def test_a_killed_training_goes_on_there_to_the_same_bits(
+    name, device, tiny_mirror, prepared_for, tmp_path, monkeypatch
+):
     """Batches prepared ahead or not, negatives drawn and dropout: killed in the middle of an epoch or not at all."""
     recipe = {"epochs": 1, "batch_size": 4, "micro_batch_size": 3, "weight_decay": 0.01, "selection": "last"}
     run = tiny_run(dict(systems.load(name).test_settings), 1, **recipe) | {"system": name, "model": name}
-    start = functools.partial(train.train_run, spec(run), prepared)
+    start = functools.partial(train.train_run, spec(run), prepared_for(name))
     with monkeypatch.context() as patched:
         patched.setattr(training, "prefetched", lambda prepare, items, device: prefetched(prepare, items, CPU))
         start(tmp_path / "whole", tmp_path / "whole-state", [tiny_mirror])

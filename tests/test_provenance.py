@@ -132,7 +132,7 @@ def test_what_all_systems_share_reaches_training_and_what_draws_does_not():
     "file, old, new, trained_again",
     [
         ("sinet/model/settings.py", "Threshold = 0.5", "Threshold = 0.6", ["sinet"]),
-        ("sinet/model/settings.py", "reverses: bool = True", "reverses: bool = False", ["sinet", "spert"]),
+        ("sinet/model/settings.py", "reverses: bool = True", "reverses: bool = False", ["sinet", "scinet", "spert"]),
         ("sinet/model/settings.py", '= {"": ("",)}', "= {}", [*systems.sources()]),
         ("baselines/settings.py", "Threshold = 0.4", "Threshold = 0.5", ["spert"]),
         ("baselines/settings.py", "dropconnect: Dropout = 0.1", "dropconnect: Dropout = 0.2", ["pfn"]),

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from transformers import BertTokenizerFast
 
-from baselines import dygiepp, multi_turn_qa, pfn, plmarker, pure, spe, spert, table_sequence, tcre, unire
+from baselines import dygiepp, multi_turn_qa, pfn, plmarker, pure, scinet, spe, spert, table_sequence, tcre, unire
 from baselines._coreference import antecedents
 from baselines._questions import BEGIN, END, MIDDLE, NO_TAG, OUTSIDE, SINGLE, Asked, tagged_spans, tags_of
 from baselines._segments import OBJECT, SUBJECT
@@ -1693,3 +1693,160 @@ def test_plmarker_relations_are_decoded_as_by_the_released_code(retypes, monkeyp
             found = [(ours.entities[r.head], ours.entities[r.tail], r.type) for r in ours.relations]
             found = [[[h.start, h.end], [t.start, t.end], kind] for h, t, kind in found]
             assert found == [r[:3] for r in theirs["kept"]]
+
+
+# -- SCI-Net -------------------------------------------------------------------------------------------------------
+
+SCINET_ATTENTION = {"wq": "query", "wk": "key", "wv": "value", "proj": "output", "addnorm.ln": "norm"}
+SCINET_NAMES = {
+    "linear_r": "project_relations",
+    "rel_classifier": "relation_classifier",
+    "size_embeddings": "width",
+    "bert": "encoder.model",
+}
+for number, view in enumerate("so"):
+    SCINET_NAMES |= {f"linear_{view}": f"project.{number}", f"entity_classifier_{view}": f"entity_classifiers.{number}"}
+    SCINET_NAMES |= {
+        f"cross_attention_{view}.{theirs}": f"cross_attention.{number}.{ours}"
+        for theirs, ours in SCINET_ATTENTION.items()
+    }
+SCINET_TOLERANCE = 3e-5
+
+
+@pytest.fixture(scope="module")
+def scinet_figures() -> tuple[Reference, scinet.System, list[Sentence]]:
+    """The reference, our model with its weights, and its sentences with their gold."""
+    reference = Reference("scinet.npz")
+    config = reference.config
+    labels = Labels(tuple(config["entity_type_names"][1:]), tuple(config["relation_type_names"]))
+    model = scinet.System(
+        labels,
+        stored_encoder(config),
+        max_span_width=config["max_span_width"],
+        width_size=config["width_embedding_size"],
+        heads=config["attention_heads"],
+        threshold=config["relation_threshold"],
+        negative_spans=10**6,
+        negative_pairs=10**6,
+    )
+    weights = {name: w for name, w in reference.weights().items() if not name.startswith("bert.pooler.")}
+    weights = {name: w.flatten() if ".addnorm.ln." in name else w for name, w in weights.items()}
+    model.load_state_dict(renamed(weights, SCINET_NAMES), strict=True)
+    assert all(attend.norm.eps == config["layer_norm_eps_ctam"] for attend in model.cross_attention)
+    sentences = []
+    for sentence, gold in zip(stored_sentences(reference), config["gold"], strict=True):
+        place = {tuple(span): i for i, (*span, _) in enumerate(gold["entities"])}
+        relations = (Relation(kind, place[tuple(h)], place[tuple(t)]) for kind, h, t in gold["relations"])
+        entities = (Entity(kind, start, end) for start, end, kind in gold["entities"])
+        sentences.append(sentence.with_labels(entities, relations))
+    return reference, model.eval(), sentences
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "in one batch"])
+@pytest.mark.parametrize("form", ["ours", "released"])
+def test_scinet_equals_the_released_code(form, together, scinet_figures):
+    reference, model, sentences = scinet_figures
+    with as_released(model) if form == "released" else contextlib.nullcontext(), torch.no_grad():
+        for batched in [sentences] if together else [[sentence] for sentence in sentences]:
+            batch = model.collate(batched)
+            states, (spans, _) = model.encode(batch), model.every_span(batch)
+            of_span = batch["word_sentence"][spans[:, 0]]
+            for b, sentence in enumerate(batched):
+                assert_scinet_figures(reference, sentence.id, model, batch, states, spans[of_span == b], b)
+
+
+def assert_scinet_figures(
+    reference: Reference,
+    name: str,
+    model: scinet.System,
+    batch: Batch,
+    states: dict[str, torch.Tensor],
+    spans: torch.Tensor,
+    b: int,
+) -> None:
+    """All stored figures of sentence `b` of a batch, whose `spans` are in word rows."""
+    ours = {}
+    for view, kind in (("head", "aspect"), ("tail", "opinion")):
+        ours |= {
+            f"{kind}_cls": states[f"{view}_cls"][b : b + 1],
+            f"relation_cls_{kind}": states[f"{view}_relation_cls"][b : b + 1],
+            f"mixed_{kind}": states[f"{view}_mixed"][b : b + 1],
+            f"{kind}_pool": range_max(states[view], spans),
+        }
+    logits = model.entity_logits(batch, states, spans)
+    by_tail = scinet.judged(logits)
+    ours |= {"aspect_logits": logits[0], "opinion_logits": logits[1]}
+    if len(pairs := reference[f"{name}/pairs"]):
+        ours["pair_logits"] = model.relation_logits(batch, states | {"by_tail": by_tail}, spans, pairs)
+        ours["pair_probabilities"] = ours["pair_logits"].sigmoid()
+    first, last = (batch[edge] - b * batch["input_ids"].shape[1] for edge in ("word_start", "word_end"))
+    assert torch.stack([first[spans[:, 0]], last[spans[:, 1] - 1]], 1).equal(reference[f"{name}/span_offsets"])
+    assert (spans[:, 1] - spans[:, 0]).equal(reference[f"{name}/span_widths"])
+    assert by_tail.long().equal(reference[f"{name}/judge"])
+    for what, figure in ours.items():
+        torch.testing.assert_close(figure, reference[f"{name}/{what}"], atol=SCINET_TOLERANCE, rtol=0, msg=what)
+
+
+def test_scinet_learns_what_the_released_code_learns(scinet_figures):
+    reference, model, sentences = scinet_figures
+    chosen = [(group, reference[f"{group}/sentences"].tolist()) for group in reference.groups("batch")]
+    for name, numbers in [(s.id, [i]) for i, s in enumerate(sentences)] + chosen:
+        batch = model.training_batch([sentences[i] for i in numbers])
+        with torch.no_grad():
+            terms, divisors = model.losses(batch), model.divisors([batch])
+            loss = model.loss(batch)
+        ours = {"aspect": terms["head"] / divisors["head"], "opinion": terms["tail"] / divisors["tail"]}
+        ours |= {"pairs": terms["relation"] / divisors["relation"]} if "relation" in terms else {}
+        for what, figure in ours.items():
+            assert float(figure) == pytest.approx(float(reference[f"{name}/loss_{what}"]), abs=SCINET_TOLERANCE)
+        assert float(loss) == pytest.approx(float(reference[f"{name}/loss"]), abs=SCINET_TOLERANCE)
+        if name in dict(chosen):
+            continue
+        with torch.no_grad():
+            states, gold, pairs = model.encode(batch), batch["gold_spans"], batch["candidate_pairs"]
+            states["by_tail"] = scinet.judged(model.entity_logits(batch, states, gold))
+            logits = model.relation_logits(batch, states, gold, pairs) if len(pairs) else None
+        edges = torch.stack([batch["word_start"][gold[:, 0]], batch["word_end"][gold[:, 1] - 1]], 1)
+        place = {tuple(pair): i for i, pair in enumerate(edges[pairs].flatten(1).tolist())}
+        assert len(place) == len(pairs) == len(reference[f"{name}/train_pairs"])
+        rows = [place[tuple(pair)] for pair in reference[f"{name}/train_pairs"].tolist()]
+        assert batch["candidate_relations"][rows].long().equal(reference[f"{name}/train_pair_labels"])
+        if logits is not None:
+            stored = reference[f"{name}/train_pair_logits"]
+            torch.testing.assert_close(logits[rows], stored, atol=SCINET_TOLERANCE, rtol=0)
+
+
+def test_scinet_decodes_as_the_released_code(scinet_figures, monkeypatch):
+    reference, model, sentences = scinet_figures
+    decided: list[torch.Tensor] = []
+    monkeypatch.setattr(model, "related", lambda *given: decided.append(given[1]) or type(model).related(model, *given))
+    whole = model.decode(model.collate(sentences))
+    crossed = 0
+    for sentence, together, theirs in zip(sentences, whole, reference.config["decoded"], strict=True):
+        decided.clear()
+        (ours,) = model.decode(model.collate([sentence]))
+        assert without_scores(ours) == without_scores(together)
+        entities = [(e.start, e.end, e.type) for e in ours.entities]
+        assert sorted(entities) == sorted((*span, kind) for *span, kind, _ in theirs["entities"])
+        scores = {(*span, kind): score for *span, kind, score in theirs["entities"]}
+        assert [e.score for e in ours.entities] == pytest.approx([scores[e] for e in entities], abs=SCINET_TOLERANCE)
+        expected = {(r["type"], tuple(r["head"]), tuple(r["tail"])): r["score"] for r in theirs["triplets"]}
+        assert {(r.type, entities[r.head], entities[r.tail]): r.score for r in ours.relations} == pytest.approx(
+            expected, abs=SCINET_TOLERANCE
+        )
+        # every pair that was decided, also those below the threshold
+        offsets = reference[f"{sentence.id}/word_offsets"]
+        spans = [word_span(offsets, span) for span in reference[f"{sentence.id}/span_offsets"].tolist()]
+        pairs = {tuple(entities[i][:2] for i in pair) for pair in decided[0].tolist()}
+        assert pairs == {tuple(spans[i] for i in pair) for pair in reference[f"{sentence.id}/pairs"].tolist()}
+        assert len(pairs) == len(decided[0])
+        kinds = {(h[2], t[2]) for _, h, t in expected}
+        crossed += bool(kinds - {model.labels.entity_types})
+    assert crossed, "and a relation may begin at an entity of the second type, or end at one of the first"
+
+
+def without_scores(prediction: Prediction) -> list[list[tuple]]:
+    return [
+        [(e.type, e.start, e.end) for e in prediction.entities],
+        [(r.type, r.head, r.tail) for r in prediction.relations],
+    ]

@@ -79,7 +79,8 @@ def test_same_seed_same_bits_and_another_seed_others(run, prepared, tmp_path):
 
 
 @pytest.mark.parametrize("system", sorted(systems.sources()))
-def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, tmp_path, monkeypatch):
+def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared_for, tmp_path, monkeypatch):
+    prepared = prepared_for(system)
     run |= {"model": system, "system": system, "settings": dict(systems.load(system).test_settings)}
     train.train_run(spec(run), prepared, tmp_path / "whole", tmp_path / "state-whole")
 
@@ -104,6 +105,12 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared, t
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
     logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "resumed")]
     assert [row.split(",")[:2] for row in logs[0]] == [row.split(",")[:2] for row in logs[1]], "the same losses"
+
+
+def test_a_system_of_two_roles_refuses_other_data_before_it_trains(run, prepared, tmp_path):
+    run |= {"model": "scinet", "system": "scinet", "settings": {}}
+    with pytest.raises(UserError, match=r"scinet cannot read ten: .* here are the entity types Method, Task, Material"):
+        train.train_run(spec(run), prepared, tmp_path / "out", tmp_path / "state")
 
 
 STAGES = {

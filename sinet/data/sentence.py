@@ -327,6 +327,23 @@ def without_relations(sentence: Sentence, types: Collection[str]) -> Sentence:
     return replace(sentence, relations=tuple(r for r in sentence.relations if r.type.lower() not in left_out))
 
 
+def against_roles(sentences: Iterable[Sentence], labels: Labels) -> str | None:
+    """What keeps data from a system that takes every head of a relation for the first of two entity types, every tail
+    for the second; None where nothing does. Relation types that are not declared are passed over."""
+    rule = "heads of relations should be of the first of two entity types, tails of the second; here"
+    types = labels.entity_types
+    if len(types) != 2:
+        return f"{rule} are the entity types {listed(types)}"
+    if labels.symmetric:
+        return f"{rule} relations are without a direction ({listed(sorted(labels.symmetric))})"
+    for sentence in sentences:
+        for r in sentence.relations:
+            head, tail = sentence.entities[r.head].type, sentence.entities[r.tail].type
+            if r.type in labels.relation_types and (head, tail) != types:
+                return f"{rule} sentence {quoted(sentence.id)} relates {quoted(head)} to {quoted(tail)}"
+    return None
+
+
 def iter_sentences(path: Path, labels: bool = True) -> Iterator[Sentence]:
     """Read a JSON-lines file one sentence at a time; raises `UserError` with `file:line: field`.
 

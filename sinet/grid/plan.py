@@ -390,6 +390,17 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
         return absent_weights(config, encoder) if offline else None
 
     @functools.cache
+    def other_roles(dataset: str) -> str | None:
+        from sinet.data.formats import renamed
+        from sinet.data.prepare import declared_labels, split_at_hand
+        from sinet.data.sentence import against_roles
+
+        declared = config.datasets[dataset]
+        labels = declared_labels(declared)
+        train = split_at_hand(dataset, declared, config.mirrors, "train") or []
+        return against_roles((renamed(sentence, labels) for sentence in train), labels)
+
+    @functools.cache
     def test_split(dataset: str) -> "list[Sentence] | None":
         from sinet.data.prepare import split_at_hand
 
@@ -422,6 +433,9 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
                     check(dataset, model, given[dataset], seed)
             else:
                 _check_training(config, where, block.recipe, model, dataset)
+                of_two = systems.settings(config.models[model].system).two_roles
+                if of_two and (what := other_roles(dataset)):
+                    raise UserError(f"{where}{model} cannot read {dataset}: {what}")
                 reason = without_files(dataset) or without_weights(encoder)
             for run in (f"{dataset}/{encoder}/{model}/{seed}" for seed in seeds):
                 if run in seen:

@@ -29,6 +29,9 @@ class Settings(Strict):
     one_type: ClassVar[tuple[str, ...]] = ("span",)
     """What gets one type alone in a prediction: a `span` of words, a `pair` (head, tail) of spans. Further gold types
     there are missed."""
+    two_roles: ClassVar[bool] = False
+    """Whether it reads data of two entity types alone, the first of which is the head of every relation, the second its
+    tail (aspects and opinions)."""
     takes_entities: ClassVar[bool] = False
     """Whether it decides relations between given entities (`sinet.contract.Batch.gold_entities`)."""
     windows: ClassVar[tuple[str, ...]] = ()

@@ -9,6 +9,7 @@ What differs: [PAD] is masked in the cross-task attention ([SEP] is kept), so a 
 figures it has alone; the released code attends over padding, as training here does with `mask_padding: false`.
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -130,13 +131,18 @@ class System(SpanBased):
         Columns are the task's own [CLS], the words (their pieces summed) and [SEP].
         """
         batch = self.collate([sentence]).to(next(self.parameters()).device)
-        states = self.encode(batch)
-        columns = torch.arange(batch["input_ids"].shape[1], device=batch["input_ids"].device)
-        word = torch.bucketize(columns, batch["word_start"], right=True)
-        word[-1] = batch["lengths"][0] + 1
-        maps = {}
-        for name in ("entity", "relation"):
-            if (weights := states.get(f"{name}_attention")) is not None:
-                summed = weights.new_zeros(weights.shape[1], int(word[-1]) + 1)
-                maps[name] = summed.index_add_(1, word, weights[0])
-        return maps
+        return over_words(batch, self.encode(batch), ("entity", "relation"))
+
+
+def over_words(batch: Batch, states: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
+    """By name, those of the attention maps `NAME_attention` (1, heads, pieces) that there are, over the words of a
+    batch of one sentence, (heads, words + 2): the task's own [CLS], the words (their pieces summed) and [SEP]."""
+    columns = torch.arange(batch["input_ids"].shape[1], device=batch["input_ids"].device)
+    word = torch.bucketize(columns, batch["word_start"], right=True)
+    word[-1] = batch["lengths"][0] + 1
+    maps = {}
+    for name in names:
+        if (weights := states.get(f"{name}_attention")) is not None:
+            summed = weights.new_zeros(weights.shape[1], int(word[-1]) + 1)
+            maps[name] = summed.index_add_(1, word, weights[0])
+    return maps

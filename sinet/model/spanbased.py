@@ -5,7 +5,7 @@ spans, width embedding, max-pooled spans and context, sampled negatives, loss, a
 says what the classifiers see (`encode`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -33,8 +33,12 @@ class SpanBased(Extractor):
 
     def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
-        s, hidden = self.settings, encoder.hidden_size
-        self.width = nn.Embedding(WIDTHS, s.width_size)
+        self.width = nn.Embedding(WIDTHS, self.settings.width_size)
+        self.add_classifiers(labels, encoder.hidden_size)
+
+    def add_classifiers(self, labels: Labels, hidden: int) -> None:
+        """The classifiers of spans and of pairs."""
+        s = self.settings
         self.entity_classifier = ConcatLinear(
             *(hidden, hidden, s.width_size), outputs=len(labels.entity_types) + 1, dropout=s.dropout
         )
@@ -124,21 +128,29 @@ class SpanBased(Extractor):
     def decode(self, batch: Batch) -> list[Prediction]:
         """Argmax over every span, then every ordered pair of predicted entities at the threshold."""
         states = self.encode(batch)
-        # by width, then by start: the released order, in which the first of two folded relations keeps its score
-        fits = S.span_grid(batch["words_left"], self.settings.max_span_width)
-        width, start = fits.T.nonzero(as_tuple=True)
-        spans = torch.stack([start, start + width + 1], dim=1)
+        spans, given = self.every_span(batch)
         logits = self.entity_logits(batch, states, spans).float()
-        types = S.gold_grid(fits, batch)[start, width] if batch.gold_entities else logits.argmax(-1)
+        types = given if batch.gold_entities else logits.argmax(-1)
         found = types.nonzero().squeeze(1)
         spans, types, logits = spans[found], types[found], logits[found]
         pairs = S.pairs_within(batch["word_sentence"][spans[:, 0]], len(batch))
-        relations, probabilities = [pairs.new_zeros(0, 3)], [logits.new_zeros(0)]
+        related = self.related(lambda chunk: self.relation_logits(batch, states, spans, chunk), pairs)
+        return S.build_packed_predictions(self.labels, batch, spans, types, logits, *related)
+
+    def every_span(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """All spans of a batch, (spans, 2) in word rows, and their gold classes (spans), None = 0. By width, then by
+        start: the released order, in which the first of two folded relations keeps its score."""
+        fits = S.span_grid(batch["words_left"], self.settings.max_span_width)
+        width, start = fits.T.nonzero(as_tuple=True)
+        return torch.stack([start, start + width + 1], dim=1), S.gold_grid(fits, batch)[start, width]
+
+    def related(self, logits: Callable[[Tensor], Tensor], pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """The relations of `pairs` (pairs, 2) at the threshold, (relations, 3) with their types, and their scores
+        (relations); `logits` gives those of some pairs, (pairs, types)."""
+        relations, probabilities = [pairs.new_zeros(0, 3)], [torch.zeros(0, device=pairs.device)]
         for chunk in pairs.split(PAIRS) if len(pairs) else ():  # an untrained model takes every span for an entity
-            scores = self.relation_logits(batch, states, spans, chunk).float().sigmoid()
+            scores = logits(chunk).float().sigmoid()
             pair, kind = (scores >= self.relation_threshold).nonzero(as_tuple=True)
             relations.append(torch.cat([chunk[pair], kind.unsqueeze(1)], dim=1))
             probabilities.append(scores[pair, kind])
-        return S.build_packed_predictions(
-            self.labels, batch, spans, types, logits, torch.cat(relations), torch.cat(probabilities)
-        )
+        return torch.cat(relations), torch.cat(probabilities)

@@ -57,16 +57,22 @@ def span_grid(room: Tensor, max_width: int) -> Tensor:
     return torch.arange(max_width, device=room.device) < room.unsqueeze(1)
 
 
+def cross_pairs(heads: Tensor, tails: Tensor) -> Tensor:
+    """Every head with every tail of the same group, `(pairs, 2)`, for heads and tails packed by group, so many (groups)
+    of each."""
+    partners = tails.repeat_interleave(heads)
+    head = torch.arange(len(partners), device=heads.device).repeat_interleave(partners)
+    first_tail = (tails.cumsum(0) - tails).repeat_interleave(heads)
+    first_pair = partners.cumsum(0) - partners
+    tail = torch.arange(len(head), device=heads.device) + (first_tail - first_pair)[head]
+    return torch.stack([head, tail], dim=1)
+
+
 def ordered_pairs(counts: Tensor, itself: bool = False) -> Tensor:
     """All ordered pairs of distinct items of the same group, `(pairs, 2)`, for items packed by group `counts`; with
     `itself` also each item with itself."""
-    partners = counts.repeat_interleave(counts)
-    head = torch.arange(len(partners), device=counts.device).repeat_interleave(partners)
-    first_item = (counts.cumsum(0) - counts).repeat_interleave(counts)
-    first_pair = partners.cumsum(0) - partners
-    tail = torch.arange(len(head), device=counts.device) + (first_item - first_pair)[head]
-    pairs = torch.stack([head, tail], dim=1)
-    return pairs if itself else pairs[head != tail]
+    pairs = cross_pairs(counts, counts)
+    return pairs if itself else pairs[pairs[:, 0] != pairs[:, 1]]
 
 
 def pairs_within(group: Tensor, groups: int) -> Tensor:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from sinet import machine, provenance, systems
 from sinet.contract import Extractor, Labels, Sentence
-from sinet.data.sentence import read_sentences
+from sinet.data.sentence import against_roles, read_sentences
 from sinet.encoders.encoder import MOST_UNKNOWN, Encoder
 from sinet.encoders.located import Located, locate_encoder
 from sinet.encoders.pretrained import load_encoder, save_encoder
@@ -145,6 +145,8 @@ def _train(
             f"{run.model} is trained on coreference, and {run.dataset} annotates none; take a dataset with clusters "
             "such as scierc-documents"
         )
+    if systems.settings(run.system).two_roles and (what := against_roles(data.train, data.labels)):
+        raise UserError(f"{run.model} cannot read {run.dataset}: {what}")
     encoder = load_encoder(run.encoder, located)
     unknown = encoder.unknown_share(word for sentence in data.train for word in sentence.tokens)
     if unknown > MOST_UNKNOWN:
