@@ -13,6 +13,7 @@ from typing import Any
 
 from sinet import provenance, systems
 from sinet.archive import with_archived
+from sinet.data.parse import parser
 from sinet.data.sources import annotations, find_file, release_folders, source_of
 from sinet.encoders.located import changed_files
 from sinet.errors import UserError
@@ -145,7 +146,7 @@ class Workflow:
         return json.dumps([declared.maker, declared.date, self.plan.predictions(w.run), self.plan.runs[w.run]])
 
     def declaration(self, w: Any) -> str:
-        """A dataset's declaration, and checksums of the files whose checksum it does not declare."""
+        """A dataset's declaration, checksums of the files whose checksum it does not declare, and what parses it."""
         declared, mirrors = self.plan.config.datasets[w.dataset], self.plan.config.mirrors
         unwatched = [file.path for file in declared.files.all() if file.sha256 is None]
         found = [find_file(declared.folder or w.dataset, path, mirrors) for path in unwatched]
@@ -160,7 +161,8 @@ class Workflow:
         )
         watched = [provenance.file_sha256(path) for path in found if path]
         prepared = declared.model_dump(exclude_unset=True, exclude={"documents"})  # which are of the statistics
-        return json.dumps([prepared, watched, provenance.digest_of(release)], sort_keys=True)
+        parses = [parser()] if w.dataset in self.plan.parsed else []
+        return json.dumps([prepared, watched, provenance.digest_of(release), *parses], sort_keys=True)
 
     def encoder(self, w: Any) -> str:
         """An encoder's declaration, and checksums of its files that were changed or replaced: they are checked again,

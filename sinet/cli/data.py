@@ -31,6 +31,7 @@ def prepare(
     out: Annotated[Path, Option("folder to write", "DIR")],
     plan: Plan = None,
     mirrors: Mirrors = None,
+    parses: Annotated[bool, Option("parse every sentence; as default where a system of the plan needs it")] = False,
 ) -> None:
     """Obtain a declared dataset, check it, write it in one format with a card. Writes train.jsonl, dev.jsonl,
     test.jsonl, labels.json, card.json and card.md."""
@@ -39,7 +40,8 @@ def prepare(
 
     config = _config(plan)
     declared = _declared("dataset", dataset, config.datasets)
-    print(card_markdown(prepare(dataset, declared, config.mirrors if mirrors is None else mirrors, out)))
+    parses = parses or (plan is not None and dataset in read_plan(plan).parsed)
+    print(card_markdown(prepare(dataset, declared, config.mirrors if mirrors is None else mirrors, out, parses)))
 
 
 @command

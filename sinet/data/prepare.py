@@ -12,6 +12,7 @@ from sinet.data.ace import Lost, find_documents, read_documents
 from sinet.data.card import card_markdown, check_counts, count, missed_types, shared_sentences, table_checksum
 from sinet.data.decode import read_text
 from sinet.data.formats import read
+from sinet.data.parse import parsed, parser, parser_licence
 from sinet.data.sentence import Labels, Sentence, absences, ask_absence, without_relations, write_sentences
 from sinet.data.sources import find_file, obtain_file, release_folders, source_of
 from sinet.errors import UserError, nearest
@@ -27,15 +28,16 @@ BRACKETS = {"-LRB-": "(", "-RRB-": ")", "-LSB-": "[", "-RSB-": "]"}
 """Penn-treebank escapes; the braces' stand in the sentence-level SciERC, so they stay."""
 
 
-def prepare(name: str, declared: Dataset, mirrors: Sequence[str], out: Path) -> dict:
-    """Write `{train,dev,test}.jsonl`, `labels.json`, `card.json` and `card.md` of a declared dataset into `out`.
+def prepare(name: str, declared: Dataset, mirrors: Sequence[str], out: Path, parses: bool = False) -> dict:
+    """Write `{train,dev,test}.jsonl`, `labels.json`, `card.json` and `card.md` of a declared dataset into `out`; with
+    `parses` every sentence has one, its file's or else `sinet.data.parse`'s.
 
     Returns:
         the card.
 
     Raises:
-        UserError: a file that cannot be had or read, an undeclared type, or counts other than declared; nothing is
-            written then.
+        UserError: a file that cannot be had or read, an undeclared type, counts other than declared, or a parser that
+            is not installed; nothing is written then.
     """
     labels = declared_labels(declared)
     splits, files, notes = _read_splits(name, declared, mirrors)
@@ -66,6 +68,11 @@ def prepare(name: str, declared: Dataset, mirrors: Sequence[str], out: Path) -> 
     if declared.first:
         splits = {split: sentences[: getattr(declared.first, split)] for split, sentences in splits.items()}
         counted = {split: count(sentences, labels) for split, sentences in splits.items()}
+    if parses:
+        splits = {split: parsed(sentences) for split, sentences in splits.items()}
+        notes = [*notes, f"Parts of speech and dependencies: {parser()}; {parser_licence()} licence."]
+    else:
+        splits = {split: [s.without_parse() for s in sentences] for split, sentences in splits.items()}
     card = {
         "name": name,
         "title": declared.title,

@@ -3,11 +3,13 @@
     {"id": "scierc-test-0", "tokens": ["We", ...],
      "entities": [{"type": "Method", "start": 4, "end": 6}],
      "relations": [{"type": "Used-for", "head": 0, "tail": 1}],
-     "document": "...", "coreference": [[4, 6, 0]]}
+     "document": "...", "coreference": [[4, 6, 0]],
+     "heads": [1, -1, ...], "dependencies": ["nsubj", "ROOT", ...], "pos": ["PRP", "VBP", ...]}
 
 `end` is exclusive; `head` and `tail` index into `entities`; `coreference` names mentions (start, end) of the document's
-clusters by number. Only `tokens` is required, so raw text is read by the same reader; predictions carry a `score` on
-each entity and relation.
+clusters by number. `heads`, `dependencies` and `pos` are a parse (`sinet.data.parse`): of each word the position of the
+word that it depends on, -1 for none, how it does, and its part of speech. Only `tokens` is required, so raw text is
+read by the same reader; predictions carry a `score` on each entity and relation.
 """
 
 import functools
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from sinet.data.decode import Fault, decoded, utf8_lines
+from sinet.data.parse import DEPENDENCIES, TAGS
 from sinet.errors import CONTROL, UserError, closest, listed, nearest, plain, quoted
 from sinet.files import check_sum, json_line
 
@@ -51,7 +54,8 @@ class Sentence:
 
     A relation's `head` and `tail` are positions in `entities`, an entity's `start` and `end` (exclusive) positions in
     `tokens`. `coreference` holds (start, end, cluster) of mentions, where a dataset has them. `text` holds the words of
-    the whole document, of which this sentence begins at `offset`; its sentences share one tuple.
+    the whole document, of which this sentence begins at `offset`; its sentences share one tuple. `heads`,
+    `dependencies` and `pos` hold its parse, one of each a word, or nothing.
     """
 
     id: str
@@ -62,6 +66,9 @@ class Sentence:
     coreference: tuple[tuple[int, int, int], ...] = ()
     text: tuple[str, ...] = field(default=(), compare=False, repr=False)
     offset: int = field(default=0, compare=False, repr=False)
+    heads: tuple[int, ...] = field(default=(), repr=False)
+    dependencies: tuple[str, ...] = field(default=(), repr=False)
+    pos: tuple[str, ...] = field(default=(), repr=False)
 
     def with_labels(self, entities: Iterable[Entity], relations: Iterable[Relation]) -> "Sentence":
         """The same words under other annotations, e.g. a prediction."""
@@ -70,6 +77,10 @@ class Sentence:
     def without_labels(self) -> "Sentence":
         """What a model may see of a sentence it is to label."""
         return replace(self, entities=(), relations=(), coreference=())
+
+    def without_parse(self) -> "Sentence":
+        """The sentence alone, as predictions are written."""
+        return replace(self, heads=(), dependencies=(), pos=())
 
     def context(self, window: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The words before and after it in its document that fill a window of so many words, as in PURE (Zhong and
@@ -133,6 +144,8 @@ class Labels:
 
 GOLD_ENTITY_RELATIONS = "gold_entity_relations"
 """Key of a predicted sentence, of the relations that were decided between the gold sentence's entities."""
+PARSE = {"heads", "dependencies", "pos"}
+"""Keys of a parse, which is read where all are there."""
 LONGEST_WORD = 10_000
 """Characters of a word: some tokenizers' time grows with the square of them."""
 # white space that ends a word; CoreNLP's words may hold a no-break space ("1 1/2")
@@ -183,6 +196,34 @@ def mistakes(record: Any) -> Iterator[Fault]:
         isinstance(m, list) and len(m) == 3 and all(map(whole, m)) and 0 <= m[0] < m[1] <= len(tokens) for m in clusters
     ):
         yield Fault("coreference", "should be a list of [start, end, cluster], end exclusive")
+    yield from _parse_mistakes(record, len(tokens))
+
+
+def _parse_mistakes(record: dict, words: int) -> Iterator[Fault]:
+    """What is wrong with a parse, if there is one: other tools' keys are called `pos`, too."""
+    if not record.keys() >= PARSE:
+        return
+    for key in sorted(PARSE):
+        if not isinstance(items := record[key], list) or len(items) != words:
+            yield Fault(key, f"should be a list of {words} items, one a word")
+            return
+    for key, known in (("dependencies", DEPENDENCIES), ("pos", TAGS)):
+        for i, item in enumerate(record[key]):
+            if item not in known:
+                yield Fault(f"{key}[{i}]", f"unknown label {quoted(str(item))}, {nearest(str(item), known)}")
+                return
+    heads = record["heads"]
+    for i, head in enumerate(heads):
+        if not whole(head) or not -1 <= head < words:
+            yield Fault(f"heads[{i}]", f"should be the position of a word, or -1 for a root, is {head!r:.40}")
+            return
+    # a word is above itself where as many steps as there are words lead to no root
+    above = list(range(words))
+    for _ in range(words):
+        above = [heads[word] if word >= 0 else -1 for word in above]
+        if not any(word >= 0 for word in above):
+            return
+    yield Fault("heads", f"word {next(i for i, word in enumerate(above) if word >= 0)} hangs below itself")
 
 
 def misspelt(record: dict, known: tuple[str, ...]) -> Iterator[Fault]:
@@ -273,6 +314,7 @@ def parse_sentence(record: Any, where: str, default_id: str) -> Sentence:
     """
     for fault in mistakes(record):
         raise UserError(f"{where}: {fault}")
+    parse: dict[str, Any] = {key: tuple(record[key]) for key in PARSE} if record.keys() >= PARSE else {}
     return Sentence(
         str(record.get("id", default_id)),
         tuple(record["tokens"]),
@@ -280,6 +322,7 @@ def parse_sentence(record: Any, where: str, default_id: str) -> Sentence:
         tuple(Relation(r["type"], r["head"], r["tail"], r.get("score")) for r in record.get("relations", ())),
         record.get("document"),
         tuple(map(tuple, record.get("coreference", ()))),
+        **parse,
     )
 
 
@@ -404,6 +447,8 @@ def sentence_to_json(sentence: Sentence) -> dict:
         record["document"] = sentence.document
     if sentence.coreference:
         record["coreference"] = [list(mention) for mention in sentence.coreference]
+    if sentence.heads:
+        record |= {key: list(getattr(sentence, key)) for key in sorted(PARSE)}
     return record
 
 

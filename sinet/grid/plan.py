@@ -199,6 +199,15 @@ class Plan:
         return list(dict.fromkeys(run.split("/")[0] for run in self.runs))
 
     @functools.cached_property
+    def parsed(self) -> list[str]:
+        """Those with a run of a system that reads parses."""
+        reads = (run for run in self.trained if systems.settings(self._system(run)).needs_parses)
+        return list(dict.fromkeys(run.split("/")[0] for run in reads))
+
+    def _system(self, run: str) -> str:
+        return self.config.models[run.split("/")[2]].system
+
+    @functools.cached_property
     def places(self) -> list[tuple[str, str]]:
         """Datasets (of one in folds the first fold alone) and encoders of which figures are drawn."""
         first = {dataset for dataset in self._first_folds(self.runs)}
@@ -436,7 +445,7 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
                 of_two = systems.settings(config.models[model].system).two_roles
                 if of_two and (what := other_roles(dataset)):
                     raise UserError(f"{where}{model} cannot read {dataset}: {what}")
-                reason = without_files(dataset) or without_weights(encoder)
+                reason = without_files(dataset) or without_weights(encoder) or _without_parser(config, model)
             for run in (f"{dataset}/{encoder}/{model}/{seed}" for seed in seeds):
                 if run in seen:
                     raise UserError(f"grid[{number}]: {run} is in grid[{seen[run]}] already; a run has one recipe")
@@ -446,6 +455,15 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
                 else:
                     runs[run] = block.recipe
     return Plan(config, Path(config.results), runs, skipped, recipes_)
+
+
+def _without_parser(config: Config, model: str) -> str | None:
+    """Why a model cannot have the parses that it reads."""
+    if not systems.settings(config.models[model].system).needs_parses:
+        return None
+    from sinet.data.parse import absent_parser
+
+    return absent_parser()
 
 
 def _check_training(config: Config, where: str, recipe_name: str, model: str, dataset: str) -> None:

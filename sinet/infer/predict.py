@@ -81,7 +81,7 @@ def predict(
     with inference(model, device, precision), prefetched(collate, batches, device) as prepared:
         for positions, (batch,) in prepared:
             for i, prediction in zip(positions, model.decode(batch.to(device)), strict=True):
-                said = replace(sentences[i], coreference=prediction.coreference)  # not the gold clusters
+                said = replace(sentences[i].without_parse(), coreference=prediction.coreference)  # not gold clusters
                 found[i] = said.with_labels(prediction.entities, prediction.relations)
                 if gold_entities:
                     found[i] = _between(sentences[i].entities, found[i])

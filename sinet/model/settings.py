@@ -36,6 +36,8 @@ class Settings(Strict):
     """Whether it decides relations between given entities (`sinet.contract.Batch.gold_entities`)."""
     windows: ClassVar[tuple[str, ...]] = ()
     """Its settings that, above 0, ask for a sentence's document around it."""
+    needs_parses: ClassVar[bool] = False
+    """Whether it reads parts of speech and dependencies, which a dataset is then prepared with (`sinet.data.parse`)."""
     trains_encoder: ClassVar[bool] = True
     """Whether the encoder learns, and a recipe has to give its rate."""
 
@@ -49,6 +51,11 @@ class Settings(Strict):
     def learns_clusters(self) -> bool:
         """Whether it is trained on coreference, which the training split then has to annotate."""
         return False
+
+    @property
+    def partial_epochs(self) -> int:
+        """Epochs at the beginning in which a part of it is trained alone, beyond which a recipe has to go."""
+        return 0
 
 
 class SpanBasedSettings(Settings):

@@ -147,6 +147,12 @@ def _train(
         )
     if systems.settings(run.system).two_roles and (what := against_roles(data.train, data.labels)):
         raise UserError(f"{run.model} cannot read {run.dataset}: {what}")
+    needs_parses = systems.settings(run.system).needs_parses
+    if needs_parses and not all(sentence.heads for sentence in (*data.train, *data.dev)):
+        raise UserError(
+            f"{run.model} reads parses, and {run.dataset} was prepared without; prepare it by this plan, or with "
+            f"`sinet step prepare {run.dataset} --parses --out DIR`"
+        )
     encoder = load_encoder(run.encoder, located)
     unknown = encoder.unknown_share(word for sentence in data.train for word in sentence.tokens)
     if unknown > MOST_UNKNOWN:
@@ -216,6 +222,11 @@ def _train_stage(
         write_weights(_selected(state, number), model)
         return {"epoch": 0, "step": 0, "scores": _scores(rows[-1])}
     training = Training(model, model.training_items(data.train), recipe, run.seed, device, precision)
+    if training.steps <= (alone := model.settings.partial_epochs) * training.steps_per_epoch:
+        raise UserError(
+            f"{run.model}: its settings train a part of it alone for {alone} epochs, and the recipe ends after "
+            f"{training.steps / training.steps_per_epoch:.4g}; it should be longer"
+        )
     best: Selected = {"epoch": 0, "step": 0, "scores": None}
     if saved is not None:
         training.restore(saved)
