@@ -322,6 +322,38 @@ class SpanMultiHead(Settings):
         return self
 
 
+class SPTree(Settings):
+    """SPTree."""
+
+    one_type: ClassVar = ("span", "pair")
+    needs_parses: ClassVar = True
+    pos_size: Size = 25
+    """Size of the embedding of parts of speech."""
+    label_size: Size = 25
+    """Of entity labels."""
+    dependency_size: Size = 25
+    """Of dependencies."""
+    word_size: Size = 100
+    """Of the LSTM over words, each direction."""
+    tree_size: Size = 100
+    """Of the LSTMs along the path between two words."""
+    hidden_size: Size = 100
+    """Of the layers before labels and relations."""
+    dropout: Dropout = 0.5
+    """Dropout on words and parts of speech."""
+    hidden_dropout: Dropout = 0.3
+    """Dropout before labels and relations."""
+    entity_epochs: Natural = 0
+    """Epochs at the beginning in which entities alone are trained. Released: 100."""
+    gold_decay: Annotated[float, Field(ge=1, le=1e12)] = 10.0
+    """k of scheduled sampling: gold labels are read with probability k / (k + exp(epoch / k))."""
+    max_arguments: MaxArguments = 40
+
+    @property
+    def partial_epochs(self) -> int:
+        return self.entity_epochs
+
+
 class TableSequence(Settings):
     """Table-sequence encoders."""
 
@@ -412,6 +444,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "span_multihead": SpanMultiHead,
     "spe": SPE,
     "spert": SpERT,
+    "sptree": SPTree,
     "table_sequence": TableSequence,
     "tcre": TCRE,
     "unire": UniRE,

@@ -19,7 +19,8 @@ from transformers import AutoConfig, AutoModel, BertTokenizerFast, PreTrainedCon
 from sinet import systems
 from sinet.cli import build_parser
 from sinet.contract import Extractor, Labels
-from sinet.data.sentence import read_sentences
+from sinet.data.parse import parsed
+from sinet.data.sentence import read_sentences, write_sentences
 from sinet.encoders.encoder import Encoder
 from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder
@@ -279,14 +280,17 @@ def prepared_for(tmp_path_factory):
     """The hand-made corpus of a system as a prepared dataset: all three splits are the same ten sentences."""
 
     @functools.cache
-    def make(corpus: Path, labels: Labels) -> Path:
+    def make(labels: Labels, corpus: Path, parses: bool) -> Path:
         folder = tmp_path_factory.mktemp("prepared")
         for split in ("train", "dev", "test"):
-            (folder / f"{split}.jsonl").write_text(corpus.read_text(encoding="utf-8"), encoding="utf-8")
+            path = folder / f"{split}.jsonl"
+            path.write_text(corpus.read_text(encoding="utf-8"), encoding="utf-8")
+            if parses:
+                write_sentences(path, parsed(read_sentences(path)))
         (folder / "labels.json").write_text(json.dumps(labels.to_json()), encoding="utf-8")
         return folder
 
-    return lambda system: make(*reversed(corpus_of(system)))
+    return lambda system: make(*corpus_of(system), systems.settings(system).needs_parses)
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import _coupled_lstm as coupled_lstm
-from baselines import dygie, dygiepp, pfn, plmarker, pure, sciie, span_multihead, spe, table_sequence, unire
+from baselines import dygie, dygiepp, pfn, plmarker, pure, sciie, span_multihead, spe, sptree, table_sequence, unire
 from baselines._cache import TensorCache
 from baselines._coreference import without_crossing
 from baselines._coupled_lstm import sweep as coupled_sweep
@@ -19,12 +19,13 @@ from baselines._partition_recurrence import sweep as partition_sweep
 from baselines._segments import SpanConvolutions
 from baselines._table_recurrence import Order, TableRecurrence, sweep, sweep_multiply_adds, traced_sweep
 from sinet.contract import Batch, Extractor, Labels, Sentence
+from sinet.data import parse
 from sinet.data.sentence import Entity, Relation, read_sentences
 from sinet.efficiency import flops
 from sinet.efficiency.flops import as_released
 from sinet.encoders.encoder import Encoder
 from sinet.infer import extract
-from tests.conftest import CORPUS, LABELS
+from tests.conftest import CORPUS, LABELS, set_on
 
 PFN_THRESHOLDS = ("entity_threshold", "threshold")
 
@@ -36,6 +37,10 @@ def softmax(x: np.ndarray, axis: int = -1) -> np.ndarray:
 
 def relu(x: np.ndarray) -> np.ndarray:
     return np.maximum(x, 0)
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-x))
 
 
 class Weights:
@@ -286,6 +291,255 @@ def test_gold_wider_than_the_candidates_is_left_out(tiny_encoder):
         assert model.loss(model.training_batch([wide])).item() > 0
 
 
+# -- SPTree --------------------------------------------------------------------------------------------------------
+
+
+def parsed_at_random(sentence: Sentence, number: int, roots: int = 1) -> Sentence:
+    """The sentence with a random forest of so many trees (as far as its words go) over its words."""
+    draw, words = np.random.default_rng(number), len(sentence.tokens)
+    order = draw.permutation(words)
+    heads = [-1] * words
+    for place in range(roots, words):
+        heads[order[place]] = int(order[draw.integers(place)])
+    return replace(
+        sentence,
+        heads=tuple(heads),
+        dependencies=tuple("ROOT" if head < 0 else str(draw.choice(parse.DEPENDENCIES[1:])) for head in heads),
+        pos=tuple(map(str, draw.choice(parse.TAGS, words))),
+    )
+
+
+class TreesByHand:
+    """Miwa and Bansal, ACL 2016, sections 3.2 to 3.5, for one sentence in float64, each LSTM by recursion."""
+
+    def __init__(self, model: sptree.System, sentence: Sentence) -> None:
+        self.w, self.sentence = Weights(model), sentence
+        self.types, self.relations = model.labels.entity_types, model.labels.relation_types
+        self.names = ["O", *(f"{role}-{kind}" for kind in self.types for role in "BILU")]
+        hidden, pieces = sentence_arrays(model, sentence)
+        x = [
+            np.concatenate([hidden[first], self.w["pos.weight"][parse.TAGS.index(tag)]])
+            for (first, _), tag in zip(pieces, sentence.pos, strict=False)
+        ]
+        self.length = len(x)
+        size = self.w["word_forward.recurrent.weight"].shape[1]
+
+        def sequence(name: str, words: list) -> list:
+            states = [(np.zeros(size), np.zeros(size))]
+            for word in words:
+                states.append(self.cell(name, word, states[-1:]))
+            return [h for h, _ in states[1:]]
+
+        forward, backward = sequence("word_forward", x), sequence("word_backward", x[::-1])[::-1]
+        self.s = [np.concatenate(both) for both in zip(forward, backward, strict=True)]
+
+    def cell(self, name: str, x: np.ndarray, children: list) -> tuple[np.ndarray, np.ndarray]:
+        """The printed equations: a gate i, o and input u of all children, a gate f for each child."""
+        wi, wf, wo, wu = (
+            part + bias
+            for part, bias in zip(
+                np.split(self.w[f"{name}.input.weight"] @ x, 4),
+                np.split(self.w[f"{name}.input.bias"], 4),
+                strict=True,
+            )
+        )
+        ui, uf, uo, uu = np.split(self.w[f"{name}.recurrent.weight"], 4)
+        i = sigmoid(wi + sum(ui @ h for h, _ in children))
+        o = sigmoid(wo + sum(uo @ h for h, _ in children))
+        u = np.tanh(wu + sum(uu @ h for h, _ in children))
+        c = i * u
+        for _, of_child in children:
+            c = c + sigmoid(wf + sum(uf @ h for h, _ in children)) * of_child
+        return o * np.tanh(c), c
+
+    # -- entities
+
+    def allowed(self, before: str, label: str, last: bool) -> bool:
+        """BILOU: B and I are followed by I or L of their type alone, and no last word is B or I."""
+        if before[0] in "BI" and (label[0] not in "IL" or label[2:] != before[2:]):
+            return False
+        if before[0] not in "BI" and label[0] in "IL":
+            return False
+        return not (last and label[0] in "BI")
+
+    def tag(self, gold: list[str] | None = None, fed: list[bool] | None = None) -> tuple[list[str], list[np.ndarray]]:
+        """The labels read from left to right, and all logits; `gold` is read at the words of `fed`, where allowed."""
+        labels, logits, before = [], [], "O"
+        for i, s in enumerate(self.s):
+            seen = self.w.linear("label_word", s)
+            seen = seen + self.w["label_before.weight"] @ self.w["label.weight"][self.names.index(before)]
+            scores = self.w.linear("label_output", np.tanh(seen))
+            fits = [self.allowed(before, name, i == self.length - 1) for name in self.names]
+            chosen = max((n for n, ok in enumerate(fits) if ok), key=lambda n: scores[n])
+            if gold is not None and fed[i] and fits[self.names.index(gold[i])]:
+                chosen = self.names.index(gold[i])
+            before = self.names[chosen]
+            labels.append(before)
+            logits.append(scores)
+        return labels, logits
+
+    def entities(self, labels: list[str], logits: list[np.ndarray]) -> dict[tuple[str, int, int], float]:
+        """Spans with their types, each with the product of the probabilities of its labels."""
+        found, start = {}, 0
+        for i, label in enumerate(labels):
+            start = i if label[0] in "BU" else start
+            if label[0] in "LU":
+                chances = [softmax(logits[k])[self.names.index(labels[k])] for k in range(start, i + 1)]
+                found[label[2:], start, i + 1] = float(np.prod(chances))
+        return found
+
+    # -- relations
+
+    def pair(self, left: int, right: int, labels: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Logits of None, every type > and every type <, read from left to right and from right to left."""
+
+        def to_root(word: int) -> list[int]:
+            head = self.sentence.heads[word]
+            return [word] + (to_root(head) if 0 <= head < self.length else [])
+
+        def x(word: int, edge: bool) -> np.ndarray:
+            dependency = 1 + parse.DEPENDENCIES.index(self.sentence.dependencies[word]) if edge else 0
+            label = self.w["label.weight"][self.names.index(labels[word])]
+            return np.concatenate([self.s[word], label, self.w["path.dependency.weight"][dependency]])
+
+        def up(path: list[int]) -> tuple:
+            """The state of the last word of a path that begins at a leaf."""
+            return self.cell("path.bottom_up", x(path[-1], True), [up(path[:-1])] if path[1:] else [])
+
+        def down(path: list[int]) -> tuple:
+            """The state of the last word of a path that begins at the root."""
+            return self.cell("path.top_down", x(path[-1], bool(path[1:])), [down(path[:-1])] if path[1:] else [])
+
+        above = [to_root(left), to_root(right)]
+        common = [word for word in above[0] if word in above[1]]
+        size = self.w["path.bottom_up.recurrent.weight"].shape[1]
+        states = [np.zeros(size)] * 3
+        if common:
+            root = common[0]
+            paths = [path[: path.index(root)] for path in above]
+            top = self.cell("path.bottom_up", x(root, False), [up(path) for path in paths if path])
+            lows = [down([root, *reversed(path)])[0] for path in paths]
+            states = [lows[0], top[0], lows[1]]
+
+        def scores(words: list, tree: list) -> np.ndarray:
+            return self.w.linear("pair_output", np.tanh(self.w.linear("pair_hidden", np.concatenate([*words, *tree]))))
+
+        ends = [self.s[left], self.s[right]]
+        return scores(ends, states), scores(ends[::-1], states[::-1])
+
+    def decided(self, forth: np.ndarray, back: np.ndarray) -> tuple[str, bool, float] | None:
+        """The type, whether the left one is the head, and the probability, of the two readings of a pair."""
+        names = [None, *((kind, True) for kind in self.relations), *((kind, False) for kind in self.relations)]
+        said = []
+        for scores, reversed_ in ((forth, False), (back, True)):
+            if (best := int(scores.argmax())) > 0:
+                kind, points = names[best]
+                said.append((scores[best], kind, points != reversed_, float(softmax(scores)[best])))
+        return max(said)[1:] if said else None
+
+    def gold_label(self, left: tuple, right: tuple, reading_back: bool) -> int:
+        """The class of a pair of entities (type, start, end), None where one of them is not annotated."""
+        spans = [(e.type, e.start, e.end) for e in self.sentence.entities]
+        label = 0
+        for r in self.sentence.relations:
+            ends = spans[r.head], spans[r.tail]
+            if {*ends} == {left, right}:
+                points = ends[0] == left or r.type in LABELS.symmetric
+                label = 1 + self.relations.index(r.type) + len(self.relations) * (points == reading_back)
+        return label
+
+
+def sptree_sentences() -> list[Sentence]:
+    """The corpus under random trees; in some sentences words stand in several."""
+    return [parsed_at_random(s, n, roots=1 + 2 * (n % 3 == 2)) for n, s in enumerate(read_sentences(CORPUS))]
+
+
+def sptree_model(encoder: Encoder, labels: Labels = LABELS, **settings: object) -> sptree.System:
+    sizes = {"pos_size": 5, "label_size": 6, "dependency_size": 7, "word_size": 8, "tree_size": 9, "hidden_size": 10}
+    model = sptree.System(labels, encoder, **sizes | settings).eval()
+    torch.manual_seed(7)
+    with torch.no_grad():  # weights of which many entities come, and pairs of every class
+        for name, parameter in model.named_parameters():
+            if not name.startswith("encoder."):
+                parameter.normal_(std=0.9)
+        model.label_output.weight *= 4.0
+        model.label_output.bias.zero_()[0] = -2.0
+        model.pair_output.weight *= 2.0
+        model.pair_output.bias.zero_()
+    return model
+
+
+def gold_names(sentence: Sentence) -> list[str]:
+    names = ["O"] * len(sentence.tokens)
+    for e in sentence.entities:
+        if names[e.start : e.end] != ["O"] * (e.end - e.start):
+            continue  # the corpus has the longer of two first
+        names[e.start : e.end] = [f"I-{e.type}"] * (e.end - e.start)
+        names[e.start], names[e.end - 1] = f"B-{e.type}", f"L-{e.type}"
+        if e.end - e.start == 1:
+            names[e.start] = f"U-{e.type}"
+    return names
+
+
+def test_sptree_follows_its_equations(tiny_encoder):
+    model, sentences = sptree_model(tiny_encoder), sptree_sentences()
+    decoded = model.decode(model.collate([s.without_labels() for s in sentences]))
+    seen, apart = set(), 0
+    for sentence, found in zip(sentences, decoded, strict=True):
+        hand = TreesByHand(model, sentence)
+        labels, logits = hand.tag()
+        entities = hand.entities(labels, logits)
+        spans = [(e.type, e.start, e.end) for e in found.entities]
+        assert sorted(spans) == sorted(entities)
+        for e in found.entities:
+            assert e.score == pytest.approx(entities[e.type, e.start, e.end], rel=1e-4)
+        related = {(r.type, spans[r.head], spans[r.tail]): r.score for r in found.relations}
+        expected, ordered = {}, sorted(entities, key=lambda e: e[1])
+        for n, right in enumerate(ordered):
+            for left in ordered[:n]:
+                forth, back = hand.pair(left[2] - 1, right[2] - 1, labels)
+                if (decision := hand.decided(forth, back)) is not None:
+                    kind, points, score = decision
+                    pair = (left, right) if points or kind in LABELS.symmetric else (right, left)
+                    expected[(kind, *pair)] = score
+                    seen |= {(kind, points)}
+                apart += int(forth.argmax()) != int(back.argmax())
+        assert related.keys() == expected.keys()
+        for triple, score in related.items():
+            assert score == pytest.approx(expected[triple], rel=1e-4)
+    assert len(seen) > 6 and apart > 20, "the readings of a pair must differ somewhere"
+
+
+@pytest.mark.parametrize("reads", ["gold", "predicted", "both"])
+def test_sptree_loss_is_that_of_both_readings(reads, tiny_encoder):
+    """Over what it reads: gold labels where they may follow, its own, or by chance either."""
+    model, sentences = sptree_model(tiny_encoder), sptree_sentences()
+    set_on(model, gold_decay={"gold": 1e12, "predicted": 1.0, "both": 10.0}[reads])
+    model.epoch = {"gold": 0, "predicted": 1000, "both": 20}[reads]
+    chance = {"gold": 1.0, "predicted": 0.0, "both": 10 / (10 + np.exp(20 / 10))}[reads]
+    batch = model.training_batch(sentences)
+    torch.manual_seed(4)
+    with torch.no_grad():
+        terms = model.losses(batch)
+    torch.manual_seed(4)
+    fed = torch.rand(len(sentences), max(len(s.tokens) for s in sentences)) < chance
+    entity, relation, kinds = 0.0, 0.0, set()
+    for sentence, row in zip(sentences, fed.tolist(), strict=True):
+        hand, gold = TreesByHand(model, sentence), gold_names(sentence)
+        labels, logits = hand.tag(gold, row)
+        entity -= sum(np.log(softmax(of)[hand.names.index(name)]) for of, name in zip(logits, gold, strict=True))
+        ordered = sorted(hand.entities(labels, logits), key=lambda e: e[1])
+        for n, right in enumerate(ordered):
+            for left in ordered[:n]:
+                for back, scores in enumerate(hand.pair(left[2] - 1, right[2] - 1, labels)):
+                    kinds.add(label := hand.gold_label(left, right, bool(back)))
+                    relation -= np.log(softmax(scores)[label])
+    assert float(terms["entity"]) == pytest.approx(entity, rel=1e-5)
+    assert float(terms["relation"]) == pytest.approx(relation, rel=1e-5)
+    assert len(kinds) > {"gold": 4, "predicted": 0, "both": 2}[reads]
+    assert model.divisors([batch]) == {"entity": len(sentences), "relation": len(sentences)}
+
+
 # -- features of a frozen encoder ----------------------------------------------------------------------------------
 
 
@@ -313,7 +567,6 @@ def recurrence_by_hand(model: TableRecurrence, table: np.ndarray, below: np.ndar
     w = Weights(model)
     gates = w["state"].shape[2]
     h = gates // (4 if below is None else 6)
-    sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
     out = np.zeros((2, length, length, h))
     for way, (cells, step) in enumerate(((range(length), -1), (range(length - 1, -1, -1), 1))):
         for i in cells:
