@@ -17,7 +17,6 @@ What differs from the released code:
 - Where a batch is cut (`micro_batch_size`), once predicted spans are candidates each part has the mean over its own,
   by its number of sentences.
 - The pooler is that of the encoder's files; where they have none, a new layer of the same form.
-- Recipe `own`: dev is looked at from the first epoch on (released: the seventh), without an early stop.
 - Of any window over a span the products are made once for a word, not for a span.
 """
 
