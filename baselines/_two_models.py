@@ -65,11 +65,11 @@ def extents(batch: Batch, spans: Tensor, of: str = "") -> tuple[Tensor, Tensor]:
 
 
 def marker_ids(encoder: Encoder, count: int, begin: int = 1) -> Tensor:
-    """Ids of so many markers (count): `[unusedN]` pieces, N from `begin` on, and behind the vocabulary where it has too
-    few, for which the encoder's embedding grows."""
+    """Ids of so many markers (count): `[unusedN]` pieces, the first from N = `begin` on (BERT's cased vocabulary has no
+    0), and behind the vocabulary where it has too few, for which the encoder's embedding grows."""
     vocabulary = encoder.tokenizer.get_vocab()
-    numbers = range(begin, begin + count)
-    unused = [vocabulary[piece] for n in numbers if (piece := f"[unused{n}]") in vocabulary]
+    numbers = range(begin, begin + count + 1)
+    unused = [vocabulary[piece] for n in numbers if (piece := f"[unused{n}]") in vocabulary][:count]
     first = max(vocabulary.values()) + 1  # not the embedding's rows: an encoder that is loaded again has the markers'
     added = range(first, first + count - len(unused))
     if added and added.stop > encoder.rows:

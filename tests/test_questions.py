@@ -7,6 +7,7 @@ import torch
 
 from baselines import multi_turn_qa
 from baselines._questions import BEGIN, END, NO_TAG, OUTSIDE, SINGLE, called, tags_of
+from baselines._two_models import marker_ids
 from baselines.settings import MultiTurnQA
 from sinet.contract import Entity, Labels, Relation, Sentence
 from sinet.data.sentence import read_sentences
@@ -264,3 +265,11 @@ def test_passes_of_a_sentence_are_counted(tiny_encoder):
     counted = count_sentences(model, SENTENCES[:4], given=True)
     assert counted["passes"] == triples * sum(len(s.entities) for s in SENTENCES[:4]) / 4
     assert set(counted["operators"]) == {"encoder", "heads"}
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["uncased", "cased"])
+def test_markers_are_the_first_pieces_that_no_text_has(first, tiny_encoder, monkeypatch):
+    unused = {f"[unused{n}]": 5 + n for n in range(first, 4)}
+    monkeypatch.setattr(type(tiny_encoder.tokenizer), "get_vocab", lambda _: {"[PAD]": 0, **unused})
+    assert marker_ids(tiny_encoder, 2, begin=0).tolist() == [5 + first, 6 + first]
+    assert marker_ids(tiny_encoder, 2).tolist() == [6, 7]
