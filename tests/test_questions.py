@@ -60,7 +60,7 @@ def test_names_without_words_and_names_that_are_alike_are_refused(tiny_encoder):
     with pytest.raises(Exception, match="names: PER has no words; write what questions should call it"):
         validated(MultiTurnQA, {"names": {"PER": " "}})
     with pytest.raises(
-        ValueError, match="settings.names: 'Method' and 'Task' are both 'thing' in questions; give one of them other"
+        ValueError, match="names: 'Method' and 'Task' are both 'thing' in questions; give one of them other"
     ):
         new_model(tiny_encoder, names={"Method": "thing", "Task": "thing"})
 
