@@ -18,10 +18,8 @@ from sinet.contract import Batch
 from sinet.model import spans as S
 from sinet.model.batches import by_document
 from sinet.model.concat import ConcatLinear, WindowMeans
-from sinet.model.endpoints import FeedForward, span_scores, span_vectors
+from sinet.model.endpoints import DISTANCES, FeedForward, distance_buckets, span_scores, span_vectors
 
-DISTANCES = (1, 2, 3, 4, 5, 8, 16, 32, 64)
-"""How many kept spans before a span the second to the last bucket of distances begin."""
 PAIRS = 1 << 14
 """Pairs of spans scored at once, so that memory does not grow with the document."""
 
@@ -91,12 +89,12 @@ class Coreference(nn.Module):
     def antecedent_scores(self, vectors: Tensor, mention: Tensor, before: Tensor, known: Tensor) -> Tensor:
         """`Links.scores` of spans (kept, size) with mention scores (kept); `before`, `known`: of `antecedents`."""
         pairs = torch.stack([known.nonzero()[:, 0], before[known]], dim=1)
-        bounds = torch.tensor(DISTANCES, device=pairs.device)
         scores = []
         for head, tail in (block.unbind(1) for block in pairs.split(PAIRS)):
-            bucket = torch.bucketize(head - tail, bounds, right=True)
+            # of their numbers among the kept spans
+            distance = self.distance.weight, distance_buckets(head - tail)
             product = vectors.index_select(0, head) * vectors.index_select(0, tail)
-            scored = self.antecedent((vectors, head), (vectors, tail), product, (self.distance.weight, bucket))
+            scored = self.antecedent((vectors, head), (vectors, tail), product, distance)
             scores.append(scored.squeeze(-1).float() + mention[head] + mention[tail])
         table = mention.new_full(known.shape, -torch.inf).index_put((known,), torch.cat(scores))
         return F.pad(table, (1, 0))

@@ -166,11 +166,7 @@ class System(Extractor):
         entity_loss = self.settings.entity_weight * F.cross_entropy(entity[fits], target[fits], reduction="sum")
 
         # which kept span a gold span is; the relations of one that was pruned are lost
-        place = S.index_grid(fits.shape, kept)
-        width = gold[:, 1] - gold[:, 0] - 1
-        inside = width < self.settings.max_span_width
-        number = torch.full((len(gold),), -1, device=fits.device)
-        number[inside] = place[gold[inside, 0], width[inside]]
+        number = S.found_in_grid(S.index_grid(fits.shape, kept), gold)
         triples = batch["gold_triples"][batch["gold_last_of_pair"]]
         arguments = number[triples[:, :2]]
         found = (arguments >= 0).all(1)

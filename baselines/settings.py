@@ -431,6 +431,23 @@ class SCINet(SpanBasedSettings):
     """Whether the attention leaves padding out in training; the released code does not. Prediction always does."""
 
 
+class SpanASTE(Settings):
+    """Span-ASTE."""
+
+    two_roles: ClassVar = True
+    one_type: ClassVar = ("pair",)
+    max_span_width: MaxSpanWidth = 8
+    width_size: WidthSize = 20
+    distance_size: Size = 128
+    """Size of the distance embedding."""
+    hidden_size: Size = 150
+    """Of the feed-forward networks."""
+    dropout: Dropout = 0.4
+    """Dropout in the feed-forward networks."""
+    spans_per_word: Annotated[float, Field(ge=0.01, le=100)] = 0.5
+    """Share of the length of a sentence that is kept as targets, and as opinions, in spans."""
+
+
 SETTINGS: dict[str, type[Settings]] = {
     "sinet": SINET,
     "dygie": DyGIE,
@@ -441,6 +458,7 @@ SETTINGS: dict[str, type[Settings]] = {
     "pure": PURE,
     "sciie": SciIE,
     "scinet": SCINet,
+    "span_aste": SpanASTE,
     "span_multihead": SpanMultiHead,
     "spe": SPE,
     "spert": SpERT,

@@ -11,7 +11,20 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import _coupled_lstm as coupled_lstm
-from baselines import dygie, dygiepp, pfn, plmarker, pure, sciie, span_multihead, spe, sptree, table_sequence, unire
+from baselines import (
+    dygie,
+    dygiepp,
+    pfn,
+    plmarker,
+    pure,
+    sciie,
+    span_aste,
+    span_multihead,
+    spe,
+    sptree,
+    table_sequence,
+    unire,
+)
 from baselines._cache import TensorCache
 from baselines._coreference import without_crossing
 from baselines._coupled_lstm import sweep as coupled_sweep
@@ -25,7 +38,7 @@ from sinet.efficiency import flops
 from sinet.efficiency.flops import as_released
 from sinet.encoders.encoder import Encoder
 from sinet.infer import extract
-from tests.conftest import CORPUS, LABELS, set_on
+from tests.conftest import CORPUS, LABELS, REVIEWS, ROLES, set_on
 
 PFN_THRESHOLDS = ("entity_threshold", "threshold")
 
@@ -84,6 +97,108 @@ def sentence_arrays(model: Extractor, sentence: Sentence) -> tuple[np.ndarray, l
 
 def all_spans(length: int, widest: int) -> list[tuple[int, int]]:
     return [(a, b) for a in range(length) for b in range(a + 1, min(length, a + widest) + 1)]
+
+
+# -- Span-ASTE -----------------------------------------------------------------------------------------------------
+
+
+def span_aste_by_hand(model: span_aste.System, sentence: Sentence) -> tuple[dict, list, list, dict, float]:
+    """Type scores by span, spans kept as opinions and as targets, relation scores by pair of both, and the loss."""
+    w, (hidden, words) = Weights(model), sentence_arrays(model, sentence)
+
+    def represent(span: tuple[int, int]) -> np.ndarray:
+        a, b = span
+        means = [hidden[slice(*words[i])].mean(0) for i in (a, b - 1)]
+        return np.concatenate([*means, w["width.weight"][b - a - 1]])
+
+    def network(name: str, x: np.ndarray) -> np.ndarray:
+        return w.linear(f"{name}.output", relu(w.linear(f"{name}.second", relu(w.linear(f"{name}.first", x)))))
+
+    def bucket(one: tuple[int, int], other: tuple[int, int]) -> int:
+        """Xu et al. (2021), section 3.4: 0, 1, 2, 3, 4, 5-7, 8-15, 16-31, 32-63, 64 and more."""
+        distance = min(abs(other[0] - (one[1] - 1)), abs(one[0] - (other[1] - 1)))
+        return distance if distance < 5 else min(9, int(np.log2(distance)) + 3)
+
+    spans = all_spans(len(sentence.tokens), model.settings.max_span_width)
+    entity = {s: network("entity", represent(s)) for s in spans}
+    keep = int(np.ceil(model.settings.spans_per_word * len(sentence.tokens)))
+    targets, opinions = (sorted(sorted(spans, key=lambda s: -softmax(entity[s])[k])[:keep]) for k in (1, 2))
+    relation = {}
+    for o in opinions:
+        for t in targets:
+            parts = [represent(o), represent(t), w["distance.weight"][bucket(o, t)]]
+            relation[o, t] = network("relation", np.concatenate(parts))
+    gold = {(e.start, e.end): ROLES.entity_types.index(e.type) + 1 for e in sentence.entities}
+    related = {}
+    for r in sentence.relations:
+        target, opinion = ((sentence.entities[i].start, sentence.entities[i].end) for i in (r.head, r.tail))
+        related[opinion, target] = ROLES.relation_types.index(r.type) + 1
+    loss = -sum(np.log(softmax(entity[s]))[gold.get(s, 0)] for s in spans)
+    loss -= sum(np.log(softmax(scores))[related.get(pair, 0)] for pair, scores in relation.items())
+    return entity, opinions, targets, relation, loss
+
+
+def span_aste_model(encoder: Encoder) -> span_aste.System:
+    settings = span_aste.System.test_settings | {"spans_per_word": 0.5}
+    return shuffled_weights(span_aste.System(ROLES, encoder, **settings))
+
+
+LONG_REVIEW = Sentence("long", ("neural", "parsers", "use", "a", "treebank") * 16)
+
+
+@pytest.mark.parametrize("number", range(11))
+def test_span_aste_follows_its_equations(number, tiny_encoder):
+    """Alone, and at the end of a batch."""
+    sentences = [*read_sentences(REVIEWS), LONG_REVIEW]
+    sentence, model = sentences[number], span_aste_model(tiny_encoder)
+    entity, opinions, targets, relation, loss = span_aste_by_hand(model, sentence)
+    for before in ([], sentences[:3]):
+        batch, first = model.collate([*before, sentence]), sum(len(s.tokens) for s in before)
+        with torch.no_grad():
+            ours = model.scores(batch)
+            alone = float(model.loss(batch)) - (float(model.loss(model.collate(before))) if before else 0.0)
+        assert alone == pytest.approx(loss, rel=1e-4, abs=2e-3 if before else 1e-6)
+        here = ours.fits & (torch.arange(len(ours.fits)) >= first).unsqueeze(1)
+        assert [(a - first, a - first + k + 1) for a, k in here.nonzero().tolist()] == list(entity)
+        assert np.allclose(ours.entity[here].numpy(), np.stack(list(entity.values())), atol=1e-4)
+        kept = [[(a - first, a - first + k + 1) for a, k in of.tolist()] for of in (ours.opinions, ours.targets)]
+        assert [[span for span in of if span[0] >= 0] for of in kept] == [opinions, targets]
+        pairs = [(kept[0][o], kept[1][t]) for o, t in ours.pairs.tolist()]
+        mine = [i for i, (o, _) in enumerate(pairs) if o[0] >= 0]
+        assert [pairs[i] for i in mine] == list(relation)
+        assert np.allclose(ours.relation[mine].numpy(), np.stack(list(relation.values())), atol=2e-4, rtol=1e-4)
+
+
+def test_span_aste_decodes_its_likeliest_triplets(tiny_encoder):
+    """The arguments of a triplet are entities of its roles, whatever their likeliest type; a span may be both."""
+    sentences, model = [*read_sentences(REVIEWS), LONG_REVIEW], span_aste_model(tiny_encoder)
+    with torch.no_grad():
+        model.relation.output.bias[0] += 3.0  # so that most pairs are none
+    both = added = 0
+    for sentence, found in zip(sentences, model.decode(model.collate(sentences)), strict=True):
+        entity, _, _, relation, _ = span_aste_by_hand(model, sentence)
+        triplets = {
+            (t, o, ROLES.relation_types[scores.argmax() - 1]): softmax(scores).max()
+            for (o, t), scores in relation.items()
+            if scores.argmax()
+        }
+        typed = {(s, int(scores.argmax())) for s, scores in entity.items() if scores.argmax()}
+        roles = {(span, kind) for t, o, _ in triplets for kind, span in ((1, t), (2, o))}
+        ours = [((e.start, e.end), ROLES.entity_types.index(e.type) + 1) for e in found.entities]
+        assert len(set(ours)) == len(ours) and set(ours) == typed | roles
+        expected = [softmax(entity[span])[kind] for span, kind in ours]
+        assert [e.score for e in found.entities] == pytest.approx(expected, abs=1e-4)
+        scores = {(ours[r.head], ours[r.tail], r.type): r.score for r in found.relations}
+        assert len(scores) == len(found.relations)
+        assert scores == pytest.approx({((t, 1), (o, 2), k): p for (t, o, k), p in triplets.items()}, abs=1e-4)
+        both, added = both + len(ours) - len({span for span, _ in ours}), added + len(roles - typed)
+    assert both and added
+
+
+def test_span_aste_prunes_without_a_gradient(tiny_encoder):
+    model = span_aste_model(tiny_encoder)
+    model.losses(model.collate(read_sentences(REVIEWS)))["relation"].backward()
+    assert all(p.grad is None for p in model.entity.parameters()) and model.distance.weight.grad.any()
 
 
 # -- DyGIE++ -------------------------------------------------------------------------------------------------------

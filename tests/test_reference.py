@@ -1820,7 +1820,7 @@ def test_scinet_decodes_as_the_released_code(scinet_figures, monkeypatch):
     reference, model, sentences = scinet_figures
     decided: list[torch.Tensor] = []
     monkeypatch.setattr(model, "related", lambda *given: decided.append(given[1]) or type(model).related(model, *given))
-    whole = model.decode(model.collate(sentences))
+    whole = model.decode(model.collate(sentences[::-1]))[::-1]
     crossed = 0
     for sentence, together, theirs in zip(sentences, whole, reference.config["decoded"], strict=True):
         decided.clear()

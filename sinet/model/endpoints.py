@@ -13,6 +13,14 @@ from sinet.contract import Batch
 from sinet.encoders.dropout import Dropout
 from sinet.model.concat import ConcatLinear, Part, WindowMeans
 
+DISTANCES = (1, 2, 3, 4, 5, 8, 16, 32, 64)
+"""Where the second to the last bucket of distances begin."""
+
+
+def distance_buckets(distance: Tensor) -> Tensor:
+    """The bucket of each distance, 0 to `len(DISTANCES)`."""
+    return torch.bucketize(distance, torch.tensor(DISTANCES, device=distance.device), right=True)
+
 
 class FeedForward(nn.Module):
     """Two hidden layers with ReLU and dropout, and a linear output, over a concatenation of parts of these `sizes`."""

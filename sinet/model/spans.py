@@ -254,6 +254,13 @@ def index_grid(shape: torch.Size, items: Tensor) -> Tensor:
     return number
 
 
+def found_in_grid(number: Tensor, spans: Tensor) -> Tensor:
+    """What `index_grid` has of a grid (words, max_width) for `spans` (spans, 2), -1 also for a wider one: (spans)."""
+    width = spans[:, 1] - spans[:, 0] - 1
+    found = number[spans[:, 0], width.clamp(max=number.shape[1] - 1)]
+    return found.masked_fill(width >= number.shape[1], -1)
+
+
 def build_packed_predictions(
     labels: Labels,
     batch: Batch,
