@@ -15,7 +15,14 @@ COLUMN_INCHES, PAGE_INCHES = 3.3, 6.9
 """Widths of a column and of the text of a two-column paper."""
 GROUP_COLORS = ("#0072b2", "#d55e00", "#7f7f7f")
 """Of in-triple entities, out-of-triple entities and other words; told apart by every kind of colour vision."""
-DIRECTIONS = {"entity": "NER [CLS] over RE projection", "relation": "RE [CLS] over NER projection"}
+DIRECTIONS = {
+    "entity": "NER [CLS] over RE projection",
+    "relation": "RE [CLS] over NER projection",
+    "head": "aspect [CLS] over RE projection",  # SCI-Net's, of aspects and opinions
+    "head_relation": "RE [CLS] over aspect projection",
+    "tail": "opinion [CLS] over RE projection",
+    "tail_relation": "RE [CLS] over opinion projection",
+}
 """Of cross-task attention: a task's own [CLS] over the words as projected for the other task."""
 MARKERS = "osD^vPX*<>p"
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)), (0, (7, 2)), (0, (2, 2)))
