@@ -131,28 +131,7 @@ def _train(
         data = Data(data.labels, [*data.train, *data.dev], [])
     elif not data.dev and any(t.selection != "last" for _, t in stages):
         raise UserError(f"{run.dataset} has no dev sentences to select on; set selection: last in the recipe")
-    named = {s.document for s in data.train}
-    if (None in named or len(named) == len(data.train)) and (
-        what := needs_documents(run.recipe, run.system, run.settings)
-    ):
-        raise UserError(
-            f"{run.model} needs documents ({what}), and {run.dataset} does not say which sentences are of one; change "
-            "that to a number of sentences, or a window of 0, or take a dataset with documents such as scierc-documents"
-        )
-    learns = systems.settings(run.system)(**run.settings).learns_clusters
-    if learns and not any(sentence.coreference for sentence in data.train):
-        raise UserError(
-            f"{run.model} is trained on coreference, and {run.dataset} annotates none; take a dataset with clusters "
-            "such as scierc-documents"
-        )
-    if systems.settings(run.system).two_roles and (what := against_roles(data.train, data.labels)):
-        raise UserError(f"{run.model} cannot read {run.dataset}: {what}")
-    needs_parses = systems.settings(run.system).needs_parses
-    if needs_parses and not all(sentence.heads for sentence in (*data.train, *data.dev)):
-        raise UserError(
-            f"{run.model} reads parses, and {run.dataset} was prepared without; prepare it by this plan, or with "
-            f"`sinet step prepare {run.dataset} --parses --out DIR`"
-        )
+    _refuse_unfit(run, data)
     encoder = load_encoder(run.encoder, located)
     unknown = encoder.unknown_share(word for sentence in data.train for word in sentence.tokens)
     if unknown > MOST_UNKNOWN:
@@ -193,6 +172,30 @@ def _train(
     )
     state.seal()
     state.clear()
+
+
+def _refuse_unfit(run: RunSpec, data: Data) -> None:
+    """Raise `UserError` for data that lack what the system, or its recipe, reads or is trained on."""
+    system = systems.settings(run.system)(**run.settings)
+    documents = {sentence.document for sentence in data.train}
+    of_documents = None not in documents and len(documents) < len(data.train)
+    if not of_documents and (what := needs_documents(run.recipe, run.system, run.settings)):
+        raise UserError(
+            f"{run.model} needs documents ({what}), and {run.dataset} does not say which sentences are of one; change "
+            "that to a number of sentences, or a window of 0, or take a dataset with documents such as scierc-documents"
+        )
+    if system.learns_clusters and not any(sentence.coreference for sentence in data.train):
+        raise UserError(
+            f"{run.model} is trained on coreference, and {run.dataset} annotates none; take a dataset with clusters "
+            "such as scierc-documents"
+        )
+    if system.two_roles and (what := against_roles(data.train, data.labels)):
+        raise UserError(f"{run.model} cannot read {run.dataset}: {what}")
+    if system.needs_parses and not all(sentence.heads for sentence in (*data.train, *data.dev)):
+        raise UserError(
+            f"{run.model} reads parses, and {run.dataset} was prepared without; prepare it by this plan, or with "
+            f"`sinet step prepare {run.dataset} --parses --out DIR`"
+        )
 
 
 def _train_stage(
