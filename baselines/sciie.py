@@ -81,13 +81,13 @@ class System(dygiepp.System):
         """The class of every span, None = 0, like `fits`: of the spans that are scored above None those that do not
         overlap and have the greatest sum of scores."""
         best, kind = entity.max(2)
-        flat = flat_set(best.masked_fill(~fits | (kind == 0), 0.0), batch["lengths"])
+        flat = flat_set(best.masked_fill(~fits, 0.0), batch["lengths"])
         return kind.masked_fill(~flat, 0)
 
 
 def flat_set(scores: Tensor, lengths: Tensor) -> Tensor:
-    """The spans that do not overlap and have the greatest sum of positive scores, by dynamic programming over words:
-    boolean, like `scores` (words, max_width), which are of sentences of `lengths` (batch)."""
+    """The spans that do not overlap and have the greatest sum of scores, by dynamic programming over words: boolean,
+    like `scores` (words, max_width), which are of sentences of `lengths` (batch) and not negative."""
     padded, widest = pad_sequence(scores.split(lengths.tolist())), scores.shape[1]  # (longest, batch, max_width)
     longest, width = len(padded), torch.arange(widest, device=scores.device)
     # (longest, max_width, batch): of the spans that end with a word, the narrowest first
@@ -98,7 +98,7 @@ def flat_set(scores: Tensor, lengths: Tensor) -> Tensor:
     for here in ending:
         best, narrowest = (here + torch.stack(sums[: -widest - 1 : -1])).max(0)
         chosen.append((narrowest + 1).masked_fill(best <= sums[-1], 0))
-        sums.append(torch.maximum(best, sums[-1]))
+        sums.append(best)
     words, sentence = torch.stack(chosen), torch.arange(len(lengths), device=scores.device)
     taken = torch.zeros(longest, len(lengths), 1 + widest, dtype=torch.bool, device=scores.device)
     end = lengths
