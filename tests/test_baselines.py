@@ -1543,7 +1543,7 @@ def test_spe_begins_with_the_pretrained_pooler(tiny_encoder):
 
 
 def test_spe_pairs_in_parts_are_those_of_one_pass(tiny_encoder, monkeypatch):
-    """And a sentence as long as the encoder reads, every word of which is a span, is decoded."""
+    """Of a sentence whose every word is a span, too."""
     torch.manual_seed(0)
     model = spe.System(LABELS, tiny_encoder, **spe.System.test_settings).eval()
     with torch.no_grad():
