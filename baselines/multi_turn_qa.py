@@ -55,6 +55,11 @@ class System(Extractor):
         super().__init__(labels, encoder, **settings)
         s, types, relations = self.settings, len(labels.entity_types), len(labels.relation_types)
         self.wording = Wording(labels, encoder, (s.entity_question, s.relation_question), s.names)
+        if self._room() < 1:
+            raise ValueError(
+                f"settings.names: the longest question of turn 1 fills the {encoder.max_pieces} word pieces that the "
+                "encoder reads; give types shorter words"
+            )
         self.dropout = Dropout(s.dropout)
         self.tag = nn.Linear(encoder.hidden_size, 5)
         self.register_buffer("counts", torch.full((types, relations, types), torch.iinfo(torch.int64).max))
@@ -65,10 +70,14 @@ class System(Extractor):
 
     def truncated_words(self, sentences: Sequence[Sentence]) -> int:
         """How many words of the sentences lie beyond what the longest question of turn 1 leaves of the encoder."""
-        questions = self.wording(torch.arange(len(self.labels.entity_types)))
-        room = self.encoder.max_pieces - 3 - int(self.wording.pieces(questions).max())
         ends = (itertools.accumulate(map(len, self.encoder.word_pieces(s.tokens))) for s in sentences)
-        return sum(end > room for of_sentence in ends for end in of_sentence)
+        # of a first word that is too long by itself the beginning is read
+        return sum(end > self._room() for of_sentence in ends for end in itertools.islice(of_sentence, 1, None))
+
+    def _room(self) -> int:
+        """Word pieces of a sentence that the longest question of turn 1 leaves."""
+        questions = self.wording(torch.arange(len(self.labels.entity_types)))
+        return self.encoder.max_pieces - 3 - int(self.wording.pieces(questions).max())
 
     def tag_logits(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
         """(questions, pieces, tags) of questions, see `Asked`."""

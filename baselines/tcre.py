@@ -23,7 +23,7 @@ What differs from TCRE's released code:
 - The third term of the released loss, |log of the sum over positions of p_e of entities times p_r of relations| divided
   by the positions, is made a plain number there and carries no gradient; here it is no term.
 - Both tables' losses weigh 1. From the fourth epoch on the released code weighs them by 2 softmax(ratio), the ratio of
-  a task's mean loss two epochs back to that of three epochs back; a system here knows of no epochs.
+  a task's mean loss two epochs back to that of three epochs back; a system here knows no losses of earlier epochs.
 - The attention is as wide as a task's features; the released one is 300 wide and so runs with 300 features alone.
 - What the released code makes and never reads is not made: the layer `re.r`, dropout of the encoder's output.
 - As in PFN here the loss is computed from logits, cells of first pieces alone are decoded, and a relation cell links

@@ -76,7 +76,9 @@ def test_cases_of_several_types_in_one_place(capsys):
     status, faults, said = checked(CASES / "one-type-a-pair" / "train.jsonl", capsys)
     assert (status, faults) == (0, [])
     assert "| spans of several entity types | 1 |" in said and "| pairs of several relation types | 1 |" in said
-    assert "miss the others: dygie, dygiepp, plmarker, pure, sciie, table_sequence, unire" in said
+    assert (
+        "miss the others: dygie, dygiepp, plmarker, pure, sciie, span_aste, spe, sptree, table_sequence, unire" in said
+    )
 
 
 @pytest.mark.parametrize("errors", [(), ("--errors",)])

@@ -41,6 +41,7 @@ MISTAKES = {
     "recipes: {short: {spert: {layer_decay: 0.0}}}": r"layer_decay: 0\.0 should be above 0",
     "recipes: {short: {table_sequence: {encoder_lr: null, layer_decay: 0.9}}}": r"layer_decay: .* no rate that could f",
     "recipes: {short: {spert: {warmup_steps: 5}}}": r"warmup_steps and decay_rate belong to inverse_time",
+    "recipes: {own: {unire: {datasets: {scierc-documents: {epochs: 300}}}}}": r"datasets: .*scierc-documents",
     "recipes: {own: {unire: {select_after: 200}}}": r"select_after: 200 should be less than 200 epochs",
     "recipes: {own: {spert: {patience: 3}}}": r"last selects nothing on dev; select_after should be 0 and",
     "recipes: {own: {table_sequence: {warmup_steps: 20000}}}": r"should be less than the 20000 steps",
@@ -374,3 +375,19 @@ def test_paper_grid_is_what_the_paper_has_of_the_systems_here():
     for (_, _, dataset), runs in planned.items():
         folds = 5 if dataset == "ace04" else 1
         assert len(runs) == 3 * folds
+
+
+def test_what_a_recipe_says_of_a_dataset_holds_for_its_other_form():
+    plan = resolve(load_config(ROOT / "config" / "yardsticks.yaml"), offline=False)
+    recipe = plan.spec("scierc-documents/scibert-uncased/unire/0").recipe
+    assert (recipe.epochs, recipe.select_after, recipe.patience) == (300, 100, 50)
+
+
+def test_a_recipe_goes_beyond_the_epochs_in_which_a_part_is_trained_alone():
+    config = load_config(ROOT / "config" / "quick.yaml")
+    config["recipes"]["quick"]["sptree"] = {"epochs": 3, "settings": {"entity_epochs": 3}}
+    config["grid"] = [config["grid"][0] | {"models": ["sptree"]}]
+    with pytest.raises(
+        UserError, match=r"sptree: its settings train a part .* recipe quick should say more than epochs: 3"
+    ):
+        resolve(config)

@@ -165,9 +165,9 @@ class _IntoEncoders:
                     setattr(module, name, self._made_real(getattr(module, name)))
 
     def _made_real(self, encode: Callable) -> Callable:
-        def encoded(*inputs: Tensor, **options: Tensor) -> object:
-            there = {name: tensor.to(META) for name, tensor in options.items()}
-            made = encode(*(tensor.to(META) for tensor in inputs), **there)
+        def encoded(*inputs: Tensor | None, **options: Tensor | None) -> object:
+            there = tree_map_only(Tensor, lambda t: t.to(META), (inputs, options))
+            made = encode(*there[0], **there[1])
             self.states += [t for t in tree_leaves(made) if t.requires_grad]
             return tree_map_only(Tensor, lambda t: torch.zeros(t.shape, requires_grad=t.requires_grad), made)
 

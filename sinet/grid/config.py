@@ -276,7 +276,7 @@ def _dataset_mistakes(config: Config, where: str, dataset: Dataset) -> Iterator[
 
 
 def _recipe_mistakes(config: Config, name: str) -> Iterator[str]:
-    known = sorted({dataset.fold_of or key for key, dataset in config.datasets.items()})
+    known = sorted({dataset.fold_of or key for key, dataset in config.datasets.items() if not dataset.form_of})
     for system, changed in config.recipes[name].items():
         if system == "defaults":
             continue
