@@ -55,11 +55,6 @@ class System(Extractor):
         super().__init__(labels, encoder, **settings)
         s, types, relations = self.settings, len(labels.entity_types), len(labels.relation_types)
         self.wording = Wording(labels, encoder, (s.entity_question, s.relation_question), s.names)
-        if self._room() < 1:
-            raise ValueError(
-                f"settings.names: the longest question of turn 1 fills the {encoder.max_pieces} word pieces that the "
-                "encoder reads; give types shorter words"
-            )
         self.dropout = Dropout(s.dropout)
         self.tag = nn.Linear(encoder.hidden_size, 5)
         self.register_buffer("counts", torch.full((types, relations, types), torch.iinfo(torch.int64).max))

@@ -326,6 +326,7 @@ class SPTree(Settings):
     """SPTree."""
 
     one_type: ClassVar = ("span", "pair")
+    takes_entities: ClassVar = True
     needs_parses: ClassVar = True
     pos_size: Size = 25
     """Size of the embedding of parts of speech."""

@@ -124,6 +124,7 @@ def test_a_system_computes_there_what_the_cpu_does(learned, device):
     for stage in (None, *(here.settings.parts if len(here.settings.parts) > 1 else ())):
         here.stage = there.stage = stage
         batch = here.training_batch(here.training_items(SENTENCES))
+        there.load_state_dict(here.state_dict())  # what is counted in training items, too
         terms, found = here.losses(batch), there.losses(batch.to(device))
         for key, term in terms.items():
             torch.testing.assert_close(found[key].detach().cpu(), term.detach(), atol=1e-5, rtol=1e-4)

@@ -523,7 +523,7 @@ def test_relations_can_be_decided_between_given_entities(system, tiny_encoder):
     gold = [{(e.type, e.start, e.end) for e in s.entities if e.end - e.start <= 4} for s in sentences]
     found = [{(e.type, e.start, e.end) for e in p.entities} for p in predictions]
     takes_entities = {"sinet", "spert", "span_multihead", "pure", "plmarker", "dygiepp", "dygie", "sciie", "spe"}
-    takes_entities |= {"multi_turn_qa", "scinet"}
+    takes_entities |= {"multi_turn_qa", "scinet", "sptree"}
     assert system.Settings.takes_entities == (system.__module__.rsplit(".", 1)[1] in takes_entities)
     if system.Settings.takes_entities:
         assert found == gold
