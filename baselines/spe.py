@@ -125,7 +125,7 @@ class System(Extractor):
         return self.dropout(hidden.flatten(0, 1).index_select(0, batch["word_start"])), pooled
 
     def span_features(self, words: Tensor, spans: Tensor) -> Tensor:
-        """What types and pairs are told by, (spans, features), of `spans` (spans, 2) in word rows."""
+        """What types and pairs are classified from, (spans, features), of `spans` (spans, 2) in word rows."""
         windows = self.span_convolutions(words)
         return self.span_hidden(self.dropout(self.span_convolutions.maxima(windows, spans)))
 

@@ -76,6 +76,22 @@ class Weights:
             x = relu(self.linear(f"{name}.{number}", x))
         return x
 
+    def network(self, name: str, x: np.ndarray) -> np.ndarray:
+        """Two hidden layers with ReLU, and a last one without."""
+        return self.linear(f"{name}.output", relu(self.linear(f"{name}.second", relu(self.linear(f"{name}.first", x)))))
+
+
+def endpoints_and_width(w: Weights, hidden: np.ndarray, words: list, span: tuple[int, int]) -> np.ndarray:
+    """[first word ; last word ; width] of a span, a word being the mean of its pieces."""
+    a, b = span
+    means = [hidden[slice(*words[i])].mean(0) for i in (a, b - 1)]
+    return np.concatenate([*means, w["width.weight"][b - a - 1]])
+
+
+def distance_bucket(distance: int) -> int:
+    """0, 1, 2, 3, 4, 5-7, 8-15, 16-31, 32-63, 64 and more."""
+    return distance if distance < 5 else min(9, int(np.log2(distance)) + 3)
+
 
 def shuffled_weights(model: Extractor, std: float = 0.3) -> Extractor:
     """Weights large enough that every term of the equations matters."""
@@ -107,27 +123,22 @@ def span_aste_by_hand(model: span_aste.System, sentence: Sentence) -> tuple[dict
     w, (hidden, words) = Weights(model), sentence_arrays(model, sentence)
 
     def represent(span: tuple[int, int]) -> np.ndarray:
-        a, b = span
-        means = [hidden[slice(*words[i])].mean(0) for i in (a, b - 1)]
-        return np.concatenate([*means, w["width.weight"][b - a - 1]])
-
-    def network(name: str, x: np.ndarray) -> np.ndarray:
-        return w.linear(f"{name}.output", relu(w.linear(f"{name}.second", relu(w.linear(f"{name}.first", x)))))
+        return endpoints_and_width(w, hidden, words, span)
 
     def bucket(one: tuple[int, int], other: tuple[int, int]) -> int:
-        """Xu et al. (2021), section 3.4: 0, 1, 2, 3, 4, 5-7, 8-15, 16-31, 32-63, 64 and more."""
+        """Of the least distance of their ends, Xu et al. (2021), section 3.4."""
         distance = min(abs(other[0] - (one[1] - 1)), abs(one[0] - (other[1] - 1)))
-        return distance if distance < 5 else min(9, int(np.log2(distance)) + 3)
+        return distance_bucket(distance)
 
     spans = all_spans(len(sentence.tokens), model.settings.max_span_width)
-    entity = {s: network("entity", represent(s)) for s in spans}
+    entity = {s: w.network("entity", represent(s)) for s in spans}
     keep = int(np.ceil(model.settings.spans_per_word * len(sentence.tokens)))
     targets, opinions = (sorted(sorted(spans, key=lambda s: -softmax(entity[s])[k])[:keep]) for k in (1, 2))
     relation = {}
     for o in opinions:
         for t in targets:
             parts = [represent(o), represent(t), w["distance.weight"][bucket(o, t)]]
-            relation[o, t] = network("relation", np.concatenate(parts))
+            relation[o, t] = w.network("relation", np.concatenate(parts))
     gold = {(e.start, e.end): ROLES.entity_types.index(e.type) + 1 for e in sentence.entities}
     related = {}
     for r in sentence.relations:
@@ -209,23 +220,18 @@ def dygie_by_hand(model: dygiepp.System, sentence: Sentence) -> tuple[dict, list
     w, (hidden, words) = Weights(model), sentence_arrays(model, sentence)
 
     def represent(span: tuple[int, int]) -> np.ndarray:
-        a, b = span
-        means = [hidden[slice(*words[i])].mean(0) for i in (a, b - 1)]
-        return np.concatenate([*means, w["width.weight"][b - a - 1]])
-
-    def network(name: str, x: np.ndarray) -> np.ndarray:
-        return w.linear(f"{name}.output", relu(w.linear(f"{name}.second", relu(w.linear(f"{name}.first", x)))))
+        return endpoints_and_width(w, hidden, words, span)
 
     spans = all_spans(len(sentence.tokens), model.settings.max_span_width)
-    entity = {s: np.concatenate([[0.0], network("entity", represent(s))]) for s in spans}
-    mention = {s: network("mention", represent(s))[0] for s in spans}
+    entity = {s: np.concatenate([[0.0], w.network("entity", represent(s))]) for s in spans}
+    mention = {s: w.network("mention", represent(s))[0] for s in spans}
     keep = max(1, int(np.ceil(model.settings.spans_per_word * len(sentence.tokens))))
     kept = sorted(sorted(spans, key=lambda s: -mention[s])[:keep])
     relation = {}
     for i in kept:
         for j in kept:
             g, h = represent(i), represent(j)
-            scores = network("relation", np.concatenate([g, h, g * h])) + mention[i] + mention[j]
+            scores = w.network("relation", np.concatenate([g, h, g * h])) + mention[i] + mention[j]
             relation[i, j] = np.concatenate([[0.0], scores])
 
     gold = {(e.start, e.end): LABELS.entity_types.index(e.type) + 1 for e in sentence.entities}
@@ -1124,11 +1130,7 @@ class LuanByHand:
             self.relate(row, length)
             row += length
         for span in self.g:
-            self.entity[span] = np.concatenate([[0.0], self.network("entity", self.g[span])])
-
-    def network(self, name: str, x: np.ndarray) -> np.ndarray:
-        w = self.w
-        return w.linear(f"{name}.output", relu(w.linear(f"{name}.second", relu(w.linear(f"{name}.first", x)))))
+            self.entity[span] = np.concatenate([[0.0], self.w.network("entity", self.g[span])])
 
     def gated(self, name: str, one: np.ndarray, other: np.ndarray, x: np.ndarray) -> np.ndarray:
         gate = 1 / (1 + np.exp(-self.w.linear(name, x)))
@@ -1148,8 +1150,7 @@ class LuanByHand:
             self.g[row + a, row + b] = np.concatenate([h[a], h[b - 1], w["width.weight"][b - a - 1], head])
 
     def distance(self, rank: int) -> np.ndarray:
-        bucket = rank if rank < 5 else min(9, 5 + int(np.log2(rank)) - 2)
-        return self.w["coreference.distance.weight"][bucket]
+        return self.w["coreference.distance.weight"][distance_bucket(rank)]
 
     def candidates(self, spans: list, vectors: list, mention: list) -> list[dict[int, float]]:
         """Of each kept span its antecedents and what their scores have besides the network's: the nearest, or those of
@@ -1173,12 +1174,12 @@ class LuanByHand:
             scores = [0.0]
             for j, rough in known.items():
                 pair = [vectors[i], vectors[j], vectors[i] * vectors[j], self.distance(i - j)]
-                scores.append(self.network("coreference.antecedent", np.concatenate(pair))[0] + rough)
+                scores.append(self.w.network("coreference.antecedent", np.concatenate(pair))[0] + rough)
             found.append(np.array(scores))
         return found
 
     def propagate_coreference(self) -> float:
-        scores = {s: self.network("coreference.mention", self.g[s])[0] for s in self.g}
+        scores = {s: self.w.network("coreference.mention", self.g[s])[0] for s in self.g}
         keep = max(1, int(np.floor(self.settings.coreference_spans_per_word * sum(self.lengths) + 1e-9)))
         self.mentions = spans = greedily_kept(scores, keep)
         vectors, mention = [self.g[s] for s in spans], [scores[s] for s in spans]
@@ -1194,7 +1195,7 @@ class LuanByHand:
             vectors = updated
             self.g |= dict(zip(spans, vectors, strict=True))
         if getattr(self.settings, "coreference_rounds", 0):
-            mention = [self.network("coreference.mention", g)[0] for g in vectors]
+            mention = [self.w.network("coreference.mention", g)[0] for g in vectors]
             candidates = self.candidates(spans, vectors, mention)
         loss, self.links = 0.0, []
         for i, scored in enumerate(self.antecedent_scores(vectors, candidates)):
@@ -1208,7 +1209,7 @@ class LuanByHand:
     def relate(self, row: int, length: int) -> None:
         """Relation scores between the kept spans of a sentence, whose g are updated along them."""
         spans = [s for s in self.g if row <= s[0] < row + length]
-        score = {s: self.network("mention", self.g[s])[0] for s in spans}
+        score = {s: self.w.network("mention", self.g[s])[0] for s in spans}
         keep = max(1, int(np.floor(self.settings.spans_per_word * length + 1e-6)))
         kept = sorted(sorted(spans, key=lambda s: -score[s])[:keep])
         self.kept += kept
@@ -1216,7 +1217,7 @@ class LuanByHand:
         seen = getattr(self.settings, "relation_updates_entities", False)  # and so the last update
         for number in range(max(1, rounds)):
             found = {
-                (i, j): self.network("relation", np.concatenate([g[i], g[j], g[i] * g[j]])) + score[i] + score[j]
+                (i, j): self.w.network("relation", np.concatenate([g[i], g[j], g[i] * g[j]])) + score[i] + score[j]
                 for i in kept
                 for j in kept
             }

