@@ -13,7 +13,7 @@ import pytest
 from sinet.__main__ import main
 from sinet.data.sentence import Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
-from sinet.evaluate.errors import sentence_errors
+from sinet.evaluate.errors import RELATION_KINDS, sentence_errors
 from sinet.evaluate.metrics import score
 from sinet.files import read_sealed, write_sealed
 from sinet.grid.config import load_config
@@ -428,6 +428,41 @@ def test_filters_and_search_find_what_they_should(fresh, results):
     assert {t.lower() for t in texts(fresh, "#list mark")} >= {word.lower()}
     fresh.find_element("css selector", "#filters button[type=reset]").click()
     WebDriverWait(fresh, 5).until(lambda _: counted() == "30 of 30 sentences")
+
+
+@in_a_browser
+def test_triples_are_drawn_from_head_to_tail_and_wrong_ones_dashed(fresh, results):
+    from selenium.webdriver.support.ui import Select
+
+    drawn = """
+      const lines = card => [...card.querySelectorAll(".text")].map(line => {
+        const { left } = line.getBoundingClientRect();
+        const words = [...line.querySelectorAll(".word")].map(w => w.getBoundingClientRect());
+        const word = x => words.findIndex(w => w.left - 1 <= x + left && x + left <= w.right + 1);
+        return [...line.querySelectorAll(".triple")].map(triple => {
+          const [head, , , tail] = triple.querySelector("path").getAttribute("d").match(/[\\d.]+/g).map(Number);
+          return [triple.textContent, word(head), word(tail), triple.getAttribute("class")];
+        });
+      });
+      return [...document.querySelectorAll("#list .sentence")].map(lines)"""
+    Select(fresh.find_element("id", "system")).select_by_visible_text("Bad, seed 0")
+    gold = read_sentences(results[0] / "data/ten/test.jsonl")
+    cards = fresh.execute_script(drawn)
+    assert len(cards) == 20 and any(lines[1] for lines in cards)
+    for g, lines in zip(gold, cards, strict=False):
+        for sentence, found in zip((g, worse(g)), lines, strict=True):
+            assert len(found) == len(set(sentence.relations))
+            spans = [(e.start, e.end) for e in sentence.entities]
+            places = {(r.type, spans[r.head], spans[r.tail]) for r in sentence.relations}
+            assert all(
+                any(t == of and h[0] <= x < h[1] and a[0] <= y < a[1] for of, h, a in places) for t, x, y, _ in found
+            )
+        errors = sentence_errors(g, worse(g), LABELS.symmetric)
+        wrong = {e.predicted for e in errors if e.kind in RELATION_KINDS and e.predicted}
+        assert [c for *_, c in lines[0]] == ["triple "] * len(lines[0])
+        assert sum(c == "triple wrong" for *_, c in lines[1]) == len(wrong)
+    fresh.find_element("id", "arcs").click()
+    assert fresh.execute_script(drawn)[0] == [[]], "one line that wraps, and nothing drawn"
 
 
 @in_a_browser

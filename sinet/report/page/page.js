@@ -39,7 +39,7 @@ for (const table of document.querySelectorAll("main table")) {
 // -- sentences ----------------------------------------------------------------------------------------------------
 
 const splits = JSON.parse(document.getElementById("data").textContent);
-const [split, system, kind, query, count, list, more] = ["split", "system", "kind", "query", "count", "list", "more"].map(id => document.getElementById(id));
+const [split, system, kind, query, arcs, count, list, more] = ["split", "system", "kind", "query", "arcs", "count", "list", "more"].map(id => document.getElementById(id));
 // sentences drawn at once; claims of a system shown of each: an untrained one may claim thousands
 const STEP = 20, MOST = 200, GOLD = 2, FIRST = 3, RIGHT = "right";
 let shown = [], drawn = 0;
@@ -89,7 +89,8 @@ function update() {
 
 function draw() {
   const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
-  list.append(...shown.slice(drawn, drawn + STEP).map(s => card(s, words)));
+  for (const s of shown.slice(drawn, drawn + STEP)) list.append(card(s, words, arcs.checked));
+  if (arcs.checked) for (const line of list.querySelectorAll(".text:not(:has(svg))")) line.draw();
   drawn = Math.min(drawn + STEP, shown.length);
   more.hidden = drawn >= shown.length;
 }
@@ -99,25 +100,63 @@ function highlighted(word, words) {
 }
 
 // the words, entities underlined: of those that share words the longest; all stand in the table below
-function drawText([, tokens, [entities, relations]], words) {
-  const line = element("p"), owner = [], inside = new Set(relations.flatMap(([, h, t]) => [h, t]));
+function drawText(tokens, [entities, relations], words) {
+  const line = element("p", "text"), owner = [], inside = new Set(relations.flatMap(([, h, t]) => [h, t]));
   [...entities.keys()].sort((a, b) => (entities[b][2] - entities[b][1]) - (entities[a][2] - entities[a][1])).forEach(i => {
     const [, start, end] = entities[i];
     if (owner.slice(start, end).every(o => o === undefined)) for (let w = start; w < end; w++) owner[w] = i;
   });
   for (let w = 0; w < tokens.length;) {
-    const entity = owner[w];
-    if (entity === undefined) { line.append(highlighted(tokens[w++], words), " "); continue; }
+    const entity = owner[w], word = () => element("span", "word", highlighted(tokens[w++], words));
+    if (entity === undefined) { line.append(word(), " "); continue; }
     const span = element("span", inside.has(entity) ? "entity" : "entity apart"), [type, , end] = entities[entity];
-    for (; w < end; w++) span.append(highlighted(tokens[w], words), w + 1 < end ? " " : "");
+    while (w < end) span.append(word(), w < end ? " " : "");
     span.append(element("sub", "", data().entity_types[type]));
     line.append(span, " ");
   }
   return line;
 }
 
-function card(sentence, words) {
-  const [id, tokens, gold] = sentence, table = element("table"), body = table.createTBody();
+function shape(tag, attributes, ...children) {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  made.append(...children);
+  return made;
+}
+
+// the triples above the words of a line that is on the page: a bracket from the head to an arrow at the tail, the shorter
+// ones below
+function drawTriples(line, [entities, relations], states) {
+  const LEVEL = 20, ARROW = 6, GAP = 7, CHARACTER = 7, words = line.querySelectorAll(".word"), ends = new Map(), levels = [];
+  const middle = ([, start, end]) => (words[start].offsetLeft + words[end - 1].offsetLeft + words[end - 1].offsetWidth) / 2;
+  const brackets = relations.slice(0, MOST).map(([type, ...pair], n) => ({ type: data().relation_types[type], state: states[n], pair, x: pair.map(e => middle(entities[e])) }));
+  if (!brackets.length) return;
+  // ends at one entity stand side by side, in the order of where the brackets come from
+  for (const { pair, x } of brackets) pair.forEach((e, side) => ends.set(e, [...ends.get(e) ?? [], { x, side, from: x[1 - side] }]));
+  for (const of of ends.values()) of.sort((a, b) => a.from - b.from).forEach((end, n) => { end.x[end.side] += (n - (of.length - 1) / 2) * GAP; });
+  for (const bracket of brackets) {
+    const [left, right] = [...bracket.x].sort((a, b) => a - b), half = bracket.type.length * CHARACTER / 2;
+    bracket.centre = Math.max(half, (left + right) / 2);
+    Object.assign(bracket, { width: right - left, from: Math.min(left, bracket.centre - half) - GAP, to: Math.max(right, bracket.centre + half) + GAP });
+  }
+  for (const bracket of brackets.sort((a, b) => a.width - b.width)) {
+    bracket.level = levels.findIndex(of => of.every(o => o.to <= bracket.from || bracket.to <= o.from));
+    if (bracket.level < 0) bracket.level = levels.push([]) - 1;
+    levels[bracket.level].push(bracket);
+  }
+  const height = (levels.length + .75) * LEVEL, width = Math.max(line.scrollWidth, ...brackets.map(b => b.to));
+  line.style.paddingTop = `${height}px`;
+  line.prepend(shape("svg", { width, height, "aria-hidden": "true" }, ...brackets.map(({ x: [head, tail], level, type, state, centre }) => {
+    const y = height - (level + 1) * LEVEL, floor = height - ARROW;
+    return shape("g", { class: `triple ${state}` },
+      shape("path", { d: `M${head},${height}V${y}H${tail}V${floor}` }),
+      shape("path", { class: "arrow", d: `M${tail - ARROW / 2},${floor}h${ARROW}l${-ARROW / 2},${ARROW}z` }),
+      shape("text", { x: centre, y: y + 4 }, type));
+  })));
+}
+
+function card(sentence, words, withTriples) {
+  const [id, tokens, gold] = sentence, lines = [drawText(tokens, gold, words)], table = element("table"), body = table.createTBody();
   const row = (classes, name, entities, triples) => body.append(element("tr", classes, element("td", "", name), element("td", "", ...entities), element("td", "", ...triples)));
   row("gold", "Gold", gold[0].map(e => mark("", entityText(tokens, e))), gold[1].map(r => mark("", relationText(tokens, gold[0], r))));
   for (const i of systems()) {
@@ -135,7 +174,14 @@ function card(sentence, words) {
       side(k => k < first, entities, gold[0], e => entityText(tokens, e), e => entityText(tokens, e)),
       side(k => k >= first, relations, gold[1], r => relationText(tokens, entities, r), r => relationText(tokens, gold[0], r)));
   }
-  return element("article", "sentence", element("p", "id", `${id}, ${tokens.length} words`), drawText(sentence, words), table);
+  lines[0].draw = () => drawTriples(lines[0], gold, gold[1].map(() => ""));
+  if (withTriples && system.value !== "") {
+    const [entities, relations, errors] = sentence[FIRST + systems()[0]], wrong = new Set(errors.filter(([k]) => k >= data().entity_kinds).map(([, , p]) => p));
+    const line = drawText(tokens, [entities, relations], words);
+    line.draw = () => drawTriples(line, [entities, relations], relations.map((_, n) => wrong.has(n) ? "wrong" : "right"));
+    lines.push(element("p", "id", data().systems[systems()[0]]), line);
+  }
+  return element("article", "sentence", element("p", "id", `${id}, ${tokens.length} words`), element("div", withTriples ? "drawn" : "", ...lines), table);
 }
 
 const SIGNS = { right: "✓ ", wrong: "✗ ", missed: "– ", "": "" };
@@ -157,6 +203,7 @@ update();
 split.addEventListener("change", () => { fillSystems(); fillKinds(); update(); });
 system.addEventListener("change", () => { fillKinds(); update(); });
 kind.addEventListener("change", update);
+arcs.addEventListener("change", update);
 let waiting;
 query.addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(update, 120); });
 const form = document.getElementById("filters");
