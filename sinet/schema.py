@@ -426,7 +426,7 @@ class TrainingRecipe(Strict):
     undecayed: list[Text] | None
     """Parameters that are not decayed: those whose names hold one of these texts, as in released code; null for biases
     and norms."""
-    schedule: Literal["linear", "constant", "inverse_time", "slanted_triangular"]
+    schedule: Literal["linear", "constant", "inverse_time", "exponential", "slanted_triangular"]
     """How the rates change."""
     warmup: Annotated[float, Field(ge=0, le=1)]
     """Share of all steps over which the rate rises (linear)."""
@@ -435,7 +435,10 @@ class TrainingRecipe(Strict):
     warmup_steps: Natural
     """Steps over which the rate rises (inverse_time)."""
     decay_rate: NotNegative
-    """After k thousand steps the rate is divided by 1 + decay_rate k (inverse_time)."""
+    """After k thousand steps the rate is divided by 1 + decay_rate k (inverse_time), or after every `decay_steps`
+    multiplied by decay_rate (exponential)."""
+    decay_steps: Natural = 0  # as in records from before it could be set
+    """Steps between two falls of the rate (exponential)."""
     clip: Positive | None
     """Largest norm of the gradient; null for none."""
     clip_by_part: bool

@@ -11,6 +11,8 @@ from torch import nn
 
 from sinet import systems
 from sinet.encoders.embedding import RowEmbedding
+from sinet.grid.config import read_config
+from sinet.grid.recipes import spell_out
 from sinet.train.optimiser import RowAdamW, parameter_groups
 from sinet.train.schedules import inverse_time, schedule, slanted_triangular
 from sinet.train.steps import new_optimizer
@@ -268,7 +270,21 @@ def test_schedules():
     stairs = [inverse_time(step, 1000, 0.05) for step in (0, 499, 999, 1000, 1999, 2000, 20000)]
     assert stairs == pytest.approx([0.001, 0.5, 1, 1 / 1.05, 1 / 1.05, 1 / 1.1, 1 / 2])
     assert rates_of(3, schedule="inverse_time", warmup_steps=2) == pytest.approx([0.5, 1, 1])
+    assert rates_of(8, schedule="exponential", decay_rate=0.5, decay_steps=3) == [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]
     # cut at a tenth, 32 times from the lowest to the highest rate
     triangle = [slanted_triangular(step, 100) for step in (0, 8, 9, 54, 99)]
     assert triangle == pytest.approx([(1 + 31 / 10) / 32, (1 + 31 * 0.9) / 32, 1, (1 + 31 / 2) / 32, 1 / 32])
     assert rates_of(100, schedule="slanted_triangular")[9] == 1
+
+
+@pytest.mark.parametrize(("system", "rate"), [("sciie", 5e-4), ("dygie", 1e-3)])
+def test_sciie_and_dygie_train_at_the_released_rates(system, rate):
+    """Their configurations' `decay_rate` 0.999 and `decay_frequency` 100, as TensorFlow's staircase reads them."""
+    recipe, _ = spell_out(read_config(), "own", system, "")
+    factors = rates_of(350, **recipe.model_dump(include={"schedule", "decay_rate", "decay_steps"}))
+    expected, current = [], rate
+    for step in range(350):
+        if step and step % 100 == 0:
+            current *= 0.999
+        expected.append(current)
+    assert [recipe.head_lr * factor for factor in factors] == pytest.approx(expected, rel=1e-12)

@@ -21,6 +21,12 @@ SELECTIONS = {
     "dev_ent_rel_plus": ("ent", "rel_plus"),
 }
 """Which weights are selected: the last ones, or those with the highest sum of these F1 on dev."""
+OF_SCHEDULES = {
+    "warmup_steps": ("inverse_time",),
+    "decay_rate": ("inverse_time", "exponential"),
+    "decay_steps": ("exponential",),
+}
+"""Keys of a recipe that only these schedules read."""
 
 
 def spell_out(config: Config, name: str, system: str, dataset: str) -> tuple[Recipe, dict[str, Any]]:
@@ -97,10 +103,16 @@ def mistakes(recipe: Recipe, system: str) -> Iterator[str]:
             yield f"{where}weight_decay: Adam has no weight decay here; write 0.0, or optimizer: adamw"
         if not t.bias_correction and t.optimizer != "transformers_adamw":
             yield f"{where}bias_correction: only transformers_adamw can leave it out; write true"
-        if t.schedule != "inverse_time" and (t.warmup_steps or t.decay_rate):
-            yield f"{where}schedule: warmup_steps and decay_rate belong to inverse_time, not to {t.schedule}; write 0"
-        if t.steps is not None and t.warmup_steps >= t.steps:
-            yield f"{where}warmup_steps: {t.warmup_steps} should be less than the {t.steps} steps in all"
+        for key, schedules in OF_SCHEDULES.items():
+            if getattr(t, key) and t.schedule not in schedules:
+                yield f"{where}{key}: belongs to {' and '.join(schedules)}, not to {t.schedule}; write 0"
+        for key in ("warmup_steps", "decay_steps"):
+            if t.steps is not None and (value := getattr(t, key)) >= t.steps:
+                yield f"{where}{key}: {value} should be less than the {t.steps} steps in all"
+        if t.schedule == "exponential" and not 0 < t.decay_rate < 1:
+            yield f"{where}decay_rate: {t.decay_rate} should be above 0 and below 1, as the rate is multiplied by it"
+        if t.schedule == "exponential" and not t.decay_steps:
+            yield f"{where}decay_steps: 0 should be the steps after which the rate falls, at least 1"
         if t.batch_size == "document":
             if t.drop_last:
                 yield f"{where}drop_last: a batch that is a document is never incomplete; write false"

@@ -25,6 +25,8 @@ def schedule(optimizer: torch.optim.Optimizer, recipe: TrainingRecipe, steps: in
             return get_constant_schedule(optimizer)
         case "inverse_time":
             return LambdaLR(optimizer, lambda step: inverse_time(step, recipe.warmup_steps, recipe.decay_rate))
+        case "exponential":
+            return LambdaLR(optimizer, lambda step: exponential(step, recipe.decay_rate, recipe.decay_steps))
         case "slanted_triangular":
             return LambdaLR(optimizer, lambda step: slanted_triangular(step, steps))
 
@@ -34,6 +36,11 @@ def inverse_time(step: int, warmup: int, decay: float) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 1 / (1 + decay * (step // DECAY_STEPS))
+
+
+def exponential(step: int, decay: float, every: int) -> float:
+    """Luan et al., EMNLP 2018, as released: multiplied by `decay` after every so many steps, a staircase."""
+    return decay ** (step // every)
 
 
 def slanted_triangular(step: int, steps: int) -> float:
