@@ -390,11 +390,14 @@ def test_what_a_recipe_says_of_a_dataset_holds_for_its_other_form():
     assert (recipe.epochs, recipe.select_after, recipe.patience) == (300, 100, 50)
 
 
-def test_a_recipe_goes_beyond_the_epochs_in_which_a_part_is_trained_alone():
+@pytest.mark.parametrize(
+    ("length", "says"), [({"epochs": 3}, "3 epochs"), ({"epochs": None, "steps": 10**6}, "1,000,000 steps")]
+)
+def test_a_recipe_goes_beyond_the_epochs_in_which_a_part_is_trained_alone(length, says):
     config = load_config(ROOT / "config" / "quick.yaml")
-    config["recipes"]["quick"]["sptree"] = {"epochs": 3, "settings": {"entity_epochs": 3}}
     config["grid"] = [config["grid"][0] | {"models": ["sptree"]}]
-    with pytest.raises(
-        UserError, match=r"sptree: its settings train a part .* recipe quick should say more than epochs: 3"
-    ):
+    config["recipes"]["quick"]["sptree"] = {"epochs": 4, "settings": {"entity_epochs": 3}}
+    resolve(config)
+    config["recipes"]["quick"]["sptree"] |= length
+    with pytest.raises(UserError, match=rf"sptree: its settings train a part .* recipe quick should .*, not {says}$"):
         resolve(config)

@@ -176,9 +176,6 @@ def test_the_trainer_counts_epochs_and_raw_text_is_parsed(prepared, tiny_mirror,
     train_run(spec(run), tmp_path / "data", tmp_path / "out", tmp_path / "state", [tiny_mirror])
     assert [epoch for epoch, _ in epochs] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert [related for _, related in epochs[:4]] == [False] * 4 and all(related for _, related in epochs[4:])
-    short = tiny_run(settings, 0, epochs=2, batch_size=5) | {"system": "sptree", "model": "sptree"}
-    with pytest.raises(UserError, match="a part of it alone for 2 epochs, and the recipe ends after 2; it should"):
-        train_run(spec(short), tmp_path / "data", tmp_path / "short", tmp_path / "state", [tiny_mirror])
     (tmp_path / "raw.jsonl").write_text('{"tokens": ["We", "use", "parsers", "."]}\n', encoding="utf-8")
     for source in (tmp_path / "raw.jsonl", tmp_path / "data" / "dev.jsonl"):
         predict_file(tmp_path / "out", source, tmp_path / "found.jsonl")

@@ -476,13 +476,12 @@ def _check_training(config: Config, where: str, recipe_name: str, model: str, da
             f"{where}{model} reads whole documents; recipe {recipe_name} should say batch_size: document and "
             "micro_batch_size: null"
         )
-    if alone := declared.partial_epochs:
-        for _, training in recipe.trainings:
-            if training.epochs is not None and training.epochs <= alone:
-                raise UserError(
-                    f"{where}{model}: its settings train a part of it alone for {alone} epochs; recipe {recipe_name} "
-                    f"should say more than epochs: {training.epochs}"
-                )
+    alone = declared.partial_epochs
+    if alone and min(t.epochs or 0 for _, t in recipe.trainings) <= alone:
+        raise UserError(
+            f"{where}{model}: its settings train a part of it alone for {alone} epochs; recipe {recipe_name} should "
+            f"say epochs, and more than these, not {recipes.length(recipe)}"
+        )
     if config.datasets[dataset].format in ("spert", "table_sequence", "aste") and (
         what := recipes.needs_documents(recipe, system, settings)
     ):

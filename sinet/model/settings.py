@@ -54,7 +54,8 @@ class Settings(Strict):
 
     @property
     def partial_epochs(self) -> int:
-        """Epochs at the beginning in which a part of it is trained alone, beyond which a recipe has to go."""
+        """Epochs at the beginning in which a part of it is trained alone; above 0 the length of a recipe has to be in
+        epochs, and in more of them."""
         return 0
 
 

@@ -225,11 +225,6 @@ def _train_stage(
         write_weights(_selected(state, number), model)
         return {"epoch": 0, "step": 0, "scores": _scores(rows[-1])}
     training = Training(model, model.training_items(data.train), recipe, run.seed, device, precision)
-    if training.steps <= (alone := model.settings.partial_epochs) * training.steps_per_epoch:
-        raise UserError(
-            f"{run.model}: its settings train a part of it alone for {alone} epochs, and the recipe ends after "
-            f"{training.steps / training.steps_per_epoch:.4g}; it should be longer"
-        )
     best: Selected = {"epoch": 0, "step": 0, "scores": None}
     if saved is not None:
         training.restore(saved)
