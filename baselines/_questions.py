@@ -6,8 +6,7 @@ around it in the sentence. Its pieces are tagged B, M, E, S or O, and [CLS] S wh
 """
 
 import itertools
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from string import Formatter
 from typing import NamedTuple
 
@@ -16,12 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from baselines._two_models import marker_ids
+from baselines.settings import MultiTurnQA
 from sinet.contract import Batch, Labels, Sentence
 from sinet.encoders.encoder import Encoder
 
 BEGIN, MIDDLE, END, SINGLE, OUTSIDE = range(5)
 NO_TAG = -100
 """Of a piece that is not tagged; cross-entropy passes over it."""
+
+NOTHING, MENTION = 0, 1
+"""Phrases without pieces: what fills up the shorter templates, and where the words of a head stand."""
 
 
 class Question(NamedTuple):
@@ -45,26 +48,35 @@ class Asked(NamedTuple):
 
 
 class Wording:
-    """How both turns ask: templates (`entity_question` and `relation_question` of the settings) and words for types.
+    """How both turns ask: the templates and the words for types of the settings.
 
-    `phrases`: word pieces (phrases, longest) of nothing, the types, the relations, their articles, and what templates
-    say; `lengths`: (phrases). They stay on the CPU, where training questions are made.
+    `phrases`: word pieces (phrases, longest) of nothing, of the types, the relations, their articles, and of what
+    templates say; `lengths`: (phrases). `parts` (templates, parts, 2): of each type's template, and behind them of each
+    relation's, the phrases, and which number is added to them: none, tail, relation or head. They stay on the CPU,
+    where training questions are made.
     """
 
-    def __init__(self, labels: Labels, encoder: Encoder, templates: Sequence[str], names: Mapping[str, str]) -> None:
-        """Raises `ValueError` where two types would be called alike."""
+    def __init__(self, labels: Labels, encoder: Encoder, settings: MultiTurnQA) -> None:
+        """Raises `ValueError` for settings that do not go with the labels."""
+        if what := settings.unfit(labels.entity_types, labels.relation_types):
+            raise ValueError(f"settings.{what}")
         self.cls, self.sep = encoder.tokenizer.cls_token_id, encoder.tokenizer.sep_token_id
         self.pad, self.longest = encoder.tokenizer.pad_token_id, encoder.max_pieces
-        types, relations = called(labels.entity_types, names), called(labels.relation_types, names)
-        phrases = ["", *types, *relations, *("an" if words[0] in "ao" else "a" for words in relations)]
-        self.first = {"tail": 1, "head": 1, "relation": 1 + len(types), "article": 1 + len(types) + len(relations)}
-        # of each turn what it names, or "" and a phrase of its own
-        self.parts: list[list[tuple[str, int]]] = []
-        for template in templates:
-            self.parts.append([])
-            for literal, name, *_ in Formatter().parse(template):
-                self.parts[-1] += [("", len(phrases)), *([(name, self.first.get(name, 0))] if name else [])]
+        types, relations = settings.called(labels.entity_types), settings.called(labels.relation_types)
+        phrases = ["", "", *types, *relations, *("an" if words[0] in "ao" else "a" for words in relations)]
+        relation = 2 + len(types)
+        slots = {"mention": (MENTION, 0), "tail": (2, 1), "head": (2, 3)}
+        slots |= {"relation": (relation, 2), "article": (relation + len(relations), 2)}
+        parts: list[list[tuple[int, int]]] = []
+        self.types = len(types)
+        templates = settings.templates("entity_question", labels.entity_types)
+        for template in templates + settings.templates("relation_question", labels.relation_types):
+            parts.append([])
+            for literal, slot, *_ in Formatter().parse(template):
+                parts[-1] += [(len(phrases), 0), *([slots[slot]] if slot else [])]
                 phrases.append(literal)
+        most = max(map(len, parts))
+        self.parts = torch.tensor([of_one + [(NOTHING, 0)] * (most - len(of_one)) for of_one in parts])
         cut = [list(itertools.chain(*encoder.word_pieces(phrase.split()))) for phrase in phrases]
         widest = max(map(len, cut))
         self.phrases = torch.tensor([pieces + [self.pad] * (widest - len(pieces)) for pieces in cut])
@@ -76,14 +88,13 @@ class Wording:
         return self.lengths.to(phrases.device)[phrases].sum(1)
 
     def __call__(self, tail: Tensor, relation: Tensor | None = None, head: Tensor | None = None) -> Tensor:
-        """Phrases of questions (questions, parts), nothing for the mention: for an entity type (questions), in turn 2
+        """Phrases of questions (questions, parts), no pieces for the mention: for an entity type (questions), in turn 2
         with a relation and a head's type (questions)."""
-        named = {"tail": tail, "relation": relation, "article": relation, "head": head}
-        parts = []
-        for name, first in self.parts[relation is not None]:
-            number = named.get(name)
-            parts.append(torch.full_like(tail, first) if number is None else number + first)
-        return torch.stack(parts, dim=1)
+        none = torch.zeros_like(tail)
+        numbers = [none, tail, *(none if number is None else number for number in (relation, head))]
+        template = tail if relation is None else self.types + relation
+        first, added = self.parts.to(tail.device)[template].unbind(2)
+        return first + torch.stack(numbers, dim=1).gather(1, added)
 
     def asked(self, batch: Batch, sentence: Tensor, phrases: Tensor, extent: Tensor | None = None) -> Asked:
         """Questions about sentences of a batch; what is longer than the encoder reads is cut from the end.
@@ -103,15 +114,15 @@ class Wording:
             real = torch.arange(table.shape[1], device=ids.device) < lengths
             return table[numbers].flatten(1), real.flatten(1)
 
-        if extent is None:
-            question, context, columns = [worded(phrases)], [(ids, inside)], column
-        else:
-            at = next((i for i, (name, _) in enumerate(self.parts[1]) if name == "mention"), None)
+        question, context, columns = [worded(phrases)], [(ids, inside)], column
+        if extent is not None:
             first, last = extent.unsqueeze(1).unbind(2)
-            mention = (ids, (column >= first) & (column <= last))
+            place = phrases == MENTION
+            behind = place.cumsum(1) > 0  # the other side of it is NOTHING
+            within = (column >= first) & (column <= last)
+            question = [worded(phrases * ~behind), (ids, within & place.any(1, keepdim=True)), worded(phrases * behind)]
             left, right = ((always * marker, always) for marker in self.markers)
-            question = [worded(phrases)] if at is None else [worded(phrases[:, :at]), mention, worded(phrases[:, at:])]
-            context = [(ids, inside & (column < first)), left, mention, right, (ids, inside & (column > last))]
+            context = [(ids, inside & (column < first)), left, (ids, within), right, (ids, inside & (column > last))]
             columns = torch.cat([column, 0 * first, column, 0 * first, column], dim=1)
         cells, real = zip((always * self.cls, always), *question, (always * self.sep, always), *context, strict=True)
         return self._laid(torch.cat(cells, dim=1), torch.cat(real, dim=1), columns)
@@ -131,18 +142,6 @@ class Wording:
         position = torch.arange(ids.shape[1], device=ids.device)
         types = position >= real[:, :asking].sum(1, keepdim=True)
         return Asked(ids.masked_fill(position == end, self.sep), (position <= end).long(), types.long(), column)
-
-
-def called(types: Sequence[str], names: Mapping[str, str]) -> list[str]:
-    """The words of each type in questions: its name in lower case where `names` has none."""
-    words = [
-        names.get(name) or re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).strip().lower() or name for name in types
-    ]
-    for i, name in enumerate(words):
-        if name in words[:i]:
-            both = f"{types[words.index(name)]!r} and {types[i]!r} are both {name!r} in questions"
-            raise ValueError(f"settings.names: {both}; give one of them other words")
-    return words
 
 
 def tags_of(answers: Sequence[Sequence[Sequence[int]]], column: Tensor) -> Tensor:

@@ -53,9 +53,9 @@ class System(Extractor):
 
     def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
-        s, types, relations = self.settings, len(labels.entity_types), len(labels.relation_types)
-        self.wording = Wording(labels, encoder, (s.entity_question, s.relation_question), s.names)
-        self.dropout = Dropout(s.dropout)
+        types, relations = len(labels.entity_types), len(labels.relation_types)
+        self.wording = Wording(labels, encoder, self.settings)
+        self.dropout = Dropout(self.settings.dropout)
         self.tag = nn.Linear(encoder.hidden_size, 5)
         self.register_buffer("counts", torch.full((types, relations, types), torch.iinfo(torch.int64).max))
         initialise_normal(self, "encoder.")

@@ -3,10 +3,12 @@
 `SETTINGS` names the systems.
 """
 
+import re
+from collections.abc import Sequence
 from string import Formatter
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from sinet.model.settings import (
     SINET,
@@ -28,6 +30,22 @@ MaxArguments = Annotated[
 Window = Annotated[int, Field(ge=0, le=100_000)]
 
 
+def _question(value: object) -> object:
+    texts = list(value.values()) if isinstance(value, dict) else [value]
+    if texts and all(isinstance(text, str) for text in texts):
+        return value
+    raise mistake("{value} should be a template, or a mapping from each type to one")
+
+
+Question = Annotated[str | dict[str, str], BeforeValidator(_question)]
+QUESTIONS: tuple[tuple[str, str, list[str], list[str]], ...] = (
+    ("entity_question", "tail", [], ["tail"]),
+    ("relation_question", "relation", ["tail"], ["tail", "relation", "article", "head", "mention"]),
+)
+"""Of each turn of Multi-turn QA the setting, what one template for all types has to hold, what every template has to,
+and what it may."""
+
+
 class SpERT(SpanBasedSettings):
     """SpERT."""
 
@@ -41,14 +59,15 @@ class MultiTurnQA(Settings):
 
     one_type: ClassVar = ()
     takes_entities: ClassVar = True
-    entity_question: str = "find all {tail} entities in the context."
-    """The question of turn 1 for a type {tail}."""
-    relation_question: str = (
+    entity_question: Question = "find all {tail} entities in the context."
+    """The question of turn 1 for a type {tail}, or by type one for each."""
+    relation_question: Question = (
         "find all {tail} entities in the context that have {article} {relation} relationship with "
         "{head} entity {mention}."
     )
-    """The question of turn 2 for a type {tail}; {article} is "an" before a relation that begins with a or o, else "a",
-    {head} the type of the head, {mention} its words. These three may be left out."""
+    """The question of turn 2 for a {relation} and a type {tail}, or by relation one for each, which need not name it.
+    {article} is "an" before a relation that begins with a or o, else "a", {head} the type of the head, {mention} its
+    words; these three may be left out."""
     names: dict[str, str] = Field(default={})
     """What types are called in questions, in words; a type that is not named here by its own name in lower case."""
     least_count: Long = 3
@@ -73,23 +92,48 @@ class MultiTurnQA(Settings):
 
     @model_validator(mode="after")
     def _questions_ask(self) -> Self:
-        for key, needed, possible in (
-            ("entity_question", ["tail"], ["tail"]),
-            ("relation_question", ["tail", "relation"], ["tail", "relation", "article", "head", "mention"]),
-        ):
-            try:
-                parts = list(Formatter().parse(getattr(self, key)))
-            except ValueError:  # a brace alone
-                parts = [("", "", "", None)]
-            named = sorted(name for _, name, *_ in parts if name is not None)
-            plain = not any(form or conversion for _, _, form, conversion in parts)
-            if not (plain and set(needed) <= set(named) <= set(possible) and len(set(named)) == len(named)):
-                once = " and ".join(f"{{{name}}}" for name in needed)
-                others = ", ".join(f"{{{name}}}" for name in possible if name not in needed)
-                raise mistake(f"{key} should hold {once} once" + f", and may hold {others}" * bool(others))
+        for key, own, always, possible in QUESTIONS:
+            question, needed = getattr(self, key), always
+            if isinstance(question, str):
+                question, needed = {"": question}, [*always, own]
+            for name, template in question.items():
+                try:
+                    parts = list(Formatter().parse(template))
+                except ValueError:  # a brace alone
+                    parts = [("", "", "", None)]
+                held = sorted(slot for _, slot, *_ in parts if slot is not None)
+                plain = template.strip() and not any(form or conversion for _, _, form, conversion in parts)
+                if not (plain and set(needed) <= set(held) <= set(possible) and len(set(held)) == len(held)):
+                    once = f"{' and '.join(f'{{{slot}}}' for slot in needed)} once" if needed else "words"
+                    others = ", ".join(f"{{{slot}}}" for slot in possible if slot not in needed)
+                    where = f"{key}.{name}" if name else key
+                    raise mistake(f"{where} should hold {once}" + f", and may hold {others}" * bool(others))
         if empty := [name for name, words in self.names.items() if not words.strip()]:
             raise mistake(f"names: {empty[0]} has no words; write what questions should call it")
         return self
+
+    def unfit(self, entity_types: Sequence[str], relation_types: Sequence[str]) -> str | None:
+        for (key, own, *_), types in zip(QUESTIONS, (entity_types, relation_types), strict=True):
+            question, words = getattr(self, key), self.called(types)
+            if lacking := [name for name in types if isinstance(question, dict) and name not in question]:
+                return f"{key}: there is no question for {lacking[0]!r}; write one, or one template for all types"
+            named = zip(self.templates(key, types), words, strict=True)
+            for where, texts in (("names", words), (key, [text.replace(f"{{{own}}}", name) for text, name in named])):
+                for i, text in enumerate(texts):
+                    if text in texts[:i]:
+                        both = f"{types[texts.index(text)]!r} and {types[i]!r} are both {text!r} in questions"
+                        return f"{where}: {both}; give one of them other words"
+        return None
+
+    def templates(self, key: str, types: Sequence[str]) -> list[str]:
+        """The question of each type, which `key` asks."""
+        question = getattr(self, key)
+        return [question if isinstance(question, str) else question[name] for name in types]
+
+    def called(self, types: Sequence[str]) -> list[str]:
+        """The words of each type in questions."""
+        words = (re.sub(r"(?<=[a-z])(?=[A-Z])|[\W_]+", " ", name).strip().lower() or name for name in types)
+        return [self.names.get(name, own) for name, own in zip(types, words, strict=True)]
 
 
 class TableFillingSettings(Settings):

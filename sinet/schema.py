@@ -340,6 +340,13 @@ Predictions = Annotated[
 ]
 
 
+class OnDataset(Strict):
+    """What a model is on one dataset."""
+
+    settings: dict[str, Any]
+    """Settings of the system, over those of the model."""
+
+
 class Model(Strict):
     """A declared model: a system with settings, or the predictions of another tool."""
 
@@ -360,6 +367,8 @@ class Model(Strict):
     """Row of the ablation table."""
     settings: dict[str, Any] = {}
     """Settings of the system that make this model."""
+    datasets: dict[str, OnDataset] = {}
+    """What is different on some datasets."""
     relative_cost: Positive = 1.0
     """Time of a training epoch, SINET's is 1: the longest start first."""
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from baselines import multi_turn_qa
-from baselines._questions import BEGIN, END, NO_TAG, OUTSIDE, SINGLE, called, tags_of
+from baselines._questions import BEGIN, END, NO_TAG, OUTSIDE, SINGLE, tags_of
 from baselines._two_models import marker_ids
 from baselines.settings import MultiTurnQA
 from sinet.contract import Entity, Labels, Relation, Sentence
@@ -67,7 +67,7 @@ def test_names_without_words_and_names_that_are_alike_are_refused(tiny_encoder):
 
 def test_types_are_called_by_their_names_in_lower_case():
     types = ["OtherScientificTerm", "Used-for", "Live_In", "ORG", "*"]
-    assert called(types, {"ORG": "organization"}) == [
+    assert MultiTurnQA(names={"ORG": "organization"}).called(types) == [
         "other scientific term",
         "used for",
         "live in",

@@ -280,13 +280,12 @@ def test_multi_turn_qa_cuts_what_is_too_long_as_the_released_code(multi_turn_fig
     assert {bool(case["head"]) for case in config["input_cases"]} == {False, True}
     for case in config["input_cases"]:
         title = [tokenizer.sep_token_id, *case["title"]] if case["title"] else []
-        question = torch.tensor([[*tokenizer.cut(case["question"]), *title]])
-        wording.phrases, wording.lengths = question, torch.tensor([question.shape[1]])
-        wording.parts, wording.longest = [[("", 0)], [("", 0)]], case["max_pieces"]
+        question = torch.tensor([*tokenizer.cut(case["question"]), *title])
+        wording.phrases, wording.lengths = question.expand(3, -1), torch.tensor([0, 0, len(question)])
+        wording.longest = case["max_pieces"]
         batch = model.collate([Sentence("case", tuple(map(str, case["context"])))])
         extent = [torch.tensor([[case["head"][0] + 1, case["head"][1]]])] if case["head"] else []
-        zero = torch.zeros(1, dtype=torch.long)
-        asked = wording.asked(batch, zero, zero.unsqueeze(1), *extent)
+        asked = wording.asked(batch, torch.zeros(1, dtype=torch.long), torch.tensor([[2]]), *extent)
         assert asked.ids.tolist() == [case["input_ids"]] and asked.types.tolist() == [case["token_type_ids"]]
         tags = tags_of([[(start + 1, end) for start, end in case["answers"]]], asked.column)
         assert (tags != NO_TAG).long().tolist() == [case["context_mask"]]

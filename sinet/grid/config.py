@@ -109,7 +109,8 @@ def expand_folds(config: dict) -> None:
 
 
 def recipe_key(config: Config, dataset: str) -> str:
-    """The dataset whose values in a recipe hold for this one: itself, the whole of a fold, or what it is a form of."""
+    """The dataset whose values in a recipe, or of a model, hold for this one: itself, the whole of a fold, or what it
+    is a form of."""
     declared = config.datasets[dataset]
     return declared.form_of or declared.fold_of or dataset
 
@@ -208,6 +209,9 @@ def _mistakes(config: Config) -> Iterator[str]:
     for name, model in config.models.items():
         if model.predictions is None:
             yield from _system_mistakes(f"models.{name}", model.system, model.settings, ".system")
+            yield from _unknown(f"models.{name}.datasets", model.datasets, _whole_datasets(config))
+            for key, on in model.datasets.items():
+                yield from _system_mistakes(f"models.{name}.datasets.{key}", model.system, on.settings, "")
         else:
             yield from _unknown(f"models.{name}.predictions", model.predictions, config.datasets)
     for name in config.recipes:
@@ -275,15 +279,19 @@ def _dataset_mistakes(config: Config, where: str, dataset: Dataset) -> Iterator[
         yield f"{where}.form_of: {shown(dataset.form_of)} is not declared"
 
 
+def _whole_datasets(config: Config) -> list[str]:
+    """What `recipe_key` gives of all datasets."""
+    return sorted({dataset.fold_of or key for key, dataset in config.datasets.items() if not dataset.form_of})
+
+
 def _recipe_mistakes(config: Config, name: str) -> Iterator[str]:
-    known = sorted({dataset.fold_of or key for key, dataset in config.datasets.items() if not dataset.form_of})
     for system, changed in config.recipes[name].items():
         if system == "defaults":
             continue
         where, training = f"recipes.{name}.{system}", changed.declared()
         yield from _system_mistakes(where, system, training.get("settings", {}), "")
         of_datasets, stages = training.get("datasets", {}), training.get("stages", {})
-        yield from _unknown(f"{where}.datasets", of_datasets, known)
+        yield from _unknown(f"{where}.datasets", of_datasets, _whole_datasets(config))
         for dataset, changes in of_datasets.items():
             here = f"{where}.datasets.{dataset}"
             yield from _system_mistakes(here, system, changes.get("settings", {}), "")

@@ -470,7 +470,9 @@ def _check_training(config: Config, where: str, recipe_name: str, model: str, da
     """Refuse a training that its dataset does not allow."""
     recipe, settings = _spelled_out(config, recipe_name, model, dataset)
     system = config.models[model].system
-    declared = validated(systems.settings(system), settings, f"{where}settings: ")
+    declared, of = validated(systems.settings(system), settings, f"{where}settings: "), config.datasets[dataset]
+    if what := declared.unfit(of.entity_types, of.relation_types):
+        raise UserError(f"{where}settings: {what}")
     if declared.whole_documents and any(t.batch_size != "document" or t.micro_batch_size for _, t in recipe.trainings):
         raise UserError(
             f"{where}{model} reads whole documents; recipe {recipe_name} should say batch_size: document and "
@@ -482,15 +484,13 @@ def _check_training(config: Config, where: str, recipe_name: str, model: str, da
             f"{where}{model}: its settings train a part of it alone for {alone} epochs; recipe {recipe_name} should "
             f"say epochs, and more than these, not {recipes.length(recipe)}"
         )
-    if config.datasets[dataset].format in ("spert", "table_sequence", "aste") and (
-        what := recipes.needs_documents(recipe, system, settings)
-    ):
+    if of.format in ("spert", "table_sequence", "aste") and (what := recipes.needs_documents(recipe, system, settings)):
         raise UserError(
             f"{where}it needs documents ({what}), and the files of {dataset} do not say which sentences belong to one; "
             "use another form of it (such as scierc-documents)"
         )
     by_relations = any(t.selection == "dev_rel" for _, t in recipe.trainings)
-    if by_relations and not config.datasets[dataset].relation_types:
+    if by_relations and not of.relation_types:
         raise UserError(
             f"{where}recipe {recipe_name} selects weights by dev_rel, and {dataset} has no relation types; "
             "write selection: last, or dev_ent"
@@ -499,8 +499,10 @@ def _check_training(config: Config, where: str, recipe_name: str, model: str, da
 
 def _spelled_out(config: Config, recipe: str, model: str, dataset: str) -> tuple[Any, dict]:
     declared = config.models[model]
-    training, settings = recipes.spell_out(config, recipe, declared.system, recipe_key(config, dataset))
-    return training, settings | declared.settings
+    key = recipe_key(config, dataset)
+    training, settings = recipes.spell_out(config, recipe, declared.system, key)
+    of_dataset = declared.datasets[key].settings if key in declared.datasets else {}
+    return training, settings | declared.settings | of_dataset
 
 
 def _spec(config: Config, dataset: str, encoder: str, model: str, seed: int, recipe: str) -> RunSpec:

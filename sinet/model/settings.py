@@ -3,6 +3,7 @@
 A workflow with a hundred jobs plans before any of them runs, and importing torch costs seconds.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -57,6 +58,10 @@ class Settings(Strict):
         """Epochs at the beginning in which a part of it is trained alone; above 0 the length of a recipe has to be in
         epochs, and in more of them."""
         return 0
+
+    def unfit(self, entity_types: Sequence[str], relation_types: Sequence[str]) -> str | None:
+        """Which setting does not go with data of such types, and what would be right; None where all do."""
+        return None
 
 
 class SpanBasedSettings(Settings):
