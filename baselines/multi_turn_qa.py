@@ -16,8 +16,9 @@ What differs from the released code:
 - A symmetric relation is asked of its left argument in training; in prediction the answer of either is it.
 - Of a sentence's predicted entities the `max_heads` likeliest are asked about. The score of an answer is the
   probability of the tags at its two ends.
-- Words for types (`names`) are ours, as those of the released code were not at hand; a step may take sentences and a
-  sample of their questions (`negative_questions`).
+- The released templates are the defaults, and ACE's; words for types (`names`) are ours, as those of the released code
+  were not at hand, and so are the questions of CoNLL04 and SciERC, one for each type and relation.
+- A step may take sentences and a sample of their questions (`negative_questions`).
 - The reinforcement learning of the paper (section 4.5) is not released, nor here.
 """
 

@@ -366,7 +366,7 @@ class Model(Strict):
     setting: str | None = None
     """Row of the ablation table."""
     settings: dict[str, Any] = {}
-    """Settings of the system that make this model."""
+    """Settings of the system that make this model, over those of the recipe."""
     datasets: dict[str, OnDataset] = {}
     """What is different on some datasets."""
     relative_cost: Positive = 1.0

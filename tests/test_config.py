@@ -83,6 +83,22 @@ MISTAKES = {
     "models: {sinet: {system: sine}}": r"models.sinet.system: unknown system 'sine', did you mean 'sinet'\?",
     "models: {sinet: {settings: {interaction: 1}}}": r"settings.interaction: 1 is unknown, known: base, ",
     "models: {sinet: {settings: {interaction: ctam_all}}}": r"'ctam_all' is unknown, (known: base|did you mean)",
+    "models: {multi-turn-qa: {datasets: {scierk: {settings: {}}}}}": r"qa.datasets: 'scierk' is not declared, did",
+    "models: {multi-turn-qa: {datasets: {scierc: {settings: {name: {}}}}}}": (
+        r"models.multi-turn-qa.datasets.scierc.settings.name: unknown key, did you mean 'names'\?"
+    ),
+    "models: {multi-turn-qa: {settings: {entity_question: 5}}}": (
+        r"settings.entity_question: 5 should be a template, or a mapping from each type to one"
+    ),
+    "{grid: [{datasets: [ade-0], encoders: [minilm], models: [multi-turn-qa], recipe: short}], "
+    "models: {multi-turn-qa: {datasets: {ade: {settings: {entity_question: {Drug: which drugs}}}}}}}": (
+        r"grid\[0\]: ade-0/minilm/multi-turn-qa: settings: entity_question: there is no question for 'Adverse-Effect'; "
+        r"write one, or one template for all types"
+    ),
+    "{grid: [{datasets: [scierc-documents], encoders: [minilm], models: [multi-turn-qa], recipe: short}], "
+    "models: {multi-turn-qa: {datasets: {scierc: {settings: {relation_question: {Part-of: part of what}}}}}}}": (
+        r"qa: settings: relation_question.Part-of should hold \{tail\} once, and may hold \{relation\}, \{article"
+    ),
     "models: {sinet: {settings: {heads: 0}}}": r"models.sinet.settings.heads: 0 should be at least 1",
     "models: {sinet: {settings: {dropout: 1.5}}}": r"dropout: 1.5 should be at most 0.99",
     "recipes: {short: {sinet: {epochs: 3.0}}}": r"epochs: 3.0 is a number, should be a whole number",

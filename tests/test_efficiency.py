@@ -115,6 +115,17 @@ def test_ratios_are_to_the_reference_and_there_are_none_without_it(tmp_path):
     assert names(of(None)) == names(of("slow"))
 
 
+def test_passes_of_a_sentence_stand_under_the_table(tmp_path):
+    folder = measure(tmp_path, "mine/cased", {"sinet": 0.1, "slow": 0.2, "more": 0.3})
+    counts = json.loads((folder / "flops.json").read_text())
+    for model, passes in (("sinet", 1.0), ("slow", 48.26), ("more", 2.5)):
+        counts["systems"][model]["ours"]["passes"] = passes
+    write_sealed(folder / "flops.json", {key: value for key, value in counts.items() if key != "digest"})
+    table = table_of([folder], [("mine/cased", model) for model in ("sinet", "slow", "more")])
+    (note,) = [note for note in table.notes if note.startswith("Passes")]
+    assert note == "Passes of an encoder a sentence: Slow with Cased 48.3; More with Cased 2.5; of the others one."
+
+
 def test_ours_stand_under_the_papers_rows_whatever_variant_of_the_encoder(tmp_path):
     planned = [("mine/cased", "sinet"), ("mine/cased", "more"), ("mine/uncased", "slow"), ("other/small", "sinet")]
     folders = [

@@ -4,6 +4,8 @@ import re
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, AutoModel
 
 from baselines import multi_turn_qa
 from baselines._questions import BEGIN, END, NO_TAG, OUTSIDE, SINGLE, tags_of
@@ -12,9 +14,12 @@ from baselines.settings import MultiTurnQA
 from sinet.contract import Entity, Labels, Relation, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.efficiency.flops import count_sentences
+from sinet.encoders.encoder import Encoder
+from sinet.grid.config import load_config
 from sinet.grid.mistakes import validated
+from sinet.grid.plan import resolve
 from sinet.infer.predict import predict
-from tests.conftest import CORPUS, LABELS, set_on
+from tests.conftest import CORPUS, LABELS, SMALL, set_on, tiny_tokenizer
 from tests.test_systems import build, learn
 
 CPU = torch.device("cpu")
@@ -56,6 +61,57 @@ def test_a_template_that_asks_for_nothing_or_for_what_is_unknown_is_refused(key,
     assert len(str(raised.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    "key, text, right",
+    [
+        ("entity_question", "", "should hold words, and may hold {tail}"),
+        ("entity_question", "which of {head}?", "should hold words, and may hold {tail}"),
+        (
+            "relation_question",
+            "which {tail} has {tail}?",
+            "should hold {tail} once, and may hold {relation}, {article}, {h",
+        ),
+        (
+            "relation_question",
+            "in which place?",
+            "should hold {tail} once, and may hold {relation}, {article}, {head}, {m",
+        ),
+    ],
+)
+def test_the_question_of_one_type_has_to_ask_for_something(key, text, right):
+    with pytest.raises(Exception, match=re.escape(f"{key}.Part {right}")) as raised:
+        validated(MultiTurnQA, {key: {"Whole": "which {tail}?", "Part": text}})
+    assert len(str(raised.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "settings, wrong",
+    [
+        (
+            {"entity_question": {"Task": "which?", "Method": "what?"}},
+            "entity_question: there is no question for 'Material'; ",
+        ),
+        (
+            {"relation_question": dict.fromkeys(("Used-for", "Compare"), "{tail}?")},
+            "relation_question: there is no question",
+        ),
+        (
+            {"relation_question": dict(zip(LABELS.relation_types, ("which {tail}?", "in {tail}?") * 2, strict=True))},
+            "relation_question: 'Used-for' and 'Compare' are both 'which {tail}?' in questions; give one of them other",
+        ),
+        (
+            {"entity_question": dict.fromkeys(LABELS.entity_types, "which {tail}?"), "names": {"Task": "method"}},
+            "names: 'Method' and 'Task' are both 'method' in questions; give one of them other words",
+        ),
+    ],
+)
+def test_types_without_a_question_of_their_own_are_refused(settings, wrong, tiny_encoder):
+    with pytest.raises(ValueError, match=re.escape(f"settings.{wrong}")):
+        new_model(tiny_encoder, **settings)
+    one = dict.fromkeys(LABELS.relation_types, "which {tail} and {relation}?")
+    assert new_model(tiny_encoder, relation_question=one), "relations that their questions name are told apart"
+
+
 def test_names_without_words_and_names_that_are_alike_are_refused(tiny_encoder):
     with pytest.raises(Exception, match="names: PER has no words; write what questions should call it"):
         validated(MultiTurnQA, {"names": {"PER": " "}})
@@ -94,11 +150,57 @@ def test_questions_are_worded_by_the_templates(tiny_encoder):
     assert set(model.wording.markers) <= set(batch["turn2_input_ids"][0].tolist())
 
 
+def asked_in_words(model: multi_turn_qa.System, items: list, turn: str) -> list[str]:
+    """The questions without their sentences, and without blanks, which the tiny tokenizer puts into unknown words."""
+    read = texts(model, model.training_batch(items), turn)
+    return [text.removeprefix("[CLS]").partition("[SEP]")[0].replace("#", "").replace(" ", "") for text in read]
+
+
 def test_a_template_may_leave_out_the_head(tiny_encoder):
     model = new_model(tiny_encoder, relation_question="which {tail} has {relation}")
-    (two, *_) = texts(model, model.training_batch(model.training_items(SENTENCES[:1])), "turn2")
-    assert "which" in two.replace(" ", "") and two.count("[SEP]") == 2
+    items = [q for q in model.training_items(SENTENCES[:1]) if q.head]
+    relations = [LABELS.relation_types[q.relation].lower().replace("-", "") for q in items]
+    kinds = [LABELS.entity_types[q.tail].lower() for q in items]
+    expected = [f"which{kind}has{relation}" for kind, relation in zip(kinds, relations, strict=True)]
+    assert asked_in_words(model, items, "turn2") == expected
     assert model.decode(model.collate(SENTENCES))
+
+
+def test_each_type_may_have_its_own_question(tiny_encoder):
+    """Each with the words of the head where it has them, or without."""
+    entity = {"Method": "which tools .", "Task": "{tail} what else .", "Material": "data."}
+    relation = {
+        "Used-for": "{mention} helps {head} in which {tail} .",
+        "Part-of": "which {tail} .",
+        "Compare": "what {tail} has {article} {relation} with {mention}",
+        "Never-seen": "{relation} {head} {mention} {tail} .",
+    }
+    model = new_model(tiny_encoder, entity_question=entity, relation_question=relation, tails_to_the_right=False)
+    model.counts.fill_(1)
+    sentence = SENTENCES[0]
+    items = model.questions(sentence, len(sentence.tokens))
+    kinds = [kind.lower() for kind in LABELS.entity_types]
+    questions = {"Method": "whichtools.", "Task": "taskwhatelse.", "Material": "data."}
+    assert asked_in_words(model, items, "turn1") == [questions[kind] for kind in LABELS.entity_types]
+    expected = []
+    for _, tail, number, (head, start, end) in (q for q in items if q.head):
+        words = "".join(sentence.tokens[start:end]).lower()
+        by_relation = {"Used-for": f"{words}helps{kinds[head]}inwhich{kinds[tail]}.", "Part-of": f"which{kinds[tail]}."}
+        by_relation["Compare"] = f"what{kinds[tail]}hasacomparewith{words}"
+        by_relation["Never-seen"] = f"neverseen{kinds[head]}{words}{kinds[tail]}."
+        expected.append(by_relation[LABELS.relation_types[number]])
+    assert asked_in_words(model, items, "turn2") == expected and len(set(expected)) > 12
+
+
+def test_the_questions_of_a_dataset_are_settings_of_its_runs():
+    block, of = {"encoders": ["minilm"], "models": ["multi-turn-qa"], "recipe": "equal"}, {}
+    for datasets in (["scierc", "conll04", "ace05", "ade-0"], ["scierc-documents"]):
+        plan = resolve(load_config() | {"grid": [block | {"datasets": datasets}], "seeds": [1]})
+        of |= {run.split("/")[0]: plan.spec(run).settings for run in (*plan.runs, *plan.skipped_recipes)}
+    assert of["scierc"] == of["scierc-documents"] and len(of["scierc"]["relation_question"]) == 7
+    assert set(of["conll04"]["entity_question"]) == {"Loc", "Org", "Other", "Peop"}
+    assert of["ace05"]["names"]["PER"] == "person" and "entity_question" not in of["ace05"]
+    assert "names" not in of["ade-0"] and of["ade-0"]["negative_questions"] == of["scierc"]["negative_questions"] == 20
 
 
 def test_triples_of_the_training_data_are_counted_asked_for_and_saved(tiny_encoder):
@@ -266,6 +368,55 @@ def test_passes_of_a_sentence_are_counted(tiny_encoder):
     counted = count_sentences(model, SENTENCES[:4], given=True)
     assert counted["passes"] == triples * sum(len(s.entities) for s in SENTENCES[:4]) / 4
     assert set(counted["operators"]) == {"encoder", "heads"}
+
+
+class Largest(TorchDispatchMode):
+    """The size of the largest tensor that is made, in bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **kwargs or {})
+        for tensor in made if isinstance(made, list | tuple) else [made]:
+            if isinstance(tensor, torch.Tensor):
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
+        return made
+
+
+def test_memory_does_not_grow_with_the_questions_of_a_long_sentence(tmp_path, monkeypatch):
+    """Every word that is read, of 508, is an answer to every question of turn 1; turn 2 asks about some of them."""
+    config = AutoConfig.for_model(
+        "bert", **SMALL | {"num_hidden_layers": 1, "vocab_size": 200, "max_position_embeddings": 512}
+    )
+    encoder = Encoder(AutoModel.from_config(config, attn_implementation="eager"), tiny_tokenizer(tmp_path))
+    model, asked = new_model(encoder, pieces_at_once=2400).eval(), []
+    tag_logits = model.tag_logits
+
+    def answered(ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor) -> torch.Tensor:
+        asked.append(ids.shape)
+        in_turn_1 = ~torch.isin(ids, torch.tensor(model.wording.markers)).any(1, keepdim=True)
+        logits = tag_logits(ids, mask, types)
+        logits[..., SINGLE] += 100 * ((types > 0) == in_turn_1)
+        logits[:, 0, OUTSIDE] += 50
+        return logits
+
+    monkeypatch.setattr(model, "tag_logits", answered)
+    batch = model.collate([Sentence("long", ("neural", "parsers") * 254)])
+    assert batch["input_ids"].shape[1] == 510
+    types, largest = len(LABELS.entity_types), []
+    for heads in (1, 6):
+        set_on(model, max_heads=heads)
+        asked.clear()
+        with torch.no_grad(), Largest() as seen:
+            (found,) = model.decode(batch)
+        assert len(found.entities) > 400 * types and not found.relations
+        assert sum(questions for questions, _ in asked) == types + heads * types * len(LABELS.relation_types)
+        assert max(pieces for _, pieces in asked) == 512 and {q for q, _ in asked[1:-1]} == {4}
+        largest.append(seen.bytes)
+    of_attention = 4 * SMALL["num_attention_heads"] * 512 * 512 * 4
+    assert largest == [of_attention] * 2, "of as many questions as are asked at once"
 
 
 @pytest.mark.parametrize("first", [0, 1], ids=["uncased", "cased"])
