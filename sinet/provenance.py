@@ -7,6 +7,7 @@ docstrings and layout are no part of it, nor are definitions that are never name
 
 import ast
 import functools
+import gc
 import hashlib
 import itertools
 import json
@@ -19,10 +20,13 @@ ROOT = Path(__file__).resolve().parent.parent
 OURS = ("sinet", "baselines")
 DECLARED = ROOT if (ROOT / "config.yaml").is_file() else ROOT / "sinet" / "declared"
 """Where `config.yaml` and `config/` lie: in the checkout, or in the installed package."""
+BLOCKS = ("body", "handlers", "orelse", "finalbody", "cases")
+"""Where a statement holds others."""
 Definition = tuple[str, str]
 """A module and a name that it defines; "" for the statements that importing it runs."""
 
 
+@functools.cache
 def _source(module: str) -> Path | None:
     """The file of one of our modules."""
     path = ROOT.joinpath(*module.split("."))
@@ -30,12 +34,16 @@ def _source(module: str) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-class _Undocumented(ast.NodeTransformer):
-    """Removes docstrings, of fields as well; a block that held nothing else holds `pass`."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.stmt | None:
-        documents = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-        return ast.Pass() if documents else node
+def _statements(block: list) -> Iterator[ast.AST]:
+    """All statements of a block and of the blocks in it; docstrings, of fields as well, become `pass` there."""
+    for place, statement in enumerate(block):
+        if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+            if isinstance(statement.value.value, str):
+                block[place] = ast.Pass()
+        else:
+            yield statement
+            for inner in BLOCKS:
+                yield from _statements(getattr(statement, inner, []))
 
 
 @dataclass(frozen=True)
@@ -48,17 +56,21 @@ class _Module:
 
 @functools.cache
 def _module(name: str, source: Path) -> _Module:
-    tree = _Undocumented().visit(ast.parse(source.read_text(encoding="utf-8")))
-    statements: dict[str, list[ast.stmt]] = {}
-    for statement in tree.body:
-        for defined in _defined(statement):
-            statements.setdefault(defined, []).append(statement)
+    gc.disable()  # which would walk all trees again and again, while none of them can go
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+    finally:
+        gc.enable()
     imported: dict[str, str] = {}
-    for node in ast.walk(tree):
+    for node in _statements(tree.body):
         if isinstance(node, ast.Import):
             imported |= {alias.asname: alias.name for alias in node.names if alias.asname}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    statements: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for defined in _defined(statement):
+            statements.setdefault(defined, []).append(statement)
     return _Module(statements, imported)
 
 

@@ -81,6 +81,7 @@ class Workflow:
         # a job on a node sees what the call saw: what was still to be fetched then is no reason to skip a run
         plan = resolve(whole, offline=self.offline == "1" and not remote)
         self.plan, refused = with_archived(plan)
+        self.remote = remote
         self.site = site.load_site(basedir / "site.yaml")
         # steps inherit the mirrors from the environment: where files are looked for is no reason to make anything again
         os.environ[MIRRORS_VARIABLE] = os.pathsep.join(map(str, mirror_folders(plan.config.mirrors)))
@@ -196,18 +197,18 @@ class Workflow:
             json.dumps([self.plan.declared["models"], titles, self.plan.at(w.dataset, w.encoder)])
         )
 
-    def code(self, rule: str) -> str:
-        """The code that a rule reaches."""
-        return provenance.digest(*STEPS[rule])
+    def code(self, rule: str, *used: str) -> str:
+        """The code that a rule reaches, with that of some systems. A job on a node has no use for it and starts sooner:
+        the call that sent the job compares and notes its params."""
+        return "" if self.remote else provenance.digest(*STEPS[rule], *map(systems.entry, used))
 
     def system_code(self, rule: str) -> Callable[[Any], str]:
         """The same, with that of the run's own system: editing one baseline leaves the others alone."""
-        return lambda w: provenance.digest(*STEPS[rule], systems.entry(self.plan.config.models[w.model].system))
+        return lambda w: self.code(rule, self.plan.config.models[w.model].system)
 
     def code_of_runs(self, rule: str, runs: Sequence[str]) -> str:
         """The same, with that of the systems of some runs."""
-        used = sorted({systems.entry(self.plan.config.models[run.split("/")[2]].system) for run in runs})
-        return provenance.digest(*STEPS[rule], *used)
+        return self.code(rule, *sorted({self.plan.config.models[run.split("/")[2]].system for run in runs}))
 
     def measured_code(self, rule: str) -> Callable[[Any], str]:
         """The same, with that of all systems at a place."""

@@ -52,7 +52,7 @@ TOY = {
 
 
 def forget() -> None:
-    for cached in (provenance._module, provenance._names, provenance._code, provenance.digest):
+    for cached in (provenance._source, provenance._module, provenance._names, provenance._code, provenance.digest):
         cached.cache_clear()
 
 
