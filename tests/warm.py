@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 LATE = (
@@ -39,9 +39,9 @@ sys.exit(int(server.recv(4) or b"70"))  # a step that was killed says nothing
 
 
 @contextlib.contextmanager
-def warm_python(project: Path, folder: Path) -> Iterator[dict[str, str]]:
+def warm_python(project: Path, folder: Path, around: Mapping[str, str] = os.environ) -> Iterator[dict[str, str]]:
     """Start such a process for a checkout, its files in `folder`, and end it afterwards; gives the environment in which
-    Snakemake is to be called there."""
+    Snakemake is to be called there, that `around` with such a `python`."""
     place, shim = folder / "warm.socket", folder / "bin" / "python"
     shim.parent.mkdir(parents=True, exist_ok=True)
     shim.write_text(SHIM.format(python=sys.executable, socket=str(place)))
@@ -55,7 +55,7 @@ def warm_python(project: Path, folder: Path) -> Iterator[dict[str, str]]:
             if server.poll() is not None:
                 raise RuntimeError("the process that imports everything has ended")
             time.sleep(0.1)
-        yield os.environ | {"PATH": f"{shim.parent}:{os.environ['PATH']}"}
+        yield {**around, "PATH": f"{shim.parent}:{around['PATH']}"}
     finally:
         server.terminate()
         server.wait()

@@ -59,6 +59,15 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE DefaultTime=10 Stat
 PartitionName=other Nodes={host} MaxTime=INFINITE DefaultTime=10 State=UP
 """
 
+SNAKEMAKE = """\
+#!{python}
+# asks every second how the jobs are: the plugin's pauses, for jobs of hours, grow by ten seconds each
+from snakemake.cli import main
+from snakemake_executor_plugin_slurm import Executor
+Executor.next_seconds_between_status_checks = property(lambda self: 1, lambda self, seconds: None)
+main()
+"""
+
 
 def missing() -> list[str]:
     """The daemons that are not installed."""
@@ -82,9 +91,10 @@ class Cluster:
     def __enter__(self) -> "Cluster":
         for name in ("state", "spool", "bin"):
             (self.folder / name).mkdir(parents=True)
-        srun = self.folder / "bin" / "srun"
-        srun.write_text(f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n')
-        srun.chmod(0o755)
+        srun = f'#!/bin/sh\nSLURM_CONF={self.folder}/slurm.conf exec {shutil.which("srun")} "$@"\n'
+        for name, text in (("srun", srun), ("snakemake", SNAKEMAKE.format(python=sys.executable))):
+            (self.folder / "bin" / name).write_text(text)
+            (self.folder / "bin" / name).chmod(0o755)
         cpus = len(os.sched_getaffinity(0))
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
         described = CONFIG.format(folder=self.folder, host=self.host, ports=_free_ports(2), cpus=cpus, memory=memory)
