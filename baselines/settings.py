@@ -389,7 +389,8 @@ class SPTree(Settings):
     hidden_dropout: Dropout = 0.3
     """Dropout before labels and relations."""
     entity_epochs: Natural = 0
-    """Epochs at the beginning in which entities alone are trained. Released: 100."""
+    """Epochs at the beginning in which entities alone are trained; the recipe has to say epochs then, and more.
+    Released: 100."""
     gold_decay: Annotated[float, Field(ge=1, le=1e12)] = 10.0
     """k of scheduled sampling: gold labels are read with probability k / (k + exp(epoch / k))."""
     max_arguments: MaxArguments = 40
@@ -430,6 +431,8 @@ class TCRE(TableFillingSettings):
     the gate alone (mge), which is MGE as far as its abstract tells."""
     heads: Heads = 2
     """Heads of the attention (tcre); must divide hidden_size."""
+    dynamic_weights: bool = False
+    """Whether the losses of both tables are weighed by how they fell in earlier epochs, as in the released code."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

@@ -13,17 +13,21 @@ Liu et al., Acta Electronica Sinica 2024, whose abstract was at hand; the equati
 with the attention over the positions of a sentence. PFN's tables (`baselines._pfn_tables`) read H_e and H_r; their
 summary of a sentence is the maximum of H_e, or H_r, over positions.
 
+With `dynamic_weights` (recipe `own`) training weighs both losses as the released code does from the fourth epoch on,
+by 2 softmax(L2 / L3) over the tasks, with L2 and L3 a task's mean losses two and three epochs back; if one of the L3 is
+zero, by 1. That is dynamic weight averaging (Liu et al., CVPR 2019) at temperature 1, an epoch late.
+
 MGE (`interaction: mge`; Xiong et al., CCL 2022: A Multi-Gate Encoder for Joint Entity and Relation Extraction) is a
 reconstruction: its abstract alone could be had, which names task gates and interaction gates. The tables read
-[a_e ; q_e] and [a_r ; q_r]; all else is TCRE's. What it scores says nothing about MGE's published figures.
+[a_e ; q_e] and [a_r ; q_r]; all else is TCRE's, the weights of the losses too. What it scores says nothing about MGE's
+published figures.
 
 What differs from TCRE's released code:
 - Prediction leaves padding out of the attention and the maximum; the released one runs over it, so that a sentence's
   scores depend on its batch. Training does so too with `mask_padding: false`.
 - The third term of the released loss, |log of the sum over positions of p_e of entities times p_r of relations| divided
   by the positions, is made a plain number there and carries no gradient; here it is no term.
-- Both tables' losses weigh 1. From the fourth epoch on the released code weighs them by 2 softmax(ratio), the ratio of
-  a task's mean loss two epochs back to that of three epochs back; a system here knows no losses of earlier epochs.
+- Without `dynamic_weights`, as in all recipes but `own`, both losses weigh 1.
 - The attention is as wide as a task's features; the released one is 300 wide and so runs with 300 features alone.
 - What the released code makes and never reads is not made: the layer `re.r`, dropout of the encoder's output.
 - As in PFN here the loss is computed from logits, cells of first pieces alone are decoded, and a relation cell links
@@ -118,3 +122,12 @@ class System(TableFilling):
             (self.entity_table, entity, self.entity_table.summary(None, entity, mask)),
             (self.relation_table, relation, self.relation_table.summary(None, relation, mask)),
         )
+
+    def term_weights(self) -> dict[str, float]:
+        if not self.settings.dynamic_weights or len(self.epoch_losses) < 3:
+            return {}
+        before, after = self.epoch_losses[-3:-1]
+        if not all(before.values()):
+            return {}
+        shares = torch.tensor([after[task] / before[task] for task in before], dtype=torch.float64).softmax(0)
+        return dict(zip(before, (2 * shares).tolist(), strict=True))

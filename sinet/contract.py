@@ -94,6 +94,9 @@ class Extractor(nn.Module):
     """What the authors' released code multiplies for the same figures that is not multiplied here; None where nothing
     is known to differ. With `released` set on a system and its modules (`sinet.efficiency.flops.as_released`), for
     counting alone, decoding multiplies it too."""
+    epoch_losses: Sequence[dict[str, float]] = ()
+    """Of each of these epochs the mean of each term of `losses` over its batches, divided and not weighed; set before
+    each step too, for `term_weights`."""
     relation_thresholds: Tensor | None = None
     """Least score of each relation type, in place of the settings' one `threshold`, in systems that have it."""
     released = False
@@ -156,10 +159,19 @@ class Extractor(nn.Module):
         absent."""
         return {}
 
+    def term_weights(self) -> dict[str, float]:
+        """By what each term of `losses` is multiplied in this epoch, from `epoch_losses`; 1 where it is absent."""
+        return {}
+
     def loss(self, batch: Batch) -> Tensor:
         """The training loss of a `training_batch`, a scalar."""
         divisors = self.divisors([batch])
-        return functools.reduce(torch.add, (t / divisors.get(name, 1) for name, t in self.losses(batch).items()))
+        return self.weighed({name: term / divisors.get(name, 1) for name, term in self.losses(batch).items()})
+
+    def weighed(self, terms: dict[str, Tensor]) -> Tensor:
+        """The sum of the terms of a loss by `term_weights`."""
+        weights = self.term_weights()
+        return functools.reduce(torch.add, (weights.get(name, 1) * term for name, term in terms.items()))
 
     def decode(self, batch: Batch) -> list[Prediction]:
         """One prediction a sentence, in the order of the batch."""

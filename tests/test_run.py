@@ -5,6 +5,7 @@ import csv
 import functools
 import itertools
 import json
+import math
 import os
 import shutil
 import signal
@@ -105,6 +106,57 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(system, run, prepared_fo
     assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
     logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "resumed")]
     assert [row.split(",")[:2] for row in logs[0]] == [row.split(",")[:2] for row in logs[1]], "the same losses"
+
+
+def test_what_is_weighed_by_earlier_epochs_goes_on_after_a_kill(run, prepared, tmp_path, monkeypatch):
+    """TCRE's losses by their means over the batches of whole epochs, three steps each, at rates that fall meanwhile."""
+    settings = systems.load("tcre").test_settings | {"dynamic_weights": True}
+    falling = {"epochs": 5, "schedule": "exponential", "decay_rate": 0.5, "decay_steps": 2}
+    run |= {"model": "tcre", "system": "tcre", "settings": settings, "recipe": run["recipe"] | falling}
+    steps = []
+
+    def step(model, parts, optimizer, *rest, original=training.train_step):
+        known, weighed = copy.deepcopy(model.epoch_losses), model.term_weights()
+        rates = [group["lr"] for group in optimizer.param_groups]
+        terms = original(model, parts, optimizer, *rest)
+        steps.append((known, weighed, rates, {task: float(term) for task, term in terms.items()}))
+        return terms
+
+    monkeypatch.setattr(training, "train_step", step)
+    train.train_run(spec(run), prepared, tmp_path / "whole", tmp_path / "state-whole")
+    whole, means = steps.copy(), []
+    for number, (known, weighed, rates, _) in enumerate(whole):
+        assert rates == [3e-3 * 0.5 ** (number // 2)] * len(rates)
+        if number and number % 3 == 0:
+            epoch = [terms for *_, terms in whole[number - 3 : number]]
+            means.append({task: sum(terms[task] for terms in epoch) / 3 for task in ("entity", "relation")})
+        assert known == [pytest.approx(mean, rel=1e-9) for mean in means]
+        if len(means) < 3:
+            assert weighed == {}
+        else:
+            fell = {task: means[-2][task] / means[-3][task] for task in means[-1]}
+            both = sum(math.exp(t) for t in fell.values())
+            assert weighed == pytest.approx({task: 2 * math.exp(t) / both for task, t in fell.items()}, rel=1e-9)
+            assert abs(weighed["entity"] - 1) > 1e-3
+    assert len(whole) == 15 and len(means) == 4
+
+    save = state.StateFolder.save
+    for last in (9, 10, 14):  # at the end of an epoch, and within
+
+        def save_and_die(self, stage, step, saved, last=last):
+            save(self, stage, step, saved)
+            if step == last:
+                raise KeyboardInterrupt
+
+        steps.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(training, "SAVE_SECONDS", 0.0)
+            patched.setattr(state.StateFolder, "save", save_and_die)
+            with pytest.raises(KeyboardInterrupt):
+                train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / f"state-{last}")
+        train.train_run(spec(run), prepared, tmp_path / "resumed", tmp_path / f"state-{last}")
+        assert steps == whole
+        assert weights(tmp_path / "resumed") == weights(tmp_path / "whole")
 
 
 def test_a_system_of_two_roles_refuses_other_data_before_it_trains(run, prepared, tmp_path):

@@ -3,6 +3,9 @@
 Where dropout acts, initial weights, odd annotations, cut sentences.
 """
 
+import math
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import Tensor
@@ -11,8 +14,11 @@ from baselines import dygiepp, pfn, table_sequence, tcre
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, Relation, read_sentences
 from sinet.encoders.dropout import Dropout
+from sinet.grid.config import read_config
+from sinet.grid.recipes import spell_out
 from sinet.model.endpoints import word_means
-from tests.conftest import CORPUS, LABELS
+from sinet.train.steps import batch_parts, train_step
+from tests.conftest import CORPUS, LABELS, recipe_of
 from tests.test_baselines import dygie_by_hand, shuffled_weights
 
 # -- dropout -------------------------------------------------------------------------------------------------------
@@ -172,6 +178,41 @@ def test_tcre_begins_as_released(tiny_encoder):
     for table in (model.entity_table, model.relation_table):
         assert_uniform(table.pair.weight, (12 * hidden) ** -0.5, "pair")
         assert_uniform(table.classify.weight, hidden**-0.5, "classify")
+
+
+def test_tcre_weighs_its_losses_as_released(tiny_encoder):
+    """By their falls two epochs before, in training steps too, of whole batches and of cut ones."""
+    sentences = read_sentences(CORPUS)[:4]
+    _, own = spell_out(read_config(), "own", "tcre", "")
+    model = tcre.System(LABELS, tiny_encoder, **tcre.System.test_settings | own).eval()
+    model.epoch_losses = [{"entity": 9.0, "relation": 9.0}, {"entity": 4.0, "relation": 2.0}]
+    assert model.term_weights() == {}, "two epochs"
+    model.epoch_losses += [{"entity": 3.0, "relation": 0.5}, {"entity": 7.0, "relation": 1.0}]
+    fell = {"entity": 3 / 4, "relation": 0.5 / 2}
+    expected = {task: 2 * math.exp(t) / sum(map(math.exp, fell.values())) for task, t in fell.items()}
+    assert model.term_weights() == pytest.approx(expected, rel=1e-12)
+
+    whole = model.training_batch(sentences)
+    terms, divisors = model.losses(whole), model.divisors([whole])
+    loss = sum(weight * terms[task] / divisors[task] for task, weight in expected.items())
+    torch.testing.assert_close(model.loss(whole), loss)
+    gradients = torch.autograd.grad(loss, list(model.unit.parameters()))
+    unmoved = SimpleNamespace(step=lambda: None, zero_grad=model.zero_grad, clipped_step=lambda limit, by_part: None)
+    for size in (None, 3):
+        recipe = recipe_of(micro_batch_size=size)
+        parts = batch_parts(model, sentences, recipe)
+        told = train_step(model, parts, unmoved, unmoved, recipe, torch.device("cpu"), "float32")
+        assert {task: float(term) for task, term in told.items()} == pytest.approx(
+            {task: float(term.detach() / divisors[task]) for task, term in terms.items()}
+        ), "as they are, for the epochs after this"
+        for parameter, gradient in zip(model.unit.parameters(), gradients, strict=True):
+            torch.testing.assert_close(parameter.grad, gradient, atol=1e-5, rtol=1e-4)
+
+    model.epoch_losses[-3] = {"entity": 4.0, "relation": 0.0}
+    assert model.term_weights() == {}, "of data without relations"
+    plain = tcre.System(LABELS, tiny_encoder, **tcre.System.test_settings)
+    plain.epoch_losses = model.epoch_losses[:1] * 4
+    assert plain.term_weights() == {}
 
 
 def test_dygiepp_begins_as_released(tiny_encoder):

@@ -1,6 +1,5 @@
 """Training steps, and all that a later process needs to go on with the same bits from any of them."""
 
-import functools
 import logging
 import math
 import random
@@ -83,6 +82,8 @@ class Training(Steps):
         self.optimizer = new_optimizer(model, recipe)
         self.schedule = schedule(self.optimizer, recipe, self.steps)
         self.step = 0
+        self.epoch_losses: list[dict[str, float]] = []
+        self._term_sums: dict[str, Tensor] = {}
         self.next_round()
 
     @property
@@ -117,6 +118,8 @@ class Training(Steps):
             "round_items": self.round_items,
             "seconds": self.seconds,
             "loss": self.loss,
+            "epoch_losses": self.epoch_losses,
+            "term_sums": self._term_sums,
         }
 
     def restore(self, saved: dict) -> None:
@@ -127,6 +130,8 @@ class Training(Steps):
         restore_random_state(saved["random"], self.device)
         self.step, self.seconds, self.loss = saved["step"], saved["seconds"], saved["loss"].to(self.device)
         self.round_steps, self.round_items = saved["round_steps"], saved["round_items"]
+        self.epoch_losses = saved["epoch_losses"]
+        self._term_sums = {name: total.to(self.device) for name, total in saved["term_sums"].items()}
 
     def round(self, save: Callable[[], None], stop: StopSignal) -> float:
         """The steps still to be done up to the next row of the log, or the end; returns the mean loss of a batch.
@@ -192,9 +197,13 @@ class Training(Steps):
         return batch_parts(self.model, items, self.recipe)
 
     def _step(self, items: list, parts: list[Batch]) -> dict[str, Tensor]:
-        self.model.epoch = self.step // self.steps_per_epoch
+        self.model.epoch, done = divmod(self.step, self.steps_per_epoch)
+        if self.step and not done:
+            sums, self._term_sums = self._term_sums, {}
+            self.epoch_losses.append({name: float(total) / self.steps_per_epoch for name, total in sums.items()})
+        self.model.epoch_losses = self.epoch_losses
         try:
-            return train_step(
+            terms = train_step(
                 self.model, parts, self.optimizer, self.schedule, self.recipe, self.device, self.precision
             )
         except torch.OutOfMemoryError:
@@ -204,6 +213,9 @@ class Training(Steps):
                 f"{self._where()}: out of GPU memory at {at_once} of a batch of {len(items)} with up to {longest} "
                 "word pieces; lower micro_batch_size in the recipe: the batch is cut, its gradient stays the same"
             ) from None
+        for name, term in terms.items():
+            self._term_sums[name] = self._term_sums.get(name, 0) + term.double()
+        return terms
 
     def _where(self) -> str:
         return f"epoch {math.ceil(self.epoch) or 1}, step {self.step} of {self.steps}"
@@ -254,7 +266,7 @@ def train_step(
     device: torch.device,
     precision: str,
 ) -> dict[str, Tensor]:
-    """One step on a batch in `parts`; returns the terms of its loss, scalars.
+    """One step on a batch in `parts`; returns the terms of its loss, scalars, not weighed.
 
     The gradients of the parts are added up: what a term is averaged over is counted over the whole batch first.
     """
@@ -264,7 +276,7 @@ def train_step(
     for part in parts:
         with machine.autocast(device, precision):
             terms = {name: term / divisors.get(name, 1) for name, term in model.losses(part.to(device)).items()}
-        functools.reduce(torch.add, terms.values()).backward()
+        model.weighed(terms).backward()
         for name, term in terms.items():
             whole[name] = whole.get(name, 0) + term.detach()
     optimizer.clipped_step(recipe.clip, recipe.clip_by_part)

@@ -361,8 +361,8 @@ def better(row: dict, best: dict | None, selection: str) -> bool:
 
 
 def write_log(path: Path, rows: list[dict]) -> None:
-    """`log.csv`: one row a round (`evaluate_every`), by default an epoch; loss is the mean over batches, dev scores are
-    F1 x 100, times in seconds."""
+    """`log.csv`: one row a round (`evaluate_every`), by default an epoch; loss is the mean over batches, its terms not
+    weighed, dev scores are F1 x 100, times in seconds."""
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, LOG_COLUMNS, restval="")
         writer.writeheader()
