@@ -242,6 +242,24 @@ def test_the_csv_of_groups_has_the_deviation_of_a_sample():
     assert set(made["sd"]) == {2.0} and set(made["mean"]) == {62.0} and set(made["n"]) == {3}
 
 
+def test_a_group_without_gold_entities_has_no_figures(tmp_path):
+    gold = sentence("a", AB, BC)
+    write_sentences(tmp_path / "test.jsonl", [gold])
+    write_sentences(tmp_path / "wrong.jsonl", [gold.with_labels([*gold.entities, Entity("Generic", 3, 5)], [])])
+    predictions = {model: dict.fromkeys("012", tmp_path / "wrong.jsonl") for model in ("sinet", "spert")}
+    score_in_triple_ner(tmp_path / "test.jsonl", predictions, "sinet", tmp_path / "in_triple_ner.json")
+    made = read_sealed(tmp_path / "in_triple_ner.json")
+    assert made["models"]["spert"]["out_of_triple"] == {"gold": 0} and made["family"] == 2
+    about = {"device_name": "a CPU", "device": "cpu", "threads": 3, "precision": "float32", "split": "test"}
+    about |= {"dataset": "ten", "encoder": "tiny", "test_sentences": 1}
+    about |= {"recipe": recorded_recipe("odd", epochs=2, selection="last")}
+    runs = [about | {"model": model, "seed": seed} for model in predictions for seed in range(3)]
+    table = report.in_triple_table(made, Grid(runs, DECLARED, {}))
+    assert set(table.tidy["group"]) == {"in_triple"}
+    assert [*map(str, table.frame["Out-of-triple entities (0)"].iloc[1])] == ["no gold"] * 3
+    assert [*map(str, table.frame["", "n"])] == ["3", "3"]
+
+
 def test_a_word_of_two_entities_is_in_triple_when_one_of_them_is():
     s = sentence("a", AB)
     assert word_groups(s.with_labels([*s.entities, Entity("Generic", 3, 5)], s.relations))[3:5].tolist() == [0, 1]

@@ -59,7 +59,8 @@ def score_in_triple_ner(
     lengths: Sequence[int] | None = None,
 ) -> None:
     """Write `in_triple_ner.json`: NER by group of each model, mean over seeds, with intervals over documents; and the
-    difference of recall and F1 to the studied model, tested as systems are (`sinet.evaluate.stats`), Holm over all.
+    difference of recall and F1 to the studied model, tested as systems are (`sinet.evaluate.stats`), Holm over all. A
+    group without gold entities has no figures.
 
     Args:
         predictions: by model name and seed.
@@ -83,7 +84,7 @@ def score_in_triple_ner(
         models[model] = {}
         for g, group in enumerate(GROUPS):
             models[model][group] = {"gold": totals[group]}
-            for f, figure in enumerate(FIGURES):
+            for f, figure in enumerate(FIGURES if totals[group] else ()):
                 values, again = of_seeds[model][g, f], resampled[model][g, f]
                 bounds = np.quantile(again.mean(axis=0), (stats.LEVEL / 2, 1 - stats.LEVEL / 2)).tolist()
                 described = {"values": dict(zip(seeds, values.tolist(), strict=True)), "interval": bounds}

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from sinet.captions import machine
 from sinet.evaluate.stats import LEVEL
 from sinet.files import read_sealed
-from sinet.report.grid import Grid
+from sinet.report.grid import NO_GOLD, Grid
 from sinet.report.style import DIRECTIONS, GROUP_COLORS, PAGE_INCHES, save, use_style
 from sinet.report.table import NO_FIGURE, Cell, Table, frame, interval, mean_sd, number, summary, write
 
@@ -126,6 +126,9 @@ def in_triple_table(scores: dict, grid: Grid) -> Table:
         for group, figures in groups.items():
             title = f"{ENTITY_TITLES[group]} ({figures['gold']:,})"
             for figure, name in FIGURE_TITLES.items():
+                if not figures["gold"]:
+                    cells[title, name] = NO_GOLD
+                    continue
                 values, bounds = list(figures[figure]["values"].values()), figures[figure]["interval"]
                 cell = mean_sd(values)
                 with_interval = Cell(f"{cell} {interval(bounds, 1)}", cell.value)
@@ -137,7 +140,7 @@ def in_triple_table(scores: dict, grid: Grid) -> Table:
                     cells[title, f"{name} - {_title(scores, grid)}'s"] = _difference(apart)
                 told = {"difference": apart.get("value"), "p": apart.get("p"), "p_holm": apart.get("p_holm")}
                 lines.append(line | {"low": low, "high": high} | told)
-        rows.append(cells | {"n": number(len(values), 0)})
+        rows.append(cells | {"n": number(sum(run["model"] == model for run in grid.runs), 0)})
     columns = ["system", "setting", "group", "figure", "mean", "sd", "n", "low", "high"]
     columns += ["difference", "p", "p_holm", "values", "seeds"]
     notes = (
@@ -146,7 +149,8 @@ def in_triple_table(scores: dict, grid: Grid) -> Table:
         f"[95 % interval]: bootstrap over {scores['unit']}s of the mean over seeds, {scores['resamples']:,} resamples.",
         f"- {_title(scores, grid)}'s: difference of the means; with three or more seeds on each side [95 % t "
         f"interval], tested like the figures of systems (paired bootstrap over {scores['unit']}s plus what seeds add), "
-        f"Holm over the {scores['family']} differences tested here. Bold: adjusted p < {LEVEL:g}.",
+        f"Holm over the {scores['family']} differences tested here. Bold: adjusted p < {LEVEL:g}. {NO_GOLD}: no such "
+        "entity.",
         *_remark(grid),
     )
     tidy = pd.DataFrame(lines, columns=columns)
@@ -174,7 +178,8 @@ def draw(attention: dict, scores: dict, grid: Grid, out: Path) -> None:
     for axis, (name, title) in zip(right, (("recall", "NER recall"), ("f1", "NER F1")), strict=True):
         for row, model in enumerate(models):
             for group, color, marker, shift in zip(ENTITY_TITLES, GROUP_COLORS, MARKERS, (-0.13, 0.13), strict=False):
-                found = scores["models"][model][group][name]
+                if (found := scores["models"][model][group].get(name)) is None:
+                    continue  # no gold entities
                 _point(axis, statistics.fmean(found["values"].values()), found["interval"], row + shift, color, marker)
         titles = [grid.title("models", m) for m in models] if axis is right[0] else []
         axis.set_yticks(range(len(titles)), titles)
