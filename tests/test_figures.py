@@ -12,6 +12,8 @@ from sinet.evaluate.analyse import analyse
 from sinet.evaluate.compare import compare, read_runs
 from sinet.evaluate.metrics import score
 from sinet.files import write_sealed
+from sinet.grid.config import load_config
+from sinet.provenance import ROOT
 from sinet.report import figures
 from sinet.report.figures import draw_flops, draw_results, draw_speed
 from sinet.report.grid import Grid
@@ -165,6 +167,9 @@ def test_a_system_looks_the_same_in_every_grid():
     assert styles["sinet"]["color"] == styles["sinet-base"]["color"] != styles["spert"]["color"]
     assert styles["sinet"]["linestyle"] != styles["sinet-base"]["linestyle"]
     assert len({s["marker"] for s in styles.values()}) == 3
+    every = load_config(ROOT / "config.yaml")["models"]
+    styles = looks({name: model["system"] for name, model in every.items()})
+    assert len({s["color"] for s in styles.values()}) == len({model["system"] for model in every.values()}) > 10
 
 
 @pytest.mark.parametrize("counts, said", [([4, 4], "4 sentences of"), ([1, 4], "1 to 4 sentences of"), ([], "no sent")])

@@ -43,10 +43,10 @@ def use_style() -> None:
 
 
 def looks(systems: Mapping[str, str]) -> dict[str, dict]:
-    """Colour, marker and dashes of each model (model -> system), the same in every figure: a colour for each system,
-    solid for its first model and dashed for its further ones, such as the steps of an ablation; a marker of its own
-    for each of the first eleven models."""
-    palette = sns.color_palette("colorblind")
+    """Colour, marker and dashes of each model (model -> system), the same in every figure: a colour for each of twenty
+    systems, dark ones from the eleventh on, solid for its first model and dashed for its further ones, such as the
+    steps of an ablation; a marker of its own for each of the first eleven models."""
+    palette = [tuple(shade * c for c in color) for shade in (1, 0.55) for color in sns.color_palette("colorblind")]
     colors = {system: palette[i % len(palette)] for i, system in enumerate(dict.fromkeys(systems.values()))}
     seen: dict[str, int] = {}
     styles = {}
