@@ -116,9 +116,11 @@ def decode_at(text: str, start: int) -> tuple[Any, int]:
 def _object(pairs: list[tuple[str, object]]) -> dict:
     record = dict(pairs)
     if len(record) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for number, key in enumerate(keys) if key in keys[:number])
-        raise ValueError(f"key {quoted(twice)} occurs twice in an object")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"key {quoted(key)} occurs twice in an object")
+            seen.add(key)
     return record
 
 
