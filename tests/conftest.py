@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -334,15 +334,22 @@ def snakemake(
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory, worker_id) -> Path:
+def warm(tmp_path_factory) -> Iterator[dict[str, str]]:
+    """The environment of calls of Snakemake whose steps take no time to import (`tests/warm.py`)."""
+    with warm_python(ROOT, tmp_path_factory.mktemp("warm")) as environment:
+        environment.pop(MIRRORS_VARIABLE, None)
+        yield environment
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, worker_id, warm) -> Path:
     """A copy of the project in which the quick grid has been run: once for all workers, each of which has a copy."""
     base = tmp_path_factory.getbasetemp()
     first = (base if worker_id == "master" else base.parent) / "quick-grid"
     with FileLock(f"{first}.lock"):
         if not first.exists():
             made = copy_project(first.with_name("quick-grid.part"))
-            with warm_python(made, made.parent / "warm") as environment:
-                done = snakemake(made, environment=environment)
+            done = snakemake(made, environment=warm)
             assert done.returncode == 0, done.stderr[-4000:]
             made.rename(first)
     return shutil.copytree(first, tmp_path_factory.mktemp("project") / "project", symlinks=True)

@@ -439,7 +439,7 @@ def test_each_dataset_is_studied_with_the_encoder_under_which_most_models_are_co
     ]
 
 
-def test_the_workflow_draws_a_figure_for_every_triple(studied, prepared, tiny_mirror, tmp_path):
+def test_the_workflow_draws_a_figure_for_every_triple(studied, prepared, tiny_mirror, tmp_path, warm):
     project = copy_project(tmp_path / "project")
     results = project / "results" / "tiny"
     grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": {"epochs": 1, "batch_size": 4, "selection": "last"}})
@@ -454,7 +454,8 @@ def test_the_workflow_draws_a_figure_for_every_triple(studied, prepared, tiny_mi
 
     def snakemake(*arguments: str) -> str:
         call = ["snakemake", "--cores", "all", "--configfile", "tiny.yaml", *arguments]
-        done = subprocess.run(call, cwd=project, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(call, cwd=project, env=warm, **output)
         assert done.returncode == 0, done.stdout[-4000:]
         return done.stdout
 

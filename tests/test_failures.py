@@ -1,10 +1,11 @@
 """A grid of which runs fail: the others finish, what is missing is named, the last good results stay."""
 
-import functools
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,6 @@ from sinet.infer.predict import load_run
 from sinet.provenance import file_sha256
 from sinet.report.missing import reason
 from tests.conftest import copy_project, tiny_grid
-from tests.warm import warm_python
 
 RECIPE = {"epochs": 2, "batch_size": 4, "weight_decay": 0.01, "selection": "last"}
 RECIPE |= {"encoder_lr": 3e-3, "head_lr": 3e-3, "warmup": 0.1}
@@ -22,7 +22,7 @@ DIVERGING = RECIPE | {"encoder_lr": 1e30, "head_lr": 1e30, "warmup": 0.0, "epoch
 
 
 @pytest.fixture
-def project(tiny_mirror, tmp_path):
+def project(tiny_mirror, tmp_path, warm):
     """A project, and how to run its grid: two seeds of SINET, one of SpERT, each by a recipe."""
     folder = copy_project(tmp_path / "project")
     grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": RECIPE, "spert": RECIPE})
@@ -31,25 +31,20 @@ def project(tiny_mirror, tmp_path):
         {"datasets": ["ten"], "encoders": ["tiny"], "models": ["spert"], "seeds": [0], "recipe": "tiny"},
     ]
 
-    def run(sinet: dict, spert: dict, *arguments: str, **options: object) -> subprocess.CompletedProcess:
+    def run(sinet: dict, spert: dict, *arguments: str, call: Callable = subprocess.run) -> Any:
         for system, recipe in (("sinet", sinet), ("spert", spert)):
             grid["recipes"]["tiny"][system] |= recipe
         (folder / "tiny.yaml").write_text(yaml.safe_dump(grid | {"grid": blocks}))
-        call = ["python", "-m", "snakemake", "--logger", "sinet", "--cores", "all"]
-        call += ["--configfile", "tiny.yaml", *arguments]
+        command = ["python", "-m", "snakemake", "--logger", "sinet", "--cores", "all"]
+        command += ["--configfile", "tiny.yaml", *arguments]
         output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.run(call, cwd=folder, **output, **options)
+        return call(command, cwd=folder, env=warm, **output)
 
     return folder, run
 
 
-def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project, tmp_path):
+def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project):
     folder, run = project
-    with warm_python(folder, tmp_path) as environment:
-        _fail_and_mend(folder, functools.partial(run, env=environment))
-
-
-def _fail_and_mend(folder: Path, run: Callable[..., subprocess.CompletedProcess]) -> None:
     runs = folder / "results/tiny/runs/ten/tiny"
     failed = run(RECIPE, DIVERGING)
     assert failed.returncode != 0
@@ -117,12 +112,12 @@ def test_a_run_that_was_not_started_has_the_reason_of_what_it_waited_for(tmp_pat
 
 def test_a_second_workflow_in_one_folder_is_refused_and_told_what_to_do(project):
     folder, run = project
-    call = ["snakemake", "--cores", "1", "--configfile", "tiny.yaml"]
-    run(RECIPE, RECIPE, "-n")
-    first = subprocess.Popen(call, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    locks = Path(folder / ".snakemake" / "locks")
-    while not (locks.is_dir() and list(locks.iterdir())):
+    first = run(RECIPE, RECIPE, call=subprocess.Popen)
+    locks = folder / ".snakemake" / "locks"
+    while not list(locks.glob("*")):
         assert first.poll() is None
+        time.sleep(0.1)
+    first.send_signal(signal.SIGSTOP)  # so that it has not ended when the second one comes
     second = run(RECIPE, RECIPE)
     assert second.returncode != 0
     assert "make sure that no other Snakemake process" in second.stdout and "--unlock" in second.stdout
@@ -130,4 +125,4 @@ def test_a_second_workflow_in_one_folder_is_refused_and_told_what_to_do(project)
     first.wait()
     assert run(RECIPE, RECIPE).returncode != 0, "a lock outlives a killed workflow"
     subprocess.run(["snakemake", "--unlock"], cwd=folder, check=True)
-    assert run(RECIPE, RECIPE, "-n").returncode == 0
+    assert not list(locks.glob("*"))

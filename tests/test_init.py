@@ -17,7 +17,6 @@ from sinet.grid.init import divided, undirected
 from sinet.grid.plan import resolve
 from sinet.report.grid import NO_TYPES
 from tests.conftest import CORPUS, DATASETS, copy_project, tiny_grid
-from tests.warm import warm_python
 
 SCIERC = (DATASETS / "scierc" / "scierc_dev.json").resolve()
 DOCUMENTS = (DATASETS / "scierc_documents" / "dev.json").resolve()
@@ -183,7 +182,7 @@ def test_a_selection_by_relations_needs_some(here):
         resolve(config)
 
 
-def test_entities_alone_are_trained_on_scored_and_tabulated(tiny_mirror, tmp_path):
+def test_entities_alone_are_trained_on_scored_and_tabulated(tiny_mirror, tmp_path, warm):
     """From one file to tables and page, by SINET and a second system."""
     project = copy_project(tmp_path / "project")
     write_sentences(project / "words.jsonl", [s.with_labels(s.entities, ()) for s in read_sentences(TEN)])
@@ -194,18 +193,15 @@ def test_entities_alone_are_trained_on_scored_and_tabulated(tiny_mirror, tmp_pat
     small["mirrors"] = ["data/mirror/mine", tiny_mirror]
     (project / "tiny.yaml").write_text(yaml.safe_dump(small))
 
-    with warm_python(project, tmp_path / "warm") as environment:
+    def said(*command: str) -> str:
+        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(command, cwd=project, env=warm, **output)
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
 
-        def said(*command: str) -> str:
-            output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-            done = subprocess.run(command, cwd=project, env=environment, **output)
-            assert done.returncode == 0, done.stdout[-4000:]
-            return done.stdout
-
-        assert "no faults" in said("python", "-m", "sinet", "check", "words.jsonl")
-        said("python", "-m", "sinet", "init", "words.jsonl")
-        called = ["snakemake", "all", "report_page", "--cores", "all", "--configfile", "mine.yaml", "tiny.yaml"]
-        said(*called)
+    assert "no faults" in said("python", "-m", "sinet", "check", "words.jsonl")
+    said("python", "-m", "sinet", "init", "words.jsonl")
+    said("snakemake", "all", "report_page", "--cores", "all", "--configfile", "mine.yaml", "tiny.yaml")
     results = project / "results" / "mine"
     for title in ("SINET", "SpERT"):
         (row,) = [r for r in (results / "tables" / "main.md").read_text().splitlines() if r.startswith(f"| {title} (")]

@@ -19,7 +19,6 @@ from sinet.grid.config import load_config
 from sinet.grid.plan import Plan, resolve
 from sinet.provenance import ROOT, digest_of
 from tests.conftest import CORPUS, LABELS, copy_project, recorded_recipe, tiny_grid, tiny_plan
-from tests.warm import warm_python
 
 AGGREGATING = (
     "compare",
@@ -154,11 +153,10 @@ def underscored(tiny_mirror, tmp_path):
     return write
 
 
-def test_names_hold_underscores_and_the_plan_names_what_is_made(underscored):
+def test_names_hold_underscores_and_the_plan_names_what_is_made(underscored, warm):
     project = underscored(["my_sinet", "spert"], reference="spert", case_study={"model": "my_sinet"})
     results = project / "results" / "tiny"
-    with warm_python(project, project.parent) as environment:
-        snakemake(project, "all", "report_page", env=environment)
+    snakemake(project, "all", "report_page", env=warm)
     assert {p.name for p in (results / "figures/ten_ten/mini_lm").glob("*.pdf")} == {
         f"{name}.pdf" for name in ("curves", "lengths", "significance", "flops", "speed")
     }
@@ -174,7 +172,7 @@ def test_names_hold_underscores_and_the_plan_names_what_is_made(underscored):
 
 
 @pytest.mark.parametrize("null", [["case_study", "efficiency"], []], ids=["null", "models that are not in the grid"])
-def test_a_grid_without_case_study_efficiency_or_reference(underscored, null):
+def test_a_grid_without_case_study_efficiency_or_reference(underscored, null, warm):
     project = underscored(["pfn", "spert"], **dict.fromkeys(null))
     results = project / "results" / "tiny"
     planned = snakemake(project, "-n")
@@ -182,8 +180,7 @@ def test_a_grid_without_case_study_efficiency_or_reference(underscored, null):
     assert ("count_flops" in planned) == (not null)
     if not null:
         return
-    with warm_python(project, project.parent) as environment:
-        snakemake(project, "all", "report_page", env=environment)
+    snakemake(project, "all", "report_page", env=warm)
     assert len(read_sealed(results / "comparisons.json")["comparisons"]) == 3
     made = "".join(path.read_text() for path in results.rglob("tables/*.md"))
     assert "fficiency" not in made and "FLOPs" not in made
@@ -205,7 +202,7 @@ use rule * from sinet as sinet_*
 
 
 @pytest.mark.parametrize("module", [False, True], ids=["another folder", "a module"])
-def test_the_workflow_runs_in_another_folder_and_as_a_module(module, tiny_mirror, tmp_path):
+def test_the_workflow_runs_in_another_folder_and_as_a_module(module, tiny_mirror, tmp_path, warm):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     grid = tiny_grid(tmp_path / "mirror", tiny_mirror, {"sinet": RECIPE})
@@ -214,5 +211,6 @@ def test_the_workflow_runs_in_another_folder_and_as_a_module(module, tiny_mirror
     (elsewhere / "Snakefile").write_text(MODULE.format(root=ROOT))
     wanted = "results/tiny/runs/ten/tiny/sinet/0/predictions.jsonl"
     snakefile = [] if module else ["--snakefile", str(ROOT / "Snakefile")]
-    snakemake(elsewhere, *snakefile, "--", wanted)
+    # in another folder steps have to find the package
+    snakemake(elsewhere, *snakefile, "--", wanted, env=warm if module else None)
     assert len((elsewhere / wanted).read_text().splitlines()) == 10

@@ -5,10 +5,9 @@ import yaml
 from sinet.mirrors import MIRRORS_VARIABLE
 from sinet.provenance import ROOT
 from tests import rehearsal
-from tests.warm import warm_python
 
 
-def test_every_cell_of_the_papers_tables_is_filled(tmp_path):
+def test_every_cell_of_the_papers_tables_is_filled(tmp_path, warm):
     paper = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
     for block in paper["grid"]:
         block["datasets"] = [name.replace("ace04", "ace04-0") for name in block["datasets"]]
@@ -16,10 +15,9 @@ def test_every_cell_of_the_papers_tables_is_filled(tmp_path):
     part.write_text(yaml.safe_dump({"grid": paper["grid"], "seeds": [0]}))
     grid = [rehearsal.GRIDS[0], rehearsal.OVERLAY, part]
     project, mirrors = rehearsal.prepare(tmp_path)
-    with warm_python(project, tmp_path) as environment:
-        environment = environment | {MIRRORS_VARIABLE: mirrors}
-        rehearsal.rehearse(grid, project, environment)
-        lines = list(rehearsal.check(grid, project, environment))
+    environment = warm | {MIRRORS_VARIABLE: mirrors}
+    rehearsal.rehearse(grid, project, environment)
+    lines = list(rehearsal.check(grid, project, environment))
     print("\n".join(lines))
     assert [line for line in lines if line.startswith("FAILED")] == []
 

@@ -19,7 +19,6 @@ from sinet.infer.choose import choose
 from sinet.provenance import ROOT
 from sinet.schema import Search
 from tests.conftest import copy_project, tiny_grid
-from tests.warm import warm_python
 
 DECLARED = {
     "recipe": "equal",
@@ -150,7 +149,9 @@ def test_the_search_of_the_project_is_a_grid():
     assert resolve(laid_over(S.trials_grid(search, load_config(), "results/search")), offline=False).runs
 
 
-def test_trials_are_trained_by_the_workflow_and_their_outcome_is_a_recipe(tiny_mirror, tmp_path, monkeypatch, capsys):
+def test_trials_are_trained_by_the_workflow_and_their_outcome_is_a_recipe(
+    tiny_mirror, tmp_path, monkeypatch, capsys, warm
+):
     project = copy_project(tmp_path / "project")
     monkeypatch.chdir(project)
     rates = {"batch_size": 4, "weight_decay": 0.01, "warmup": 0.1, "epochs": 9, "selection": "dev_rel_plus"}
@@ -162,19 +163,8 @@ def test_trials_are_trained_by_the_workflow_and_their_outcome_is_a_recipe(tiny_m
     Path("search.yaml").write_text(yaml.safe_dump(DECLARED | of | {"trials": 2, "seeds": [0], "seed": 3}))
     options = ["--search", "search.yaml"]
     assert main(["search", *options, "--config", "mine.yaml", "--out", "results/search"]) == 0
-    call = [
-        "python",
-        "-m",
-        "snakemake",
-        "trained",
-        "--cores",
-        "2",
-        "--configfile",
-        "mine.yaml",
-        "results/search/grid.yaml",
-    ]
-    with warm_python(project, tmp_path) as environment:
-        done = subprocess.run(call, env=environment, capture_output=True, text=True)
+    call = ["snakemake", "trained", "--cores", "2", "--configfile", "mine.yaml", "results/search/grid.yaml"]
+    done = subprocess.run(call, env=warm, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not list(Path("results/search").rglob("*predictions*")), "no split is predicted"
     assert main(["choose", *options, "--table", "trials.csv", "--out", "chosen.yaml"]) == 0

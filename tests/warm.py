@@ -15,13 +15,13 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 LATE = (
     *("transformers.models.bert.modeling_bert", "transformers.models.albert.modeling_albert"),
     *("transformers.models.bert.tokenization_bert", "transformers.models.albert.tokenization_albert"),
-    *("torch._inductor.config", "fvcore.nn", "scipy.optimize"),
+    *("torch._inductor.config", "torch.profiler", "fvcore.nn", "scipy.optimize", "spacy.lang.en"),
 )
 """What steps import only when they come to it."""
 SHIM = """#!{python} -IS
@@ -39,9 +39,9 @@ sys.exit(int(server.recv(4) or b"70"))  # a step that was killed says nothing
 
 
 @contextlib.contextmanager
-def warm_python(project: Path, folder: Path, around: Mapping[str, str] = os.environ) -> Iterator[dict[str, str]]:
+def warm_python(project: Path, folder: Path) -> Iterator[dict[str, str]]:
     """Start such a process for a checkout, its files in `folder`, and end it afterwards; gives the environment in which
-    Snakemake is to be called there, that `around` with such a `python`."""
+    Snakemake is to be called there."""
     place, shim = folder / "warm.socket", folder / "bin" / "python"
     shim.parent.mkdir(parents=True, exist_ok=True)
     shim.write_text(SHIM.format(python=sys.executable, socket=str(place)))
@@ -55,7 +55,7 @@ def warm_python(project: Path, folder: Path, around: Mapping[str, str] = os.envi
             if server.poll() is not None:
                 raise RuntimeError("the process that imports everything has ended")
             time.sleep(0.1)
-        yield {**around, "PATH": f"{shim.parent}:{around['PATH']}"}
+        yield os.environ | {"PATH": f"{shim.parent}:{os.environ['PATH']}"}
     finally:
         server.terminate()
         server.wait()
@@ -65,12 +65,22 @@ def warm_python(project: Path, folder: Path, around: Mapping[str, str] = os.envi
 def serve(place: str) -> None:
     """Import all modules of `sinet` and `baselines` and what they import later, then fork for every step asked for."""
     sys.path[0] = str(Path.cwd())
+    import torch
+    from transformers import conversion_mapping
+
+    from sinet import provenance, systems
+
     for package in map(importlib.import_module, ("sinet", "baselines")):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
     for name in LATE:
         importlib.import_module(name)
+    for system in systems.sources():  # so does every training, for half of its second
+        provenance.digest("sinet.train.trainer.train_run", systems.entry(system))
+    with torch.device("meta"):  # and loads an encoder: its layers first come to be without values
+        torch.nn.Linear(1, 1)
+    conversion_mapping.get_checkpoint_conversion_mapping("bert")
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(place)
     listener.listen(64)

@@ -23,7 +23,6 @@ from sinet.train import trainer as train
 from tests import rehearsal
 from tests.conftest import copy_project, spec, tiny_grid, tiny_run
 from tests.slurm.cluster import Cluster, missing
-from tests.warm import warm_python
 
 pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"not installed: {', '.join(missing())}; make test-slurm"),
@@ -65,7 +64,7 @@ def jobs(cluster: Cluster) -> dict[str, dict[str, str]]:
 # -- undisturbed ---------------------------------------------------------------------------------------------------
 
 
-def test_a_grid_through_slurm_makes_the_local_tables(cluster, tiny_mirror, tmp_path):
+def test_a_grid_through_slurm_makes_the_local_tables(cluster, tiny_mirror, tmp_path, warm):
     projects = local, through_slurm = tmp_path / "local", tmp_path / "slurm"
     grid = tiny_grid(
         tmp_path / "mirror", tiny_mirror, {"sinet": RECIPE | {"epochs": 3}, "spert": RECIPE | {"epochs": 3}}
@@ -82,10 +81,10 @@ def test_a_grid_through_slurm_makes_the_local_tables(cluster, tiny_mirror, tmp_p
     fewer = [f"{rule}:cpus_per_task={each}" for rule in ("train", "predict", "attend", "find_cases")]
     here = ["snakemake", "--cores", "all", "--configfile", "tiny.yaml"]
     there = command("--configfile", "tiny.yaml", "--set-resources", *fewer)
-    with warm_python(local, tmp_path / "warm", cluster.environment) as environment:
-        for call, project in ((here, local), (there, through_slurm)):
-            done = subprocess.run(call, cwd=project, env=environment, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr[-6000:]
+    both = cluster.environment | {"PATH": f"{cluster.folder}/bin:{warm['PATH']}"}
+    for call, project in ((here, local), (there, through_slurm)):
+        done = subprocess.run(call, cwd=project, env=both, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-6000:]
 
     ran = jobs(cluster)
     asked = {
