@@ -217,12 +217,15 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
         until("it is back in the queue", lambda: job(REQUEUED)["state"] == "PENDING")
         control("update", f"JobId={job(REQUEUED)['id']}", "StartTime=now")  # SLURM itself waits two minutes
 
-    # nothing starts before two of the jobs have limits that are too small, and one is held back
+    def time_out() -> None:
+        tell(TOO_LONG, signal.SIGSTOP)  # so that it is still at work when its minute is over
+        control("update", f"JobId={job(TOO_LONG)['id']}", "TimeLimit=1")
+
+    # nothing starts before one of the jobs has a limit that is too small, and one is held back
     control("update", f"NodeName={cluster.host}", "State=DRAIN", "Reason=test")
     with open(tmp_path / "first.log", "w") as log:
         first = subprocess.Popen(asked, stdout=log, **start)
     until("all jobs are queued", lambda: all(job(seed)["state"] == "PENDING" for seed in SEEDS))
-    control("update", f"JobId={job(TOO_LONG)['id']}", "TimeLimit=1")
     control("update", f"JobId={job(TOO_LARGE)['id']}", "MinMemoryNode=150")
     control("hold", job(ORPHANED)["id"])
     control("update", f"NodeName={cluster.host}", "State=RESUME")
@@ -230,7 +233,7 @@ def test_every_fault_leaves_a_grid_that_finishes_with_the_undisturbed_results(
     faults = {
         CANCELLED: lambda: cluster.run("scancel", job(CANCELLED)["id"]),
         WARNED: lambda: cluster.run("scancel", "--signal=USR1", job(WARNED)["id"]),  # as ahead of a time limit
-        TOO_LONG: lambda: tell(TOO_LONG, signal.SIGSTOP),  # so that it is still at work when its minute is over
+        TOO_LONG: time_out,
         REQUEUED: requeue,
     }
 
