@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from sinet.archive import archive, unarchive, with_archived
+from sinet.captions import short_commit
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum
 from sinet.grid.config import load_config
@@ -155,7 +156,7 @@ def test_archived_runs_make_the_tables_of_their_grid(finished, tmp_path, warm):
     assert len(captions) == 3 and all("archived runs have no weights to predict dev with" in c for c in captions)
     made -= cases
     assert len(made - clock) >= 30
-    commit = json.loads((ours / "runs/scierc/minilm/sinet/0/record.json").read_text())["git_commit"]
+    commit = short_commit(json.loads((ours / "runs/scierc/minilm/sinet/0/record.json").read_text())["git_commit"])
     note = f"Archived runs, scored here and trained before at commit {commit}: 6."
     for path in made - clock:
         written = (ours / path).read_bytes()

@@ -123,8 +123,9 @@ def test_rebuilt_tables_and_figures_are_the_same_bytes(finished, warm):
 
 
 @in_a_browser
-def test_the_report_of_a_grid_renders_whole(finished, tmp_path):
-    done = snakemake(finished, "--keep-going", "report_page")  # an option ends the list of configuration files
+def test_the_report_of_a_grid_renders_whole(finished, warm, tmp_path):
+    # an option ends the list of configuration files
+    done = snakemake(finished, "--keep-going", "report_page", environment=warm)
     assert done.returncode == 0, done.stderr[-4000:]
     report = finished / "results" / "quick" / "report.html"
     figures = sorted((finished / "results" / "quick" / "figures").rglob("*.png"))
@@ -148,9 +149,9 @@ def test_tex_tables_compile(finished, tmp_path):
     assert len(tables) == len(list((finished / "results" / "quick" / "tables").glob("*.md"))) > 8
 
 
-def test_results_are_shown_with_what_they_were_made_by(finished):
+def test_results_are_shown_with_what_they_were_made_by(finished, warm):
     call = ["python", "-m", "sinet", "step", "results", "config/quick.yaml"]
-    done = subprocess.run(call, cwd=finished, capture_output=True, text=True)
+    done = subprocess.run(call, cwd=finished, env=warm, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     text = (finished / "results" / "README.md").read_text()
     assert "`make tables CONFIG=config/quick.yaml`, finished 20" in text and "6 runs; " in text
@@ -162,7 +163,7 @@ def test_results_are_shown_with_what_they_were_made_by(finished):
     pictures = re.findall(r'src="(shown/results-quick/.*?[.]png)"', text)
     assert len(pictures) == 2 and all((finished / "results" / picture).is_file() for picture in pictures)
     assert "Efficiency" in text and yaml.safe_load((finished / "config/quick.yaml").read_text())["remark"] in text
-    refused = subprocess.run([*call, "config/open.yaml"], cwd=finished, capture_output=True, text=True)
+    refused = subprocess.run([*call, "config/open.yaml"], cwd=finished, env=warm, capture_output=True, text=True)
     assert refused.returncode == 2 and "run the grid first: make tables CONFIG=config/open.yaml" in refused.stderr
 
 
