@@ -156,9 +156,8 @@ class System(Extractor):
             phrases = self.wording(*map(torch.tensor, kinds))
             asked = self.wording.asked(batch, torch.tensor([n for n, _ in asks]), phrases, *extent)
             tags = tags_of([columns(n, answers[n].get(q[1:], [])) for n, q in asks], asked.column)
-            made = (asked.ids, asked.mask, asked.types, tags)
-            names = ("input_ids", "attention_mask", "token_type_ids", "tags")
-            batch.tensors |= {f"{name}_{what}": tensor for what, tensor in zip(names, made, strict=True)}
+            made = {"input_ids": asked.ids, "attention_mask": asked.mask, "token_type_ids": asked.types, "tags": tags}
+            batch.tensors |= {f"{name}_{what}": tensor for what, tensor in made.items()}
         return batch
 
     def _drawn(self, batch: Batch, answers: Sequence[dict]) -> list[Question]:
@@ -227,7 +226,7 @@ class System(Extractor):
         home, kind = batch["word_sentence"][entities[:, 0]], entities[:, 2]
         likeliest = scores.argsort(descending=True, stable=True)
         limits = torch.full((len(batch),), self.settings.max_heads, device=home.device)
-        heads = likeliest[S.first_per_group(home[likeliest], limits)].sort().values
+        heads = likeliest[S.first_per_group(home[likeliest], limits)]
         head, relation, tail = (self.counts[kind[heads]] >= self.settings.least_count).nonzero(as_tuple=True)
         head, tails, likely = heads[head], entities[:0], scores[:0]
         if len(head):

@@ -370,6 +370,47 @@ def test_passes_of_a_sentence_are_counted(tiny_encoder):
     assert set(counted["operators"]) == {"encoder", "heads"}
 
 
+@pytest.mark.parametrize("template", ["{tail} {relation} {mention}", "{tail} {relation}"])
+def test_as_many_questions_are_read_at_once_as_have_the_pieces(template, tiny_encoder, monkeypatch):
+    """Those of a turn the longest first; one that has more pieces by itself alone."""
+    model, asked = new_model(tiny_encoder, relation_question=template).eval(), []
+    batch = model.collate(SENTENCES)
+    batch.gold_entities = True  # of any length
+    logits = model.tag_logits
+    monkeypatch.setattr(model, "tag_logits", lambda *inputs: asked.append(inputs[1].sum(1)) or logits(*inputs))
+    for pieces in range(20, 160, 7):
+        set_on(model, pieces_at_once=pieces)
+        asked.clear()
+        model.decode(batch)
+        lengths = [int(of.max()) for of in asked]
+        assert all(len(of) * longest <= max(pieces, longest) for of, longest in zip(asked, lengths, strict=True))
+        ordered = torch.cat(asked).tolist()
+        if "mention" in template:  # else the order is that of the bound
+            assert ordered == sorted(ordered, reverse=True)
+            assert len(asked[0]) == max(1, pieces // lengths[0]), "and no fewer"
+
+
+def test_of_a_first_word_that_is_too_long_the_beginning_is_read(tiny_encoder):
+    model = new_model(tiny_encoder)
+    tiny_encoder.max_pieces = tiny_encoder.max_pieces - model._room() + 4
+    model = new_model(tiny_encoder)
+    assert model._room() == 4
+    word = "abcdefghijklmnopqrst"
+    assert model.truncated_words([Sentence("giant", (word,)), Sentence("two", (word, "parsers"))]) == 1
+
+
+def test_what_lies_beyond_the_words_that_are_read_is_not_asked_for(tiny_encoder):
+    entities = (Entity("Task", 0, 1), Entity("Method", 1, 3), Entity("Method", 3, 5))
+    relations = (Relation("Used-for", 1, 0), Relation("Used-for", 0, 2), Relation("Part-of", 2, 0))
+    sentence = Sentence("cut", ("parsers", "in", "neural", "and", "nasal"), entities, relations)
+    model = new_model(tiny_encoder)
+    assert model.gold(sentence, 5)[0] == [(1, 0, 1), (0, 1, 3), (0, 3, 5)] and len(model.gold(sentence, 5)[1]) == 5
+    for words, read in ((4, 2), (3, 2), (2, 1)):
+        found, answers = model.gold(sentence, words)
+        assert found == [(1, 0, 1), (0, 1, 3)][:read]
+        assert list(answers) == [(1, -1, None), (0, -1, None), (1, 0, (0, 1, 3))][: 2 * read - 1]
+
+
 class Largest(TorchDispatchMode):
     """The size of the largest tensor that is made, in bytes."""
 
