@@ -11,15 +11,14 @@ What differs from the released code:
 - Which triples of types there are is counted in the training data (`counts`, stored with the weights; released: figures
   in the code). A model that has seen no training data may ask for all of them.
 - An answer that cuts a word is the whole word. One that ends on a marker is dropped (released: shifted), and a relation
-  of an entity with itself. Of nested answers the longest are tagged in training.
-- Answers of turn 2 are entities, too: a relation here is between entities (released: turn 1 alone is scored).
-- A symmetric relation is asked of its left argument in training; in prediction the answer of either is it.
-- Of a sentence's predicted entities the `max_heads` likeliest are asked about. The score of an answer is the
-  probability of the tags at its two ends.
-- The released templates are the defaults, and ACE's; words for types (`names`) are ours, as those of the released code
-  were not at hand, and so are the questions of CoNLL04 and SciERC, one for each type and relation.
-- A step may take sentences and a sample of their questions (`negative_questions`).
-- The reinforcement learning of the paper (section 4.5) is not released, nor here.
+  of an entity with itself. Of nested answers the longest are tagged in training. Answers of turn 2 are entities, too: a
+  relation here is between entities (released: turn 1 alone is scored).
+- A symmetric relation is asked of its left argument in training; in prediction the answer of either is it. Of predicted
+  entities the `max_heads` likeliest are asked about. An answer's score is the probability of the tags at its two ends.
+- The released templates are the defaults, and ACE's; words for types (`names`), not at hand as released, and the
+  questions of CoNLL04 and SciERC, one for each type and relation, are ours.
+- A step may take sentences and a sample of their questions (`negative_questions`). The reinforcement learning of the
+  paper (section 4.5) is not released, nor here.
 """
 
 import itertools

@@ -15,9 +15,7 @@ What differs from the released code:
   where there are several. A symmetric relation has its left argument as head.
 - At most `max_arguments` entities of a sentence are paired, the likeliest by the product of its labels' probabilities.
 - A step is a batch of sentences, its loss a mean over them; released are single sentences.
-
-Written for speed: a chain of words is run once for all pairs that share it, all chains of a batch word by word side by
-side.
+- A chain of words is run once for all pairs that share it, all chains of a batch word by word: same figures.
 """
 
 import math
