@@ -81,7 +81,7 @@ class System(Extractor):
         words = word_means(self.encoder(batch["input_ids"], batch["attention_mask"]), batch)
         fits = S.span_grid(batch["words_left"], self.settings.max_span_width)
         entity = span_scores(self.entity, words, words, self.width.weight).float()
-        likely = entity.detach().softmax(-1)
+        likely = entity.softmax(-1)
         keep = (batch["lengths"] * self.settings.spans_per_word).ceil().long()
         kept, counts = [], []
         for kind in (OPINION, TARGET):
