@@ -95,8 +95,8 @@ class Extractor(nn.Module):
     is known to differ. With `released` set on a system and its modules (`sinet.efficiency.flops.as_released`), for
     counting alone, decoding multiplies it too."""
     epoch_losses: Sequence[dict[str, float]] = ()
-    """Of each of these epochs the mean of each term of `losses` over its batches, divided and not weighed; set before
-    each step too, for `term_weights`."""
+    """Of each epoch that has ended, the mean of each term of `losses` over its batches, divided by `divisors` and not
+    weighed; set before each step, for `term_weights`."""
     relation_thresholds: Tensor | None = None
     """Least score of each relation type, in place of the settings' one `threshold`, in systems that have it."""
     released = False

@@ -176,10 +176,10 @@ function card(sentence, words, withTriples) {
   }
   lines[0].draw = () => drawTriples(lines[0], gold, gold[1].map(() => ""));
   if (withTriples && system.value !== "") {
-    const [entities, relations, errors] = sentence[FIRST + systems()[0]], wrong = new Set(errors.filter(([k]) => k >= data().entity_kinds).map(([, , p]) => p));
-    const line = drawText(tokens, [entities, relations], words);
-    line.draw = () => drawTriples(line, [entities, relations], relations.map((_, n) => wrong.has(n) ? "wrong" : "right"));
-    lines.push(element("p", "id", data().systems[systems()[0]]), line);
+    const [chosen] = systems(), predicted = sentence[FIRST + chosen], [, relations, errors] = predicted, line = drawText(tokens, predicted, words);
+    const wrong = new Set(errors.filter(([k]) => k >= data().entity_kinds).map(([, , p]) => p));
+    line.draw = () => drawTriples(line, predicted, relations.map((_, n) => wrong.has(n) ? "wrong" : "right"));
+    lines.push(element("p", "id", data().systems[chosen]), line);
   }
   return element("article", "sentence", element("p", "id", `${id}, ${tokens.length} words`), element("div", withTriples ? "drawn" : "", ...lines), table);
 }
