@@ -1,6 +1,6 @@
 # make tables    set up, run the grid of CONFIG, print the main table        make quick   the small grid
 # make report    results/.../report.html of a grid that has been run (CONFIG): one page that opens anywhere
-# make results   results/README.md from finished grids (CONFIGS="config.yaml config/full.yaml"), with their figures
+# make results   results/README.md from finished grids (CONFIGS="config.yaml config/shown.yaml"), with their figures
 # make docs      results/site/index.html: a site of the texts of this project, to be opened from disk
 # make archive   the finished runs of CONFIGS without their weights into the folder that each names as `archive:`
 # make test      set up, run the whole test suite                             make lint    formatters and linters

@@ -1,6 +1,6 @@
 # SINET and its rivals on equal terms: raw data -> trained runs -> scores, FLOPs and times -> tables and figures.
 #   snakemake --cores all                                     the grid of config.yaml
-#   snakemake --cores all --configfile config/full.yaml       another grid, laid over it
+#   snakemake --cores all --configfile config/shown.yaml      another grid, laid over it
 from pathlib import Path
 
 from snakemake.utils import min_version

@@ -51,7 +51,7 @@ def test_files_of_scierc_become_a_configuration_that_plans_one_run(here, capsys)
     )
     plan = resolve(load_config("mine.yaml"), offline=True)
     assert list(plan.runs) == ["mine/minilm/sinet/0"] and not plan.skipped
-    assert plan.config.efficiency is plan.case_study is None and plan.spec("mine/minilm/sinet/0").recipe.epochs == 75
+    assert plan.config.efficiency is plan.case_study is None and plan.spec("mine/minilm/sinet/0").recipe.epochs == 70
     declared = plan.config.datasets["mine"]
     counts = declared.declared()["counts"]
     assert sum(of["relations"]["Conjunction"] for of in counts.values()) == 59

@@ -25,9 +25,9 @@ SPLITS = ("train", "dev", "test")
 HELD_OUT = 0.1
 """Share of the sentences that is dev, and share that is test, of a file that is divided; share of train that is dev
 where only dev is missing."""
-SEEN, MOST_EPOCHS = 15_000, 100
-"""Sentences that a training by recipe `full` sees on SciERC, in eight epochs; on fewer sentences as many are seen, in
-more epochs, though not in more than so many."""
+SEEN, EPOCHS = 14_000, (8, 100)
+"""Sentences that a training by recipe `equal` sees; here about as many, in whole epochs, no fewer and no more than
+these."""
 DECLARED_COUNTS = ("sentences", "tokens", "entities", "relations")
 FEWEST, HEAD_FIRST, SAME_TYPES, BOTH_WAYS = 10, 0.85, 0.75, 0.5
 """A relation type may be without a direction if so many of it are annotated, the head comes first in this share of them
@@ -193,23 +193,22 @@ def _configuration(
         fixed = ("test",)
     declared |= {"entity_types": list(labels.entity_types), "relation_types": list(labels.relation_types)}
     counts = {split: {key: count(splits[split], labels)[key] for key in DECLARED_COUNTS} for split in fixed}
-    full = base["recipes"]["full"]["defaults"]["epochs"]
-    epochs = min(MOST_EPOCHS, round(SEEN / len(splits["train"])))
-    longer = {"recipes": {"full": {"defaults": {"epochs": epochs}}}} if epochs > full else None
+    epochs = min(max(round(SEEN / len(splits["train"])), EPOCHS[0]), EPOCHS[1])
+    length = {"recipes": {"equal": {"defaults": {"steps": None, "epochs": epochs, "evaluate_every": 1}}}}
     hints = "".join(textwrap.indent(line, "    # ") + "\n" for line in _hints(splits, labels))
     return (
         f"# Data of one's own and a grid of one system. make tables CONFIG={output}\n"
         f"# (snakemake --cores all --configfile {output}) runs it; every other key is as in config.yaml and config/.\n"
         + _yaml({"results": f"results/{name}", "mirrors": [here, *base["mirrors"]]})
-        + "remark: Recipe chosen on SciERC, not on these data.\n"
+        + "remark: Rates not tuned on these data.\n"
         + _yaml({"datasets": {name: declared}})
         + hints
         + "    # what the files hold: where they hold something else, nothing is trained\n"
         + textwrap.indent(_yaml({"counts": counts}), "    ")
         + "seeds: [0]\ngrid:\n"
         + textwrap.indent(_yaml([{"datasets": [name], "encoders": ["minilm"], "models": ["sinet"]}]), "  ")
-        + "    recipe: full\n"
-        + (f"# so that about as many sentences are seen as on SciERC\n{_yaml(longer)}" if longer else "")
+        + "    recipe: equal\n"
+        + f"# its length in epochs: about {SEEN:,} sentences, eight epochs at least\n{_yaml(length)}"
         + "efficiency: null\ncase_study: null\n"
     )
 
