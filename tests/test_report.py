@@ -239,6 +239,14 @@ CoNLL04,MiniLM,short,SINET here,SpERT,Ent,9.0,,,,
 """
 
 
+def trials(epochs: int) -> str:
+    """Two trials of the system of `finished`, and one of another."""
+    drawn = [json.dumps({"encoder_lr": 5e-5, "epochs": n, "settings.dropout": 0.1}) for n in (1, epochs)]
+    rows = [["m", drawn[0], 25.0, None], ["m", drawn[1], 25.5, "yes"], ["absent", drawn[0], 9.0, "yes"]]
+    made = pd.DataFrame(rows, columns=["model", "drawn", "dev_rel_plus", "chosen"])
+    return made.assign(dataset="d", encoder="e").to_csv(index=False)
+
+
 def finished(results: Path, config: str) -> tuple[Path, Plan]:
     """A grid of one run, as far as `make results` reads it."""
     plan = tiny_plan(results, {"d/e/m/0": "short"}, {"m": "SINET here"}, efficiency=None, case_study=None)
@@ -262,12 +270,19 @@ def finished(results: Path, config: str) -> tuple[Path, Plan]:
 
 def test_results_are_one_screen_of_scores_findings_and_what_it_took(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_results([finished(Path("results/one"), "config/a.yaml")], Path("results/README.md"))
+    grid = finished(Path("results/one"), "config/a.yaml")
+    Path("trials.csv").write_text(trials(epochs=2))
+    write_results([grid], Path("results/README.md"), Path("trials.csv"))
     text = Path("results/README.md").read_text()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     head = ["System", "Encoder", "n", "Ent", "Rel", "Rel+"]
     assert rows[0] == [*head, "published Ent", "published Rel+"], "no column that is empty for all"
     assert rows[2] == ["SINET here", "MiniLM", "3", "64.20 ± 0.50", NO_FIGURE.text, "28.40 ± 0.25", "72.59", "40.13"]
+    assert rows[6:9:2] == [
+        ["Tuned on dev", "On", "Rel+ of its trials", "encoder_lr", "epochs", "dropout", "threshold"],
+        ["SINET here", "d, e", "25.50 25.00", "5e-05", "2", "0.1", "0.50"],
+    ]
+    assert len(rows) == 9, "what the plan has not stands in no table"
     assert rows[3] == head and rows[5] == ["SINET here", "MiniLM", "1", "80.00", *[NO_FIGURE.text] * 2]
     assert (
         "1 of 3 tested comparisons are significant (Holm over the grid, 0.05): SINET here below DyGIE++ by 4.99 Ent "
@@ -284,12 +299,16 @@ def test_results_are_one_screen_of_scores_findings_and_what_it_took(tmp_path, mo
     ):
         assert Path("results/shown/results-one", file).is_file()
 
+    Path("trials.csv").write_text(trials(epochs=3))
+    write_results([grid], Path("results/README.md"), Path("trials.csv"))
+    assert "Tuned" not in Path("results/README.md").read_text(), "the runs were trained otherwise"
+
 
 def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, other = finished(Path("results/one"), "config/a.yaml"), finished(Path("results/two"), "more/a.yaml")
     out = tmp_path / "results" / "README.md"
-    write_results([one, other], out)
+    write_results([one, other], out, Path())
     shown = {p.relative_to(out.parent / "shown").as_posix() for p in (out.parent / "shown").rglob("*.png")}
     of_plan = {f"results-{name}/{figure}.png" for name in ("one", "two") for figure in one[1].figures}
     assert shown == of_plan and len(shown) == 6, "what the plan names, and no more"
@@ -297,12 +316,12 @@ def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):
     before = out.read_text()
     longer = tiny_plan(Path("results/one"), {"d/e/m/0": "short"}, efficiency=None, case_study=None, recipes=LONGER)
     with pytest.raises(UserError, match=r"one/runs/d/e/m/0/record.json: another recipe than now.*CONFIG=config/a.yaml"):
-        write_results([(one[0], longer), other], out)
+        write_results([(one[0], longer), other], out, Path())
     other[1].file("d/e/m/0", "record.json").unlink()
     with pytest.raises(UserError, match=r"two/runs/d/e/m/0/record.json is missing.*CONFIG=more/a.yaml"):
-        write_results([one, other], out)
+        write_results([one, other], out, Path())
     with pytest.raises(UserError, match="two grids of one results folder: results/one"):
-        write_results([one, one], out)
+        write_results([one, one], out, Path())
     assert out.read_text() == before and len(list((out.parent / "shown").rglob("*.png"))) == 6
 
 

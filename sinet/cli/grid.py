@@ -185,7 +185,7 @@ def results(configs: Configs, out: Annotated[Path, Option("Markdown to write")] 
     """Write results/README.md: tables and figures of finished grids, and how they were made."""
     from sinet.report.results import write_results
 
-    write_results([(path, _resolved(path)) for path in configs], out)
+    write_results([(path, _resolved(path)) for path in configs], out, Path("config/search/trials.csv"))
 
 
 @command

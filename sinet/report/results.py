@@ -1,9 +1,10 @@
 """`results/README.md`: finished grids on one screen, to read where the project is read.
 
-Scores beside published ones, the ablation, efficiency, what the comparisons found and could have found, and what it
-took. All tables as CSV and all figures are copied beside it; nothing is measured here.
+Scores beside published ones, the ablation, what recipes were chosen from, efficiency, what the comparisons found and
+could have found, and what it took. All tables as CSV and all figures are copied beside it; nothing is measured here.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sinet import systems
 from sinet.captions import machine, short_commit
 from sinet.errors import UserError
 from sinet.evaluate.stats import LEVEL
@@ -38,11 +40,12 @@ MOST = 6
 """Significant differences of a place that are named; the others are counted."""
 
 
-def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
+def write_results(grids: Sequence[tuple[Path, Plan]], out: Path, trials: Path) -> None:
     """Write `out` and, beside it, `shown/FOLDER/` with tables and figures, FOLDER named after a grid's results folder.
 
     Args:
         grids: configuration file and plan of each.
+        trials: CSV of a search (`sinet choose`); what of it was chosen for a grid's runs is shown, if there is one.
 
     Raises:
         UserError: when a grid has not been run to its end, or by other recipes than its configuration names, or two are
@@ -68,6 +71,7 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path) -> None:
         parts += [
             *_scores(tables["main"], made),
             *_ablation(tables["ablation"]),
+            *(_tuning(pd.read_csv(trials), made) if trials.is_file() else ()),
             *_efficiency(tables.get("efficiency")),
         ]
         parts += [
@@ -111,6 +115,27 @@ def _ablation(lines: pd.DataFrame) -> list[str]:
         for (dataset, encoder, setting), of in measured.groupby(["dataset", "encoder", "system"], sort=False)
         if len(measured[(measured["dataset"] == dataset) & (measured["encoder"] == encoder)]) > len(of)
     ]
+    return [_markdown(rows)] if rows else []
+
+
+def _tuning(trials: pd.DataFrame, plan: Plan) -> list[str]:
+    """The trials of each system that is trained by what was chosen of them: their Rel+ on dev, and the choice."""
+    rows = []
+    for (dataset, encoder, model), of in trials.groupby(["dataset", "encoder", "model"], sort=False):
+        drawn = [json.loads(text) for text in of.loc[of["chosen"] == "yes", "drawn"]]
+        for run in plan.at(dataset, encoder, model)[:1] if drawn else ():
+            spec = plan.spec(run)
+            settings = systems.settings(spec.system)(**spec.settings)
+            made_of = spec.recipe.model_dump() | {f"settings.{k}": v for k, v in settings.model_dump().items()}
+            now = {key: made_of[key] for key in drawn[0]}
+            if any(value not in (None, drawn[0][key]) for key, value in now.items()):
+                continue  # trained otherwise
+            names = plan.config.models[model].title, plan.config.datasets[dataset].title
+            on_dev = " ".join(f"{figure:.2f}" for figure in sorted(of["dev_rel_plus"], reverse=True))
+            place = {"Tuned on dev": names[0], "On": f"{names[1]}, {plan.config.encoders[encoder].title}"}
+            values = {k.removeprefix("settings."): "frozen" if v is None else f"{v:g}" for k, v in now.items()}
+            threshold = {"threshold": made_of.get("settings.threshold")}
+            rows.append(place | {"Rel+ of its trials": on_dev} | values | threshold)
     return [_markdown(rows)] if rows else []
 
 
