@@ -14,7 +14,7 @@ from sinet.__main__ import main
 from sinet.data.sentence import Relation, Sentence, read_sentences, write_sentences
 from sinet.errors import UserError
 from sinet.evaluate.errors import RELATION_KINDS, sentence_errors
-from sinet.evaluate.metrics import score
+from sinet.evaluate.metrics import facts, score
 from sinet.files import read_sealed, write_sealed
 from sinet.grid.config import load_config
 from sinet.grid.plan import Plan
@@ -50,10 +50,9 @@ RECIPE = load_config()["recipe_defaults"] | {
 
 
 def worse(s: Sentence) -> Sentence:
-    """A prediction without the first entity and its relations, the other relations turned around."""
-    others = [r for r in s.relations if 0 not in (r.head, r.tail)]
-    turned = [Relation(r.type, r.tail - 1, r.head - 1) for r in others]
-    return s.with_labels(s.entities[1:], turned)
+    """A prediction without the first entity and its relations, the others pointing to the right."""
+    others = [(r.type, *sorted((r.head - 1, r.tail - 1))) for r in s.relations if 0 not in (r.head, r.tail)]
+    return s.with_labels(s.entities[1:], [Relation(*other) for other in others])
 
 
 @pytest.fixture(scope="module")
@@ -469,17 +468,26 @@ def test_triples_are_drawn_from_head_to_tail_and_wrong_ones_dashed(fresh, result
     cards = fresh.execute_script(drawn)
     assert len(cards) == 20 and any(lines[1] for lines in cards)
     for g, lines in zip(gold, cards, strict=False):
-        for sentence, found in zip((g, worse(g)), lines, strict=True):
+        errors = sentence_errors(g, worse(g), LABELS.symmetric)
+        spurious = {e.predicted for e in errors if e.kind in RELATION_KINDS}
+        for sentence, found, wrong in zip((g, worse(g)), lines, (set(), spurious), strict=True):
             assert len(found) == len(set(sentence.relations))
             spans = [(e.start, e.end) for e in sentence.entities]
-            places = {(r.type, spans[r.head], spans[r.tail]) for r in sentence.relations}
+            places = []
+            for r in sentence.relations:
+                claims = facts(sentence.with_labels(sentence.entities, [r]), "rel_plus", LABELS.symmetric)
+                drawing = "triple wrong" if claims & wrong else "triple"
+                places.append((r.type, spans[r.head], spans[r.tail], drawing))
             assert all(
-                any(t == of and h[0] <= x < h[1] and a[0] <= y < a[1] for of, h, a in places) for t, x, y, _ in found
+                any((t, c) == (of, drawing) and h[0] <= x < h[1] and a[0] <= y < a[1] for of, h, a, drawing in places)
+                for t, x, y, c in found
             )
-        errors = sentence_errors(g, worse(g), LABELS.symmetric)
-        wrong = {e.predicted for e in errors if e.kind in RELATION_KINDS and e.predicted}
-        assert [c for *_, c in lines[0]] == ["triple "] * len(lines[0])
-        assert sum(c == "triple wrong" for *_, c in lines[1]) == len(wrong)
+    assert {c for lines in cards for *_, c in lines[1]} == {"triple", "triple wrong"}
+    assert not all(line for lines in cards for line in lines), "some hold no triple"
+    fresh.execute_script("for (const line of document.querySelectorAll('#list .text')) line.draw = () => line.remove()")
+    fresh.find_element("id", "more").click()
+    all_cards = fresh.execute_script(drawn)
+    assert len(all_cards) == 30 and all_cards[:20] == cards, "nothing is drawn twice"
     fresh.find_element("id", "arcs").click()
     assert fresh.execute_script(drawn)[0] == [[]], "one line that wraps, and nothing drawn"
 

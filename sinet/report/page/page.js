@@ -89,8 +89,9 @@ function update() {
 
 function draw() {
   const words = query.value.toLowerCase().split(/\s+/).filter(Boolean);
-  for (const s of shown.slice(drawn, drawn + STEP)) list.append(card(s, words, arcs.checked));
-  if (arcs.checked) for (const line of list.querySelectorAll(".text:not(:has(svg))")) line.draw();
+  const cards = shown.slice(drawn, drawn + STEP).map(s => card(s, words, arcs.checked));
+  list.append(...cards);
+  if (arcs.checked) for (const line of cards.flatMap(made => [...made.querySelectorAll(".text")])) line.draw();
   drawn = Math.min(drawn + STEP, shown.length);
   more.hidden = drawn >= shown.length;
 }
@@ -99,8 +100,9 @@ function highlighted(word, words) {
   return words.some(w => word.toLowerCase().includes(w)) ? element("mark", "", word) : word;
 }
 
-// the words, entities underlined: of those that share words the longest; all stand in the table below
-function drawText(tokens, [entities, relations], words) {
+// the words, entities underlined: of those that share words the longest; all stand in the table below. Once the line is on
+// the page, its `draw` draws the triples, of which those in these places are wrong
+function drawText(tokens, [entities, relations], words, wrong = new Set()) {
   const line = element("p", "text"), owner = [], inside = new Set(relations.flatMap(([, h, t]) => [h, t]));
   [...entities.keys()].sort((a, b) => (entities[b][2] - entities[b][1]) - (entities[a][2] - entities[a][1])).forEach(i => {
     const [, start, end] = entities[i];
@@ -114,6 +116,7 @@ function drawText(tokens, [entities, relations], words) {
     span.append(element("sub", "", data().entity_types[type]));
     line.append(span, " ");
   }
+  line.draw = () => drawTriples(line, entities, relations, wrong);
   return line;
 }
 
@@ -124,12 +127,11 @@ function shape(tag, attributes, ...children) {
   return made;
 }
 
-// the triples above the words of a line that is on the page: a bracket from the head to an arrow at the tail, the shorter
-// ones below
-function drawTriples(line, [entities, relations], states) {
+// above the words, of each triple a bracket from the head to an arrow at the tail, the shorter ones below
+function drawTriples(line, entities, relations, wrong) {
   const LEVEL = 20, ARROW = 6, GAP = 7, CHARACTER = 7, words = line.querySelectorAll(".word"), ends = new Map(), levels = [];
   const middle = ([, start, end]) => (words[start].offsetLeft + words[end - 1].offsetLeft + words[end - 1].offsetWidth) / 2;
-  const brackets = relations.slice(0, MOST).map(([type, ...pair], n) => ({ type: data().relation_types[type], state: states[n], pair, x: pair.map(e => middle(entities[e])) }));
+  const brackets = relations.slice(0, MOST).map(([type, ...pair], n) => ({ type: data().relation_types[type], state: wrong.has(n) ? "triple wrong" : "triple", pair, x: pair.map(e => middle(entities[e])) }));
   if (!brackets.length) return;
   // ends at one entity stand side by side, in the order of where the brackets come from
   for (const { pair, x } of brackets) pair.forEach((e, side) => ends.set(e, [...ends.get(e) ?? [], { x, side, from: x[1 - side] }]));
@@ -148,7 +150,7 @@ function drawTriples(line, [entities, relations], states) {
   line.style.paddingTop = `${height}px`;
   line.prepend(shape("svg", { width, height, "aria-hidden": "true" }, ...brackets.map(({ x: [head, tail], level, type, state, centre }) => {
     const y = height - (level + 1) * LEVEL, floor = height - ARROW;
-    return shape("g", { class: `triple ${state}` },
+    return shape("g", { class: state },
       shape("path", { d: `M${head},${height}V${y}H${tail}V${floor}` }),
       shape("path", { class: "arrow", d: `M${tail - ARROW / 2},${floor}h${ARROW}l${-ARROW / 2},${ARROW}z` }),
       shape("text", { x: centre, y: y + 4 }, type));
@@ -174,12 +176,10 @@ function card(sentence, words, withTriples) {
       side(k => k < first, entities, gold[0], e => entityText(tokens, e), e => entityText(tokens, e)),
       side(k => k >= first, relations, gold[1], r => relationText(tokens, entities, r), r => relationText(tokens, gold[0], r)));
   }
-  lines[0].draw = () => drawTriples(lines[0], gold, gold[1].map(() => ""));
   if (withTriples && system.value !== "") {
-    const [chosen] = systems(), predicted = sentence[FIRST + chosen], [, relations, errors] = predicted, line = drawText(tokens, predicted, words);
-    const wrong = new Set(errors.filter(([k]) => k >= data().entity_kinds).map(([, , p]) => p));
-    line.draw = () => drawTriples(line, predicted, relations.map((_, n) => wrong.has(n) ? "wrong" : "right"));
-    lines.push(element("p", "id", data().systems[chosen]), line);
+    const [chosen] = systems(), predicted = sentence[FIRST + chosen];
+    const wrong = new Set(predicted[2].filter(([k]) => k >= data().entity_kinds).map(([, , p]) => p));
+    lines.push(element("p", "id", data().systems[chosen]), drawText(tokens, predicted, words, wrong));
   }
   return element("article", "sentence", element("p", "id", `${id}, ${tokens.length} words`), element("div", withTriples ? "drawn" : "", ...lines), table);
 }
