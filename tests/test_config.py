@@ -48,7 +48,9 @@ MISTAKES = {
     "recipes: {own: {dygie: {decay_steps: 0}}}": r"own\.dygie\.decay_steps: 0 should be .* steps .* at least 1",
     "recipes: {own: {sciie: {decay_steps: -5}}}": r"decay_steps: -5 should be at least 0",
     "recipes: {own: {dygie: {epochs: null, steps: 100}}}": r"decay_steps: 100 should be less than the 100 steps in all",
-    "recipes: {own: {unire: {datasets: {scierc-documents: {epochs: 300}}}}}": r"datasets: .*scierc-documents",
+    "recipes: {own: {unire: {datasets: {scierc-documents: {epochs: 300}}}}}": (
+        r"recipes.own.unire.datasets: 'scierc-documents' has the values of scierc; write scierc$"
+    ),
     "recipes: {own: {unire: {select_after: 200}}}": r"select_after: 200 should be less than 200 epochs",
     "recipes: {own: {spert: {patience: 3}}}": r"last selects nothing on dev; select_after should be 0 and",
     "recipes: {own: {table_sequence: {warmup_steps: 20000}}}": r"should be less than the 20000 steps",
@@ -84,6 +86,7 @@ MISTAKES = {
     "models: {sinet: {settings: {interaction: 1}}}": r"settings.interaction: 1 is unknown, known: base, ",
     "models: {sinet: {settings: {interaction: ctam_all}}}": r"'ctam_all' is unknown, (known: base|did you mean)",
     "models: {multi-turn-qa: {datasets: {scierk: {settings: {}}}}}": r"qa.datasets: 'scierk' is not declared, did",
+    "models: {multi-turn-qa: {datasets: {ade-0: {settings: {}}}}}": r"qa.datasets: 'ade-0' has the values of ade; w",
     "models: {multi-turn-qa: {datasets: {scierc: {settings: {name: {}}}}}}": (
         r"models.multi-turn-qa.datasets.scierc.settings.name: unknown key, did you mean 'names'\?"
     ),

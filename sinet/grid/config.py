@@ -209,7 +209,7 @@ def _mistakes(config: Config) -> Iterator[str]:
     for name, model in config.models.items():
         if model.predictions is None:
             yield from _system_mistakes(f"models.{name}", model.system, model.settings, ".system")
-            yield from _unknown(f"models.{name}.datasets", model.datasets, _whole_datasets(config))
+            yield from _key_mistakes(config, f"models.{name}.datasets", model.datasets)
             for key, on in model.datasets.items():
                 yield from _system_mistakes(f"models.{name}.datasets.{key}", model.system, on.settings, "")
         else:
@@ -279,9 +279,14 @@ def _dataset_mistakes(config: Config, where: str, dataset: Dataset) -> Iterator[
         yield f"{where}.form_of: {shown(dataset.form_of)} is not declared"
 
 
-def _whole_datasets(config: Config) -> list[str]:
-    """What `recipe_key` gives of all datasets."""
-    return sorted({dataset.fold_of or key for key, dataset in config.datasets.items() if not dataset.form_of})
+def _key_mistakes(config: Config, where: str, names: Iterable[str]) -> Iterator[str]:
+    """Of datasets for which a recipe or a model has values: each has to be a `recipe_key`."""
+    keys = {name: recipe_key(config, name) for name in config.datasets}
+    for name in names:
+        if (key := keys.get(name, name)) != name:
+            yield f"{where}: {shown(name)} has the values of {key}; write {key}"
+        else:
+            yield from _unknown(where, [name], sorted({*keys.values()}))
 
 
 def _recipe_mistakes(config: Config, name: str) -> Iterator[str]:
@@ -291,7 +296,7 @@ def _recipe_mistakes(config: Config, name: str) -> Iterator[str]:
         where, training = f"recipes.{name}.{system}", changed.declared()
         yield from _system_mistakes(where, system, training.get("settings", {}), "")
         of_datasets, stages = training.get("datasets", {}), training.get("stages", {})
-        yield from _unknown(f"{where}.datasets", of_datasets, _whole_datasets(config))
+        yield from _key_mistakes(config, f"{where}.datasets", of_datasets)
         for dataset, changes in of_datasets.items():
             here = f"{where}.datasets.{dataset}"
             yield from _system_mistakes(here, system, changes.get("settings", {}), "")
