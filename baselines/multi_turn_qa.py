@@ -8,7 +8,7 @@ the encoder reads behind each question: types + the sum over heads of (relation,
 What differs from the released code:
 - A sentence is read alone, without a title and in one piece (released: windows of 300 pieces over a passage). What lies
   beyond the encoder behind a question is not read; `truncated_words` counts it for turn 1.
-- Triples of types are counted in the training data (`counts`; released: in the code); all are asked for without any.
+- Triples of types are counted in the training data (`counts`; released: in the code); before any, all are asked for.
 - An answer that cuts a word is the whole word. One that ends on a marker is dropped (released: shifted), and a relation
   of an entity with itself. Of nested answers the longest are tagged in training. Answers of turn 2 are entities, too: a
   relation here is between entities (released: turn 1 alone is scored).
