@@ -29,7 +29,19 @@ TOY = {
         COLOUR = "red"
 
         def helper():
-            from sinet.c import Late
+            try:
+                pass
+            except ValueError:
+                if far:
+                    pass
+                else:
+                    try:
+                        pass
+                    finally:
+                        match far:
+                            case 2:
+                                "A reason."
+                                from sinet.c import Late
             return Late().value
 
         def other():
@@ -84,6 +96,7 @@ def toy(tmp_path, monkeypatch):
         ("return Late().value", "return Late().value + 1", True),
         ("# a comment", "# another", False),
         ('"""Documented."""', '"""Otherwise."""', False),
+        ('"A reason."', '"Another."', False),
         ("return far()", "return (\n        far()\n    )", False),
         ('COLOUR = "red"', 'COLOUR = "blue"', False),
         ("return 1", "return 0", False),
