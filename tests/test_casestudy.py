@@ -242,7 +242,7 @@ def test_the_csv_of_groups_has_the_deviation_of_a_sample():
     assert set(made["sd"]) == {2.0} and set(made["mean"]) == {62.0} and set(made["n"]) == {3}
 
 
-def test_a_group_without_gold_entities_has_no_figures(tmp_path):
+def test_a_group_without_gold_entities_has_no_figures(tmp_path, monkeypatch):
     gold = sentence("a", AB, BC)
     write_sentences(tmp_path / "test.jsonl", [gold])
     write_sentences(tmp_path / "wrong.jsonl", [gold.with_labels([*gold.entities, Entity("Generic", 3, 5)], [])])
@@ -258,6 +258,11 @@ def test_a_group_without_gold_entities_has_no_figures(tmp_path):
     assert set(table.tidy["group"]) == {"in_triple"}
     assert [*map(str, table.frame["Out-of-triple entities (0)"].iloc[1])] == ["no gold"] * 3
     assert [*map(str, table.frame["", "n"])] == ["3", "3"]
+    drawn, declared = [], DECLARED | {"case_study": {"model": "sinet"}}
+    monkeypatch.setattr(report, "save", lambda figure, *_: drawn.append(figure))
+    report.draw(attended(tmp_path, *[[0, 0.5, 0.5, 0, 0, 0]] * 2), made, Grid(runs, declared, {}), tmp_path / "figure")
+    (_, *right), a_bar_and_a_point = drawn[0].axes, 2
+    assert [len(axis.lines) for axis in right] == [len(predictions) * a_bar_and_a_point] * 2, "of one group"
 
 
 def test_a_word_of_two_entities_is_in_triple_when_one_of_them_is():
