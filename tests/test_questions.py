@@ -193,14 +193,18 @@ def test_each_type_may_have_its_own_question(tiny_encoder):
 
 
 def test_the_questions_of_a_dataset_are_settings_of_its_runs():
+    """Over those of the model, which are over those of the recipe."""
     block, of = {"encoders": ["minilm"], "models": ["multi-turn-qa"], "recipe": "equal"}, {}
     for datasets in (["scierc", "conll04", "ace05", "ade-0"], ["scierc-documents"]):
-        plan = resolve(load_config() | {"grid": [block | {"datasets": datasets}], "seeds": [1]})
+        config = load_config() | {"grid": [block | {"datasets": datasets}], "seeds": [1]}
+        config["models"]["multi-turn-qa"]["settings"] = {"names": {"Drug": "medicine"}, "negative_questions": 7}
+        plan = resolve(config)
         of |= {run.split("/")[0]: plan.spec(run).settings for run in (*plan.runs, *plan.skipped_recipes)}
     assert of["scierc"] == of["scierc-documents"] and len(of["scierc"]["relation_question"]) == 7
+    assert of["scierc"]["names"] == {"Generic": "general term"}
     assert set(of["conll04"]["entity_question"]) == {"Loc", "Org", "Other", "Peop"}
     assert of["ace05"]["names"]["PER"] == "person" and "entity_question" not in of["ace05"]
-    assert "names" not in of["ade-0"] and of["ade-0"]["negative_questions"] == of["scierc"]["negative_questions"] == 20
+    assert of["ade-0"] == {"tails_to_the_right": False, "negative_questions": 7, "names": {"Drug": "medicine"}}
 
 
 def test_triples_of_the_training_data_are_counted_asked_for_and_saved(tiny_encoder):
