@@ -18,6 +18,7 @@ from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_atomically, write_text
 from sinet.grid.plan import Plan
+from sinet.grid.recipes import spell_out
 from sinet.grid.search import changed, draw
 from sinet.infer.predict import dev_curve
 from sinet.schema import Search
@@ -49,9 +50,12 @@ def choose(search: Search, plan: Plan, table: Path, out: Path) -> list[str]:
             best = max(of, key=lambda row: float(row["dev_rel_plus"]))  # of equal ones the first
             best["chosen"] = "yes"
             system = plan.config.models[model].system
+            trial = spell_out(plan.config, f"trial-{best['trial']}", system, dataset)[0]
             if not best["threshold"] and "threshold" in systems.settings(system).model_fields:
                 best["threshold"] = _threshold(search, plan, dataset, model, best["trial"])
             changes = changed(plan.config.recipes[search.recipe][system].declared(), json.loads(best["drawn"]))
+            # whole, so that a grid may give the others' in epochs
+            changes |= {key: getattr(trial, key) for key in ("epochs", "steps", "evaluate_every")}
             if best["threshold"]:
                 changes["settings"]["threshold"] = float(best["threshold"])
             chosen.setdefault(system, {"datasets": {}})["datasets"][dataset] = changes
