@@ -21,12 +21,13 @@ from tests.conftest import DATASETS
 
 TABLES = Path("results/shown/results-grid")
 ARCHIVE = Path("results/archive/shown")
-FOLDER = {"SciERC": "scierc", "CoNLL04": "conll04", "MiniLM": "minilm", "MPNet": "all-mpnet-base-v2"}
-FOLDER |= {"SINET": "sinet", "SINET Base": "sinet-base", "SpERT": "spert", "DyGIE++": "dygiepp", "PFN": "pfn"}
-FOLDER |= {"SPAN Multi-Head": "span-multihead", "Two are Better than One": "table-sequence", "PURE": "pure"}
+FOLDER = {"SciERC": "scierc", "MiniLM": "minilm"}
+FOLDER |= {"SINET": "sinet", "SpERT": "spert", "SINET Base": "sinet-base", "SINET +TAP": "sinet-tap"}
+FOLDER |= {"Base": "sinet-base", "Base+TAP": "sinet-tap", "Base+TAP+CTAM_NER": "sinet-ctam-ner"}
+FOLDER |= {"Base+TAP+CTAM_RE": "sinet-ctam-re", "Base+TAP+CTAM": "sinet"}
 FIGURES = ("Ent", "Rel", "Rel+")
-SYMMETRIC = {"Compare", "Conjunction"}  # of SciERC; CoNLL04 has no such type
-PAIRS = [("SciERC", "SINET", other) for other in ("DyGIE++", "SpERT", "SINET Base")]
+SYMMETRIC = {"Compare", "Conjunction"}
+PAIRS = [("SciERC", "SINET", other) for other in ("SpERT", "SINET Base", "SINET +TAP")]
 RESAMPLES, REPEATS = 10_000, 8
 ERRORS = 4
 """A printed figure may lie so many standard deviations of the repetitions from their mean."""
@@ -64,12 +65,13 @@ def f1(counts: np.ndarray) -> np.ndarray:
     return 200 * counts[..., 0] / (counts[..., 1] + counts[..., 2])
 
 
-def test_every_measured_cell_of_the_main_table():
-    """The four decimals of the table's CSV."""
-    measured = [row for row in rows("main") if row["source"].startswith("measured")]
+@pytest.mark.parametrize("table", ["main", "ablation"])
+def test_every_measured_cell(table):
+    """The four decimals of the table's CSV; relations of gold entities are of predictions that are not archived."""
+    measured = [row for row in rows(table) if row["source"].endswith("test") and row["figure"] in FIGURES]
     place = ("dataset", "encoder", "system")
     counts = {where: counted(*where) for where in {tuple(row[k] for k in place) for row in measured}}
-    assert len(measured) == 3 * len(counts) >= 9
+    assert len(measured) == 3 * len(counts) > 0
     for row in measured:
         values = f1(counts[tuple(row[k] for k in place)][FIGURES.index(row["figure"])].sum(axis=1)).tolist()
         mean = sum(values) / len(values)
@@ -153,9 +155,10 @@ def test_significance_of_a_pair(dataset, system, other):
         row["log t_p"] = math.log(float(row["t_p"]))
         for name in repeated[0]:
             found = [r[name] for r in repeated]
-            rounding = 4 / RESAMPLES if name == "bootstrap_p" else 0.0001
-            off = abs(float(row[name]) - np.mean(found))
-            assert off <= ERRORS * np.std(found, ddof=1) + rounding, (key, name, row[name], found)
+            mean, error, rounding = np.mean(found), np.std(found, ddof=1), 0.0001
+            if name == "bootstrap_p":  # twice a share of the resamples, so binomial: eight of them may lie too close
+                error, rounding = max(error, math.sqrt(2 * mean / RESAMPLES)), 4 / RESAMPLES
+            assert abs(float(row[name]) - mean) <= ERRORS * error + rounding, (key, name, row[name], found)
 
 
 def test_correction_of_all_comparisons():
