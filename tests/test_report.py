@@ -19,7 +19,7 @@ from sinet.files import read_sealed, write_sealed
 from sinet.grid.config import load_config
 from sinet.grid.plan import Plan
 from sinet.report.report import write_report
-from sinet.report.results import write_results
+from sinet.report.results import _tuning, write_results
 from sinet.report.summary import summary
 from sinet.report.table import NO_FIGURE, Cell, Table, frame, number, write
 from tests.browser import chromium, in_a_browser, texts
@@ -240,7 +240,10 @@ CoNLL04,MiniLM,short,SINET here,SpERT,Ent,9.0,,,,
 
 def trials(epochs: int) -> str:
     """Two trials of the system of `finished`, and one of another."""
-    drawn = [json.dumps({"encoder_lr": 5e-5, "epochs": n, "settings.dropout": 0.1}) for n in (1, epochs)]
+    drawn = [
+        json.dumps({"encoder_lr": 5e-5, "epochs": n, "schedule": "linear", "settings.dropout": 0.1})
+        for n in (1, epochs)
+    ]
     rows = [["m", drawn[0], 25.0, None], ["m", drawn[1], 25.5, "yes"], ["absent", drawn[0], 9.0, "yes"]]
     made = pd.DataFrame(rows, columns=["model", "drawn", "dev_rel_plus", "chosen"])
     return made.assign(dataset="d", encoder="e").to_csv(index=False)
@@ -278,8 +281,8 @@ def test_results_are_one_screen_of_scores_findings_and_what_it_took(tmp_path, mo
     assert rows[0] == [*head, "published Ent", "published Rel+"], "no column that is empty for all"
     assert rows[2] == ["SINET here", "MiniLM", "3", "64.20 ± 0.50", NO_FIGURE.text, "28.40 ± 0.25", "72.59", "40.13"]
     assert rows[6:9:2] == [
-        ["Tuned on dev", "On", "Rel+ of its trials", "encoder_lr", "epochs", "dropout", "threshold"],
-        ["SINET here", "d, e", "25.50 25.00", "5e-05", "2", "0.1", "0.50"],
+        ["Tuned on dev", "On", "Rel+ of its trials", "encoder_lr", "epochs", "schedule", "dropout", "threshold"],
+        ["SINET here", "d, e", "25.50 25.00", "5e-05", "2", "linear", "0.1", "0.50"],
     ]
     assert len(rows) == 9, "what the plan has not stands in no table"
     assert rows[3] == head and rows[5] == ["SINET here", "MiniLM", "1", "80.00", *[NO_FIGURE.text] * 2]
@@ -301,6 +304,15 @@ def test_results_are_one_screen_of_scores_findings_and_what_it_took(tmp_path, mo
     Path("trials.csv").write_text(trials(epochs=3))
     write_results([grid], Path("results/README.md"), Path("trials.csv"))
     assert "Tuned" not in Path("results/README.md").read_text(), "the runs were trained otherwise"
+
+
+def test_what_was_drawn_for_a_frozen_encoder_is_not_shown_and_steps_are_no_epochs(tmp_path):
+    (tmp_path / "trials.csv").write_text(trials(epochs=2))
+    for training, shown in (({"epochs": 2, "encoder_lr": None}, True), ({"epochs": None, "steps": 9}, False)):
+        recipes = {"short": {"sinet": training}}
+        plan = tiny_plan(tmp_path, {"d/e/m/0": "short"}, efficiency=None, case_study=None, recipes=recipes)
+        made = "".join(_tuning(pd.read_csv(tmp_path / "trials.csv"), plan))
+        assert (" frozen " in made) == shown and bool(made) == shown
 
 
 def test_results_are_checked_before_anything_is_removed(tmp_path, monkeypatch):

@@ -127,13 +127,14 @@ def _tuning(trials: pd.DataFrame, plan: Plan) -> list[str]:
             spec = plan.spec(run)
             settings = systems.settings(spec.system)(**spec.settings)
             made_of = spec.recipe.model_dump() | {f"settings.{k}": v for k, v in settings.model_dump().items()}
-            now = {key: made_of[key] for key in drawn[0]}
-            if any(value not in (None, drawn[0][key]) for key, value in now.items()):
+            frozen = {"encoder_lr": None} if "encoder_lr" in drawn[0] and spec.recipe.encoder_lr is None else {}
+            now = drawn[0] | frozen
+            if any(made_of[key] != value for key, value in now.items()):
                 continue  # trained otherwise
             names = plan.config.models[model].title, plan.config.datasets[dataset].title
             on_dev = " ".join(f"{figure:.2f}" for figure in sorted(of["dev_rel_plus"], reverse=True))
             place = {"Tuned on dev": names[0], "On": f"{names[1]}, {plan.config.encoders[encoder].title}"}
-            values = {k.removeprefix("settings."): "frozen" if v is None else f"{v:g}" for k, v in now.items()}
+            values = {k.removeprefix("settings."): "frozen" if v is None else str(v) for k, v in now.items()}
             threshold = {"threshold": made_of.get("settings.threshold")}
             rows.append(place | {"Rel+ of its trials": on_dev} | values | threshold)
     return [_markdown(rows)] if rows else []
