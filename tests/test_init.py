@@ -158,6 +158,15 @@ def test_what_cannot_be_declared_is_one_line(here, capsys):
     assert "looks like doccano" in (said := refused(capsys, "export.jsonl")) and "`sinet convert FILE" in said
 
 
+@pytest.mark.parametrize("seen, epochs", [(14_000, 100), (8 * 30, 30), (8, 8)])
+def test_few_sentences_are_seen_a_hundred_times_at_most_and_many_eight_times_at_least(here, monkeypatch, seen, epochs):
+    monkeypatch.setattr("sinet.grid.init.SEEN", seen)
+    write_sentences(Path("ten.jsonl"), read_sentences(TEN))
+    assert main(["init", "ten.jsonl"]) == 0
+    recipe = resolve(load_config("mine.yaml"), offline=True).spec("mine/minilm/sinet/0").recipe
+    assert (recipe.epochs, recipe.steps, recipe.evaluate_every, recipe.selection) == (epochs, None, 1, "dev_rel_plus")
+
+
 def test_without_a_dev_file_a_share_is_held_out_and_a_repeated_name_is_seen(here):
     for name in ("train", "test"):
         write_sentences(Path(f"{name}.jsonl"), read_sentences(TEN))

@@ -208,7 +208,7 @@ def _configuration(
         + "seeds: [0]\ngrid:\n"
         + textwrap.indent(_yaml([{"datasets": [name], "encoders": ["minilm"], "models": ["sinet"]}]), "  ")
         + "    recipe: equal\n"
-        + f"# its length in epochs: about {SEEN:,} sentences, eight epochs at least\n{_yaml(length)}"
+        + f"# its length in epochs: about {SEEN:,} sentences in eight to a hundred epochs\n{_yaml(length)}"
         + "efficiency: null\ncase_study: null\n"
     )
 
