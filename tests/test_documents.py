@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,21 @@ def test_the_headline_figures_are_those_of_the_tables():
         shown = r" *\| ".join(map(re.escape, cells.split(" | ")))
         place = r"(SciERC, )?MiniLM"  # of a system, of a setting of the ablation
         assert re.search(rf"^\| {re.escape(system)} +\| {place} +\| {n} +\| {shown} *\|", tables, re.M), system
+    said = " ".join(readme.split())
+    (tested, reach) = re.search(
+        r"Of (\d+) comparisons none is significant: differences below (\S+ to \S+ Rel\+)", said
+    ).groups()
+    assert (
+        f" 0 of {tested} tested comparisons are significant" in tables and f", {reach} would have been missed" in tables
+    )
+    dev: dict[str, list[float]] = {}
+    for path in (ROOT / "results" / "archive" / "shown").glob("scierc/minilm/*/*/training.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        dev.setdefault(path.parts[-3], []).append(record["dev"]["rel_plus"])
+    of = {model: f"{statistics.mean(figures):.2f}" for model, figures in dev.items()}
+    sinet, spert, *ablation = of.pop("sinet"), of.pop("spert"), *of.values()
+    least, most = min(ablation), max(ablation)
+    assert f"is {sinet} for SINET, {spert} for SpERT, {least} to {most} for the ablation" in said
 
 
 def test_the_example_sentence_is_one():
