@@ -147,6 +147,8 @@ def test_the_best_on_dev_is_chosen_of_finished_searches_alone(trained, tmp_path)
     assert list(csv.DictReader(table.open())) == rows
     with pytest.raises(UserError, match="dygiepp on scierc: 0 of 3 trials"):
         choose(declared(seed=5), elsewhere, table, out)
+    with pytest.raises(UserError, match="elsewhere: planned with fewer than 4 trials"):
+        choose(declared(trials=4), elsewhere, table, out)
 
 
 def test_the_search_of_the_project_is_a_grid():

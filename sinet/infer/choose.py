@@ -36,8 +36,10 @@ def choose(search: Search, plan: Plan, table: Path, out: Path) -> list[str]:
     A trial is known from its runs as they are planned now, else from the row that `table` has of it.
 
     Raises:
-        UserError: nothing could be chosen.
+        UserError: nothing could be chosen; a plan of fewer trials than the search has.
     """
+    if f"trial-{search.trials - 1}" not in plan.config.recipes:
+        raise UserError(f"{plan.results}: planned with fewer than {search.trials} trials; run sinet search again")
     rows = list(_rows(search, plan, table))
     chosen: dict[str, dict] = {}
     lacking = []
