@@ -160,7 +160,9 @@ def test_what_cannot_be_declared_is_one_line(here, capsys):
 
 @pytest.mark.parametrize("seen, epochs", [(14_000, 100), (8 * 30, 30), (8, 8)])
 def test_few_sentences_are_seen_a_hundred_times_at_most_and_many_eight_times_at_least(here, monkeypatch, seen, epochs):
-    monkeypatch.setattr("sinet.grid.init.SEEN", seen)
+    base = load_config()
+    base["recipes"]["equal"]["defaults"]["steps"] = seen // base["recipe_defaults"]["batch_size"]
+    monkeypatch.setattr("sinet.grid.init.load_config", lambda: base)
     write_sentences(Path("ten.jsonl"), read_sentences(TEN))
     assert main(["init", "ten.jsonl"]) == 0
     recipe = resolve(load_config("mine.yaml"), offline=True).spec("mine/minilm/sinet/0").recipe

@@ -58,6 +58,7 @@ def plan(
             print(f"skipped: {run}: {reason}", file=sys.stderr)
 
 
+TRIALS = Path("config/search/trials.csv")
 SearchFile = Annotated[Path, Option("the search: its space, trials, models, datasets")]
 
 
@@ -87,7 +88,7 @@ def search(
 def choose(
     search: SearchFile = Path("config/search/search.yaml"),
     trials: Annotated[Path, Option("folder of the trials, as `sinet search` named it", "DIR")] = Path("results/search"),
-    table: Annotated[Path, Option("CSV of all trials to write")] = Path("config/search/trials.csv"),
+    table: Annotated[Path, Option("CSV of all trials to write")] = TRIALS,
     out: Annotated[Path, Option("recipes to write, as a configuration file")] = Path("config/chosen.yaml"),
 ) -> None:
     """Write the trials of a search as data, and as the searched recipe what was best on dev. Of systems with a
@@ -185,7 +186,7 @@ def results(configs: Configs, out: Annotated[Path, Option("Markdown to write")] 
     """Write results/README.md: tables and figures of finished grids, and how they were made."""
     from sinet.report.results import write_results
 
-    write_results([(path, _resolved(path)) for path in configs], out, Path("config/search/trials.csv"))
+    write_results([(path, _resolved(path)) for path in configs], out, TRIALS)
 
 
 @command

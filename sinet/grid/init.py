@@ -25,9 +25,8 @@ SPLITS = ("train", "dev", "test")
 HELD_OUT = 0.1
 """Share of the sentences that is dev, and share that is test, of a file that is divided; share of train that is dev
 where only dev is missing."""
-SEEN, EPOCHS = 14_000, (8, 100)
-"""Sentences that a training by recipe `equal` sees; here about as many, in whole epochs, no fewer and no more than
-these."""
+EPOCHS = 8, 100
+"""As many sentences are seen as by recipe `equal`, as whole epochs come to, no fewer and no more than these."""
 DECLARED_COUNTS = ("sentences", "tokens", "entities", "relations")
 FEWEST, HEAD_FIRST, SAME_TYPES, BOTH_WAYS = 10, 0.85, 0.75, 0.5
 """A relation type may be without a direction if so many of it are annotated, the head comes first in this share of them
@@ -193,7 +192,8 @@ def _configuration(
         fixed = ("test",)
     declared |= {"entity_types": list(labels.entity_types), "relation_types": list(labels.relation_types)}
     counts = {split: {key: count(splits[split], labels)[key] for key in DECLARED_COUNTS} for split in fixed}
-    epochs = min(max(round(SEEN / len(splits["train"])), EPOCHS[0]), EPOCHS[1])
+    seen = base["recipes"]["equal"]["defaults"]["steps"] * base["recipe_defaults"]["batch_size"]
+    epochs = min(max(round(seen / len(splits["train"])), EPOCHS[0]), EPOCHS[1])
     length = {"recipes": {"equal": {"defaults": {"steps": None, "epochs": epochs, "evaluate_every": 1}}}}
     hints = "".join(textwrap.indent(line, "    # ") + "\n" for line in _hints(splits, labels))
     return (
@@ -208,7 +208,7 @@ def _configuration(
         + "seeds: [0]\ngrid:\n"
         + textwrap.indent(_yaml([{"datasets": [name], "encoders": ["minilm"], "models": ["sinet"]}]), "  ")
         + "    recipe: equal\n"
-        + f"# its length in epochs: about {SEEN:,} sentences in eight to a hundred epochs\n{_yaml(length)}"
+        + f"# its length in epochs: about {seen:,} sentences in eight to a hundred epochs\n{_yaml(length)}"
         + "efficiency: null\ncase_study: null\n"
     )
 

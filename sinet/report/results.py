@@ -58,6 +58,7 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path, trials: Path) -
     for config, plan in grids:
         _check(config, plan)
     parts = [INTRODUCTION.format(configs=" ".join(str(config) for config, _ in grids))]
+    tuned = pd.read_csv(trials) if trials.is_file() else None
     for (config, plan), name in zip(grids, names, strict=True):
         folder = out.parent / "shown" / name
         shutil.rmtree(folder, ignore_errors=True)
@@ -71,7 +72,7 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path, trials: Path) -
         parts += [
             *_scores(tables["main"], made),
             *_ablation(tables["ablation"]),
-            *(_tuning(pd.read_csv(trials), made) if trials.is_file() else ()),
+            *_tuning(tuned, made),
             *_efficiency(tables.get("efficiency")),
         ]
         parts += [
@@ -118,25 +119,28 @@ def _ablation(lines: pd.DataFrame) -> list[str]:
     return [_markdown(rows)] if rows else []
 
 
-def _tuning(trials: pd.DataFrame, plan: Plan) -> list[str]:
+def _tuning(trials: pd.DataFrame | None, plan: Plan) -> list[str]:
     """The trials of each system that is trained by what was chosen of them: their Rel+ on dev, and the choice."""
+    if trials is None:
+        return []
     rows = []
     for (dataset, encoder, model), of in trials.groupby(["dataset", "encoder", "model"], sort=False):
-        drawn = [json.loads(text) for text in of.loc[of["chosen"] == "yes", "drawn"]]
-        for run in plan.at(dataset, encoder, model)[:1] if drawn else ():
-            spec = plan.spec(run)
-            settings = systems.settings(spec.system)(**spec.settings)
-            made_of = spec.recipe.model_dump() | {f"settings.{k}": v for k, v in settings.model_dump().items()}
-            frozen = {"encoder_lr": None} if "encoder_lr" in drawn[0] and spec.recipe.encoder_lr is None else {}
-            now = drawn[0] | frozen
-            if any(made_of[key] != value for key, value in now.items()):
-                continue  # trained otherwise
-            names = plan.config.models[model].title, plan.config.datasets[dataset].title
-            on_dev = " ".join(f"{figure:.2f}" for figure in sorted(of["dev_rel_plus"], reverse=True))
-            place = {"Tuned on dev": names[0], "On": f"{names[1]}, {plan.config.encoders[encoder].title}"}
-            values = {k.removeprefix("settings."): "frozen" if v is None else str(v) for k, v in now.items()}
-            threshold = {"threshold": made_of.get("settings.threshold")}
-            rows.append(place | {"Rel+ of its trials": on_dev} | values | threshold)
+        chosen, runs = of.loc[of["chosen"] == "yes", "drawn"], plan.at(dataset, encoder, model)
+        if chosen.empty or not runs:
+            continue
+        drawn, spec = json.loads(chosen.item()), plan.spec(runs[0])
+        settings = systems.settings(spec.system)(**spec.settings)
+        made_of = spec.recipe.model_dump() | {f"settings.{k}": v for k, v in settings.model_dump().items()}
+        if "encoder_lr" in drawn and spec.recipe.encoder_lr is None:
+            drawn["encoder_lr"] = None  # a frozen encoder stays so
+        if any(made_of[key] != value for key, value in drawn.items()):
+            continue  # trained otherwise
+        names = plan.config.models[model].title, plan.config.datasets[dataset].title
+        on_dev = " ".join(f"{figure:.2f}" for figure in sorted(of["dev_rel_plus"], reverse=True))
+        place = {"Tuned on dev": names[0], "On": f"{names[1]}, {plan.config.encoders[encoder].title}"}
+        values = {k.removeprefix("settings."): "frozen" if v is None else str(v) for k, v in drawn.items()}
+        threshold = {"threshold": made_of.get("settings.threshold")}
+        rows.append(place | {"Rel+ of its trials": on_dev} | values | threshold)
     return [_markdown(rows)] if rows else []
 
 
