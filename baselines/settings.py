@@ -413,6 +413,8 @@ class TableSequence(Settings):
     """Layers of both encoders."""
     dropout: Dropout = 0.5
     """Dropout on characters and words, in the layers, and before the tags."""
+    word_vectors: bool = False
+    """Whether a word is represented by GloVe's vector too (`sinet vectors`), as in the paper."""
     cache_mib: Natural = 1024
     """Memory for the frozen encoder's features of training sentences, MiB; more goes to disk."""
 
@@ -421,6 +423,10 @@ class TableSequence(Settings):
         if self.hidden_size % 2 or self.hidden_size % self.heads:
             raise mistake(f"hidden_size {self.hidden_size} should be even and a multiple of {self.heads} heads")
         return self
+
+    @property
+    def needs_word_vectors(self) -> bool:
+        return self.word_vectors
 
 
 class TCRE(TableFillingSettings):

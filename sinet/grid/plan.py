@@ -445,7 +445,11 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
                 of_two = systems.settings(config.models[model].system).two_roles
                 if of_two and (what := other_roles(dataset)):
                     raise UserError(f"{where}{model} cannot read {dataset}: {what}")
-                reason = without_files(dataset) or without_weights(encoder) or _without_parser(config, model)
+                reason = (
+                    without_files(dataset)
+                    or without_weights(encoder)
+                    or _without_input(config, block.recipe, model, dataset)
+                )
             for run in (f"{dataset}/{encoder}/{model}/{seed}" for seed in seeds):
                 if run in seen:
                     raise UserError(f"grid[{number}]: {run} is in grid[{seen[run]}] already; a run has one recipe")
@@ -457,13 +461,18 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
     return Plan(config, Path(config.results), runs, skipped, recipes_)
 
 
-def _without_parser(config: Config, model: str) -> str | None:
-    """Why a model cannot have the parses that it reads."""
-    if not systems.settings(config.models[model].system).needs_parses:
-        return None
-    from sinet.data.parse import absent_parser
+def _without_input(config: Config, recipe: str, model: str, dataset: str) -> str | None:
+    """Why a model cannot have the parses or word vectors that it reads."""
+    of = systems.settings(config.models[model].system)
+    if of.needs_parses:
+        from sinet.data.parse import absent_parser
 
-    return absent_parser()
+        return absent_parser()
+    if of(**_spelled_out(config, recipe, model, dataset)[1]).needs_word_vectors:
+        from sinet.data.vectors import absent_vectors
+
+        return absent_vectors()
+    return None
 
 
 def _check_training(config: Config, where: str, recipe_name: str, model: str, dataset: str) -> None:

@@ -49,6 +49,11 @@ class Settings(Strict):
         return False
 
     @property
+    def needs_word_vectors(self) -> bool:
+        """Whether it reads GloVe's word vectors (`sinet.data.vectors`)."""
+        return False
+
+    @property
     def learns_clusters(self) -> bool:
         """Whether it is trained on coreference, which the training split then has to annotate."""
         return False
