@@ -1,10 +1,10 @@
 """Finished runs archived without their weights: small enough to be published beside the code that made them.
 
 An archived run is `FOLDER/DATASET/ENCODER/MODEL/SEED/` with what its training measured (`training.json`, `log.csv`),
-its predictions of the test split and, of the studied model, its attention (both compressed). From these a grid whose
-configuration names the folder (`archive:`) makes, scored anew and without training, all tables and figures but those of
-a clock and the sentences of the case study. Any other run is trained as ever, so a grid too long for one machine or one
-night is made in pieces.
+its predictions of the test split and, of the studied model, its attention (both compressed). What was counted and timed
+of a dataset and encoder is `FOLDER/efficiency/DATASET/ENCODER/`. From these a grid whose configuration names the folder
+(`archive:`) makes, scored anew and without training, all tables and figures but the sentences of the case study. Any
+other run is trained as ever, so a grid too long for one machine or one night is made in pieces.
 
 An archived run has the settings that the configuration asks for; the code may have changed since, so the tables name
 the commit that it was trained at.
@@ -19,13 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from sinet.errors import UserError
-from sinet.files import check_sum, read_sealed, write_atomically
+from sinet.files import check_sum, read_sealed, write_atomically, write_sealed
 from sinet.grid.plan import Plan
 from sinet.schema import RunSpec
 
 PLAIN = ("log.csv", "log.csv.sha256", "predictions.jsonl.sha256", "training.json")
 """The last is written last: where it is, an archived run is whole."""
 PREDICTIONS, ATTENTION = "predictions.jsonl", "attention.json"
+MEASURED, ASKED = ("flops.json", "timing.json"), "asked.json"
+"""Of an archived efficiency: its figures, and of what they are. The last is written last, too."""
 
 
 def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
@@ -50,11 +52,27 @@ def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
             refused.append(f"{archived}: archived without {missing[0]}, which this grid needs; it is trained anew")
         else:
             taken.append(run)
-    return replace(plan, archived=taken), refused
+    measured = []
+    for place in plan.places if plan.config.archive and plan.config.efficiency else ():
+        folder = Path(plan.config.archive or "") / "efficiency" / Path(*place)
+        if not {*plan.systems_at(*place).values()} <= {*taken} or not (folder / ASKED).is_file():
+            continue
+        if read_sealed(folder / ASKED, "asked")["asked"] == _asked(plan, *place):
+            measured.append(list(place))
+        else:
+            refused.append(f"{folder}: archived under other settings than the configuration's; it is left out")
+    return replace(plan, archived=taken, archived_places=measured), refused
+
+
+def _asked(plan: Plan, dataset: str, encoder: str) -> dict:
+    """What the configuration asks to be counted and timed there, and of which trainings."""
+    runs = {model: plan.spec(run).model_dump() for model, run in plan.systems_at(dataset, encoder).items()}
+    return {"efficiency": plan.config.efficiency and plan.config.efficiency.model_dump(), "runs": runs}
 
 
 def archive(plan: Plan, out: Path) -> list[str]:
-    """Copy the finished runs of a grid to `out`; their paths. What is archived there of others stays.
+    """Copy the finished runs of a grid to `out`, and what was counted and timed of them; the runs' paths. What is
+    archived there of others stays.
 
     A run is finished when its record was made of this very training, under the settings of the grid.
 
@@ -79,6 +97,18 @@ def archive(plan: Plan, out: Path) -> list[str]:
         archived.append(run)
     if not archived:
         raise UserError(f"{plan.results}/runs: none of the {len(plan.trained)} runs is finished; run the grid first")
+    for place in plan.measured:
+        source, target = (folder / "efficiency" / Path(*place) for folder in (plan.results, out))
+        files, runs = [source / name for name in MEASURED], [*plan.systems_at(*place).values()]
+        if not {*runs} <= {*archived} or not all(file.is_file() for file in files):
+            continue
+        (target / ASKED).unlink(missing_ok=True)
+        trained = max(plan.file(run, "training.json").stat().st_mtime_ns for run in runs)
+        if min(file.stat().st_mtime_ns for file in files) >= trained:
+            target.mkdir(parents=True, exist_ok=True)
+            for file in files:
+                write_atomically(target / file.name, functools.partial(shutil.copyfile, file))
+            write_sealed(target / ASKED, {"asked": _asked(plan, *place)})
     return archived
 
 
@@ -96,16 +126,17 @@ def _compress(path: Path, to: Path) -> None:
 
 
 def unarchive(archived: Path, names: Sequence[str], out: Path) -> None:
-    """Put files of the archived run in the folder `archived` into the run's folder `out`, with their checksums.
+    """Put files of the archived run or efficiency in the folder `archived` into its folder `out`, with their checksums.
 
     Raises:
         UserError: a file that is damaged, or not what it was.
     """
     for name in (*names, *(f"{name}.sha256" for name in names if f"{name}.sha256" in PLAIN)):
-        path = archived / (name if name in PLAIN else f"{name}.gz")
+        plain = name in (*PLAIN, *MEASURED)
+        path = archived / (name if plain else f"{name}.gz")
         data = path.read_bytes()
         try:
-            data = data if name in PLAIN else gzip.decompress(data)
+            data = data if plain else gzip.decompress(data)
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{path} is damaged ({error}); take it from the repository again") from None
         out.mkdir(parents=True, exist_ok=True)

@@ -46,6 +46,7 @@ STEPS = {
     "report_page": ("sinet.report.report.write_report",),
     "unarchive": ("sinet.archive.unarchive",),
     "unarchive_attention": ("sinet.archive.unarchive",),
+    "unarchive_efficiency": ("sinet.archive.unarchive",),
 }
 """The functions that each rule calls: a job is repeated when a definition that they reach has changed."""
 FIRST = 20_000

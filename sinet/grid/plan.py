@@ -73,6 +73,7 @@ class _Written(Strict):
     skipped: dict[str, str]
     skipped_recipes: dict[str, str]
     archived: list[str]
+    archived_places: list[list[str]]
     failed: dict[str, str]
     unmeasured: list[list[str]]
 
@@ -91,6 +92,8 @@ class Plan:
     skipped_recipes: dict[str, str] = field(default_factory=dict)
     archived: list[str] = field(default_factory=list)
     """Runs that are taken from the archive, without their weights."""
+    archived_places: list[list[str]] = field(default_factory=list)
+    """Datasets and encoders of which counts and times are taken from it."""
     failed: dict[str, str] = field(default_factory=dict)
     """Runs without a result, with the reason."""
     unmeasured: list[list[str]] = field(default_factory=list)
@@ -126,6 +129,7 @@ class Plan:
             "skipped": self.skipped,
             "skipped_recipes": self.skipped_recipes,
             "archived": self.archived,
+            "archived_places": self.archived_places,
             "failed": self.failed,
             "unmeasured": self.unmeasured,
         }
@@ -216,11 +220,13 @@ class Plan:
 
     @functools.cached_property
     def measured(self) -> list[tuple[str, str]]:
-        """Those of which all systems are counted and timed together: none where a run is archived without weights."""
+        """Those of which all systems are counted and timed together, here or before they were archived: none else with
+        a run that is archived without weights."""
         if self.config.efficiency is None:
             return []
-        whole = (p for p in self.places if not set(self.systems_at(*p).values()) & {*self.archived})
-        return [place for place in whole if [*place] not in self.unmeasured]
+        taken = (place for place in self.places if set(self.systems_at(*place).values()) & {*self.archived})
+        lost = [*([*place] for place in taken if [*place] not in self.archived_places), *self.unmeasured]
+        return [place for place in self.places if [*place] not in lost]
 
     def efficiency(self) -> list[Path] | None:
         """Folders of what was counted and timed; None where the grid measures neither."""

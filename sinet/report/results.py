@@ -73,7 +73,7 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path, trials: Path) -
             *_scores(tables["main"], made),
             *_ablation(tables["ablation"]),
             *_tuning(tuned, made),
-            *_efficiency(tables.get("efficiency")),
+            *_efficiency(tables.get("efficiency"), made),
         ]
         parts += [
             _findings(tables["significance"]),
@@ -144,7 +144,7 @@ def _tuning(trials: pd.DataFrame | None, plan: Plan) -> list[str]:
     return [_markdown(rows)] if rows else []
 
 
-def _efficiency(lines: pd.DataFrame | None) -> list[str]:
+def _efficiency(lines: pd.DataFrame | None, plan: Plan) -> list[str]:
     if lines is None or lines.empty:
         return []
     measured = lines[lines["source"] == "measured"]
@@ -153,7 +153,10 @@ def _efficiency(lines: pd.DataFrame | None) -> list[str]:
         figures = of.set_index("figure")["mean"]
         found = {name: figures.get(key) for name, key in EFFICIENCY.items() if key in figures}
         rows.append({"Efficiency": system, "On": f"{dataset}, {encoder}"} | found)
-    return [_markdown(rows, "{:,.1f}")] if rows else []
+    timings = [read_sealed(folder / "timing.json") for folder in plan.efficiency() or ()]
+    clocks = dict.fromkeys(f"{t['sentences']} of {t['of_sentences']} test sentences on {machine(t)}" for t in timings)
+    note = f"FLOPs are multiply-adds a sentence; times, float32: {'; '.join(clocks)}. Weights of the first seed.\n"
+    return [_markdown(rows, "{:,.1f}"), note] if rows else []
 
 
 def _findings(lines: pd.DataFrame) -> str:

@@ -1,5 +1,5 @@
-# Runs archived without weights (config: archive) -> what their training and prediction had made. Nothing of them is trained,
-# counted or timed.
+# Runs archived without weights (config: archive) -> what their training and prediction had made, and what was counted and
+# timed of them then. Nothing of them is trained, counted or timed.
 if PLAN.archived:
 
     localrules:
@@ -55,3 +55,35 @@ if PLAN.archived:
             code=GRID.code("unarchive_attention"),
         shell:
             "python -m sinet step unarchive --archived {params.archived:q} --out {params.out:q} --files attention.json 2> {log:q}"
+
+
+if PLAN.archived_places:
+
+    localrules:
+        unarchive_efficiency,
+
+    ruleorder: unarchive_efficiency > count_flops
+    ruleorder: unarchive_efficiency > time_inference
+
+    rule unarchive_efficiency:
+        input:
+            flops=f"{PLAN.config.archive}/efficiency/{{place}}/flops.json",
+            timing=f"{PLAN.config.archive}/efficiency/{{place}}/timing.json",
+        output:
+            flops=f"{RESULTS}/efficiency/{{place}}/flops.json",
+            timing=f"{RESULTS}/efficiency/{{place}}/timing.json",
+        log:
+            f"{LOGS}/unarchive_efficiency/{{place}}.log",
+        benchmark:
+            f"{LOGS}/unarchive_efficiency/{{place}}.benchmark.tsv"
+        wildcard_constraints:
+            place="|".join("/".join(place).replace(".", "[.]") for place in PLAN.archived_places),
+        conda:
+            ENVIRONMENT
+        params:
+            archived=subpath(input.flops, parent=True),
+            out=subpath(output.flops, parent=True),
+            code=GRID.code("unarchive_efficiency"),
+        shell:
+            "python -m sinet step unarchive --archived {params.archived:q} --out {params.out:q}"
+            " --files flops.json timing.json 2> {log:q}"
