@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from sinet.errors import nearest
 from sinet.model.settings import (
     SINET,
     Dropout,
@@ -123,6 +124,11 @@ class MultiTurnQA(Settings):
                     if text in texts[:i]:
                         both = f"{types[texts.index(text)]!r} and {types[i]!r} are both {text!r} in questions"
                         return f"{where}: {both}; give one of them other words"
+        known = [*entity_types, *relation_types], entity_types, relation_types
+        for key, types in zip(("names", *(key for key, *_ in QUESTIONS)), known, strict=True):
+            words = getattr(self, key)
+            if isinstance(words, dict) and (unknown := [name for name in words if name not in types]):
+                return f"{key}: {unknown[0]!r} is no such type of the data, {nearest(unknown[0], types)}"
         return None
 
     def templates(self, key: str, types: Sequence[str]) -> list[str]:

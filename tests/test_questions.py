@@ -103,9 +103,14 @@ def test_the_question_of_one_type_has_to_ask_for_something(key, text, right):
             {"entity_question": dict.fromkeys(LABELS.entity_types, "which {tail}?"), "names": {"Task": "method"}},
             "names: 'Method' and 'Task' are both 'method' in questions; give one of them other words",
         ),
+        ({"names": {"Methd": "way"}}, "names: 'Methd' is no such type of the data, did you mean 'Method'?"),
+        (
+            {"entity_question": {name: f"which {name}?" for name in (*LABELS.entity_types, "Used-for")}},
+            "entity_question: 'Used-for' is no such type of the data, known: ",
+        ),
     ],
 )
-def test_types_without_a_question_of_their_own_are_refused(settings, wrong, tiny_encoder):
+def test_types_without_a_question_of_their_own_and_questions_without_a_type_are_refused(settings, wrong, tiny_encoder):
     with pytest.raises(ValueError, match=re.escape(f"settings.{wrong}")):
         new_model(tiny_encoder, **settings)
     one = dict.fromkeys(LABELS.relation_types, "which {tail} and {relation}?")
