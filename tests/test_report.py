@@ -18,7 +18,7 @@ from sinet.evaluate.metrics import facts, score
 from sinet.files import read_sealed, write_sealed
 from sinet.grid.config import load_config
 from sinet.grid.plan import Plan
-from sinet.report.report import write_report
+from sinet.report.report import _settings, write_report
 from sinet.report.results import _tuning, write_results
 from sinet.report.summary import summary
 from sinet.report.table import NO_FIGURE, Cell, Table, frame, number, write
@@ -516,3 +516,8 @@ def test_the_keyboard_is_enough(fresh):
     more = fresh.find_element("id", "more")
     more.send_keys(Keys.ENTER)
     assert len(texts(fresh, "#list .sentence")) == 30 and not more.is_displayed()
+
+
+def test_settings_by_type_are_counted_in_the_plan():
+    said = _settings({"max_heads": 20, "names": {"PER": "person", "LOC": "place"}})
+    assert said == "max_heads 20, names for 2 types" and _settings({}) == "as declared by the system"

@@ -189,6 +189,11 @@ def _machines(runs: Sequence[dict]) -> list[dict]:
     return [{"title": title, "commit": c, "versions": v, "runs": of} for (title, c, v), of in machines.items()]
 
 
+def _settings(of: dict) -> str:
+    said = (f"{k} for {len(v)} types" if isinstance(v, dict) else f"{k} {v}" for k, v in of.items())
+    return ", ".join(said) or "as declared by the system"
+
+
 def _trainings(grid: Grid) -> dict:
     """How each model, or part of it, is trained: its recipe and settings, where, with which seeds."""
 
@@ -206,7 +211,7 @@ def _trainings(grid: Grid) -> dict:
             **{"Optimiser": t.optimizer, "Schedule": t.schedule, "Encoder rate": rate(t.encoder_lr)},
             **{"Head rate": rate(t.head_lr), "Decay": rate(t.weight_decay), "Warm-up": rate(t.warmup)},
             **{"Clip": rate(t.clip), "Selection": t.selection},
-            "Settings": ", ".join(f"{k} {v}" for k, v in run["settings"].items()) or "as declared by the system",
+            "Settings": _settings(run["settings"]),
         }
         for run in filter(is_trained, grid.runs)
         for part, t in recorded(run).trainings
