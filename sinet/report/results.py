@@ -24,8 +24,8 @@ from sinet.report.table import NO_FIGURE, mean_sd
 INTRODUCTION = """\
 # Results
 
-`make results CONFIGS="{configs}"`. Test splits, micro F1 x 100, symmetric relation types free of direction; mean ±
-standard deviation over n seeds. Published figures have other encoders and protocols (table
+`make results CONFIGS="{configs}"`. Test splits, and Rel+ on dev; micro F1 x 100, symmetric relation types free of
+direction; mean ± standard deviation over n seeds. Published figures have other encoders and protocols (table
 `published_vs_measured`); the notes of a grid's tables say on what each row was measured.
 """
 SHOWN_FIGURES = ("significance", "attention_mass")
@@ -69,9 +69,10 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path, trials: Path) -
                 shutil.copyfile(plan.results / kind / f"{file}.{ending}", folder / f"{file}.{ending}")
         tables = {table: pd.read_csv(folder / f"{table}.csv") for table in made.tables}
         parts += [f"## `{config}`\n", *([f"{plan.config.remark}\n"] if plan.config.remark else [])]
+        on_dev = _on_dev(plan)
         parts += [
-            *_scores(tables["main"], made),
-            *_ablation(tables["ablation"]),
+            *_scores(tables["main"], made, on_dev),
+            *_ablation(tables["ablation"], on_dev),
             *_tuning(tuned, made),
             *_efficiency(tables.get("efficiency"), made),
         ]
@@ -86,7 +87,18 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path, trials: Path) -
     write_text(out, "\n".join(parts))
 
 
-def _scores(lines: pd.DataFrame, plan: Plan) -> list[str]:
+def _on_dev(plan: Plan) -> dict[tuple[str, str, str], str]:
+    """Rel+ on dev by the titles of dataset, encoder and model; of the ablation by its setting, too."""
+    seeds: dict[tuple[str, str, str], list[float]] = {}
+    for run in plan.specs():
+        record, model = read_sealed(plan.file(run.path, "record.json")), plan.config.models[run.model]
+        where = plan.config.datasets[run.dataset].title, plan.config.encoders[run.encoder_name].title
+        for name in filter(None, (model.title, model.setting)) if record.get("dev") else ():
+            seeds.setdefault((*where, name), []).append(record["dev"]["rel_plus"])
+    return {place: mean_sd(figures).text for place, figures in seeds.items()}
+
+
+def _scores(lines: pd.DataFrame, plan: Plan, on_dev: dict[tuple[str, str, str], str]) -> list[str]:
     """A table a dataset: what was measured, and beside it what is published of the same system."""
     known = {of.title: of.published for of in plan.config.models.values()}
     measured = _measured(lines)
@@ -99,7 +111,8 @@ def _scores(lines: pd.DataFrame, plan: Plan) -> list[str]:
         for (encoder, _, system), of in there.groupby(["encoder", "source", "system"], sort=False):
             elsewhere = published[published["system"] == known.get(system)].groupby("figure")["mean"].max()
             beside = {f"published {name}": elsewhere.get(name) for name in METRICS.values()} if len(published) else {}
-            rows.append({"System": system, "Encoder": encoder, "n": of["n"].max()} | _mean_sd(of) | beside)
+            dev = {"dev Rel+": on_dev.get((dataset, encoder, system))}
+            rows.append({"System": system, "Encoder": encoder, "n": of["n"].max()} | _mean_sd(of) | dev | beside)
         parts += [f"### {dataset}\n", _markdown(rows)]
     return parts
 
@@ -109,10 +122,12 @@ def _measured(lines: pd.DataFrame) -> pd.DataFrame:
     return lines[lines["source"].str.match(r"measured.*\btest\b")]
 
 
-def _ablation(lines: pd.DataFrame) -> list[str]:
+def _ablation(lines: pd.DataFrame, on_dev: dict[tuple[str, str, str], str]) -> list[str]:
     measured = _measured(lines)
     rows = [
-        {"SINET's ablation": setting, "On": f"{dataset}, {encoder}", "n": of["n"].max()} | _mean_sd(of)
+        {"SINET's ablation": setting, "On": f"{dataset}, {encoder}", "n": of["n"].max()}
+        | _mean_sd(of)
+        | {"dev Rel+": on_dev.get((dataset, encoder, setting))}
         for (dataset, encoder, setting), of in measured.groupby(["dataset", "encoder", "system"], sort=False)
         if len(measured[(measured["dataset"] == dataset) & (measured["encoder"] == encoder)]) > len(of)
     ]
