@@ -2,7 +2,7 @@
 # make report    results/.../report.html of a grid that has been run (CONFIG): one page that opens anywhere
 # make results   results/README.md from finished grids (CONFIGS="config.yaml config/shown.yaml"), with their figures
 # make docs      results/site/index.html: a site of the texts of this project, to be opened from disk
-# make archive   the finished runs of CONFIGS without their weights into the folder that each names as `archive:`
+# make archive   the finished runs of CONFIGS without their weights, with their FLOPs and times, into the folder that each names as `archive:`
 # make test      set up, run the whole test suite                             make lint    formatters and linters
 # make test-slurm  the workflow through a real SLURM of one host, and its jobs killed; root of a Debian gets it installed
 # make rehearsal the paper's grids whole on stand-ins for weights and corpora, and a check of all they make; results/rehearsal

@@ -19,15 +19,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from sinet.errors import UserError
-from sinet.files import check_sum, read_sealed, write_atomically, write_sealed
-from sinet.grid.plan import Plan
+from sinet.files import check_sum, read_sealed, write_atomically
+from sinet.grid.plan import COUNTED, TIMED, Plan
 from sinet.schema import RunSpec
 
 PLAIN = ("log.csv", "log.csv.sha256", "predictions.jsonl.sha256", "training.json")
 """The last is written last: where it is, an archived run is whole."""
 PREDICTIONS, ATTENTION = "predictions.jsonl", "attention.json"
-MEASURED, ASKED = ("flops.json", "timing.json"), "asked.json"
-"""Of an archived efficiency: its figures, and of what they are. The last is written last, too."""
+MEASURED = {"flops.json": COUNTED, "timing.json": TIMED}
+"""What was counted and timed, and the keys of `efficiency` that it depends on."""
 
 
 def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
@@ -52,22 +52,25 @@ def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
             refused.append(f"{archived}: archived without {missing[0]}, which this grid needs; it is trained anew")
         else:
             taken.append(run)
-    measured = []
+    measured, folder = [], Path(plan.config.archive or "")
     for place in plan.places if plan.config.archive and plan.config.efficiency else ():
-        folder = Path(plan.config.archive or "") / "efficiency" / Path(*place)
-        if not {*plan.systems_at(*place).values()} <= {*taken} or not (folder / ASKED).is_file():
+        files = [folder / "efficiency" / Path(*place) / name for name in MEASURED]
+        if not {*plan.systems_at(*place).values()} <= {*taken} or not all(file.is_file() for file in files):
             continue
-        if read_sealed(folder / ASKED, "asked")["asked"] == _asked(plan, *place):
+        if all(_is_of(plan, place, file, folder) for file in files):
             measured.append(list(place))
         else:
-            refused.append(f"{folder}: archived under other settings than the configuration's; it is left out")
+            refused.append(
+                f"{files[0].parent}: archived of other trainings, or under other settings than the configuration's; "
+                "its efficiency is skipped"
+            )
     return replace(plan, archived=taken, archived_places=measured), refused
 
 
-def _asked(plan: Plan, dataset: str, encoder: str) -> dict:
-    """What the configuration asks to be counted and timed there, and of which trainings."""
-    runs = {model: plan.spec(run).model_dump() for model, run in plan.systems_at(dataset, encoder).items()}
-    return {"efficiency": plan.config.efficiency and plan.config.efficiency.model_dump(), "runs": runs}
+def _is_of(plan: Plan, place: tuple[str, str], file: Path, runs: Path) -> bool:
+    """Whether what was counted or timed is what the plan asks, of the trainings below `runs`."""
+    asked = plan.asked(*place, MEASURED[file.name], runs)
+    return asked.items() <= read_sealed(file).items()
 
 
 def archive(plan: Plan, out: Path) -> list[str]:
@@ -98,17 +101,12 @@ def archive(plan: Plan, out: Path) -> list[str]:
     if not archived:
         raise UserError(f"{plan.results}/runs: none of the {len(plan.trained)} runs is finished; run the grid first")
     for place in plan.measured:
-        source, target = (folder / "efficiency" / Path(*place) for folder in (plan.results, out))
-        files, runs = [source / name for name in MEASURED], [*plan.systems_at(*place).values()]
-        if not {*runs} <= {*archived} or not all(file.is_file() for file in files):
-            continue
-        (target / ASKED).unlink(missing_ok=True)
-        trained = max(plan.file(run, "training.json").stat().st_mtime_ns for run in runs)
-        if min(file.stat().st_mtime_ns for file in files) >= trained:
-            target.mkdir(parents=True, exist_ok=True)
-            for file in files:
-                write_atomically(target / file.name, functools.partial(shutil.copyfile, file))
-            write_sealed(target / ASKED, {"asked": _asked(plan, *place)})
+        for name in MEASURED:
+            file, target = (folder / "efficiency" / Path(*place) / name for folder in (plan.results, out))
+            runs = plan.systems_at(*place).values()
+            if {*runs} <= {*archived} and file.is_file() and _is_of(plan, place, file, plan.results / "runs"):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(target, functools.partial(shutil.copyfile, file))
     return archived
 
 

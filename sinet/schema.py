@@ -613,8 +613,8 @@ class Config(Strict):
     mirrors: list[str]
     """Folders searched for files of datasets (DATASET/file) and encoders (encoders/NAME/), in this order."""
     archive: str | None
-    """Folder of runs archived without weights (make archive); those of the grid are taken, not trained. null
-    for none."""
+    """Folder of runs archived without weights, and of what was counted and timed of them (make archive); those of the
+    grid are taken, not trained. null for none."""
     published: Text | None = None
     """File of published rows of one's own for the main table, in the form of `main` in `sinet/report/published.yaml`;
     from where the workflow runs or absolute. null for none."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sinet.archive import archive, unarchive, with_archived
+from sinet.archive import MEASURED, archive, unarchive, with_archived
 from sinet.captions import short_commit
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum
@@ -135,35 +135,59 @@ def test_only_a_run_that_is_whole_and_has_the_same_settings_is_taken(plan, resul
     assert found() == ([], [f"{kept}: archived under other settings than the configuration's; it is trained anew"])
 
 
-def test_counts_and_times_are_archived_with_the_runs_they_are_of(plan, results, tmp_path):
-    plan = replace(plan, runs={FIRST: plan.runs[FIRST]})
+def finish(plan, run: str, seconds: float) -> None:
+    """Make a run as if it had been trained in so many seconds, predicted and scored."""
+    write_sealed(plan.file(run, "training.json"), {"run": plan.spec(run).model_dump(), "seconds": {"train": seconds}})
+    write_sealed(plan.file(run, "record.json"), {"seconds": {"train": seconds}, "scores": {}})
+    plan.file(run, "predictions.jsonl").write_text("{}\n")
+    write_sum(plan.file(run, "predictions.jsonl"))
+
+
+def test_counts_and_times_are_archived_with_the_trainings_they_are_of(plan, results, tmp_path):
     source, kept = (tmp_path / name / "efficiency/scierc/minilm" for name in ("results", "archive"))
     source.mkdir(parents=True)
-    write_sealed(source / "flops.json", {"systems": {"sinet": 1}})
-    archive(plan, tmp_path / "archive")
-    assert not kept.exists(), "not timed yet"
-    write_sealed(source / "timing.json", {"systems": {"sinet": 2}})
+    place, (_, second) = ("scierc", "minilm"), plan.runs
+
+    def measure() -> None:
+        for name, keys in MEASURED.items():
+            write_sealed(source / name, plan.asked(*place, keys) | {"systems": name})
 
     def found(plan=plan) -> tuple[list, list[str]]:
         without = plan.config.model_copy(update={"case_study": None})
         made, refused = with_archived(replace(plan, results=tmp_path / "new", config=without))
-        assert made.measured == [tuple(place) for place in made.archived_places]
+        if made.archived:
+            assert made.measured == [tuple(place) for place in made.archived_places]
         return made.archived_places, refused
 
+    measure()
     archive(plan, tmp_path / "archive")
-    assert found() == ([["scierc", "minilm"]], [])
-    unarchive(kept, ("flops.json", "timing.json"), tmp_path / "back")
-    for name in ("flops.json", "timing.json"):
-        assert (tmp_path / "back" / name).read_bytes() == (source / name).read_bytes()
-    other = plan.config.efficiency.model_copy(update={"timed_seconds": 3.0})
-    said = f"{kept}: archived under other settings than the configuration's; it is left out"
-    assert found(replace(plan, config=plan.config.model_copy(update={"efficiency": other}))) == ([], [said])
+    assert not kept.exists() and found() == ([], []), "one of its systems is not finished"
+    finish(plan, second, 1.5)
+    archive(plan, tmp_path / "archive")
+    assert found() == ([[*place]], [])
+    unarchive(kept, [*MEASURED], tmp_path / "back")
+    assert all((tmp_path / "back" / name).read_bytes() == (source / name).read_bytes() for name in MEASURED)
 
-    training = results / "runs" / FIRST / "training.json"
-    later = (source / "timing.json").stat().st_mtime_ns + 1
-    os.utime(training, ns=(later, later))
+    said = f"{kept}: archived of other trainings, or under other settings than the configuration's; its efficiency is "
+    for key, value in (("counted_sentences", 7), ("timed_seconds", 3.0)):
+        other = plan.config.efficiency.model_copy(update={key: value})
+        changed = replace(plan, config=plan.config.model_copy(update={"efficiency": other}))
+        assert found(changed) == ([], [f"{said}skipped"])
+        archive(changed, tmp_path / key)
+        there = sorted(path.name for path in (tmp_path / key / "efficiency").rglob("*.json"))
+        assert there == [name for name, keys in MEASURED.items() if key not in keys], "measured under the old settings"
+
+    finish(plan, second, 1.7)
     archive(plan, tmp_path / "archive")
-    assert found() == ([], []), "timed before the run was trained again"
+    assert found() == ([], [f"{said}skipped"]), "trained anew, and not measured since"
+    measure()
+    archive(plan, tmp_path / "archive")
+    assert found() == ([[*place]], [])
+    (tmp_path / "archive" / second / "training.json").rename(tmp_path / "training.json")
+    assert found() == ([], []), "of one system there is no archived run"
+    (tmp_path / "training.json").rename(tmp_path / "archive" / second / "training.json")
+    (kept / "timing.json").unlink()
+    assert found() == ([], [])
 
 
 def test_archived_runs_make_the_tables_of_their_grid(finished, tmp_path, warm):
@@ -195,7 +219,7 @@ def test_archived_runs_make_the_tables_of_their_grid(finished, tmp_path, warm):
         assert written == (theirs / path).read_bytes(), path
     assert note in (ours / "tables" / "main.md").read_text()
 
-    (kept / "efficiency/scierc/minilm/asked.json").unlink()
+    (kept / "efficiency/scierc/minilm/timing.json").unlink()
     done = snakemake(project, "--config", "archive=results/archive", environment=warm)
     assert done.returncode == 0 and "rule time_inference" not in done.stderr, done.stderr[-4000:]
     efficiency = (ours / "tables" / "efficiency.md").read_text()

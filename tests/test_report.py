@@ -19,7 +19,7 @@ from sinet.files import read_sealed, write_sealed
 from sinet.grid.config import load_config
 from sinet.grid.plan import Plan
 from sinet.report.report import _settings, write_report
-from sinet.report.results import _tuning, write_results
+from sinet.report.results import _ablation, _tuning, write_results
 from sinet.report.summary import summary
 from sinet.report.table import NO_FIGURE, Cell, Table, frame, number, write
 from tests.browser import chromium, in_a_browser, texts
@@ -226,6 +226,8 @@ published,SINET,SciBERT,SciERC,Rel+,40.13,,1,40.13,
 published,PFN,SciBERT,SciERC,Ent,66.8,,1,66.8,
 "measured, short, n=3, test",SINET here,MiniLM,SciERC,Ent,64.2,0.5,3,63.7 64.2 64.7,0 1 2
 "measured, short, n=3, test",SINET here,MiniLM,SciERC,Rel+,28.4,0.25,3,28.15 28.4 28.65,0 1 2
+"measured, short, n=3, dev, directed",SINET here,MiniLM,SciERC,Rel+,31.5,0.5,3,31.0 31.5 32.0,0 1 2
+"measured, other, n=1, dev",SINET here,MiniLM,SciERC,Rel+,11.0,,1,11.0,0
 "measured, short, n=1, test",SINET here,MiniLM,CoNLL04,Ent,80.0,,1,80.0,0
 "measured, short, n=1, dev",SINET here,MiniLM,CoNLL04,Ent,99.0,,1,99.0,0
 """
@@ -251,8 +253,7 @@ def trials(epochs: int) -> str:
 
 def finished(results: Path, config: str) -> tuple[Path, Plan]:
     """A grid of one run, as far as `make results` reads it."""
-    titles = {"d": "SciERC", "e": "MiniLM", "m": "SINET here"}
-    plan = tiny_plan(results, {"d/e/m/0": "short"}, titles, efficiency=None, case_study=None)
+    plan = tiny_plan(results, {"d/e/m/0": "short"}, {"m": "SINET here"}, efficiency=None, case_study=None)
     plan.config.models["m"] = plan.config.models["m"].model_copy(update={"published": "SINET"})
     written = {"main": LINE + MAIN, "significance": SIGNIFICANCE}
     for name in plan.tables:
@@ -265,7 +266,6 @@ def finished(results: Path, config: str) -> tuple[Path, Plan]:
         path.write_bytes(PNG)
     plan.write()
     record = {"seconds": {"train": 60}, "device_name": "A", "device": "cpu", "threads": 1, "precision": "float32"}
-    record["dev"] = {"rel_plus": 31.5}
     trained = plan.spec("d/e/m/0").model_dump(include={"recipe", "settings"})
     plan.file("d/e/m/0", "").mkdir(parents=True)
     write_sealed(plan.file("d/e/m/0", "record.json"), record | trained | {"git_commit": "a" * 40})
@@ -281,11 +281,11 @@ def test_results_are_one_screen_of_scores_findings_and_what_it_took(tmp_path, mo
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
     head = ["System", "Encoder", "n", "Ent", "Rel", "Rel+"]
     assert rows[0] == [*head, "dev Rel+", "published Ent", "published Rel+"], "no column that is empty for all"
-    measured = ["SINET here", "MiniLM", "3", "64.20 ± 0.50", NO_FIGURE.text, "28.40 ± 0.25", "31.50"]
+    measured = ["SINET here", "MiniLM", "3", "64.20 ± 0.50", NO_FIGURE.text, "28.40 ± 0.25", "31.50 ± 0.50"]
     assert rows[2] == [*measured, "72.59", "40.13"]
     assert rows[6:9:2] == [
         ["Tuned on dev", "On", "Rel+ of its trials", "encoder_lr", "epochs", "schedule", "dropout", "threshold"],
-        ["SINET here", "SciERC, MiniLM", "25.50 25.00", "5e-05", "2", "linear", "0.1", "0.50"],
+        ["SINET here", "d, e", "25.50 25.00", "5e-05", "2", "linear", "0.1", "0.50"],
     ]
     assert len(rows) == 9, "what the plan has not stands in no table"
     assert rows[3] == head and rows[5] == ["SINET here", "MiniLM", "1", "80.00", *[NO_FIGURE.text] * 2]
@@ -524,3 +524,20 @@ def test_the_keyboard_is_enough(fresh):
 def test_settings_by_type_are_counted_in_the_plan():
     said = _settings({"max_heads": 20, "names": {"PER": "person", "LOC": "place"}})
     assert said == "max_heads 20, names for 2 types" and _settings({}) == "as declared by the system"
+
+
+def test_the_ablation_has_its_figures_on_dev_beside():
+    lines = [
+        {"source": f"measured, short, n=1, {split}", "system": setting, "encoder": "MiniLM", "dataset": "SciERC"}
+        | {"figure": figure, "n": 1, "values": f"{value}"}
+        for setting, split, figure, value in (
+            ("Base", "test", "Rel+", 25.0),
+            ("Base", "dev", "Ent", 60.0),
+            ("Base", "dev", "Rel+", 27.0),
+            ("Base+TAP", "test", "Rel+", 26.0),
+            ("Base+TAP", "dev", "Rel+", 28.0),
+        )
+    ]
+    (table,) = _ablation(pd.DataFrame(lines))
+    _, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines())
+    assert [(row[0], *row[-2:]) for row in rows] == [("Base", "25.00", "27.00"), ("Base+TAP", "26.00", "28.00")]

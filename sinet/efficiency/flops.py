@@ -32,7 +32,7 @@ from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
 from sinet.files import write_sealed
-from sinet.grid.plan import Plan
+from sinet.grid.plan import COUNTED, Plan
 from sinet.infer.predict import load_run
 from sinet.model.batches import inference_batches, sample_by_length
 from sinet.schema import EncoderSpec
@@ -375,7 +375,8 @@ def count_grid(plan: Plan, dataset: str, encoder: str, out: Path) -> None:
     ]
     runs = {model: plan.file(run, "") for model, run in plan.systems_at(dataset, encoder).items()}
     test = plan.results / "data" / dataset / "test.jsonl"
-    count_runs(runs, test, out, asked.counted_sentences, asked.counted_words, untrained)
+    of = plan.asked(dataset, encoder, COUNTED)
+    count_runs(runs, test, out, asked.counted_sentences, asked.counted_words, untrained, of)
 
 
 def count_runs(
@@ -385,6 +386,7 @@ def count_runs(
     count: int | None,
     lengths: Sequence[int],
     untrained: Sequence[tuple[EncoderSpec, int | None]],
+    of: dict | None = None,
 ) -> None:
     """Count finished runs (model name -> folder); on the CPU, where counts are the same.
 
@@ -393,6 +395,7 @@ def count_runs(
         lengths: numbers of words of further sentences, made of the split, counted in our form alone (`by_words`).
         untrained: declared encoder architectures, in which every run's system is counted with random weights, and on
             how many sentences, None for all.
+        of: what a plan asked, of which trainings; written beside the figures.
     """
     machine.use_device()
     everything = read_sentences(test)
@@ -406,6 +409,7 @@ def count_runs(
     write_sealed(
         out,
         {
+            **(of or {}),
             "counter": "fvcore",
             "split": str(test.stem),
             "of_sentences": len(everything),

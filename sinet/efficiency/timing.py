@@ -29,7 +29,7 @@ from sinet.encoders.located import locate_encoder
 from sinet.encoders.pretrained import load_encoder
 from sinet.errors import UserError
 from sinet.files import write_sealed
-from sinet.grid.plan import Plan
+from sinet.grid.plan import TIMED, Plan
 from sinet.infer.predict import inference, load_run
 from sinet.model.batches import inference_batches, sample_by_length
 from sinet.schema import EncoderSpec
@@ -284,7 +284,8 @@ def time_grid(plan: Plan, dataset: str, encoder: str, out: Path) -> None:
     ]
     runs = {model: plan.file(run, "") for model, run in plan.systems_at(dataset, encoder).items()}
     test = plan.results / "data" / dataset / "test.jsonl"
-    time_runs(runs, test, out, asked.timed_sentences, asked.timed_seconds, untrained, asked.timed_bfloat16)
+    of = plan.asked(dataset, encoder, TIMED)
+    time_runs(runs, test, out, asked.timed_sentences, asked.timed_seconds, untrained, asked.timed_bfloat16, of)
 
 
 def time_runs(
@@ -295,6 +296,7 @@ def time_runs(
     seconds: float = SECONDS,
     untrained: Sequence[tuple[EncoderSpec, int | None]] = (),
     bfloat16: bool = False,
+    of: dict | None = None,
 ) -> None:
     """Time finished runs (model name -> folder) on `count` sentences of a test split, or on all of it, each system,
     batch and precision for `seconds` at least.
@@ -303,6 +305,7 @@ def time_runs(
         untrained: declared encoder architectures, and on how many of those sentences (None for all) every run's system
             is timed with random weights.
         bfloat16: beside float32, where the device multiplies it in hardware.
+        of: what a plan asked, of which trainings; written beside the figures.
 
     Raises:
         UserError: runs with different encoders, of which none is the limit of all.
@@ -337,6 +340,7 @@ def time_runs(
     write_sealed(
         out,
         {
+            **(of or {}),
             "unit": "seconds per pass over the sentences, token ids to triples",
             "split": test.stem,
             "sentences": len(sentences),

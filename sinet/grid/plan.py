@@ -7,10 +7,12 @@ find everything else in it, so that no command grows with the number of runs.
 import functools
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
 
 from sinet import published, systems
 from sinet.errors import UserError, nearest, shown
@@ -25,6 +27,7 @@ from sinet.grid.config import (
     recipe_key,
 )
 from sinet.grid.mistakes import validated
+from sinet.provenance import file_sha256
 from sinet.schema import EXTERNAL, Config, RunSpec, Strict
 
 if TYPE_CHECKING:
@@ -43,6 +46,9 @@ TABLES = (
     "error_examples",
 )
 RUN = re.compile("[^/]+/[^/]+/[^/]+/[0-9]+")
+COUNTED = ("counted_sentences", "counted_words", "architectures", "architecture_sentences")
+TIMED = ("timed_sentences", "timed_seconds", "timed_bfloat16", "timed_architectures")
+"""Keys of `efficiency` that counts of FLOPs depend on, and times."""
 CASE_TABLES = ("attention_mass", "in_triple_ner")
 RESULT_FIGURES, EFFICIENCY_FIGURES = ("curves", "lengths", "significance"), ("flops", "speed")
 
@@ -73,7 +79,7 @@ class _Written(Strict):
     skipped: dict[str, str]
     skipped_recipes: dict[str, str]
     archived: list[str]
-    archived_places: list[list[str]]
+    archived_places: list[list[str]] = Field([])
     failed: dict[str, str]
     unmeasured: list[list[str]]
 
@@ -104,8 +110,7 @@ class Plan:
     @classmethod
     def read(cls, path: Path) -> "Plan":
         """The plan in a file, of the grid in its folder; raises `UserError`, and `OSError` where there is none."""
-        keys = [key for key in _Written.model_fields if key != "config"]
-        said = read_sealed(path, "config", *keys)
+        said = read_sealed(path, *(key for key, of in _Written.model_fields.items() if of.is_required()))
         found = validated(_Written, said, where=f"{path}: ")
         plan = cls(results=path.parent, **{key: getattr(found, key) for key in _Written.model_fields})
         for run, recipe in (*found.runs.items(), *found.skipped_recipes.items()):
@@ -224,9 +229,24 @@ class Plan:
         a run that is archived without weights."""
         if self.config.efficiency is None:
             return []
-        taken = (place for place in self.places if set(self.systems_at(*place).values()) & {*self.archived})
-        lost = [*([*place] for place in taken if [*place] not in self.archived_places), *self.unmeasured]
-        return [place for place in self.places if [*place] not in lost]
+        return [
+            (dataset, encoder)
+            for dataset, encoder in self.places
+            if [dataset, encoder] not in self.unmeasured
+            and ([dataset, encoder] in self.archived_places or not self._archived_at(dataset, encoder))
+        ]
+
+    def _archived_at(self, dataset: str, encoder: str) -> set[str]:
+        return {*self.systems_at(dataset, encoder).values()} & {*self.archived}
+
+    def asked(self, dataset: str, encoder: str, keys: Sequence[str], runs: Path | None = None) -> dict:
+        """What is counted or timed at a place: these `keys` of `efficiency`, and of each system the SHA-256 of what its
+        training measured (`training.json`, below `runs`; by default those of the grid)."""
+        paths = {m: (runs or self.results / "runs") / run for m, run in self.systems_at(dataset, encoder).items()}
+        return {
+            "asked": {key: getattr(self.config.efficiency, key) for key in keys},
+            "trainings": {model: file_sha256(path / "training.json") for model, path in paths.items()},
+        }
 
     def efficiency(self) -> list[Path] | None:
         """Folders of what was counted and timed; None where the grid measures neither."""
@@ -469,16 +489,16 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
 
 def _without_input(config: Config, recipe: str, model: str, dataset: str) -> str | None:
     """Why a model cannot have the parses or word vectors that it reads."""
-    of = systems.settings(config.models[model].system)
+    of, why = systems.settings(config.models[model].system), None
     if of.needs_parses:
         from sinet.data.parse import absent_parser
 
-        return absent_parser()
-    if of(**_spelled_out(config, recipe, model, dataset)[1]).needs_word_vectors:
+        why = absent_parser()
+    if why is None and of(**_spelled_out(config, recipe, model, dataset)[1]).needs_word_vectors:
         from sinet.data.vectors import absent_vectors
 
-        return absent_vectors()
-    return None
+        why = absent_vectors(config.mirrors)
+    return why
 
 
 def _check_training(config: Config, where: str, recipe_name: str, model: str, dataset: str) -> None:

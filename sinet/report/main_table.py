@@ -3,7 +3,7 @@
 from sinet.evaluate.metrics import REL_GOLD_ENTITIES
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.published import is_system, remark_on
-from sinet.report.frame import NOT_SEEN, PLACE
+from sinet.report.frame import DEV, NOT_SEEN, PLACE
 from sinet.report.grid import (
     GOLD_ENTITIES,
     METRICS,
@@ -17,8 +17,9 @@ from sinet.report.grid import (
     WHY_EMPTY,
     Grid,
     Place,
+    split_of,
 )
-from sinet.report.table import Cells, Table, number, shown, tidy_line
+from sinet.report.table import Cell, Cells, Table, number, shown, tidy_line
 
 Figure = tuple[str, str, str, str]
 """Of a column: key and title of its dataset, key and title of its metric."""
@@ -110,6 +111,11 @@ def _measured(grid: Grid, figures: list[Figure], model: str, encoder: str, recip
         if place := places.get(key):
             values = grid.f1(place, model, metric)
             lines.append(tidy_line(*of, title, name, values, grid.seeds(place, model)))
+            on_dev = grid.f1(place, model, metric, DEV)
+            if not isinstance(on_dev, Cell):
+                there = grid.at(place, model)
+                source = grid.source(recipe, there, [split_of(there, DEV)])
+                lines.append(tidy_line(source, *of[1:], title, name, on_dev, grid.seeds(place, model)))
         cells[title, name] = shown(values, _wins(grid, place, model, metric)) if place else NOT_RUN
     return cells, lines
 

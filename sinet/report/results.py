@@ -24,9 +24,9 @@ from sinet.report.table import NO_FIGURE, mean_sd
 INTRODUCTION = """\
 # Results
 
-`make results CONFIGS="{configs}"`. Test splits, and Rel+ on dev; micro F1 x 100, symmetric relation types free of
-direction; mean ± standard deviation over n seeds. Published figures have other encoders and protocols (table
-`published_vs_measured`); the notes of a grid's tables say on what each row was measured.
+`make results CONFIGS="{configs}"`. Test splits, micro F1 x 100, symmetric relation types free of direction, and Rel+
+on dev, matched as the recipe has it; mean ± standard deviation over n seeds. Published figures have other encoders and
+protocols (table `published_vs_measured`); the notes of a grid's tables say on what each row was measured.
 """
 SHOWN_FIGURES = ("significance", "attention_mass")
 """The figures that are seen at once, where a grid has them: of the first place."""
@@ -69,10 +69,9 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path, trials: Path) -
                 shutil.copyfile(plan.results / kind / f"{file}.{ending}", folder / f"{file}.{ending}")
         tables = {table: pd.read_csv(folder / f"{table}.csv") for table in made.tables}
         parts += [f"## `{config}`\n", *([f"{plan.config.remark}\n"] if plan.config.remark else [])]
-        on_dev = _on_dev(plan)
         parts += [
-            *_scores(tables["main"], made, on_dev),
-            *_ablation(tables["ablation"], on_dev),
+            *_scores(tables["main"], made),
+            *_ablation(tables["ablation"]),
             *_tuning(tuned, made),
             *_efficiency(tables.get("efficiency"), made),
         ]
@@ -87,18 +86,7 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path, trials: Path) -
     write_text(out, "\n".join(parts))
 
 
-def _on_dev(plan: Plan) -> dict[tuple[str, str, str], str]:
-    """Rel+ on dev by the titles of dataset, encoder and model; of the ablation by its setting, too."""
-    seeds: dict[tuple[str, str, str], list[float]] = {}
-    for run in plan.specs():
-        record, model = read_sealed(plan.file(run.path, "record.json")), plan.config.models[run.model]
-        where = plan.config.datasets[run.dataset].title, plan.config.encoders[run.encoder_name].title
-        for name in filter(None, (model.title, model.setting)) if record.get("dev") else ():
-            seeds.setdefault((*where, name), []).append(record["dev"]["rel_plus"])
-    return {place: mean_sd(figures).text for place, figures in seeds.items()}
-
-
-def _scores(lines: pd.DataFrame, plan: Plan, on_dev: dict[tuple[str, str, str], str]) -> list[str]:
+def _scores(lines: pd.DataFrame, plan: Plan) -> list[str]:
     """A table a dataset: what was measured, and beside it what is published of the same system."""
     known = {of.title: of.published for of in plan.config.models.values()}
     measured = _measured(lines)
@@ -108,11 +96,11 @@ def _scores(lines: pd.DataFrame, plan: Plan, on_dev: dict[tuple[str, str, str], 
     for dataset, there in by_encoder.groupby("dataset", sort=False):
         published = lines[lines["source"].str.startswith("published") & (lines["dataset"] == dataset)]
         rows = []
-        for (encoder, _, system), of in there.groupby(["encoder", "source", "system"], sort=False):
+        for (encoder, source, system), of in there.groupby(["encoder", "source", "system"], sort=False):
             elsewhere = published[published["system"] == known.get(system)].groupby("figure")["mean"].max()
             beside = {f"published {name}": elsewhere.get(name) for name in METRICS.values()} if len(published) else {}
-            dev = {"dev Rel+": on_dev.get((dataset, encoder, system))}
-            rows.append({"System": system, "Encoder": encoder, "n": of["n"].max()} | _mean_sd(of) | dev | beside)
+            figures = _mean_sd(of) | _on_dev(lines, source, dataset, encoder, system)
+            rows.append({"System": system, "Encoder": encoder, "n": of["n"].max()} | figures | beside)
         parts += [f"### {dataset}\n", _markdown(rows)]
     return parts
 
@@ -122,13 +110,23 @@ def _measured(lines: pd.DataFrame) -> pd.DataFrame:
     return lines[lines["source"].str.match(r"measured.*\btest\b")]
 
 
-def _ablation(lines: pd.DataFrame, on_dev: dict[tuple[str, str, str], str]) -> list[str]:
+def _on_dev(lines: pd.DataFrame, source: str, dataset: str, encoder: str, system: str) -> dict[str, str]:
+    """Rel+ on dev of what has the figures of `source` on test."""
+    there = lines["source"].str.startswith(source.split(", test")[0] + ", dev")
+    for column, value in (("dataset", dataset), ("encoder", encoder), ("system", system), ("figure", "Rel+")):
+        there &= lines[column] == value
+    return {"dev Rel+": _mean_sd(lines[there])["Rel+"]} if there.any() else {}
+
+
+def _ablation(lines: pd.DataFrame) -> list[str]:
     measured = _measured(lines)
     rows = [
         {"SINET's ablation": setting, "On": f"{dataset}, {encoder}", "n": of["n"].max()}
         | _mean_sd(of)
-        | {"dev Rel+": on_dev.get((dataset, encoder, setting))}
-        for (dataset, encoder, setting), of in measured.groupby(["dataset", "encoder", "system"], sort=False)
+        | _on_dev(lines, source, dataset, encoder, setting)
+        for (dataset, encoder, setting, source), of in measured.groupby(
+            ["dataset", "encoder", "system", "source"], sort=False
+        )
         if len(measured[(measured["dataset"] == dataset) & (measured["encoder"] == encoder)]) > len(of)
     ]
     return [_markdown(rows)] if rows else []

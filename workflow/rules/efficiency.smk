@@ -1,4 +1,5 @@
 # All systems of one dataset and encoder in one process: the same sentences, the same clock. Then their figures.
+from sinet.grid.plan import COUNTED, TIMED
 
 
 localrules:
@@ -26,7 +27,7 @@ rule count_flops:
         **GRID.resources(cpus=8, mem_mb=32000, runtime=240),
     params:
         plan=PLAN_FILE,
-        asked=GRID.efficiency("counted_sentences", "counted_words", "architectures", "architecture_sentences"),
+        asked=GRID.efficiency(*COUNTED),
         code=GRID.measured_code("count_flops"),
     shell:
         "python -m sinet step flops --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
@@ -51,7 +52,7 @@ rule time_inference:
         **GRID.resources(cpus=8, mem_mb=16000, runtime=120, gpu=True, exclusive=True),
     params:
         plan=PLAN_FILE,
-        asked=GRID.efficiency("timed_sentences", "timed_seconds", "timed_bfloat16", "timed_architectures"),
+        asked=GRID.efficiency(*TIMED),
         code=GRID.measured_code("time_inference"),
     shell:
         "python -m sinet step time --plan {params.plan:q} --dataset {wildcards.dataset} --encoder {wildcards.encoder}"
