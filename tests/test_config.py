@@ -275,8 +275,14 @@ def test_weights_that_cannot_be_had_are_skipped_and_named(monkeypatch, tmp_path)
     assert not resolve(changed(grid + f"['{tmp_path}']")).skipped
 
 
+@pytest.fixture
+def word_vectors(monkeypatch):
+    """As where `sinet vectors` has been called."""
+    monkeypatch.setattr("sinet.data.vectors.absent_vectors", lambda mirrors: None)
+
+
 @pytest.mark.parametrize("overlay", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
-def test_every_shipped_configuration_resolves(overlay):
+def test_every_shipped_configuration_resolves(overlay, word_vectors):
     plan = resolve(load_config(overlay), offline=False)
     assert plan.runs
     for run, reason in plan.skipped.items():
@@ -286,7 +292,7 @@ def test_every_shipped_configuration_resolves(overlay):
         )
 
 
-def test_adding_a_system_to_a_grid_is_one_word():
+def test_adding_a_system_to_a_grid_is_one_word(word_vectors):
     for overlay in (
         "config.yaml",
         "config/quick.yaml",
@@ -306,7 +312,7 @@ def test_adding_a_system_to_a_grid_is_one_word():
         assert {run.split("/")[2] for run in resolve(config).runs} == known, overlay
 
 
-def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch):
+def test_paper_grid_uses_licensed_data_where_it_is(tmp_path, monkeypatch, word_vectors):
     (tmp_path / "ace05" / "English" / "nw").mkdir(parents=True)
     (tmp_path / "ace05" / "English" / "nw" / "DOC.apf.xml").write_text("<source_file/>")
     monkeypatch.setenv("SINET_MIRRORS", str(tmp_path))

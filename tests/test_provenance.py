@@ -118,7 +118,7 @@ def test_a_digest_follows_what_the_step_reaches(old, new, changes, toy):
         ("sinet.efficiency.flops.count_runs", {"count_flops"}),
         ("sinet.data.formats.read", {"prepare", "external"}),
         ("sinet.encoders.pretrained.load_encoder", {"train", "fetch_encoder", "count_flops", "time_inference"}),
-        ("sinet.archive.unarchive", {"unarchive", "unarchive_attention"}),
+        ("sinet.archive.unarchive", {"unarchive", "unarchive_attention", "unarchive_efficiency"}),
     ],
 )
 def test_edit_this_and_these_rules_are_repeated(definition, rules):
