@@ -162,7 +162,7 @@ def test_a_job_gets_the_gpu_that_it_asks_for(cluster, tiny_project):
 # -- disturbed -----------------------------------------------------------------------------------------------------
 
 CANCELLED, WARNED, TOO_LONG, TOO_LARGE, REQUEUED, ORPHANED = SEEDS = tuple(range(6))
-RECIPE = {"epochs": 120, "batch_size": 2, "weight_decay": 0.01, "selection": "last"}
+RECIPE = {"epochs": 240, "batch_size": 2, "weight_decay": 0.01, "selection": "last"}
 
 
 @pytest.fixture
