@@ -144,7 +144,8 @@ def test_the_pages_can_be_followed(tmp_path, monkeypatch, capsys):
     assert json.loads(target.read_text())["splits"]["test"]["relations"] == {"lives-in": 1}
 
     lines = [
-        tidy_line("measured, short", system, "MiniLM", "Mine", figure, [60.0, 61.0], [0, 1])
+        tidy_line(f"measured, short, n=2, {split}", system, "MiniLM", "Mine", figure, values, [0, 1])
+        for split, values in (("test", [60.0, 61.0]), ("dev, directed", [70.0, 71.0]))
         for system in ("SINET", "SpERT", "PFN")
         for figure in ("Ent", "Rel", "Rel+")
     ]

@@ -27,7 +27,7 @@ FOLDER |= {"Base": "sinet-base", "Base+TAP": "sinet-tap", "Base+TAP+CTAM_NER": "
 FOLDER |= {"Base+TAP+CTAM_RE": "sinet-ctam-re", "Base+TAP+CTAM": "sinet"}
 FIGURES = ("Ent", "Rel", "Rel+")
 SYMMETRIC = {"Compare", "Conjunction"}
-PAIRS = [("SciERC", "SINET", other) for other in ("SpERT", "PFN", "SINET Base", "SINET +TAP")]
+PAIRS = [("SciERC", "SINET", other) for other in ("SpERT", "PFN", "SPAN Multi-Head", "SINET Base", "SINET +TAP")]
 RESAMPLES, REPEATS = 10_000, 32
 ERRORS = 4
 """A printed figure may lie so many standard deviations of the repetitions from their mean."""
@@ -79,6 +79,18 @@ def test_every_measured_cell(table, cells):
         spread = str(round(math.sqrt(squares / (len(values) - 1)), 4)) if len(values) > 1 else ""
         assert [row["mean"], row["sd"], row["n"]] == [str(round(mean, 4)), spread, str(len(values))], row
         assert row["values"] == " ".join(f"{value:.4f}" for value in values), row
+
+
+@pytest.mark.parametrize(("table", "cells"), [("main", 12), ("ablation", 15)])
+def test_every_cell_on_dev(table, cells):
+    """What the archived trainings measured there."""
+    measured = [row for row in rows(table) if row["source"].endswith("dev")]
+    assert len(measured) == cells
+    for row in measured:
+        runs = ARCHIVE.joinpath(*(FOLDER[row[key]] for key in ("dataset", "encoder", "system")))
+        dev = [json.loads(path.read_text(encoding="utf-8"))["dev"] for path in sorted(runs.glob("*/training.json"))]
+        metric = {"Ent": "ent", "Rel": "rel", "Rel+": "rel_plus"}[row["figure"]]
+        assert row["values"] == " ".join(f"{of[metric]:.4f}" for of in dev), row
 
 
 def grouped(counts: np.ndarray, dataset: str) -> np.ndarray:

@@ -650,7 +650,10 @@ def test_ours_stand_directly_under_the_published_row_of_their_system_and_encoder
     measured = [(s.removesuffix(" (ours)"), encoder) for s, encoder, of in rows_ if of.startswith("measured")]
     on_train_and_dev = {("SPTree", "BERT"), ("SpERT", "SciBERT")}
     assert [line[:2] for line in on_dev] == [of for of in measured if of not in on_train_and_dev], "figures on dev, too"
-    assert {of for *_, of in on_dev} == {"measured, own, n=3, dev", "measured, own, n=3, dev, directed"}
+    assert {of for *_, of in on_dev} == {
+        *("measured, own, n=3, dev", "measured, own, n=3, dev, directed"),
+        "measured, own, n=3, dev, directed of SciERC, documents",
+    }
     tex = (paper[0] / "main.tex").read_text()
     assert "published; no MGE here" in tex and tex.index(f"{OWN} of SciERC, documents") < tex.index("Multi-turn QA")
 

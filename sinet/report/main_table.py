@@ -114,7 +114,7 @@ def _measured(grid: Grid, figures: list[Figure], model: str, encoder: str, recip
             on_dev = grid.f1(place, model, metric, DEV)
             if not isinstance(on_dev, Cell):
                 there = grid.at(place, model)
-                source = grid.source(recipe, there, [split_of(there, DEV)])
+                source = grid.source(recipe, there, [split_of(there, DEV) + _of_dataset(grid, there[0]["dataset"])])
                 lines.append(tidy_line(source, *of[1:], title, name, on_dev, grid.seeds(place, model)))
         cells[title, name] = shown(values, _wins(grid, place, model, metric)) if place else NOT_RUN
     return cells, lines

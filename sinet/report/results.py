@@ -5,6 +5,7 @@ could have found, and what it took. All tables as CSV and all figures are copied
 """
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -110,12 +111,12 @@ def _measured(lines: pd.DataFrame) -> pd.DataFrame:
     return lines[lines["source"].str.match(r"measured.*\btest\b")]
 
 
-def _on_dev(lines: pd.DataFrame, source: str, dataset: str, encoder: str, system: str) -> dict[str, str]:
-    """Rel+ on dev of what has the figures of `source` on test."""
-    there = lines["source"].str.startswith(source.split(", test")[0] + ", dev")
+def _on_dev(lines: pd.DataFrame, source: str, dataset: str, encoder: str, system: str) -> dict[str, str | None]:
+    """Rel+ on dev of what has the figures of `source` (kind, recipe, seeds, splits) on test."""
+    there = lines["source"].str.match(re.escape(", ".join(source.split(", ")[:2])) + r", n=\S+, dev\b")
     for column, value in (("dataset", dataset), ("encoder", encoder), ("system", system), ("figure", "Rel+")):
         there &= lines[column] == value
-    return {"dev Rel+": _mean_sd(lines[there])["Rel+"]} if there.any() else {}
+    return {"dev Rel+": _mean_sd(lines[there])["Rel+"] if there.any() else None}
 
 
 def _ablation(lines: pd.DataFrame) -> list[str]:
@@ -216,7 +217,7 @@ def _markdown(rows: list[dict], figure: str = "{:.2f}") -> str:
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     for column in frame.select_dtypes("float"):
         frame[column] = [figure.format(value) if pd.notna(value) else NO_FIGURE.text for value in frame[column]]
-    return frame.to_markdown(index=False, disable_numparse=True) + "\n"
+    return frame.fillna(NO_FIGURE.text).to_markdown(index=False, disable_numparse=True) + "\n"
 
 
 def _check(config: Path, plan: Plan) -> None:
