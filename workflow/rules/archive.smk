@@ -77,7 +77,7 @@ if PLAN.archived_places:
         benchmark:
             f"{LOGS}/unarchive_efficiency/{{place}}.benchmark.tsv"
         wildcard_constraints:
-            place="|".join("/".join(place).replace(".", "[.]") for place in PLAN.archived_places),
+            place="|".join(f"{dataset}/{encoder}" for dataset, encoder in PLAN.archived_places).replace(".", "[.]"),
         conda:
             ENVIRONMENT
         params:
