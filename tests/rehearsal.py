@@ -156,9 +156,7 @@ def measured_rows(config: dict, results: Path) -> set[tuple[str, ...]]:
             wanted.add(("ablation", model["setting"], *at))
     for table in ("main", "ablation"):
         with open(results / "tables" / f"{table}.csv", encoding="utf-8") as file:
-            rows = [
-                row for row in csv.DictReader(file) if re.search(r"measured.*\btest\b", row["source"]) and row["mean"]
-            ]
+            rows = [row for row in csv.DictReader(file) if row["split"] == "test" and row["mean"]]
         there |= {(table, row["system"], row["encoder"], row["dataset"]) for row in rows}
     return wanted - there
 

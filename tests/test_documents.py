@@ -65,7 +65,7 @@ def test_the_headline_figures_are_those_of_the_tables():
     tested, found, reach = re.search(
         r"Of (\d+) comparisons one is significant, (.+?); differences below (\S+ to \S+ Rel\+) would", said
     ).groups()
-    assert f" 1 of {tested} tested comparisons are significant (Holm over the grid, 0.05): {found} (95 %" in tables
+    assert f"Significant (Holm over the grid, 0.05): 1 of {tested} tested comparisons: {found} (95 %" in tables
     assert f", {reach} would have been missed" in tables
     with open(ROOT / "config" / "search" / "trials.csv", newline="", encoding="utf-8") as file:
         trials = [row for row in csv.DictReader(file) if row["model"] in ("sinet", "spert", "span-multihead", "pfn")]
@@ -144,8 +144,8 @@ def test_the_pages_can_be_followed(tmp_path, monkeypatch, capsys):
     assert json.loads(target.read_text())["splits"]["test"]["relations"] == {"lives-in": 1}
 
     lines = [
-        tidy_line(f"measured, short, n=2, {split}", system, "MiniLM", "Mine", figure, values, [0, 1])
-        for split, values in (("test", [60.0, 61.0]), ("dev, directed", [70.0, 71.0]))
+        tidy_line("measured", system, "MiniLM", "Mine", figure, values, [0, 1], "short", split)
+        for split, values in (("test", [60.0, 61.0]), ("dev", [70.0, 71.0]))
         for system in ("SINET", "SpERT", "PFN")
         for figure in ("Ent", "Rel", "Rel+")
     ]

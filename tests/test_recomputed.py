@@ -68,7 +68,7 @@ def f1(counts: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(("table", "cells"), [("main", 12), ("ablation", 15)])
 def test_every_measured_cell(table, cells):
     """The four decimals of the table's CSV; relations of gold entities are of predictions that are not archived."""
-    measured = [row for row in rows(table) if row["source"].endswith("test") and row["figure"] in FIGURES]
+    measured = [row for row in rows(table) if row["split"] == "test" and row["figure"] in FIGURES]
     place = ("dataset", "encoder", "system")
     counts = {where: counted(*where) for where in {tuple(row[k] for k in place) for row in measured}}
     assert len(measured) == 3 * len(counts) == cells
@@ -84,7 +84,7 @@ def test_every_measured_cell(table, cells):
 @pytest.mark.parametrize(("table", "cells"), [("main", 12), ("ablation", 15)])
 def test_every_cell_on_dev(table, cells):
     """What the archived trainings measured there."""
-    measured = [row for row in rows(table) if row["source"].endswith("dev")]
+    measured = [row for row in rows(table) if row["split"] == "dev"]
     assert len(measured) == cells
     for row in measured:
         runs = ARCHIVE.joinpath(*(FOLDER[row[key]] for key in ("dataset", "encoder", "system")))

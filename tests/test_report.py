@@ -219,17 +219,17 @@ def test_a_summary_shows_what_was_measured_cut_to_the_terminal(tmp_path):
 LONGER = {"short": {"sinet": {"epochs": 3}}}
 
 
-LINE = "source,system,encoder,dataset,figure,mean,sd,n,values,seeds\n"
+LINE = "source,recipe,split,system,encoder,dataset,figure,mean,sd,n,values,seeds\n"
 MAIN = """\
-published,SINET,SciBERT,SciERC,Ent,72.59,,1,72.59,
-published,SINET,SciBERT,SciERC,Rel+,40.13,,1,40.13,
-published,PFN,SciBERT,SciERC,Ent,66.8,,1,66.8,
-"measured, short, n=3, test",SINET here,MiniLM,SciERC,Ent,64.2,0.5,3,63.7 64.2 64.7,0 1 2
-"measured, short, n=3, test",SINET here,MiniLM,SciERC,Rel+,28.4,0.25,3,28.15 28.4 28.65,0 1 2
-"measured, short, n=3, dev, directed",SINET here,MiniLM,SciERC,Rel+,31.5,0.5,3,31.0 31.5 32.0,0 1 2
-"measured, other, n=1, dev",SINET here,MiniLM,SciERC,Rel+,11.0,,1,11.0,0
-"measured, short, n=1, test",SINET here,MiniLM,CoNLL04,Ent,80.0,,1,80.0,0
-"measured, short, n=1, dev",SINET here,MiniLM,CoNLL04,Ent,99.0,,1,99.0,0
+published,,,SINET,SciBERT,SciERC,Ent,72.59,,1,72.59,
+published,,,SINET,SciBERT,SciERC,Rel+,40.13,,1,40.13,
+published,,,PFN,SciBERT,SciERC,Ent,66.8,,1,66.8,
+"measured, short, n=3, test",short,test,SINET here,MiniLM,SciERC,Ent,64.2,0.5,3,63.7 64.2 64.7,0 1 2
+"measured, short, n=3, test",short,test,SINET here,MiniLM,SciERC,Rel+,28.4,0.25,3,28.15 28.4 28.65,0 1 2
+"measured, short, n=3, dev, directed",short,dev,SINET here,MiniLM,SciERC,Rel+,31.5,0.5,3,31.0 31.5 32.0,0 1 2
+"measured, other, n=1, dev",other,dev,SINET here,MiniLM,SciERC,Rel+,11.0,,1,11.0,0
+"measured, short, n=1, test",short,test,SINET here,MiniLM,CoNLL04,Ent,80.0,,1,80.0,0
+"measured, short, n=1, dev",short,dev,SINET here,MiniLM,CoNLL04,Ent,99.0,,1,99.0,0
 """
 SIGNIFICANCE = """\
 dataset,encoder,recipe,system,other,figure,difference,t_low,t_high,p_holm,detectable
@@ -289,10 +289,8 @@ def test_results_are_one_screen_of_scores_findings_and_what_it_took(tmp_path, mo
     ]
     assert len(rows) == 9, "what the plan has not stands in no table"
     assert rows[3] == head and rows[5] == ["SINET here", "MiniLM", "1", "80.00", *[NO_FIGURE.text] * 2]
-    assert (
-        "1 of 3 tested comparisons are significant (Holm over the grid, 0.05): SINET here below DyGIE++ by 4.99 Ent "
-        in text
-    )
+    tested = "Significant (Holm over the grid, 0.05): 1 of 3 tested comparisons"
+    assert f"{tested}: SINET here below DyGIE++ by 4.99 Ent " in text
     assert "(95 % 2.21 to 7.77). What differs by less than 2.0 to 3.0 Ent, 6.1 to 6.1 Rel+ would" in text
     assert "**CoNLL04, MiniLM, recipe short.** Too few seeds for a test." in text
     assert "1 runs; 1 minutes" in text and "A (cpu, 1 threads), float32, at commit aaaaaaaaaaaa" in text
@@ -528,8 +526,15 @@ def test_settings_by_type_are_counted_in_the_plan():
 
 def test_the_ablation_has_its_figures_on_dev_beside():
     lines = [
-        {"source": f"measured, short, n=1, {split}", "system": setting, "encoder": "MiniLM", "dataset": "SciERC"}
-        | {"figure": figure, "n": 1, "values": f"{value}"}
+        {
+            "source": "measured",
+            "recipe": "short",
+            "split": split,
+            "system": setting,
+            "encoder": "MiniLM",
+            "dataset": "SciERC",
+        }
+        | {"dataset": "SciERC", "figure": figure, "n": 1, "values": f"{value}"}
         for setting, split, figure, value in (
             ("Base", "test", "Rel+", 25.0),
             ("Base", "dev", "Ent", 60.0),

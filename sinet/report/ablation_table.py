@@ -95,7 +95,8 @@ def _measured(grid: Grid, place: Place, settings: dict, order: list[str]) -> Ite
                 compared = grid.comparison(place, model, base, metric) if split == TEST else None
                 cells |= {name: shown(values), f"{name} - {BASE}": _difference(grid, values, of_base, compared)}
                 if not isinstance(values, Cell):
-                    lines.append(tidy_line(source, setting, *titles[::-1], name, values, grid.seeds(place, model)))
+                    on = *titles[::-1], name, values, grid.seeds(place, model)
+                    lines.append(tidy_line(source, setting, *on, place.recipe, split))
             yield cells, lines
 
 

@@ -8,7 +8,7 @@ import pandas as pd
 from sinet.evaluate.errors import ENTITY_KINDS, KINDS, RELATION_KINDS
 from sinet.evaluate.metrics import figures
 from sinet.evaluate.slices import TITLES
-from sinet.report.frame import ERROR, MATCHING, NO_RELATION, PLACE, TYPE
+from sinet.report.frame import ERROR, MATCHING, NO_RELATION, PLACE, TEST, TYPE
 from sinet.report.grid import METRICS, NO_GOLD, WHY_EMPTY, Grid, Place
 from sinet.report.table import NO_FIGURE, Cell, Table, frame, mean_sd, number, tidy_line
 
@@ -216,6 +216,5 @@ def _cells(
             continue
         cells[group, title] = mean_sd(values, digits if len(values) > 1 or group else 0)
         where = grid.title("encoders", place.encoder), grid.title("datasets", place.dataset)
-        source = f"measured, recipe {place.recipe}"
-        lines.append(tidy_line(source, title, *where, figure, values, grid.seeds(place, model)))
+        lines.append(tidy_line("measured", title, *where, figure, values, grid.seeds(place, model), place.recipe, TEST))
     return cells, lines

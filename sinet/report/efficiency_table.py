@@ -9,6 +9,7 @@ import pandas as pd
 from sinet.captions import machine
 from sinet.files import read_sealed
 from sinet.published import DATASETS, EFFICIENCY_ENCODERS, is_system, remark_on
+from sinet.report.frame import TEST
 from sinet.report.grid import FAILED, NONE, NOT_REPORTED, NOT_RUN, PUBLISHED_ENCODERS, SKIPPED, Grid, path_of
 from sinet.report.table import NO_FIGURE, Cell, Cells, Table, frame, interval, number, tidy_line
 
@@ -231,7 +232,7 @@ def _ours(grid: Grid, entries: Sequence[Entry], group: Sequence[Entry]) -> Itera
         cells |= {"Counted on": entry.counted, "Timed on": entry.timed}
         title = grid.title("models", entry.model)
         on = grid.encoder_of(entry.model, entry.encoder), grid.title("datasets", entry.dataset)
-        lines = [tidy_line(entry.source, title, *on, name, [value]) for name, value in figures.items()]
+        lines = [tidy_line(entry.source, title, *on, name, [value], split=TEST) for name, value in figures.items()]
         yield {"System": grid.named(entry.model), "On": ", ".join(reversed(on)), "Source": entry.source} | cells, lines
 
 

@@ -3,7 +3,7 @@
 from sinet.evaluate.metrics import REL_GOLD_ENTITIES
 from sinet.published import DATASETS as PUBLISHED_DATASETS
 from sinet.published import is_system, remark_on
-from sinet.report.frame import DEV, NOT_SEEN, PLACE
+from sinet.report.frame import DEV, NOT_SEEN, PLACE, TEST
 from sinet.report.grid import (
     GOLD_ENTITIES,
     METRICS,
@@ -110,12 +110,12 @@ def _measured(grid: Grid, figures: list[Figure], model: str, encoder: str, recip
     for key, title, metric, name in figures:
         if place := places.get(key):
             values = grid.f1(place, model, metric)
-            lines.append(tidy_line(*of, title, name, values, grid.seeds(place, model)))
+            lines.append(tidy_line(*of, title, name, values, grid.seeds(place, model), recipe, TEST))
             on_dev = grid.f1(place, model, metric, DEV)
             if not isinstance(on_dev, Cell):
                 there = grid.at(place, model)
                 source = grid.source(recipe, there, [split_of(there, DEV) + _of_dataset(grid, there[0]["dataset"])])
-                lines.append(tidy_line(source, *of[1:], title, name, on_dev, grid.seeds(place, model)))
+                lines.append(tidy_line(source, *of[1:], title, name, on_dev, grid.seeds(place, model), recipe, DEV))
         cells[title, name] = shown(values, _wins(grid, place, model, metric)) if place else NOT_RUN
     return cells, lines
 

@@ -129,10 +129,10 @@ def _compared(grid: Grid, row: dict, place: Place, split: str) -> tuple[dict, li
         ours, difference, in_sd = grid.f1(place, model, metric, split), NO_FIGURE, NO_FIGURE
         if published is not None and not isinstance(ours, Cell):
             encoder = grid.title("encoders", place.encoder)
-            line = tidy_line("", row["system"], encoder, made["dataset"], name, ours, seeds)
+            line = tidy_line("", row["system"], encoder, made["dataset"], name, ours, seeds, place.recipe, of_split)
             apart = round(line["mean"] - published, 4)
-            line |= {"split": of_split, "published_encoder": made["encoder"], "published": published}
-            line |= {"recipe": place.recipe, "difference": apart, "differs": differs}
+            line |= {"published_encoder": made["encoder"], "published": published}
+            line |= {"difference": apart, "differs": differs}
             difference = number(apart, sign=True)
             if sd:
                 line |= {"published_sd": sd, "difference_in_published_sd": round(apart / sd, 4)}

@@ -5,7 +5,6 @@ could have found, and what it took. All tables as CSV and all figures are copied
 """
 
 import json
-import re
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from sinet.errors import UserError
 from sinet.evaluate.stats import LEVEL
 from sinet.files import read_sealed, write_text
 from sinet.grid.plan import Plan
+from sinet.report.frame import DEV, TEST
 from sinet.report.grid import METRICS, is_trained
 from sinet.report.table import NO_FIGURE, mean_sd
 
@@ -82,8 +82,6 @@ def write_results(grids: Sequence[tuple[Path, Plan]], out: Path, trials: Path) -
             _made(config, plan),
         ]
         parts.append(f"All tables (CSV) and figures: `results/shown/{name}/`.\n")
-    if (by_hand := out.with_name("by-hand.md")).is_file():
-        parts.append(f"Measured in pieces, by hand: [{by_hand.name}]({by_hand.name}).\n")
     write_text(out, "\n".join(parts))
 
 
@@ -97,26 +95,25 @@ def _scores(lines: pd.DataFrame, plan: Plan) -> list[str]:
     for dataset, there in by_encoder.groupby("dataset", sort=False):
         published = lines[lines["source"].str.startswith("published") & (lines["dataset"] == dataset)]
         rows = []
-        for (encoder, source, system), of in there.groupby(["encoder", "source", "system"], sort=False):
+        for (encoder, recipe, system), of in there.groupby(["encoder", "recipe", "system"], sort=False):
             elsewhere = published[published["system"] == known.get(system)].groupby("figure")["mean"].max()
             beside = {f"published {name}": elsewhere.get(name) for name in METRICS.values()} if len(published) else {}
-            figures = _mean_sd(of) | _on_dev(lines, source, dataset, encoder, system)
+            figures = _mean_sd(of) | _on_dev(lines, dataset, encoder, recipe, system)
             rows.append({"System": system, "Encoder": encoder, "n": of["n"].max()} | figures | beside)
         parts += [f"### {dataset}\n", _markdown(rows)]
     return parts
 
 
-def _measured(lines: pd.DataFrame) -> pd.DataFrame:
-    """What was measured on test."""
-    return lines[lines["source"].str.match(r"measured.*\btest\b")]
+def _measured(lines: pd.DataFrame, split: str = TEST) -> pd.DataFrame:
+    """What was measured here, of systems trained here."""
+    return lines[lines["source"].str.startswith("measured") & (lines["split"] == split)]
 
 
-def _on_dev(lines: pd.DataFrame, source: str, dataset: str, encoder: str, system: str) -> dict[str, str | None]:
-    """Rel+ on dev of what has the figures of `source` (kind, recipe, seeds, splits) on test."""
-    there = lines["source"].str.match(re.escape(", ".join(source.split(", ")[:2])) + r", n=\S+, dev\b")
-    for column, value in (("dataset", dataset), ("encoder", encoder), ("system", system), ("figure", "Rel+")):
-        there &= lines[column] == value
-    return {"dev Rel+": _mean_sd(lines[there])["Rel+"] if there.any() else None}
+def _on_dev(lines: pd.DataFrame, *row: str) -> dict[str, str | None]:
+    """Rel+ on dev of a dataset, encoder, recipe and system."""
+    there = _measured(lines, DEV)
+    there = there[(there[["dataset", "encoder", "recipe", "system", "figure"]] == [*row, "Rel+"]).all(axis="columns")]
+    return {"dev Rel+": _mean_sd(there)["Rel+"] if len(there) else None}
 
 
 def _ablation(lines: pd.DataFrame) -> list[str]:
@@ -124,9 +121,9 @@ def _ablation(lines: pd.DataFrame) -> list[str]:
     rows = [
         {"SINET's ablation": setting, "On": f"{dataset}, {encoder}", "n": of["n"].max()}
         | _mean_sd(of)
-        | _on_dev(lines, source, dataset, encoder, setting)
-        for (dataset, encoder, setting, source), of in measured.groupby(
-            ["dataset", "encoder", "system", "source"], sort=False
+        | _on_dev(lines, dataset, encoder, recipe, setting)
+        for (dataset, encoder, setting, recipe), of in measured.groupby(
+            ["dataset", "encoder", "system", "recipe"], sort=False
         )
         if len(measured[(measured["dataset"] == dataset) & (measured["encoder"] == encoder)]) > len(of)
     ]
@@ -193,7 +190,7 @@ def _findings(lines: pd.DataFrame) -> str:
             f"{each['detectable'].min():.1f} to {each['detectable'].max():.1f} {figure}"
             for figure, each in tested.groupby("figure", sort=False)
         )
-        says = f"{len(found)} of {len(tested)} tested comparisons are significant (Holm over the grid, {LEVEL:g})"
+        says = f"Significant (Holm over the grid, {LEVEL:g}): {len(found)} of {len(tested)} tested comparisons"
         parts.append(
             f"{where} {says}{': ' if named else ''}{'; '.join(named)}{more}. What differs by less than {reach} would "
             "have been missed more often than in one case of five."
@@ -246,6 +243,7 @@ def _made(config: Path, plan: Plan) -> str:
     for r in records:
         machines.setdefault(f"{machine(r)}, {r['precision']}", {})[short_commit(r["git_commit"])] = None
     trained = "; ".join(f"{on}, at commit {', '.join(commits)}" for on, commits in machines.items())
+    trained += " (+: with uncommitted changes)" * ("+" in trained)
     skipped = f"; {len(plan.skipped)} skipped" if plan.skipped else ""
     return (
         f"`make tables CONFIG={config}`, finished {last:%Y-%m-%d}. {len(paths)} runs{skipped}; {minutes:.0f} "

@@ -81,9 +81,13 @@ def tidy_line(
     figure: str,
     values: Sequence[float] | Cell,
     seeds: Sequence[int] = (),
+    recipe: str = "",
+    split: str = "",
 ) -> dict:
-    """A line of the csv: one figure of one system at one place; empty where a cell says why there is none."""
-    described = {"source": source, "system": system, "encoder": encoder, "dataset": dataset, "figure": figure}
+    """A line of the csv: one figure of one system at one place; empty where a cell says why there is none. A published
+    figure is of no recipe of ours, and its split is not always known."""
+    described = {"source": source, "recipe": recipe, "split": split}
+    described |= {"system": system, "encoder": encoder, "dataset": dataset, "figure": figure}
     return described | summary([] if isinstance(values, Cell) else values, seeds)
 
 

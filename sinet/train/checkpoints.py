@@ -71,7 +71,7 @@ class StateFolder:
             path.rename(path.with_name(f"not-{path.name}"))
         return None
 
-    def seal(self) -> None:
+    def mark_complete(self) -> None:
         """Declare the run finished, and its files to be as they are now: results are links to them."""
         others = {SEAL, "lock", *(path.name for path in self.folder.glob("best-*"))}
         files = [p for p in self.folder.rglob("*") if p.is_file() and p.name not in others and p.suffix != ".pt"]
@@ -133,7 +133,7 @@ class StopSignal:
             self.before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
         return self
 
-    def obey(self, epoch: float) -> None:
+    def raise_if_requested(self, epoch: float) -> None:
         """End here, if asked to; the state has just been saved, after so many epochs.
 
         Raises:

@@ -171,7 +171,7 @@ class Training(Steps):
             if save_now:  # what was prepared ahead is no part of the state
                 save()
                 last_saved = time.monotonic()
-                stop.obey(self.epoch)
+                stop.raise_if_requested(self.epoch)
         self.optimizer.apply_pending_decay()
         return float(self.loss) / self.round_steps
 

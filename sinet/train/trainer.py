@@ -170,7 +170,7 @@ def _train(
     _finish(
         run, model, encoder_source=located.record(), described=described, data=data, rows=rows, best=best, state=state
     )
-    state.seal()
+    state.mark_complete()
     state.clear()
 
 
@@ -269,7 +269,7 @@ def _train_stage(
             training.report(row)
             training.next_round()
             save()
-            stop.obey(training.epoch)
+            stop.raise_if_requested(training.epoch)
     if training.step < training.steps:
         log.info("ended after step %d: nothing was selected since epoch %.4g", training.step, best["epoch"])
     return best
