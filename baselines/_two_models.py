@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sinet.contract import Batch, Extractor, Labels, Sentence
-from sinet.encoders.embedding import replace_embeddings
 from sinet.encoders.encoder import Encoder, Window
 from sinet.model import spans as S
 
@@ -74,7 +73,6 @@ def marker_ids(encoder: Encoder, count: int, begin: int = 1) -> Tensor:
     added = range(first, first + count - len(unused))
     if added and added.stop > encoder.rows:
         encoder.model.resize_token_embeddings(added.stop, mean_resizing=False)
-        replace_embeddings(encoder.model)
     return torch.tensor([*unused, *added])
 
 

@@ -1,19 +1,16 @@
-"""The optimiser against torch's AdamW after torch's clipping: rows touched late, again and never, and a resumed one."""
+"""The optimiser against torch's AdamW after torch's clipping, and against transformers'."""
 
 import copy
-import gc
 import io
-import weakref
 
 import pytest
 import torch
 from torch import nn
 
 from sinet import systems
-from sinet.encoders.embedding import RowEmbedding
 from sinet.grid.config import read_config
 from sinet.grid.recipes import spell_out
-from sinet.train.optimiser import RowAdamW, parameter_groups
+from sinet.train.optimiser import RecipeAdamW, parameter_groups
 from sinet.train.schedules import inverse_time, schedule, slanted_triangular
 from sinet.train.steps import new_optimizer
 from tests.conftest import ARCHITECTURES, LABELS, recipe_of
@@ -23,9 +20,9 @@ ROWS = [[1, 2, 2], [2, 3], [9, 1], [3], [7, 2]]
 
 
 class Model(nn.Module):
-    def __init__(self, embedding: nn.Embedding) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.embedding = embedding
+        self.embedding = nn.Embedding(12, 4)
         self.linear = nn.Linear(4, 3)
 
     def loss(self, rows: list[int]) -> torch.Tensor:
@@ -34,10 +31,8 @@ class Model(nn.Module):
 
 def models() -> tuple[Model, Model]:
     torch.manual_seed(0)
-    plain = Model(nn.Embedding(12, 4)).double()  # in which nothing but a mistake shows
-    ours = copy.deepcopy(plain)
-    ours.embedding = RowEmbedding(ours.embedding)
-    return plain, ours
+    plain = Model().double()  # in which nothing but a mistake shows
+    return plain, copy.deepcopy(plain)
 
 
 def groups(model: Model, decay: float) -> list[dict]:
@@ -47,125 +42,98 @@ def groups(model: Model, decay: float) -> list[dict]:
     ]
 
 
-def made(model: Model, decay: float) -> tuple[RowAdamW, torch.optim.lr_scheduler.LRScheduler]:
-    optimizer = RowAdamW(groups(model, decay), [model.embedding])
-    return optimizer, falling(optimizer)
-
-
 def falling(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
 
 
-def stepped(model: Model, optimizer: RowAdamW, schedule: object, rows: list[int], clip: float) -> None:
+def stepped(model: Model, optimizer: RecipeAdamW, schedule: object, rows: list[int], *limit: object) -> None:
     optimizer.zero_grad(set_to_none=True)
     model.loss(rows).backward()
-    optimizer.clipped_step(clip)
+    optimizer.clipped_step(*limit)
     schedule.step()
 
 
-@pytest.mark.parametrize("clip", [0.3, 1e6])
-def test_models_that_share_no_loss_are_clipped_apart(clip):
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("limit", "by_part", "clipped"),
+    [
+        (0.3, True, [["embedding.weight"], ["linear.weight", "linear.bias"]]),
+        (1e6, True, [["embedding.weight"], ["linear.weight", "linear.bias"]]),
+        (0.3, False, [["embedding.weight", "linear.weight", "linear.bias"]]),
+        (None, True, []),
+    ],
+)
+def test_weights_are_those_of_torch(decay, limit, by_part, clipped):
+    """Parts of a system that share no loss are clipped apart, or by one norm; without a limit nothing is."""
     plain, ours = models()
-    apart = groups(ours, 0.5)
+    apart = groups(ours, decay)
     apart[1]["part"] = 1
-    theirs, optimizer = torch.optim.AdamW(groups(plain, 0.5)), RowAdamW(apart, [ours.embedding])
+    theirs, optimizer = torch.optim.AdamW(groups(plain, decay)), RecipeAdamW(apart)
     schedules = falling(theirs), falling(optimizer)
     for rows in ROWS:
         theirs.zero_grad(set_to_none=True)
         plain.loss(rows).backward()
-        for weights in ([plain.embedding.weight], plain.linear.parameters()):
-            nn.utils.clip_grad_norm_(weights, clip)
+        for names in clipped:
+            nn.utils.clip_grad_norm_([plain.get_parameter(name) for name in names], limit)
         theirs.step()
         schedules[0].step()
-        stepped(ours, optimizer, schedules[1], rows, clip)
-    optimizer.apply_pending_decay()
-    for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(one, other, **CLOSE)
+        stepped(ours, optimizer, schedules[1], rows, limit, by_part)
+        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one, other, **CLOSE)
 
 
-@pytest.mark.parametrize("clip", [0.3, 1e6])
-@pytest.mark.parametrize("decay", [0.0, 0.5])
-def test_weights_are_those_of_torch(decay, clip):
+def test_one_part_is_clipped_within_the_fused_step():
     plain, ours = models()
-    before = ours.embedding.weight.detach().clone()
-    theirs = torch.optim.AdamW(groups(plain, decay))
-    schedule = falling(theirs)
-    optimizer, own_schedule = made(ours, decay)
-    for rows in ROWS:
+    theirs, optimizer = torch.optim.AdamW(groups(plain, 0.5)), RecipeAdamW(groups(ours, 0.5))
+    schedules = falling(theirs), falling(optimizer)
+    for limit, rows in zip([0.3, None, 0.3, None, 1e6], ROWS, strict=True):
         theirs.zero_grad(set_to_none=True)
         plain.loss(rows).backward()
-        nn.utils.clip_grad_norm_(plain.parameters(), clip)
+        if limit is not None:
+            nn.utils.clip_grad_norm_(plain.parameters(), limit)
         theirs.step()
-        schedule.step()
-        stepped(ours, optimizer, own_schedule, rows, clip)
-        if rows == ROWS[1]:
-            optimizer.apply_pending_decay()  # as at the end of an epoch: others go on to owe what comes after
-            torch.testing.assert_close(ours.embedding.weight, plain.embedding.weight, **CLOSE)
-            before = ours.embedding.weight.detach().clone()
-        touched = torch.tensor(rows)
-        torch.testing.assert_close(ours.embedding.weight[touched], plain.embedding.weight[touched], **CLOSE)
-    assert torch.equal(ours.embedding.weight[[0, 4, 11]], before[[0, 4, 11]]), "rows that none has read wait"
-    optimizer.apply_pending_decay()
-    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(a, b, **CLOSE)
-    settled = ours.embedding.weight.detach().clone()
-    optimizer.apply_pending_decay()
-    assert torch.equal(ours.embedding.weight, settled), "nothing is owed twice"
+        schedules[0].step()
+        stepped(ours, optimizer, schedules[1], rows, limit)
+        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one, other, **CLOSE)
 
 
-def test_a_step_without_the_embedding_and_a_foreign_gradient():
-    _, ours = models()
-    optimizer, schedule = made(ours, 0.5)
-    stepped(ours, optimizer, schedule, ROWS[0], 0.3)
-    before = ours.embedding.weight.detach().clone()
-    moment, root = (optimizer.state[ours.embedding.weight][key].clone() for key in ("exp_avg", "exp_avg_sq"))
-    optimizer.zero_grad(set_to_none=True)
-    ours.linear(torch.ones(4, dtype=torch.double)).sum().backward()
-    optimizer.clipped_step(0.3)
-    optimizer.apply_pending_decay()
-    owed = 1 - 0.05 / 2 * 0.5  # the rate has fallen to a half
-    # a gradient that is missing is zero: rows that were read go on by their moments
-    rate = 0.05 / 2 / (1 - 0.9**2)
-    moved = before[[1, 2]] * owed - rate * 0.9 * moment / ((0.999 * root / (1 - 0.999**2)).sqrt() + 1e-8)
-    torch.testing.assert_close(ours.embedding.weight[[1, 2]], moved, **CLOSE)
-    torch.testing.assert_close(ours.embedding.weight[[0, 5]], before[[0, 5]] * owed * (1 - 0.05 * 0.5), **CLOSE)
-    ours.embedding.weight.grad = torch.ones_like(ours.embedding.weight)
-    with pytest.raises(RuntimeError, match="was not made by reading rows"):
-        optimizer.clipped_step(0.3)
-
-
-def test_a_copy_of_the_model_has_nothing_to_do_with_its_optimiser():
-    _, ours = models()
-    optimizer, schedule = made(ours, 0.5)
-    stepped(ours, optimizer, schedule, ROWS[0], 0.3)
-    copied = copy.deepcopy(ours)
-    copied.loss(ROWS[1]).backward()
-    assert optimizer.state[ours.embedding.weight]["rows"].tolist() == [1, 2]
-    alive = weakref.ref(optimizer)
-    del optimizer, schedule
-    gc.collect()
-    assert alive() is None
-    ours.loss(ROWS[2]).backward()
+def test_a_gradient_that_is_missing_is_zero_after_the_first_one():
+    plain, ours = models()
+    theirs, optimizer = torch.optim.AdamW(groups(plain, 0.5)), RecipeAdamW(groups(ours, 0.5))
+    for number in range(3):
+        theirs.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
+        for model in (plain, ours):
+            if number == 1:
+                model.loss(ROWS[0]).backward()
+            else:  # without the embedding
+                model.linear(torch.ones(4, dtype=torch.double)).sum().backward()
+        if number == 2:
+            plain.embedding.weight.grad = torch.zeros_like(plain.embedding.weight)
+        theirs.step()
+        optimizer.clipped_step(None)
+        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one, other, **CLOSE)
 
 
 def test_a_resumed_one_goes_on_with_the_same_bits():
     _, whole = models()
-    optimizer, schedule = made(whole, 0.5)
+    optimizer = RecipeAdamW(groups(whole, 0.5))
+    rates = falling(optimizer)
     file = io.BytesIO()
     for number, rows in enumerate(ROWS):
         if number == 2:
-            states = whole.state_dict(), optimizer.state_dict(), schedule.state_dict()
-            torch.save(states, file)
-        stepped(whole, optimizer, schedule, rows, 0.3)
-    optimizer.apply_pending_decay()
+            torch.save((whole.state_dict(), optimizer.state_dict(), rates.state_dict()), file)
+        stepped(whole, optimizer, rates, rows, 0.3)
     _, resumed = models()
-    optimizer, schedule = made(resumed, 0.5)
+    optimizer = RecipeAdamW(groups(resumed, 0.5))
+    rates = falling(optimizer)
     file.seek(0)
-    for target, state in zip((resumed, optimizer, schedule), torch.load(file, weights_only=True), strict=True):
+    for target, state in zip((resumed, optimizer, rates), torch.load(file, weights_only=True), strict=True):
         target.load_state_dict(state)
     for rows in ROWS[2:]:
-        stepped(resumed, optimizer, schedule, rows, 0.3)
-    optimizer.apply_pending_decay()
+        stepped(resumed, optimizer, rates, rows, 0.3)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
@@ -176,13 +144,8 @@ def test_the_step_is_transformers_adamw(decay, bias_correction, beta2):
     """Held against that class's formula, written out; a parameter that no batch reaches has a zero gradient after its
     first one."""
     plain, ours = models()
-    optimizer = RowAdamW(
-        groups(ours, decay),
-        [ours.embedding],
-        eps=1e-3,
-        beta2=beta2,
-        bias_correction=bias_correction,
-        transformers=True,
+    optimizer = RecipeAdamW(
+        groups(ours, decay), eps=1e-3, beta2=beta2, bias_correction=bias_correction, transformers=True
     )
     rates = falling(optimizer)
     moments = {n: (torch.zeros_like(p), torch.zeros_like(p)) for n, p in plain.named_parameters()}
@@ -200,29 +163,8 @@ def test_the_step_is_transformers_adamw(decay, bias_correction, beta2):
                 size = lr * ((1 - beta2**t) ** 0.5 / (1 - 0.9**t) if bias_correction else 1)
                 p.sub_(size * m / (v.sqrt() + 1e-3))
                 p.mul_(1 - lr * wd)
-    optimizer.apply_pending_decay()
     for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(one, other, **CLOSE)
-
-
-def test_without_a_limit_nothing_is_clipped_and_by_one_norm_all_is():
-    for limit, by_part in ((None, True), (0.3, False)):
-        plain, ours = models()
-        apart = groups(ours, 0.0)
-        apart[1]["part"] = 1
-        theirs, optimizer = torch.optim.AdamW(groups(plain, 0.0)), RowAdamW(apart, [ours.embedding])
-        for rows in ROWS:
-            theirs.zero_grad(set_to_none=True)
-            plain.loss(rows).backward()
-            if limit is not None:
-                nn.utils.clip_grad_norm_(plain.parameters(), limit)
-            theirs.step()
-            optimizer.zero_grad(set_to_none=True)
-            ours.loss(rows).backward()
-            optimizer.clipped_step(limit, by_part)
-        optimizer.apply_pending_decay()
-        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
-            torch.testing.assert_close(one, other, **CLOSE)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines import dygiepp, pfn, pure, spert, table_sequence
 from sinet.contract import Batch, Extractor, Labels, Sentence
@@ -21,7 +21,7 @@ from sinet.grid.config import read_config
 from sinet.grid.recipes import spell_out
 from sinet.model import sinet
 from sinet.schema import TrainingRecipe
-from sinet.train.optimiser import RowAdamW
+from sinet.train.optimiser import RecipeAdamW
 from sinet.train.schedules import inverse_time, schedule
 from sinet.train.steps import new_optimizer
 from tests.conftest import set_on
@@ -362,7 +362,7 @@ def trajectory_batches(setup: Setup, prefix: str) -> list[Sequence]:
 
 
 def follow(
-    optimizer: RowAdamW, recipe: TrainingRecipe, total: int, losses: Sequence[Callable[[], Tensor]]
+    optimizer: RecipeAdamW, recipe: TrainingRecipe, total: int, losses: Sequence[Callable[[], Tensor]]
 ) -> tuple[list[float], list[list[float]], list[float]]:
     """Losses, rates by group and gradient norms of steps of a recipe: the trainer's own optimiser and schedule."""
     rates = schedule(optimizer, recipe, total)
@@ -371,13 +371,12 @@ def follow(
         optimizer.zero_grad(set_to_none=True)
         loss = compute()
         loss.backward()
-        weights = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norms.append(float(optimizer.gradient_norm(weights)))
+        weights = (p for group in optimizer.param_groups for p in group["params"])
+        norms.append(float(nn.utils.get_total_norm([p.grad for p in weights if p.grad is not None])))
         used.append([group["lr"] for group in optimizer.param_groups])
         optimizer.clipped_step(recipe.clip, recipe.clip_by_part)
         rates.step()
         lost.append(float(loss.detach()))
-    optimizer.apply_pending_decay()
     return lost, used, norms
 
 

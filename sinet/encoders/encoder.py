@@ -20,7 +20,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sinet.data.sentence import Sentence
 from sinet.encoders.dropout import replace_dropout
-from sinet.encoders.embedding import replace_embeddings
 from sinet.encoders.fast import PackedEncoder
 
 WORD_CACHE = 1 << 18
@@ -103,7 +102,6 @@ class Encoder(nn.Module):
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         replace_dropout(model)
-        replace_embeddings(model)
         self.model = model
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from sinet import machine
 from sinet.contract import Batch, Extractor
-from sinet.encoders.embedding import RowEmbedding
 from sinet.errors import UserError
 from sinet.model.batches import training_batches
 from sinet.model.prefetch import prefetched
 from sinet.schema import TrainingRecipe
 from sinet.train.checkpoints import StopSignal
-from sinet.train.optimiser import RowAdamW, parameter_groups
+from sinet.train.optimiser import RecipeAdamW, parameter_groups
 from sinet.train.schedules import schedule
 
 log = logging.getLogger("sinet")
@@ -172,7 +171,6 @@ class Training(Steps):
                 save()
                 last_saved = time.monotonic()
                 stop.raise_if_requested(self.epoch)
-        self.optimizer.apply_pending_decay()
         return float(self.loss) / self.round_steps
 
     def report(self, row: dict) -> None:
@@ -221,12 +219,10 @@ class Training(Steps):
         return f"epoch {math.ceil(self.epoch) or 1}, step {self.step} of {self.steps}"
 
 
-def new_optimizer(model: Extractor, recipe: TrainingRecipe) -> RowAdamW:
+def new_optimizer(model: Extractor, recipe: TrainingRecipe) -> RecipeAdamW:
     """The optimiser of a spelled-out recipe over what is trained of a model."""
-    embeddings = [module for module in model.modules() if isinstance(module, RowEmbedding)]
-    return RowAdamW(
+    return RecipeAdamW(
         parameter_groups(model, recipe),
-        embeddings,
         eps=recipe.eps,
         beta2=recipe.beta2,
         bias_correction=recipe.bias_correction,
@@ -244,7 +240,7 @@ def batch_parts(model: Extractor, items: Sequence, recipe: TrainingRecipe) -> li
 
 
 class ClippedSteps(Protocol):
-    """What a training step needs of `RowAdamW`."""
+    """What a training step needs of `RecipeAdamW`."""
 
     def zero_grad(self, set_to_none: bool) -> None: ...
 
