@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from sinet.contract import Batch
-from sinet.encoders.dropout import Dropout
 
 
 class CoupledLSTM(nn.Module):
@@ -34,7 +33,7 @@ class CoupledLSTM(nn.Module):
         self.bias = nn.Parameter(torch.zeros(2, 3 * hidden))
         self.cell = nn.Parameter(nn.init.xavier_uniform_(torch.empty(2, 1, hidden)).squeeze(1))
         self.state = nn.Parameter(nn.init.xavier_uniform_(torch.empty(2, 1, hidden)).squeeze(1))
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         for direction in self.weight.detach():
             for gate in direction.split(hidden, dim=1):
                 nn.init.orthogonal_(gate)

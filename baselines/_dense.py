@@ -3,8 +3,6 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sinet.encoders.dropout import Dropout
-
 
 class Dense(nn.Module):
     """Linear, GELU, LayerNorm, dropout: (..., inputs) to (..., outputs)."""
@@ -13,7 +11,7 @@ class Dense(nn.Module):
         super().__init__()
         self.linear = nn.Linear(inputs, outputs)
         self.norm = nn.LayerNorm(outputs, eps=1e-12)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, rows: Tensor) -> Tensor:
         return self.dropout(self.norm(F.gelu(self.linear(rows))))

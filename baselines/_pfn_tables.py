@@ -14,7 +14,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from baselines.settings import TableFillingSettings
 from sinet.contract import Batch, Extractor, Prediction, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
 
@@ -38,7 +37,7 @@ class PairTable(nn.Module):
         self.pair = ConcatLinear(*3 * [features], outputs=hidden)
         self.norm = nn.LayerNorm(hidden)
         self.classify = nn.Linear(hidden, types)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def summary(self, share: Tensor | None, task: Tensor, mask: Tensor | None) -> Tensor:
         """The global feature (batch, features), a maximum over positions: of both combined, (batch, length, ...), or

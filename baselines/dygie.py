@@ -29,7 +29,6 @@ from baselines import dygiepp, sciie
 from baselines._coreference import Coreference, antecedents
 from baselines.settings import DyGIE
 from sinet.contract import Labels
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model.concat import ConcatLinear
 
@@ -43,7 +42,7 @@ class CoarseCoreference(Coreference):
         super().__init__(sizes, settings)
         size = sum(sizes)
         self.source = nn.Linear(size, size)
-        self.dropout = Dropout(settings.dropout)
+        self.dropout = nn.Dropout(settings.dropout)
         gated = settings.gate == "paper" and settings.coreference_rounds
         self.gate = ConcatLinear(size, size, outputs=size) if gated else None
 

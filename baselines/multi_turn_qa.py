@@ -32,7 +32,6 @@ from baselines._questions import NO_TAG, Question, Wording, tagged_spans, tags_o
 from baselines._two_models import extents
 from baselines.settings import MultiTurnQA
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.weights import initialise_normal
@@ -54,7 +53,7 @@ class System(Extractor):
         super().__init__(labels, encoder, **settings)
         types, relations = len(labels.entity_types), len(labels.relation_types)
         self.wording = Wording(labels, encoder, self.settings)
-        self.dropout = Dropout(self.settings.dropout)
+        self.dropout = nn.Dropout(self.settings.dropout)
         self.tag = nn.Linear(encoder.hidden_size, 5)
         self.register_buffer("counts", torch.full((types, relations, types), torch.iinfo(torch.int64).max))
         initialise_normal(self, "encoder.")

@@ -22,7 +22,6 @@ from baselines._partition_recurrence import sweep
 from baselines._pfn_tables import PairTable, TableFilling
 from baselines.settings import PFN
 from sinet.contract import Batch, Labels
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 
 
@@ -65,7 +64,7 @@ class System(TableFilling):
         s = self.settings
         self.partition_filter = PartitionFilter(encoder.hidden_size, s.hidden_size, s.dropconnect)
         self.entity_table, self.relation_table = self.tables(s.hidden_size, shared=s.hidden_size)
-        self.dropout = Dropout(s.dropout)
+        self.dropout = nn.Dropout(s.dropout)
 
     def encode(self, batch: Batch) -> tuple[tuple[PairTable, Tensor, Tensor], tuple[PairTable, Tensor, Tensor]]:
         hidden = self.dropout(self.encoder(batch["input_ids"], batch["attention_mask"]))

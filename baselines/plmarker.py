@@ -38,7 +38,6 @@ from baselines._two_models import (
 )
 from baselines.settings import PLMarker
 from sinet.contract import Batch, Labels, Prediction, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder, Window
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
@@ -118,7 +117,7 @@ class System(TwoModels):
         self.register_buffer("mirrored", torch.tensor(mirrored), persistent=False)  # each seen from the other end
         self.class_of = {relation: 1 + i for i, relation in enumerate(order)}
         self.mirror_of = dict(enumerate(mirrored))
-        self.hidden_dropout = Dropout(s.dropout)
+        self.hidden_dropout = nn.Dropout(s.dropout)
         self.entity_model = ConcatLinear(hidden, hidden, hidden, hidden, outputs=types)
         self.relation_model = RelationModel(hidden, self.classes, types)
         initialise_normal(self, "encoder.", "relation_encoder.")

@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from baselines._two_models import TwoModels, extents, insert_markers, levitate, marker_ids, packed, pass_numbers
 from baselines.settings import PURE
 from sinet.contract import Batch, Labels, Prediction, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder, Window
 from sinet.model import spans as S
 from sinet.model.endpoints import FeedForward, endpoints, span_scores
@@ -53,7 +52,7 @@ class RelationModel(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(2 * hidden)
         self.classify = nn.Linear(2 * hidden, classes)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, hidden: Tensor, row: Tensor, subject: Tensor, object: Tensor) -> Tensor:
         """(pairs, classes) of encoded passes (rows, pieces, hidden), and of each pair the row and the positions of its
@@ -77,7 +76,7 @@ class System(TwoModels):
         encoder.window, self.relation_window = Window(words=s.entity_window), Window(words=s.relation_window)
         if s.markers == "batched":
             self.relation_encoder.require(pair_mask=True, position_ids=True)
-        self.hidden_dropout = Dropout(s.hidden_dropout)
+        self.hidden_dropout = nn.Dropout(s.hidden_dropout)
         self.width = nn.Embedding(s.max_span_width + 1, s.width_size)  # row 0 is the released code's padding
         self.entity_model = FeedForward(
             *(encoder.hidden_size, encoder.hidden_size, s.width_size),

@@ -30,7 +30,6 @@ from baselines._coreference import Coreference
 from baselines._coupled_lstm import CoupledLSTM
 from baselines.settings import SciIE
 from sinet.contract import Batch, Labels
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model.concat import WindowMeans
 
@@ -50,7 +49,7 @@ class System(dygiepp.System):
     def __init__(self, labels: Labels, encoder: Encoder, **settings: Any) -> None:
         super().__init__(labels, encoder, **settings)
         s = self.settings
-        self.word_dropout, self.context_dropout = Dropout(s.word_dropout), Dropout(s.context_dropout)
+        self.word_dropout, self.context_dropout = nn.Dropout(s.word_dropout), nn.Dropout(s.context_dropout)
         self.context = CoupledLSTM(encoder.hidden_size, s.context_size, s.context_dropout)
         self.head = nn.Linear(2 * s.context_size, 1)
         nn.init.xavier_normal_(self.head.weight)

@@ -29,7 +29,6 @@ from torch.nn.utils.rnn import pad_sequence
 
 from baselines.settings import SpanMultiHead
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
@@ -39,7 +38,7 @@ from sinet.model.endpoints import endpoints
 def feed_forward(inputs: int, hidden: int, layers: int, dropout: float) -> nn.Sequential:
     """`layers` linear layers, each with ReLU and dropout."""
     sizes = [inputs] + layers * [hidden]
-    parts = [(nn.Linear(a, b), nn.ReLU(), Dropout(dropout)) for a, b in pairwise(sizes)]
+    parts = [(nn.Linear(a, b), nn.ReLU(), nn.Dropout(dropout)) for a, b in pairwise(sizes)]
     return nn.Sequential(*(module for part in parts for module in part))
 
 
@@ -111,7 +110,7 @@ class System(Extractor):
         self.relation = nn.Sequential(
             *feed_forward(4 * hidden_size, hidden_size, 1, dropout), nn.Linear(hidden_size, len(labels.relation_types))
         )
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def collate(self, sentences: Sequence[Sentence]) -> Batch:
         return S.collate(sentences, self.encoder, self.labels)

@@ -33,7 +33,6 @@ from baselines._dense import Dense
 from baselines._segments import TAGS, Segment, SegmentAttention, SpanConvolutions, Windows, boundaries, merged, tags_of
 from baselines.settings import SPE
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.weights import initialise_normal
@@ -58,7 +57,7 @@ class System(Extractor):
         super().__init__(labels, encoder, **settings)
         s, inputs = self.settings, encoder.hidden_size
         features = s.channels * len(s.kernels)
-        self.dropout = Dropout(s.dropout)
+        self.dropout = nn.Dropout(s.dropout)
         self.pooler = nn.Linear(inputs, inputs)
         self.tag = nn.Linear(inputs, len(TAGS))
         self.span_convolutions = SpanConvolutions(inputs, s.channels, s.kernels)

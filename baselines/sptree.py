@@ -30,7 +30,6 @@ from torch.nn.utils.rnn import pad_sequence
 from baselines._tree_lstm import Cell, PathLSTM
 from baselines.settings import SPTree
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.concat import ConcatLinear
@@ -73,8 +72,8 @@ class System(Extractor):
         pair = (2 * s.word_size, 2 * s.word_size, s.tree_size, s.tree_size, s.tree_size)
         self.pair_hidden = ConcatLinear(*pair, outputs=s.hidden_size)
         self.pair_output = nn.Linear(s.hidden_size, 1 + 2 * relations)
-        self.dropout = Dropout(s.dropout)
-        self.hidden_dropout = Dropout(s.hidden_dropout)
+        self.dropout = nn.Dropout(s.dropout)
+        self.hidden_dropout = nn.Dropout(s.hidden_dropout)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear) and not name.startswith("encoder."):
                 nn.init.xavier_uniform_(module.weight)

@@ -27,7 +27,6 @@ from baselines._cache import TensorCache
 from baselines._table_recurrence import Order, TableRecurrence, from_sweeps, sweep_multiply_adds
 from baselines.settings import TableSequence as TableSequenceSettings
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.concat import concatenated
@@ -58,10 +57,10 @@ class Layer(nn.Module):
         self.output = nn.Linear(hidden, hidden)
         self.attention_norm = nn.LayerNorm(hidden)
         self.feed_forward = nn.Sequential(
-            nn.Linear(hidden, 4 * hidden), nn.ReLU(), Dropout(dropout), nn.Linear(4 * hidden, hidden)
+            nn.Linear(hidden, 4 * hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * hidden, hidden)
         )
         self.norm = nn.LayerNorm(hidden)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.heads = heads
 
     def forward(
@@ -126,7 +125,7 @@ class CharacterLSTM(nn.Module):
     def __init__(self, size: int, dropout: float = 0.0) -> None:
         super().__init__()
         half = size // 2
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         self.embedding = nn.Embedding(CHARACTERS + 1, size, padding_idx=0)
         self.input = nn.Linear(size, 2 * 4 * half)
         self.recurrent = nn.Parameter(torch.empty(2, half, 4 * half))
@@ -180,7 +179,7 @@ class TableSequence(nn.Module):
         )
         self.entity_tags = nn.Linear(hidden, entity_tags)
         self.relation_tags = nn.Linear(hidden, relation_tags)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
         for layer in (self.reduce, self.entity_tags, self.relation_tags):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -237,7 +236,7 @@ class System(Extractor):
             1 + 2 * len(labels.relation_types),
             s.dropout,
         )
-        self.dropout = Dropout(s.dropout)
+        self.dropout = nn.Dropout(s.dropout)
         self._cache = TensorCache(s.cache_mib << 20)
         self.register_load_state_dict_post_hook(lambda model, _: model._cache.clear())
 

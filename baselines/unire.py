@@ -22,7 +22,6 @@ from torch.nn.utils.rnn import pad_sequence
 from baselines._dense import Dense
 from baselines.settings import UniRE
 from sinet.contract import Batch, Extractor, Labels, Prediction, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder, Window
 from sinet.model import spans as S
 from sinet.model.weights import initialise_normal
@@ -54,7 +53,7 @@ class System(Extractor):
         self.relation_start = 1 + len(labels.entity_types)
         classes = self.relation_start + len(labels.relation_types)
         self.biaffine = nn.Parameter(torch.zeros(classes, s.hidden_size + 1, s.hidden_size + 1))
-        self.logit_dropout = Dropout(s.logit_dropout)
+        self.logit_dropout = nn.Dropout(s.logit_dropout)
         of_relations = [name in labels.symmetric for name in labels.relation_types]
         symmetric = torch.tensor([False, *[True] * len(labels.entity_types), *of_relations])
         self.register_buffer("symmetric", symmetric, persistent=False)

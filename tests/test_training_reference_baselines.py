@@ -8,12 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from baselines import dygiepp, pfn, table_sequence, tcre
 from sinet.contract import Extractor, Sentence
 from sinet.data.sentence import Entity, Relation, read_sentences
-from sinet.encoders.dropout import Dropout
 from sinet.grid.config import read_config
 from sinet.grid.recipes import spell_out
 from sinet.model.endpoints import word_means
@@ -25,21 +24,21 @@ from tests.test_baselines import dygie_by_hand, shuffled_weights
 
 
 @pytest.fixture
-def dropped(monkeypatch) -> list[tuple[Dropout, torch.Size]]:
+def dropped(monkeypatch) -> list[tuple[nn.Dropout, torch.Size]]:
     """Modules that dropped something, in the order of the calls, and the shapes of what they dropped from."""
-    calls: list[tuple[Dropout, torch.Size]] = []
-    forward = Dropout.forward
+    calls: list[tuple[nn.Dropout, torch.Size]] = []
+    forward = nn.Dropout.forward
 
-    def recorded(self: Dropout, input: Tensor) -> Tensor:
+    def recorded(self: nn.Dropout, input: Tensor) -> Tensor:
         if self.training and self.p:
             calls.append((self, input.shape))
         return forward(self, input)
 
-    monkeypatch.setattr(Dropout, "forward", recorded)
+    monkeypatch.setattr(nn.Dropout, "forward", recorded)
     return calls
 
 
-def outside_the_encoder(model: Extractor, dropped: list[tuple[Dropout, torch.Size]]) -> list[tuple[int, ...]]:
+def outside_the_encoder(model: Extractor, dropped: list[tuple[nn.Dropout, torch.Size]]) -> list[tuple[int, ...]]:
     inside = set(map(id, model.encoder.modules()))
     return [tuple(shape) for module, shape in dropped if id(module) not in inside]
 

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from sinet.data.sentence import Sentence
-from sinet.encoders.dropout import replace_dropout
 from sinet.encoders.fast import PackedEncoder
 
 WORD_CACHE = 1 << 18
@@ -101,7 +100,6 @@ class Encoder(nn.Module):
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
-        replace_dropout(model)
         self.model = model
         self.tokenizer = tokenizer
         self.hidden_size: int = model.config.hidden_size

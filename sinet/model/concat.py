@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sinet.encoders.dropout import Dropout
-
 
 class WindowMeans(NamedTuple):
     """Weighted means of rows: entry [i, j] is the sum over k of shares[i, j, k] * rows[i + k].
@@ -53,7 +51,7 @@ class ConcatLinear(nn.Linear):
     def __init__(self, *sizes: int, outputs: int, dropout: float = 0.0) -> None:
         super().__init__(sum(sizes), outputs)
         self.sizes = sizes
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, *parts: Part) -> Tensor:
         """(..., outputs); the parts need only broadcast against each other."""

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sinet.contract import Batch
-from sinet.encoders.dropout import Dropout
 from sinet.model.concat import ConcatLinear, Part, WindowMeans
 
 DISTANCES = (1, 2, 3, 4, 5, 8, 16, 32, 64)
@@ -30,7 +29,7 @@ class FeedForward(nn.Module):
         self.first = ConcatLinear(*sizes, outputs=hidden)
         self.second = nn.Linear(hidden, hidden)
         self.output = nn.Linear(hidden, outputs)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, *parts: Part) -> Tensor:
         """(..., outputs)."""

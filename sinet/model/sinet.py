@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from sinet.contract import Batch, Labels, Sentence
-from sinet.encoders.dropout import Dropout
 from sinet.encoders.encoder import Encoder
 from sinet.model import spans as S
 from sinet.model.settings import SINET
@@ -45,7 +44,7 @@ class CrossTaskAttention(nn.Module):
         self.value = nn.Linear(hidden, hidden, bias=False)
         self.output = nn.Linear(hidden, hidden)
         self.norm = nn.LayerNorm(hidden, eps=1e-5)
-        self.dropout = Dropout(dropout)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, cls: Tensor, other: Tensor, padding: Tensor) -> tuple[Tensor, Tensor]:
         """Let `cls` (batch, hidden) attend over `other` (batch, pieces, hidden) where there is no `padding` (batch,
