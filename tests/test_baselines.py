@@ -212,6 +212,20 @@ def test_span_aste_prunes_without_a_gradient(tiny_encoder):
     assert all(p.grad is None for p in model.entity.parameters()) and model.distance.weight.grad.any()
 
 
+def test_span_aste_draws_its_weights_by_xavier(tiny_encoder):
+    """Embeddings, too, from a normal distribution; the encoder's stay."""
+    before = {name: weight.clone() for name, weight in tiny_encoder.state_dict().items()}
+    torch.manual_seed(1)
+    model = span_aste.System(ROLES, tiny_encoder)
+    weights = {n: w for n, w in model.named_parameters() if n.endswith("weight") and not n.startswith("encoder.")}
+    assert {"width.weight", "distance.weight", "entity.first.weight", "relation.output.weight"} <= set(weights)
+    for name, weight in weights.items():
+        expected = (2 / sum(weight.shape)) ** 0.5
+        assert float(weight.std()) == pytest.approx(expected, rel=4 / (2 * weight.numel()) ** 0.5), name
+        assert weight.numel() < 1000 or float(weight.abs().max()) > 2.5 * expected, f"{name} is uniform"
+    assert all(torch.equal(weight, before[name]) for name, weight in tiny_encoder.state_dict().items())
+
+
 # -- DyGIE++ -------------------------------------------------------------------------------------------------------
 
 

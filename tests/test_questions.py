@@ -272,6 +272,16 @@ def test_a_step_of_sentences_has_all_answers_and_some_other_questions(tiny_encod
     assert questions[0].sentence is SENTENCES[0] and whole.item_lengths(questions[:1]) == [len(SENTENCES[0].tokens)]
 
 
+def test_the_other_questions_of_a_step_are_drawn_anew(tiny_encoder):
+    model = new_model(tiny_encoder, negative_questions=1)
+    model.counts.fill_(1)
+    possible = texts(model, model.training_batch(model.questions(SENTENCES[0], 99)), "turn2")
+    drawn = [set(texts(model, model.training_batch(SENTENCES[:1]), "turn2")) for _ in range(12)]
+    always = set.intersection(*drawn)
+    assert all(len(of_step - always) == 1 for of_step in drawn)
+    assert set.union(*drawn) < set(possible) and len(set.union(*drawn) - always) > 5
+
+
 def test_relations_to_the_left_are_asked_for_only_without_the_rule_of_the_right(tiny_encoder):
     """And a symmetric relation of its left argument."""
     entities = (Entity("Task", 0, 1), Entity("Method", 2, 3), Entity("Method", 4, 5))
@@ -418,6 +428,41 @@ def test_what_lies_beyond_the_words_that_are_read_is_not_asked_for(tiny_encoder)
         found, answers = model.gold(sentence, words)
         assert found == [(1, 0, 1), (0, 1, 3)][:read]
         assert list(answers) == [(1, -1, None), (0, -1, None), (1, 0, (0, 1, 3))][: 2 * read - 1]
+
+
+def test_training_asks_of_what_is_read_alone(tiny_encoder):
+    """And of an entity that is annotated twice once."""
+    entities = (Entity("Method", 0, 1), Entity("Method", 2, 3), Entity("Task", 5, 6), Entity("Method", 0, 1))
+    relations = (Relation("Used-for", 0, 1), Relation("Used-for", 0, 2), Relation("Used-for", 2, 1))
+    sentence = Sentence("cut", ("neural",) * 6, entities, relations)
+    model = new_model(tiny_encoder, negative_questions=100)
+    tiny_encoder.max_pieces = 6
+    model.training_items([sentence])
+    assert int(model.counts.sum()) == 1
+    model.counts.fill_(1)
+    batch, kinds = model.training_batch([sentence]), len(LABELS.entity_types)
+    for turn, asked in (("turn1", kinds), ("turn2", 2 * kinds * len(LABELS.relation_types))):
+        tags = batch[f"{turn}_tags"]
+        assert len(tags) == asked and int((tags[:, 0] == OUTSIDE).sum()) == 1
+
+
+def test_of_entities_that_start_together_the_shorter_stands_first_and_relations_stay_as_annotated(tiny_encoder):
+    """Symmetric ones, too."""
+    entities = (Entity("Method", 0, 2), Entity("Task", 0, 1), Entity("Method", 0, 1))
+    for head, tail in ((0, 2), (2, 0)):
+        sentence = Sentence("nested", ("neural", "parsers"), entities, (Relation("Compare", head, tail),))
+        read, answers = new_model(tiny_encoder).gold(sentence, 2)
+        assert read == [(0, 0, 1), (1, 0, 1), (0, 0, 2)]
+        spans = [(e.start, e.end) for e in entities]
+        assert answers[0, 2, (0, *spans[head])] == [spans[tail]]
+
+
+def test_a_step_is_averaged_over_all_its_parts(tiny_encoder):
+    model = new_model(tiny_encoder)
+    parts = [model.training_batch(model.training_items(SENTENCES[i : i + 2])) for i in (0, 2)]
+    alone = [model.divisors([part]) for part in parts]
+    assert model.divisors(parts) == {turn: sum(of[turn] for of in alone) for turn in ("turn1", "turn2")}
+    assert all(alone[0].values()) and all(alone[1].values())
 
 
 class Largest(TorchDispatchMode):
