@@ -217,7 +217,8 @@ def test_span_aste_draws_its_weights_by_xavier(tiny_encoder):
     before = {name: weight.clone() for name, weight in tiny_encoder.state_dict().items()}
     torch.manual_seed(1)
     model = span_aste.System(ROLES, tiny_encoder)
-    weights = {n: w for n, w in model.named_parameters() if n.endswith("weight") and not n.startswith("encoder.")}
+    named = ((n, w.detach()) for n, w in model.named_parameters() if not n.startswith("encoder."))
+    weights = {name: weight for name, weight in named if name.endswith("weight")}
     assert {"width.weight", "distance.weight", "entity.first.weight", "relation.output.weight"} <= set(weights)
     for name, weight in weights.items():
         expected = (2 / sum(weight.shape)) ** 0.5
