@@ -12,6 +12,7 @@ the commit that it was trained at.
 
 import functools
 import gzip
+import logging
 import shutil
 import zlib
 from collections.abc import Sequence
@@ -23,19 +24,21 @@ from sinet.files import check_sum, read_sealed, write_atomically
 from sinet.grid.plan import COUNTED, TIMED, Plan
 from sinet.schema import RunSpec
 
+log = logging.getLogger("sinet")
+
 PLAIN = ("log.csv", "log.csv.sha256", "predictions.jsonl.sha256", "training.json")
 """The last is written last: where it is, an archived run is whole."""
 PREDICTIONS, ATTENTION = "predictions.jsonl", "attention.json"
-MEASURED = {"flops.json": COUNTED, "timing.json": TIMED}
+EFFICIENCY = {"flops.json": COUNTED, "timing.json": TIMED}
 """What was counted and timed, and the keys of `efficiency` that it depends on."""
 
 
 def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
-    """The plan with those of its runs that are to be taken from its archive; and of others that are there, why they are
-    not.
+    """The plan with those of its runs that are to be taken from its archive, and the places of which counts and times
+    are; and of others that are there, why they are not.
 
     Raises:
-        UserError: a `training.json` that is not what it was.
+        UserError: a `training.json`, or a count or time, that is not what it was.
     """
     taken, measured, refused = [], [], []
     folder, case = Path(plan.config.archive or ""), plan.case_study
@@ -53,22 +56,26 @@ def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
         else:
             taken.append(run)
     for place in plan.places if plan.config.archive and plan.config.efficiency else ():
-        files = [folder / "efficiency" / Path(*place) / name for name in MEASURED]
-        if not {*plan.systems_at(*place).values()} <= {*taken} or not all(file.is_file() for file in files):
+        files = [folder / "efficiency" / Path(*place) / name for name in EFFICIENCY]
+        there = plan.systems_at(*place)
+        if not all(file.is_file() for file in files) or {*taken}.isdisjoint(there.values()):
             continue
-        if all(_is_of(plan, place, file, folder) for file in files):
-            measured.append(list(place))
+        if trained := [model for model, run in there.items() if run not in taken]:
+            why = f"systems are measured together, {', '.join(trained)} is trained here, and archived runs lack weights"
+        elif lacking := [m for m in there for file in files if m not in read_sealed(file, "trainings")["trainings"]]:
+            why = f"archived without {lacking[0]}"
+        elif not all(_is_of(plan, place, file, folder) for file in files):
+            why = "archived of other trainings, or under other settings than the configuration's"
         else:
-            refused.append(
-                f"{files[0].parent}: archived of other trainings, or under other settings than the configuration's; "
-                "its efficiency is skipped"
-            )
+            measured.append(list(place))
+            continue
+        refused.append(f"{files[0].parent}: {why}; efficiency is skipped there")
     return replace(plan, archived=taken, archived_places=measured), refused
 
 
 def _is_of(plan: Plan, place: tuple[str, str], file: Path, runs: Path) -> bool:
     """Whether what was counted or timed is what the plan asks, of the trainings below `runs`."""
-    asked = plan.asked(*place, MEASURED[file.name], runs)
+    asked = plan.asked(*place, EFFICIENCY[file.name], runs)
     return asked.items() <= read_sealed(file).items()
 
 
@@ -102,11 +109,13 @@ def archive(plan: Plan, out: Path) -> list[str]:
     for place in plan.measured:
         if not {*plan.systems_at(*place).values()} <= {*archived}:
             continue
-        for name in MEASURED:
+        for name in EFFICIENCY:
             file, target = (folder / "efficiency" / Path(*place) / name for folder in (plan.results, out))
             if file.is_file() and _is_of(plan, place, file, plan.results / "runs"):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(target, functools.partial(shutil.copyfile, file))
+            else:
+                log.warning("%s: not of these trainings and settings, so not archived; run the grid again", file)
     return archived
 
 
@@ -130,7 +139,7 @@ def unarchive(archived: Path, names: Sequence[str], out: Path) -> None:
         UserError: a file that is damaged, or not what it was.
     """
     for name in (*names, *(f"{name}.sha256" for name in names if f"{name}.sha256" in PLAIN)):
-        plain = name in (*PLAIN, *MEASURED)
+        plain = name in (*PLAIN, *EFFICIENCY)
         path = archived / (name if plain else f"{name}.gz")
         data = path.read_bytes()
         try:

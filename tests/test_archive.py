@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sinet.archive import MEASURED, archive, unarchive, with_archived
+from sinet.archive import EFFICIENCY, archive, unarchive, with_archived
 from sinet.captions import short_commit
 from sinet.errors import UserError
 from sinet.files import read_sealed, write_sealed, write_sum
@@ -149,7 +149,7 @@ def test_counts_and_times_are_archived_with_the_trainings_they_are_of(plan, resu
     place, (_, second) = ("scierc", "minilm"), plan.runs
 
     def measure() -> None:
-        for name, keys in MEASURED.items():
+        for name, keys in EFFICIENCY.items():
             write_sealed(source / name, plan.asked(*place, keys) | {"systems": name})
 
     def found(plan=plan) -> tuple[list, list[str]]:
@@ -165,26 +165,37 @@ def test_counts_and_times_are_archived_with_the_trainings_they_are_of(plan, resu
     finish(plan, second, 1.5)
     archive(plan, tmp_path / "archive")
     assert found() == ([[*place]], [])
-    unarchive(kept, [*MEASURED], tmp_path / "back")
-    assert all((tmp_path / "back" / name).read_bytes() == (source / name).read_bytes() for name in MEASURED)
+    unarchive(kept, [*EFFICIENCY], tmp_path / "back")
+    assert all((tmp_path / "back" / name).read_bytes() == (source / name).read_bytes() for name in EFFICIENCY)
 
-    said = f"{kept}: archived of other trainings, or under other settings than the configuration's; its efficiency is "
+    for name, keys in EFFICIENCY.items():
+        asked = plan.asked(*place, keys)
+        write_sealed(
+            kept / name, asked | {"trainings": {m: of for m, of in asked["trainings"].items() if m != "spert"}}
+        )
+    assert found() == ([], [f"{kept}: archived without spert; efficiency is skipped there"])
+    archive(plan, tmp_path / "archive")
+
+    said = f"{kept}: archived of other trainings, or under other settings than the configuration's; efficiency is "
     for key, value in (("counted_sentences", 7), ("timed_seconds", 3.0)):
         other = plan.config.efficiency.model_copy(update={key: value})
         changed = replace(plan, config=plan.config.model_copy(update={"efficiency": other}))
-        assert found(changed) == ([], [f"{said}skipped"])
+        assert found(changed) == ([], [f"{said}skipped there"])
         archive(changed, tmp_path / key)
         there = sorted(path.name for path in (tmp_path / key / "efficiency").rglob("*.json"))
-        assert there == [name for name, keys in MEASURED.items() if key not in keys], "measured under the old settings"
+        assert there == [name for name, keys in EFFICIENCY.items() if key not in keys], (
+            "measured under the old settings"
+        )
 
     finish(plan, second, 1.7)
     archive(plan, tmp_path / "archive")
-    assert found() == ([], [f"{said}skipped"]), "trained anew, and not measured since"
+    assert found() == ([], [f"{said}skipped there"]), "trained anew, and not measured since"
     measure()
     archive(plan, tmp_path / "archive")
     assert found() == ([[*place]], [])
     (tmp_path / "archive" / second / "training.json").rename(tmp_path / "training.json")
-    assert found() == ([], []), "of one system there is no archived run"
+    together = "systems are measured together, spert is trained here, and archived runs lack weights"
+    assert found() == ([], [f"{kept}: {together}; efficiency is skipped there"])
     (tmp_path / "training.json").rename(tmp_path / "archive" / second / "training.json")
     (kept / "timing.json").unlink()
     assert found() == ([], [])

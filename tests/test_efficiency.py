@@ -63,14 +63,14 @@ def measure(tmp_path, place: str, seconds: dict[str, float], sizes: dict | None 
     counts = {"tokenizer": "minilm", "systems": {m: counted(1e7 * s) for m, s in (sizes or {}).items()}}
     times = {"sentences": 4, "systems": {m: timed(4 * s) for m, s in (sizes or {}).items()}}
     count = {
-        "of_sentences": 30,
+        **{"git_commit": "c" * 40, "of_sentences": 30},
         "systems": {m: counted(1e7 * s) for m, s in seconds.items()},
         "architectures": {"sizes": counts} if sizes else {},
     }
     clock = {
         **{"sentences": 10, "of_sentences": 30, "least_seconds": 10, "not_timed": "bfloat16 not timed: emulated"},
         **{"device": "cpu", "device_name": "A CPU", "threads": 2, "tokenising_s": {"sinet": 0.01}},
-        "other_work_cpus": 0.02,
+        **{"other_work_cpus": 0.02, "git_commit": "d" * 40},
         "systems": {m: {"float32": {"batch_1": timed(2 * s), "best": timed(s)}} for m, s in seconds.items()},
         "architectures": {"sizes": times} if sizes else {},
     }

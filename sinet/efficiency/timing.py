@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from sinet import machine, systems
+from sinet import machine, provenance, systems
 from sinet.contract import Batch, Extractor, Labels, Sentence
 from sinet.data.sentence import read_sentences
 from sinet.encoders.located import locate_encoder
@@ -341,6 +341,7 @@ def time_runs(
         out,
         {
             **(of or {}),
+            "git_commit": provenance.git_commit(),
             "unit": "seconds per pass over the sentences, token ids to triples",
             "split": test.stem,
             "sentences": len(sentences),

@@ -216,5 +216,6 @@ def _cells(
             continue
         cells[group, title] = mean_sd(values, digits if len(values) > 1 or group else 0)
         where = grid.title("encoders", place.encoder), grid.title("datasets", place.dataset)
-        lines.append(tidy_line("measured", title, *where, figure, values, grid.seeds(place, model), place.recipe, TEST))
+        source = grid.source(place.recipe, grid.at(place, model), [TEST])
+        lines.append(tidy_line(source, title, *where, figure, values, grid.seeds(place, model), place.recipe, TEST))
     return cells, lines

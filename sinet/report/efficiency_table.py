@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sinet.captions import machine
+from sinet.captions import machine, short_commit
 from sinet.files import read_sealed
 from sinet.published import DATASETS, EFFICIENCY_ENCODERS, is_system, remark_on
 from sinet.report.frame import TEST
@@ -270,11 +270,11 @@ def _notes(grid: Grid, places: dict) -> list[str]:
         *([f"Passes of an encoder a sentence: {several}; of the others one."] * bool(passes)),
         *([f"FLOPs (M) of sentences alone, without the context that is read: {without}."] * bool(alone)),
         *(f"{NOT_COUNTED.text.capitalize()}: {what}: {why}." for what, why in lost.items()),
-        *(note for place, (_, timing) in places.items() for note in _place_notes(grid, place, timing)),
+        *(note for place, measured in places.items() for note in _place_notes(grid, place, *measured)),
     ]
 
 
-def _place_notes(grid: Grid, place: tuple[str, str], timing: dict) -> list[str]:
+def _place_notes(grid: Grid, place: tuple[str, str], flops: dict, timing: dict) -> list[str]:
     weights = "; ".join(f"{grid.title('models', m)} {_weights(grid.runs, *place, m)}" for m in timing["systems"])
     repeats = min(k["repeats"] for t in timing["systems"].values() for kinds in t.values() for k in kinds.values())
     busy = timing["other_work_cpus"]
@@ -284,7 +284,8 @@ def _place_notes(grid: Grid, place: tuple[str, str], timing: dict) -> list[str]:
         f"{repeats} or more passes and {timing['least_seconds']:g} s or more, order shuffled. Tokenising apart: at "
         f"most {1e3 * max(timing['tokenising_s'].values()) / timing['sentences']:.2f} ms a sentence."
         + (f" {timing['not_timed']}." if timing["not_timed"] else ""),
-        f"{grid.where(*place)}, weights: {weights}.",
+        f"{grid.where(*place)}, weights: {weights}. Counted at commit {short_commit(flops['git_commit'])}, timed at "
+        f"commit {short_commit(timing['git_commit'])}.",
     ]
 
 

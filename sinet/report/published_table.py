@@ -19,6 +19,7 @@ from sinet.report.grid import (
     WHY_EMPTY,
     Grid,
     Place,
+    matching_on_dev,
     published_encoders,
     split_of,
 )
@@ -29,8 +30,8 @@ IN_SD = "in published sd"
 FIRST = ("System", "Encoder", "Dataset", "Recipe", "Split", "n")
 COLUMNS = [*FIRST, *itertools.product(METRICS.values(), ("published", "ours", "difference", IN_SD)), DIFFERS]
 CSV = [
-    *("system", "dataset", "split", "figure", "published_encoder", "published", "published_sd", "encoder", "recipe"),
-    *("mean", "sd", "n", "difference", "difference_in_published_sd", "values", "seeds", "differs"),
+    *("system", "dataset", "split", "matching", "figure", "published_encoder", "published", "published_sd", "encoder"),
+    *("recipe", "mean", "sd", "n", "difference", "difference_in_published_sd", "values", "seeds", "differs"),
 ]
 
 
@@ -129,9 +130,10 @@ def _compared(grid: Grid, row: dict, place: Place, split: str) -> tuple[dict, li
         ours, difference, in_sd = grid.f1(place, model, metric, split), NO_FIGURE, NO_FIGURE
         if published is not None and not isinstance(ours, Cell):
             encoder = grid.title("encoders", place.encoder)
-            line = tidy_line("", row["system"], encoder, made["dataset"], name, ours, seeds, place.recipe, of_split)
+            line = tidy_line("", row["system"], encoder, made["dataset"], name, ours, seeds, place.recipe, split)
             apart = round(line["mean"] - published, 4)
             line |= {"published_encoder": made["encoder"], "published": published}
+            line |= {"matching": matching_on_dev(grid.at(place, model)[0]) if split == DEV else "symmetric"}
             line |= {"difference": apart, "differs": differs}
             difference = number(apart, sign=True)
             if sd:

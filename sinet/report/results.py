@@ -164,8 +164,12 @@ def _efficiency(lines: pd.DataFrame | None, plan: Plan) -> list[str]:
         figures = of.set_index("figure")["mean"]
         found = {name: figures.get(key) for name, key in EFFICIENCY.items() if key in figures}
         rows.append({"Efficiency": system, "On": f"{dataset}, {encoder}"} | found)
-    timings = [read_sealed(folder / "timing.json") for folder in plan.efficiency() or ()]
-    clocks = dict.fromkeys(f"{t['sentences']} of {t['of_sentences']} test sentences on {machine(t)}" for t in timings)
+    timed = {place: read_sealed(plan.results / "efficiency" / Path(*place) / "timing.json") for place in plan.measured}
+    clocks = (
+        f"{plan.place_title(*place)}: {t['sentences']} of {t['of_sentences']} test sentences on {machine(t)}, at "
+        f"commit {short_commit(t['git_commit'])}"
+        for place, t in timed.items()
+    )
     note = f"FLOPs are multiply-adds a sentence; times, float32: {'; '.join(clocks)}. Weights of the first seed.\n"
     return [_markdown(rows, "{:,.1f}"), note] if rows else []
 

@@ -85,7 +85,7 @@ def tidy_line(
     split: str = "",
 ) -> dict:
     """A line of the csv: one figure of one system at one place; empty where a cell says why there is none. A published
-    figure is of no recipe of ours, and its split is not always known."""
+    figure is of no recipe of ours, and its split is not always known; the recipes of what is timed stand in notes."""
     described = {"source": source, "recipe": recipe, "split": split}
     described |= {"system": system, "encoder": encoder, "dataset": dataset, "figure": figure}
     return described | summary([] if isinstance(values, Cell) else values, seeds)
