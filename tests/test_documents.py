@@ -52,27 +52,45 @@ def test_links_and_files_exist(document: Path):
 
 def test_the_headline_figures_are_those_of_the_tables():
     readme, tables = (path.read_text(encoding="utf-8") for path in (ROOT / "README.md", ROOT / "results" / "README.md"))
-    rows = re.findall(r"^\| ([\w +-]+?) \| (\d) \| (.+) \|$", readme, re.M)
-    assert len(rows) == 8
-    for system, n, cells in rows:
-        shown = r" *\| ".join(map(re.escape, cells.split(" | ")))
-        place = r"(SciERC, )?MiniLM"  # of a system, of a setting of the ablation
-        assert re.search(rf"^\| {re.escape(system)} +\| {place} +\| {n} +\| {shown} *\|", tables, re.M), system
-    heads = re.findall(r"\| n +\|(.+)\|$", f"{readme}\n{tables}", re.M)
-    columns = [[name.strip() for name in head.split("|")][:4] for head in heads]
-    assert columns == [["Ent", "Rel", "Rel+", "dev Rel+"]] * 3
+    rows = [
+        (system, cells.split(" | ")) for system, cells in re.findall(r"^\| ([\w +,=-]+?) \| (\S.+) \|$", readme, re.M)
+    ]
+    (_, head), *rows = [(system, cells) for system, cells in rows if len(cells) == 8]
+    assert head == ["SciERC Ent", "Rel", "Rel+", "dev Rel+", "CoNLL04 Ent", "Rel", "Rel+", "dev Rel+"]
+    assert len(rows) == 9
+    shown = re.split(r"^### (.+)$", tables, flags=re.M)
+    for dataset, text in zip(shown[1::2], shown[2::2], strict=True):
+        of_systems, _, _ = text.partition("SINET's ablation")
+        for system, cells in rows:
+            figures = cells[:4] if dataset == "SciERC" else cells[4:]
+            cells_of = r" *\| ".join(map(re.escape, figures))
+            in_main = rf"^\| {re.escape(system)} +\| MiniLM +\| 3 +\| {cells_of} *\|"
+            in_ablation = rf"^\| {re.escape(system)} +\| {dataset}, MiniLM +\| 3 +\| {cells_of} *\|"
+            there = re.search(in_main, of_systems, re.M) or re.search(in_ablation, tables, re.M)
+            assert bool(there) == (figures != ["not run"] * 4), (dataset, system)
+            assert there or not re.search(rf"^\| {re.escape(system)} +\|", of_systems, re.M), "measured, and not shown"
     said = " ".join(readme.split())
-    tested, found, reach = re.search(
-        r"Of (\d+) comparisons one is significant, (.+?); differences below (\S+ to \S+ Rel\+) would", said
-    ).groups()
-    assert f"Significant (Holm over the grid, 0.05): 1 of {tested} tested comparisons: {found} (95 %" in tables
-    assert f", {reach} would have been missed" in tables
+    tested, found = map(int, re.search(r"Of (\d+) comparisons (\d+) are significant", said).groups())
+    counts = re.findall(r"Significant \(Holm over the grid, 0\.05\): (\d+) of (\d+) tested comparisons", tables)
+    assert (found, tested) == tuple(sum(map(int, each)) for each in zip(*counts, strict=True))
+    with open(ROOT / "results/shown/results-grid/significance.csv", newline="", encoding="utf-8") as file:
+        pairs = [row for row in csv.DictReader(file) if row["p_holm"]]
+    significant = [row for row in pairs if float(row["p_holm"]) < 0.05]
+    assert "each of DyGIE++ below SINET, SpERT or SPAN on SciERC" in said and len(significant) == found
+    assert {(row["dataset"], row["other"]) for row in significant} == {("SciERC", "DyGIE++")}
+    assert {row["system"] for row in significant} == {"SINET", "SpERT", "SPAN Multi-Head"}
+    assert all(float(row["difference"]) > 0 for row in significant)
+    reach = [float(row["detectable"]) for row in pairs if row["figure"] == "Rel+"]
+    assert f"differences below {min(reach):.1f} to {max(reach):.1f} Rel+ would have been missed" in said
     with open(ROOT / "config" / "search" / "trials.csv", newline="", encoding="utf-8") as file:
-        trials = [row for row in csv.DictReader(file) if row["model"] in ("sinet", "spert", "span-multihead", "pfn")]
+        trials = list(csv.DictReader(file))
+    named = ("sinet", "spert", "span-multihead", "pfn", "dygiepp")
+    trials = [row for row in trials if row["dataset"] == "scierc" and row["model"] in named]
     low = [row["model"] for row in trials if float(row["dev_rel_plus"]) < 5]
     assert "five of PFN's six trials stay below 5 Rel+ on dev" in said and low == ["pfn"] * 5
     steps = {row["model"]: json.loads(row["drawn"])["steps"] for row in trials if row["chosen"]}
     longest = max(json.loads(row["drawn"])["steps"] for row in trials)
+    assert "of at most 1,750 steps" in said and longest == 1750
     assert [model for model in steps if steps[model] < longest] == ["sinet"], "all but SINET chose the longest"
 
 

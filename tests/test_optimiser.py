@@ -46,7 +46,9 @@ def falling(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRSche
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
 
 
-def stepped(model: Model, optimizer: RecipeAdamW, schedule: object, rows: list[int], *limit: object) -> None:
+def stepped(
+    model: Model, optimizer: RecipeAdamW, schedule: object, rows: list[int], *limit: float | bool | None
+) -> None:
     optimizer.zero_grad(set_to_none=True)
     model.loss(rows).backward()
     optimizer.clipped_step(*limit)
@@ -82,7 +84,7 @@ def test_weights_are_those_of_torch(decay, limit, by_part, clipped):
             torch.testing.assert_close(one, other, **CLOSE)
 
 
-def test_one_part_is_clipped_within_the_fused_step():
+def test_a_step_without_a_limit_is_not_clipped_by_the_one_before():
     plain, ours = models()
     theirs, optimizer = torch.optim.AdamW(groups(plain, 0.5)), RecipeAdamW(groups(ours, 0.5))
     schedules = falling(theirs), falling(optimizer)

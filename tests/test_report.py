@@ -534,7 +534,7 @@ def test_the_ablation_has_its_figures_on_dev_beside():
             "encoder": "MiniLM",
             "dataset": "SciERC",
         }
-        | {"dataset": "SciERC", "figure": figure, "n": 1, "values": f"{value}"}
+        | {"figure": figure, "n": 1, "values": f"{value}"}
         for setting, split, figure, value in (
             ("Base", "test", "Rel+", 25.0),
             ("Base", "dev", "Ent", 60.0),

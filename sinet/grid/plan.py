@@ -79,7 +79,7 @@ class _Written(Strict):
     skipped: dict[str, str]
     skipped_recipes: dict[str, str]
     archived: list[str]
-    archived_places: list[list[str]] = Field([])
+    archived_places: list[list[str]] = Field([])  # plans written before it had a name are read as well
     failed: dict[str, str]
     unmeasured: list[list[str]]
 
