@@ -465,6 +465,34 @@ def test_a_step_is_averaged_over_all_its_parts(tiny_encoder):
     assert all(alone[0].values()) and all(alone[1].values())
 
 
+def test_decoding_asks_of_the_likeliest_heads_and_relates_no_entity_to_itself(tiny_encoder, monkeypatch):
+    """One head a sentence; each is answered by itself and by the word behind it."""
+    model = new_model(tiny_encoder, max_heads=1).eval()
+    method, compare = LABELS.entity_types.index("Method"), LABELS.relation_types.index("Compare")
+    model.counts.zero_()
+    model.counts[method, compare, method] = model.settings.least_count
+    batch = model.collate([Sentence(name, ("neural",) * 4) for name in ("one", "other")])
+    spans = torch.tensor([[0, 1], [2, 3], [5, 6]])  # of the first sentence two, the second of them is likelier
+    asked = []
+
+    def answered(batch, sentence, phrases, *extent):
+        asked.append(sentence.tolist())
+        if not extent:
+            question = torch.tensor([method, method, len(LABELS.entity_types) + method])
+            return question, spans, torch.tensor([0.6, 0.9, 0.95])
+        itself = torch.tensor([[2, 3], [5, 6]])
+        return torch.tensor([0, 1, 0, 1]), torch.cat([itself, itself + 1]), torch.tensor([0.8, 0.8, 0.7, 0.2])
+
+    monkeypatch.setattr(model, "answers", answered)
+    found = model.decode(batch)
+    assert asked[1] == [0, 1]
+    for prediction, head, entities in zip(found, ((2, 3), (1, 2)), (3, 2), strict=True):
+        assert len(prediction.entities) == entities and {e.type for e in prediction.entities} == {"Method"}
+        (relation,) = prediction.relations
+        ends = [prediction.entities[end] for end in (relation.head, relation.tail)]
+        assert [(e.start, e.end) for e in ends] == [head, (head[0] + 1, head[1] + 1)]
+
+
 class Largest(TorchDispatchMode):
     """The size of the largest tensor that is made, in bytes."""
 
