@@ -218,10 +218,10 @@ class Plan:
 
     @functools.cached_property
     def places(self) -> list[tuple[str, str]]:
-        """Datasets (of one in folds the first fold alone) and encoders of which figures are drawn."""
-        first = {dataset for dataset in self._first_folds(self.runs)}
-        there = {tuple(run.split("/")[:2]) for run in self.runs}
-        return sorted((d, e) for d, e in there if d in first and self.systems_at(d, e))
+        """Datasets (in folds the first fold alone) and encoders of which figures are drawn, in the grid's order."""
+        first = self._first_folds(self.runs)
+        there = dict.fromkeys((run.split("/")[0], run.split("/")[1]) for run in self.runs)
+        return [(d, e) for d, e in there if d in first and self.systems_at(d, e)]
 
     @functools.cached_property
     def measured(self) -> list[tuple[str, str]]:
