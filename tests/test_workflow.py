@@ -162,7 +162,8 @@ def test_results_are_shown_with_what_they_were_made_by(finished, warm):
         assert all((shown / file.relative_to(made / kind)).read_bytes() == file.read_bytes() for file in files)
     pictures = re.findall(r'src="(shown/results-quick/.*?[.]png)"', text)
     assert len(pictures) == 2 and all((finished / "results" / picture).is_file() for picture in pictures)
-    assert re.search(r"times, float32: 4 of 60 test sentences on .* \(cpu, \d+ threads\)\. Weights of", text)
+    clock = r"times, float32: .*: 4 of 60 test sentences on .* \(cpu, \d+ threads\), at commit \S+\. Weights of"
+    assert re.search(clock, text)
     assert "Efficiency" in text and yaml.safe_load((finished / "config/quick.yaml").read_text())["remark"] in text
     refused = subprocess.run([*call, "config/open.yaml"], cwd=finished, env=warm, capture_output=True, text=True)
     assert refused.returncode == 2 and "run the grid first: make tables CONFIG=config/open.yaml" in refused.stderr
