@@ -60,11 +60,12 @@ def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
         there = plan.systems_at(*place)
         if not all(file.is_file() for file in files) or {*taken}.isdisjoint(there.values()):
             continue
+        said = {file.name: read_sealed(file) for file in files}
         if trained := [model for model, run in there.items() if run not in taken]:
             why = f"systems are measured together, {', '.join(trained)} is trained here, and archived runs lack weights"
-        elif lacking := [m for m in there for file in files if m not in read_sealed(file, "trainings")["trainings"]]:
+        elif lacking := [model for model in there for of in said.values() if model not in of.get("trainings", {})]:
             why = f"archived without {lacking[0]}"
-        elif not all(_is_of(plan, place, file, folder) for file in files):
+        elif not all(_is_of(plan, place, name, of, folder) for name, of in said.items()):
             why = "archived of other trainings, or under other settings than the configuration's"
         else:
             measured.append(list(place))
@@ -73,10 +74,10 @@ def with_archived(plan: Plan) -> tuple[Plan, list[str]]:
     return replace(plan, archived=taken, archived_places=measured), refused
 
 
-def _is_of(plan: Plan, place: tuple[str, str], file: Path, runs: Path) -> bool:
-    """Whether what was counted or timed is what the plan asks, of the trainings below `runs`."""
-    asked = plan.asked(*place, EFFICIENCY[file.name], runs)
-    return asked.items() <= read_sealed(file).items()
+def _is_of(plan: Plan, place: tuple[str, str], name: str, said: dict, runs: Path) -> bool:
+    """Whether what was counted or timed (`said`, of a file `name`) is what the plan asks, of the trainings below
+    `runs`."""
+    return plan.asked(*place, EFFICIENCY[name], runs).items() <= said.items()
 
 
 def archive(plan: Plan, out: Path) -> list[str]:
@@ -111,7 +112,7 @@ def archive(plan: Plan, out: Path) -> list[str]:
             continue
         for name in EFFICIENCY:
             file, target = (folder / "efficiency" / Path(*place) / name for folder in (plan.results, out))
-            if file.is_file() and _is_of(plan, place, file, plan.results / "runs"):
+            if file.is_file() and _is_of(plan, place, name, read_sealed(file), plan.results / "runs"):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(target, functools.partial(shutil.copyfile, file))
             else:

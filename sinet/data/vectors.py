@@ -86,8 +86,12 @@ def _packed() -> dict:
             return json.load(tar.extractfile(f"package/{PACKAGE}.json"))  # type: ignore[arg-type]
 
 
+def _candidates(mirrors: Sequence[str] = ()) -> list[Path]:
+    return [folder / FILE for folder in (*mirror_folders(mirrors), DOWNLOADS)]
+
+
 def _file(mirrors: Sequence[str] = ()) -> Path | None:
-    return next((path for folder in (*mirror_folders(mirrors), DOWNLOADS) if (path := folder / FILE).is_file()), None)
+    return next((path for path in _candidates(mirrors) if path.is_file()), None)
 
 
 def _check(path: Path) -> None:
@@ -98,7 +102,7 @@ def _check(path: Path) -> None:
 @functools.cache
 def _read() -> tuple[dict[str, int], np.ndarray]:
     if (path := _file()) is None:
-        looked = ", ".join(str(folder / FILE) for folder in (*mirror_folders(()), DOWNLOADS))
+        looked = ", ".join(map(str, _candidates()))
         raise UserError(f"none of {looked} is there; run `sinet vectors`, or name its mirror in {MIRRORS_VARIABLE}")
     _check(path)
     stored = load_file(path)
