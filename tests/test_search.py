@@ -133,13 +133,13 @@ def test_the_best_on_dev_is_chosen_of_finished_searches_alone(trained, tmp_path)
     recipe, settings = spell_out(chosen, "equal", "dygiepp", "scierc")
     assert (recipe.encoder_lr, recipe.steps) == (drawn["encoder_lr"], drawn["steps"])
     assert settings == {"dropout": drawn["settings.dropout"]}
-    assert spell_out(chosen, "equal", "dygiepp", "conll04") == spell_out(read_config(), "equal", "dygiepp", "conll04")
+    assert spell_out(chosen, "equal", "dygiepp", "ade-0") == spell_out(read_config(), "equal", "dygiepp", "ade-0")
     (in_epochs := tmp_path / "epochs.yaml").write_text(
         "recipes: {equal: {defaults: {steps: null, epochs: 9, evaluate_every: 1}}}"
     )
     longer = read_config(out, in_epochs)
     assert spell_out(longer, "equal", "dygiepp", "scierc") == (recipe, settings), "its length stays as chosen"
-    assert spell_out(longer, "equal", "dygiepp", "conll04")[0].epochs == 9
+    assert spell_out(longer, "equal", "dygiepp", "ade-0")[0].epochs == 9
 
     # a further search elsewhere: the trials that the table has stay known, as long as they are those declared
     elsewhere = Plan(plan.config, tmp_path / "elsewhere", plan.runs)
