@@ -51,8 +51,8 @@ bench: setup
 
 tune: setup
 	@python -m sinet search --search $(SEARCH) > /dev/null
-	@python -m sinet.grid trained --cores all --keep-going --configfile results/search/grid.yaml
-	@python -m sinet choose --search $(SEARCH)
+	@python -m sinet.grid trained --cores all --keep-going --configfile results/search/grid.yaml; failed=$$?; \
+		python -m sinet choose --search $(SEARCH) && exit $$failed
 
 setup: .venv/.ready
 

@@ -17,6 +17,10 @@ class UserError(Exception):
     """A mistake in what the user gave us; printed as one line, exit status 2, never as a traceback."""
 
 
+class Diverged(UserError):
+    """A training whose loss or weights are no numbers any more: other rates are needed."""
+
+
 class Interrupted(Exception):
     """The scheduler asked the job to end; its state is saved. Exit status 75 (a temporary failure: run it again)."""
 

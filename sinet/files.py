@@ -21,6 +21,8 @@ from sinet.errors import Interrupted, UserError, closest, shown
 from sinet.provenance import digest_of, file_sha256
 
 SEAL = "checksum"
+DIVERGED = "diverged.json"
+"""What a training that diverged leaves in its run's folder."""
 
 
 def similar_path(path: Path) -> str:

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from sinet.files import read_sealed
 from sinet.infer.predict import load_run
 from sinet.provenance import file_sha256
 from sinet.report.missing import reason
@@ -50,6 +51,7 @@ def test_a_failed_run_stops_no_other_is_named_and_costs_no_good_result(project):
     assert failed.returncode != 0
     assert all((runs / f"sinet/{seed}/record.json").is_file() for seed in (0, 1)), "the others finish"
     assert "1 of 3 runs have no result" in failed.stdout
+    assert read_sealed(runs / "spert/0/diverged.json")["run"]["model"] == "spert"
     log = "results/tiny/logs/train/ten/tiny/spert/0.log"
     assert re.search(rf"failed train ten/tiny/spert/0: epoch 1, step .* it diverged; .* \({log}\)", failed.stdout)
     assert not re.search(r"WorkflowError|CalledProcessError|Traceback|\x1b", failed.stdout), failed.stdout

@@ -98,18 +98,19 @@ def test_a_search_is_held_against_its_form(tmp_path, capsys, monkeypatch):
 
 @pytest.fixture
 def trained(tmp_path):
-    """A plan of the trials, and a function that gives the runs of a trial a record with some Rel+ on dev a seed."""
+    """A plan of the trials, and a function that gives the runs of a trial a record with some Rel+ on dev a seed;
+    None: it diverged."""
     grid = S.trials_grid(declared(), load_config(), str(tmp_path))
     plan = resolve(laid_over(grid), offline=False)
 
-    def finish(dataset: str, model: str, trial: int, *rel_plus: float, **changes: object) -> None:
+    def finish(dataset: str, model: str, trial: int, *rel_plus: float | None, **changes: object) -> None:
         for seed, figure in enumerate(rel_plus):
             run = f"{dataset}/minilm/{model}.trial-{trial}/{seed}"
-            place = plan.file(run, "training.json")
+            place = plan.file(run, "diverged.json" if figure is None else "training.json")
             place.parent.mkdir(parents=True)
-            dev = {"ent": 60.0, "rel": 40.0, "rel_plus": figure}
+            dev = {} if figure is None else {"dev": {"ent": 60.0, "rel": 40.0, "rel_plus": figure}}
             made = {"device_name": "abacus", "precision": "float32", "git_commit": "0123456789abcdef"}
-            write_sealed(place, {"run": plan.spec(run).model_dump() | changes, "dev": dev} | made)
+            write_sealed(place, {"run": plan.spec(run).model_dump() | changes} | dev | made)
 
     return plan, finish
 
@@ -149,6 +150,23 @@ def test_the_best_on_dev_is_chosen_of_finished_searches_alone(trained, tmp_path)
         choose(declared(seed=5), elsewhere, table, out)
     with pytest.raises(UserError, match="elsewhere: planned with fewer than 4 trials"):
         choose(declared(trials=4), elsewhere, table, out)
+
+
+def test_a_trial_that_diverged_counts_without_figures_and_is_never_the_best(trained, tmp_path):
+    plan, finish = trained
+    for trial, figures in enumerate([(None, None), (90.0, None), (0.0, 0.0)]):
+        finish("scierc", "dygiepp", trial, *figures)
+        finish("scierc", "table-sequence", trial, None, 50.0)
+    table, out = tmp_path / "trials.csv", tmp_path / "chosen.yaml"
+    assert "table-sequence on scierc: all 3 trials diverged" in choose(declared(), plan, table, out)
+    rows = list(csv.DictReader(table.open()))[:3]
+    assert [(r["dev_ent"], r["dev_rel_plus"], r["dev_rel_plus_per_seed"], r["chosen"]) for r in rows] == [
+        *(("", "", "diverged diverged", ""), ("", "", "90.00 diverged", "")),
+        ("60.00", "0.00", "0.00 0.00", "yes"),
+    ]
+    # as a further search elsewhere reads them again
+    choose(declared(), Plan(plan.config, tmp_path / "elsewhere", plan.runs), table, out)
+    assert list(csv.DictReader(table.open()))[:3] == rows
 
 
 def test_the_search_of_the_project_is_a_grid():

@@ -16,7 +16,7 @@ from sinet import systems
 from sinet.captions import short_commit
 from sinet.data.sentence import read_sentences
 from sinet.errors import UserError
-from sinet.files import read_sealed, write_atomically, write_text
+from sinet.files import DIVERGED, read_sealed, write_atomically, write_text
 from sinet.grid.plan import Plan
 from sinet.grid.recipes import spell_out
 from sinet.grid.search import changed, draw
@@ -33,7 +33,8 @@ def choose(search: Search, plan: Plan, table: Path, out: Path) -> list[str]:
     """Write every trial known so far to `table`, and to `out` the recipe chosen for each model of which all trials on a
     dataset are finished; what was not chosen, in words.
 
-    A trial is known from its runs as they are planned now, else from the row that `table` has of it.
+    A trial is known from its runs as they are planned now, else from the row that `table` has of it. One of which a
+    seed diverged counts among them, without figures, and is never the best.
 
     Raises:
         UserError: nothing could be chosen; a plan of fewer trials than the search has.
@@ -49,7 +50,10 @@ def choose(search: Search, plan: Plan, table: Path, out: Path) -> list[str]:
             if len(of) < search.trials:
                 lacking.append(f"{model} on {dataset}: {len(of)} of {search.trials} trials are finished")
                 continue
-            best = max(of, key=lambda row: float(row["dev_rel_plus"]))  # of equal ones the first
+            if not (ended := [row for row in of if row["dev_rel_plus"]]):
+                lacking.append(f"{model} on {dataset}: all {search.trials} trials diverged")
+                continue
+            best = max(ended, key=lambda row: float(row["dev_rel_plus"]))  # of equal ones the first
             best["chosen"] = "yes"
             system = plan.config.models[model].system
             trial = spell_out(plan.config, f"trial-{best['trial']}", system, dataset)[0]
@@ -92,12 +96,15 @@ def _rows(search: Search, plan: Plan, table: Path) -> Iterator[dict[str, str]]:
                         yield known[identity] | {"chosen": ""}
                     continue
                 done: list[dict] = [record for record in records if record]
-                mean = {m: sum(r["dev"][m] for r in done) / len(done) for m in ("ent", "rel", "rel_plus")}
+                ended = [record["dev"] for record in done if "dev" in record]
+                mean = {m: sum(dev[m] for dev in ended) / len(done) for m in ("ent", "rel", "rel_plus")}
                 yield {
                     **dict(zip(COLUMNS, identity, strict=False)),
                     "seeds": " ".join(map(str, search.seeds)),
-                    **{f"dev_{m}": f"{value:.2f}" for m, value in mean.items()},
-                    "dev_rel_plus_per_seed": " ".join(f"{r['dev']['rel_plus']:.2f}" for r in done),
+                    **{f"dev_{m}": f"{value:.2f}" if len(ended) == len(done) else "" for m, value in mean.items()},
+                    "dev_rel_plus_per_seed": " ".join(
+                        f"{r['dev']['rel_plus']:.2f}" if "dev" in r else "diverged" for r in done
+                    ),
                     "chosen": "",
                     "threshold": known.get(identity, {}).get("threshold", ""),
                     "device": done[0]["device_name"],
@@ -107,10 +114,12 @@ def _rows(search: Search, plan: Plan, table: Path) -> Iterator[dict[str, str]]:
 
 
 def _record(plan: Plan, run: str) -> dict | None:
-    """What the training of a run measured, where it is finished and as the plan has it."""
-    path = plan.file(run, "training.json")
-    record = read_sealed(path) if run in plan.runs and path.is_file() else None
-    return record if record and record["run"] == plan.spec(run).model_dump() else None
+    """What the training of a run measured, where it is finished, or on what it diverged, and as the plan has it."""
+    for path in (plan.file(run, "training.json"), plan.file(run, DIVERGED)):
+        record = read_sealed(path) if run in plan.runs and path.is_file() else None
+        if record and record["run"] == plan.spec(run).model_dump():
+            return record
+    return None
 
 
 def _threshold(search: Search, plan: Plan, dataset: str, model: str, trial: str) -> str:

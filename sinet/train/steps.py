@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sinet import machine
 from sinet.contract import Batch, Extractor
-from sinet.errors import UserError
+from sinet.errors import Diverged, UserError
 from sinet.model.batches import training_batches
 from sinet.model.prefetch import prefetched
 from sinet.schema import TrainingRecipe
@@ -100,10 +100,10 @@ class Training(Steps):
         """The state: batches depend on seed and epoch alone, so the number of steps is the sampler's position.
 
         Raises:
-            UserError: weights that are no numbers; the state before them is the one to keep.
+            Diverged: weights that are no numbers; the state before them is the one to keep.
         """
         if lost := [name for name, p in self.model.named_parameters() if not torch.isfinite(p).all()]:
-            raise UserError(
+            raise Diverged(
                 f"step {self.step}: {len(lost)} of the weights' tensors are no longer finite ({lost[0]}): it diverged; "
                 "lower encoder_lr or head_lr in the recipe"
             )
@@ -138,7 +138,8 @@ class Training(Steps):
         The state is saved every `SAVE_SECONDS`, and at once when the scheduler asks the job to end.
 
         Raises:
-            Interrupted: after such a request. UserError: a loss that is no number, or memory that does not suffice.
+            Interrupted: after such a request. Diverged: a loss that is no number. UserError: memory that does not
+                suffice.
         """
         self.model.train()
         began, last_saved = time.perf_counter() - self.seconds, time.monotonic()
@@ -157,7 +158,7 @@ class Training(Steps):
                     look = self.device.type == "cpu" or self.step % 50 == 0 or ends or save_now
                     if look and not torch.isfinite(self.loss):
                         told = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
-                        raise UserError(
+                        raise Diverged(
                             f"{self._where()}: the loss is {float(sum(terms.values()))} ({told}): it diverged; lower "
                             "encoder_lr or head_lr in the recipe"
                         )

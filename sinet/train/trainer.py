@@ -22,9 +22,9 @@ from sinet.data.sentence import against_roles, read_sentences
 from sinet.encoders.encoder import MOST_UNKNOWN, Encoder
 from sinet.encoders.located import Located, locate_encoder
 from sinet.encoders.pretrained import load_encoder, save_encoder
-from sinet.errors import UserError
+from sinet.errors import Diverged, UserError
 from sinet.evaluate.metrics import METRICS, score
-from sinet.files import link_or_copy, read_sealed, write_sealed, write_sum
+from sinet.files import DIVERGED, link_or_copy, read_sealed, write_sealed, write_sum
 from sinet.grid.recipes import SELECTIONS, needs_documents
 from sinet.infer.finished import run_sums
 from sinet.infer.predict import predict
@@ -68,12 +68,14 @@ def train_run(run: RunSpec, data_folder: Path, out: Path, state_root: Path, mirr
     Args:
         run: a run of a plan.
         data_folder: a prepared dataset.
-        out: receives `model.safetensors`, `model.json`, `tokenizer/`, `log.csv`, `training.json`.
+        out: receives `model.safetensors`, `model.json`, `tokenizer/`, `log.csv`, `training.json`;
+            of a training that diverges `diverged.json` alone, which a search counts as a finished trial.
         state_root: states are kept below it, in a folder named by a digest of all that determines the result.
         mirrors: folders to look for the encoder in.
 
     Raises:
-        UserError: an encoder that is not to be had, settings it cannot carry, or a loss that diverges.
+        UserError: an encoder that is not to be had, settings it cannot carry. Diverged: a loss or weights that are
+            no numbers.
     """
     device = machine.use_device()
     setting = run.recipe.precision
@@ -99,7 +101,11 @@ def train_run(run: RunSpec, data_folder: Path, out: Path, state_root: Path, mirr
     state = StateFolder(folders[precision])
     with state.locked():
         if (finished := state.finished()) is None:
-            _train(run, Data.read(data_folder), located, described, device, precision, state)
+            try:
+                _train(run, Data.read(data_folder), located, described, device, precision, state)
+            except Diverged:
+                write_sealed(out / DIVERGED, {"run": run.model_dump()} | described)
+                raise
             finished = state.folder
         else:
             log.info("trained before with the same settings, code and data: taken from %s", finished)
@@ -247,7 +253,7 @@ def _train_stage(
             try:
                 loss = training.round(save, stop)
             except UserError as error:
-                raise UserError(f"{error}; {state.newest()}") from None
+                raise type(error)(f"{error}; {state.newest()}") from None
             row = {"stage": stage or "", "epoch": training.epoch, "loss": loss}
             began = time.perf_counter()
             looks, ends = training.evaluates(training.step), training.step == training.steps
