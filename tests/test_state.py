@@ -6,8 +6,8 @@ import subprocess
 import pytest
 import torch
 
-from sinet.errors import UserError
-from sinet.files import write_atomically, write_json
+from sinet.errors import Diverged, UserError
+from sinet.files import read_sealed, write_atomically, write_json
 from sinet.model.sinet import System
 from sinet.model.weights import write_weights
 from sinet.provenance import file_sha256
@@ -91,3 +91,14 @@ def test_others_may_read_weights_as_they_may_any_file(tmp_path):
     write_json(tmp_path / "model.json", {})
     modes = {path.stat().st_mode for path in tmp_path.iterdir()}
     assert len(modes) == 1
+
+
+def test_a_training_that_diverges_leaves_word_of_it_and_nothing_else(prepared, tiny_mirror, tmp_path):
+    rates = {"encoder_lr": 1e30, "head_lr": 1e30, "warmup": 0.0, "batch_size": 4}
+    run = spec(tiny_run(dict(System.test_settings), 1, epochs=3, weight_decay=0.0, selection="last", **rates))
+    with pytest.raises(Diverged, match=r"epoch \d+, step \d+ .* it diverged; lower encoder_lr or head_lr .* no state"):
+        train.train_run(run, prepared, tmp_path / "new" / "out", tmp_path / "state", [tiny_mirror])
+    (left,) = (tmp_path / "new" / "out").iterdir()
+    told = read_sealed(left)
+    assert left.name == "diverged.json" and told["run"] == run.model_dump()
+    assert told["precision"] == "float32" and told["device_name"] and "dev" not in told

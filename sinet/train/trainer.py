@@ -104,6 +104,7 @@ def train_run(run: RunSpec, data_folder: Path, out: Path, state_root: Path, mirr
             try:
                 _train(run, Data.read(data_folder), located, described, device, precision, state)
             except Diverged:
+                out.mkdir(parents=True, exist_ok=True)
                 write_sealed(out / DIVERGED, {"run": run.model_dump()} | described)
                 raise
             finished = state.folder
