@@ -97,11 +97,13 @@ def _rows(search: Search, plan: Plan, table: Path) -> Iterator[dict[str, str]]:
                     continue
                 done: list[dict] = [record for record in records if record]
                 ended = [record["dev"] for record in done if "dev" in record]
-                mean = {m: sum(dev[m] for dev in ended) / len(done) for m in ("ent", "rel", "rel_plus")}
+                mean = {m: "" for m in ("ent", "rel", "rel_plus")}
+                if len(ended) == len(done):
+                    mean = {m: f"{sum(dev[m] for dev in ended) / len(ended):.2f}" for m in mean}
                 yield {
                     **dict(zip(COLUMNS, identity, strict=False)),
                     "seeds": " ".join(map(str, search.seeds)),
-                    **{f"dev_{m}": f"{value:.2f}" if len(ended) == len(done) else "" for m, value in mean.items()},
+                    **{f"dev_{m}": value for m, value in mean.items()},
                     "dev_rel_plus_per_seed": " ".join(
                         f"{r['dev']['rel_plus']:.2f}" if "dev" in r else "diverged" for r in done
                     ),
@@ -115,9 +117,10 @@ def _rows(search: Search, plan: Plan, table: Path) -> Iterator[dict[str, str]]:
 
 def _record(plan: Plan, run: str) -> dict | None:
     """What the training of a run measured, where it is finished, or on what it diverged, and as the plan has it."""
+    if run not in plan.runs:
+        return None
     for path in (plan.file(run, "training.json"), plan.file(run, DIVERGED)):
-        record = read_sealed(path) if run in plan.runs and path.is_file() else None
-        if record and record["run"] == plan.spec(run).model_dump():
+        if path.is_file() and (record := read_sealed(path))["run"] == plan.spec(run).model_dump():
             return record
     return None
 

@@ -5,7 +5,6 @@ could have found, and what it took. All tables as CSV and all figures are copied
 """
 
 import json
-import math
 import shutil
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -148,10 +147,8 @@ def _tuning(trials: pd.DataFrame | None, plan: Plan) -> list[str]:
         if any(made_of[key] != value for key, value in drawn.items()):
             continue  # trained otherwise
         names = plan.config.models[model].title, plan.config.datasets[dataset].title
-        on_dev = " ".join(
-            "diverged" if math.isnan(figure) else f"{figure:.2f}"
-            for figure in of["dev_rel_plus"].sort_values(ascending=False, na_position="last")
-        )
+        figures = of["dev_rel_plus"].sort_values(ascending=False)  # without one it diverged: the last
+        on_dev = " ".join(figures.map("{:.2f}".format, na_action="ignore").fillna("diverged"))
         place = {"Tuned on dev": names[0], "On": f"{names[1]}, {plan.config.encoders[encoder].title}"}
         values = {k.removeprefix("settings."): "frozen" if v is None else str(v) for k, v in drawn.items()}
         threshold = {"threshold": made_of.get("settings.threshold")}
